@@ -1,0 +1,46 @@
+# Needs Python 3.11 or newer and make; everything else goes into .venv with the pinned versions.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check lint types imports clean
+
+demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
+	$(BIN)/model-behavior demo --output demo
+
+test: $(VENV)/.dev  ## Run the tests
+	$(BIN)/pytest
+
+check: lint types imports  ## Everything that must be clean besides the tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+clean:  ## Remove what make has made
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf src/*.egg-info
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and by itself: the pin picks the build, and nothing else may choose another one.
+$(VENV)/.torch: $(VENV)/bin/pip constraints.txt
+	$(PIP) torch
+	touch $@
+
+$(VENV)/.core: $(VENV)/.torch pyproject.toml
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(PIP) -e ".[dev]"
+	touch $@ $(VENV)/.core

@@ -1,0 +1,167 @@
+"""The folder that a trained encoder lives in.
+
+    config.json           format and version, encoder configuration, SHA-256 of the other files
+    encoder.safetensors   weights of the encoder's trained part
+    models.safetensors    model embeddings: mean, count, spread
+    models.json           names of the models, in row order
+    history.json          one record per trained epoch
+    README.md             a card for people; may be edited
+
+A folder is written aside and renamed, so that it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from model_behavior.catalog import ModelEmbeddings
+from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.model_card import write_card
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+
+FORMAT = "model-behavior"
+FORMAT_VERSION = 1
+
+_CONFIG, _ENCODER, _MODELS = "config.json", "encoder.safetensors", "models.safetensors"
+_NAMES, _HISTORY, _CARD = "models.json", "history.json", "README.md"
+_VERIFIED = (_ENCODER, _MODELS, _NAMES, _HISTORY)
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """A trained encoder with the models that it has embedded."""
+
+    encoder: ModelBehaviorEncoder
+    models: ModelEmbeddings
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Says before any work whether an artifact can be written there.
+
+    Raises:
+        UsageError: something is there and may not be replaced, or is no artifact.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / _CONFIG).is_file():
+        raise UsageError(f"{path} exists and is not a model-behavior artifact. Fix: choose another --output")
+    if not overwrite:
+        raise UsageError(f"{path} holds an artifact already. Fix: choose another --output, or add --overwrite")
+
+
+def save(artifact: Artifact, path: Path) -> None:
+    """Writes the folder; one that was there is replaced only when the new one is whole.
+
+    Raises:
+        OSError: the folder cannot be written; what was there before is still there.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    try:
+        _write_files(artifact, aside)
+        aside.chmod(0o755)
+        _swap(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def load(path: Path) -> Artifact:
+    """Reads and verifies a folder.
+
+    Raises:
+        ArtifactError: it is missing, no artifact, of a newer version, or a file in it is missing or altered.
+    """
+    config = _read_config(path)
+    for name in _VERIFIED:
+        _verify(path / name, config.get("files", {}).get(name))
+    try:
+        state: dict[str, Any] = {
+            **config["encoder"],
+            "tensors": load_file(path / _ENCODER),
+            "history": json.loads((path / _HISTORY).read_text("utf-8")),
+        }
+        table = load_file(path / _MODELS)
+        names = tuple(json.loads((path / _NAMES).read_text("utf-8")))
+        models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
+    return Artifact(ModelBehaviorEncoder.load_state_dict(state), models)
+
+
+def _write_files(artifact: Artifact, folder: Path) -> None:
+    state = artifact.encoder.get_state_dict()
+    models = artifact.models
+    save_file(state.pop("tensors"), folder / _ENCODER)
+    save_file({"mean": models.mean, "count": models.count, "spread": models.spread}, folder / _MODELS)
+    _write_json(folder / _NAMES, list(models.names))
+    _write_json(folder / _HISTORY, state.pop("history"))
+    digests = {name: _digest(folder / name) for name in _VERIFIED}
+    config = {"format": FORMAT, "format_version": FORMAT_VERSION, "encoder": state, "files": digests}
+    _write_json(folder / _CONFIG, config)
+    (folder / _CARD).write_text(write_card(artifact.encoder, models), "utf-8")
+
+
+def _swap(aside: Path, path: Path) -> None:
+    if not path.exists():
+        aside.rename(path)
+        return
+    # A folder cannot be renamed over a full one; the old one steps aside and comes back if that fails.
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+    old.rmdir()
+    path.rename(old)
+    try:
+        aside.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise ArtifactError(
+            f"{path} is not a folder. A trained encoder is a folder with {_CONFIG}, as train-encoder writes"
+        )
+    try:
+        config: dict[str, Any] = json.loads((path / _CONFIG).read_text("utf-8"))
+        written_by, version = config["format"], config["format_version"]
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} has no {_CONFIG}, so it is no model-behavior artifact") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path / _CONFIG} is damaged ({error}). Fix: restore it, or train again") from error
+    if written_by != FORMAT:
+        raise ArtifactError(f"{path / _CONFIG} is of format {written_by!r}, not {FORMAT!r}")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{path} has format version {version}; this release reads {FORMAT_VERSION}. Fix: upgrade model-behavior"
+        )
+    return config
+
+
+def _verify(path: Path, digest: str | None) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing. Fix: restore the folder from a copy, or train again")
+    if _digest(path) != digest:
+        raise ArtifactError(
+            f"{path} was altered or cut off: its SHA-256 is not the one in {_CONFIG}. "
+            "Fix: restore the folder from a copy, or train again"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")

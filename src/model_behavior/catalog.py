@@ -1,0 +1,94 @@
+"""The table of model embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.data_models.votes import PairTable
+from model_behavior.errors import DataError
+from model_behavior.models.behavior.encoder_base import FloatArray
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.preprocessing.feature_cache import CHUNK
+
+_PORTION = 4 * CHUNK  # whole cache entries, so that what training has encoded is found again
+
+
+@dataclass(frozen=True, eq=False)
+class ModelEmbeddings:
+    """One row per model, sorted by name.
+
+    Attributes:
+        names: [n_models].
+        mean: mean of the unit vectors of a model's pairs, float32, [n_models, dim].
+        count: number of pairs behind each mean, int64, [n_models].
+        spread: root mean square distance of a model's pairs from its mean, in [0, 1], float32, [n_models].
+    """
+
+    names: tuple[str, ...]
+    mean: FloatArray
+    count: npt.NDArray[np.int64]
+    spread: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def embed_models(
+    encoder: ModelBehaviorEncoder,
+    pairs: PairTable,
+    batch_size: int,
+    keep: npt.NDArray[np.bool_] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ModelEmbeddings:
+    """Embeds every model that has a usable pair.
+
+    Args:
+        encoder: trained.
+        pairs: answers of any number of models.
+        batch_size: pairs encoded at once.
+        keep: pairs to use, [n_pairs]; all by default. Pairs with an empty prompt or response are never used.
+        progress: told (pairs done, pairs in all).
+
+    Raises:
+        DataError: no usable pair at all.
+    """
+    prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
+    responses = pairs.responses.to_pylist()
+    usable = np.array([bool(p.strip() and r.strip()) for p, r in zip(prompts, responses, strict=True)], dtype=bool)
+    usable &= keep if keep is not None else True
+    if not usable.any():
+        raise DataError("not one pair has both a prompt and a response, so there is no model to embed")
+    sums = np.zeros((len(pairs.models), encoder.dim), dtype=np.float64)
+    for start in range(0, len(responses), _PORTION):
+        part = slice(start, start + _PORTION)
+        vectors = encoder.encode(prompts[part], responses[part], batch_size)
+        np.add.at(sums, pairs.model_index[part][usable[part]], vectors[usable[part]])
+        if progress is not None:
+            progress(min(part.stop, len(responses)), len(responses))
+    counts = np.bincount(pairs.model_index[usable], minlength=len(pairs.models))
+    present = np.flatnonzero(counts)
+    return _table([pairs.models[index] for index in present], sums[present], counts[present])
+
+
+def merge(old: ModelEmbeddings, new: ModelEmbeddings) -> ModelEmbeddings:
+    """Both tables' models; where a name is in both, the new row."""
+    kept = np.array([index for index, name in enumerate(old.names) if name not in new.names], dtype=np.int64)
+    names = [*(old.names[index] for index in kept), *new.names]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    return ModelEmbeddings(
+        names=tuple(names[index] for index in order),
+        mean=np.concatenate([old.mean[kept], new.mean])[order],
+        count=np.concatenate([old.count[kept], new.count])[order],
+        spread=np.concatenate([old.spread[kept], new.spread])[order],
+    )
+
+
+def _table(names: list[str], sums: npt.NDArray[np.float64], counts: npt.NDArray[np.integer]) -> ModelEmbeddings:
+    mean = sums / counts[:, None]
+    # The pairs are unit vectors, so their mean square distance from the mean is 1 - |mean|^2.
+    spread = np.sqrt(np.maximum(1 - np.square(mean).sum(axis=1), 0))
+    return ModelEmbeddings(tuple(names), mean.astype(np.float32), counts.astype(np.int64), spread.astype(np.float32))

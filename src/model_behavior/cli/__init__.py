@@ -1,0 +1,1 @@
+"""The command line: flags to one library call to output."""

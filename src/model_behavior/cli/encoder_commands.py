@@ -1,0 +1,200 @@
+"""`model-behavior train-encoder`, `embed-models` and `encode`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from model_behavior import artifact, pipeline
+from model_behavior.artifact import Artifact
+from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result, stderr
+from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, ConfigFile, Json, open_cache
+from model_behavior.data.filters import FilterConfig
+from model_behavior.data.loading import load_responses, load_votes
+from model_behavior.data_models.split import ValidationSplit
+from model_behavior.models.behavior.configuration import EncoderConfig
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.behavior.objectives import ObjectiveConfig
+from model_behavior.models.behavior.projection import ProjectionConfig
+from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
+from model_behavior.models.behavior.training import OptimisationConfig
+from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
+from model_behavior.preprocessing.triplets import TripletConfig
+
+_OBJECTIVES = ObjectiveConfig()
+_TRIPLETS = TripletConfig()
+_SPLIT = ValidationSplit()
+_PLAN = pipeline.TrainingPlan(_SPLIT)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(
+        "train-encoder",
+        epilog="Examples: `model-behavior train-encoder votes.parquet --output encoder` · "
+        "`model-behavior train-encoder shards/ more.csv.gz --output encoder --hold-out gpt-4 --seed 1`",
+    )(train_encoder)
+    app.command(
+        "embed-models",
+        epilog="Example: `model-behavior embed-models encoder chat_log.jsonl --model my-model --output encoder2`",
+    )(embed_models)
+    app.command("encode", epilog="Example: `model-behavior encode encoder responses.parquet --output vectors.parquet`")(
+        encode
+    )
+
+
+def train_encoder(
+    votes: Annotated[list[str], typer.Argument(help="Files, folders of shards, or hf://owner/name.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training votes.")] = _PLAN.epochs,
+    batch_size: Annotated[int, typer.Option(min=1, help="Triplets per step.")] = _PLAN.batch_size,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Text encoder: style, lexical or semantic; repeatable. [default: style, lexical]"),
+    ] = None,
+    validation_fraction: Annotated[float, typer.Option(help="Share of prompts kept for validation.")] = _SPLIT.fraction,
+    split_by: Annotated[Literal["prompt", "random"], typer.Option(help="What is drawn for validation.")] = _SPLIT.by,
+    hold_out: Annotated[list[str] | None, typer.Option(help="Model kept out of training; repeatable.")] = None,
+    min_comparisons: Annotated[int, typer.Option(min=0, help="Models with fewer votes are left out.")] = 20,
+    mask_self_naming: Annotated[bool, typer.Option(help="Mask responses that name their maker.")] = True,
+    identity: Annotated[float, typer.Option(min=0, help="Weight of identity positives.")] = _TRIPLETS.identity,
+    performance: Annotated[float, typer.Option(min=0, help="Weight of performance positives.")] = _TRIPLETS.performance,
+    distance: Annotated[
+        Literal["cosine", "euclidean"], typer.Option(help="Of the triplet loss.")
+    ] = _OBJECTIVES.distance,
+    margin: Annotated[float, typer.Option(min=0, help="Of the triplet loss.")] = _OBJECTIVES.margin,
+    proxy_weight: Annotated[float, typer.Option(min=0, help="Weight of the model softmax.")] = _OBJECTIVES.proxy,
+    vote_weight: Annotated[float, typer.Option(min=0, help="Weight of the vote term.")] = _OBJECTIVES.vote,
+    compactness_weight: Annotated[float, typer.Option(min=0, help="Weight of compactness.")] = _OBJECTIVES.compactness,
+    kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the KL regularisation.")] = _OBJECTIVES.kl,
+    dim: Annotated[int, typer.Option(min=1, help="Size of the embedding.")] = ProjectionConfig().dim,
+    learning_rate: Annotated[float, typer.Option(help="Peak, of AdamW.")] = OptimisationConfig().learning_rate,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact at --output.")] = False,
+    cache: CacheFolder = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Stage 1: train a ModelBehaviorEncoder on pairwise votes and embed the models that were voted on."""
+    started = time.monotonic()
+    artifact.check_output(output, overwrite)
+    settings = EncoderConfig(
+        preprocessing=PreprocessingConfig(
+            FilterConfig(min_comparisons=min_comparisons, mask_self_naming=mask_self_naming),
+            TripletConfig(identity=identity, performance=performance),
+        ),
+        projection=replace(ProjectionConfig(), dim=dim),
+        objectives=ObjectiveConfig(
+            distance=distance,
+            margin=margin,
+            proxy=proxy_weight,
+            vote=vote_weight,
+            compactness=compactness_weight,
+            kl=kl_weight,
+        ),
+        optimisation=replace(OptimisationConfig(), learning_rate=learning_rate),
+        seed=seed,
+    )
+    monitor = ConsoleMonitor()
+    checkpoint = output.with_name(f".{output.name}.checkpoint")
+    behavior_encoder = ModelBehaviorEncoder(
+        make_text_encoders(encoder or DEFAULT_ENCODERS),
+        settings,
+        Runtime(open_cache(cache), monitor, checkpoint, resume),
+    )
+    progress = Progress()
+    data, report = load_votes(*votes, progress=lambda done, total: progress.show("reading votes", done, total))
+    progress.close()
+    print_load_report(report)
+    split = ValidationSplit(validation_fraction, seed, split_by, tuple(hold_out or ()))
+    try:
+        trained = pipeline.train_encoder(behavior_encoder, data, pipeline.TrainingPlan(split, epochs, batch_size))
+    except KeyboardInterrupt:
+        monitor.close()
+        if checkpoint.exists():
+            stderr().print("To go on after the last finished epoch, run the same command with --resume.")
+        raise
+    artifact.save(trained, output)
+    checkpoint.unlink(missing_ok=True)
+    _print_trained(trained, output, time.monotonic() - started, json)
+
+
+def embed_models(
+    folder: ArtifactFolder,
+    responses: Annotated[list[str], typer.Argument(help="Responses or votes: files, folders, or hf://owner/name.")],
+    model: Annotated[str | None, typer.Option(help="Name of the model, where the file does not say.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write instead of changing DIR; it must not exist.")
+    ] = None,
+    batch_size: BatchSize = 512,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Embed every model in RESPONSES and keep the result in DIR; a model that is there already is embedded anew."""
+    if output is not None:
+        artifact.check_output(output, overwrite=False)
+    loaded = _load(folder, cache)
+    pairs, report = load_responses(*responses, model=model)
+    print_load_report(report)
+    grown = pipeline.embed_into(loaded, pairs, batch_size)
+    target = output if output is not None else folder
+    artifact.save(grown, target)
+    table = grown.models
+    rows = [
+        {"model": name, "responses": int(count), "spread": round(float(spread), 4)}
+        for name, count, spread in zip(table.names, table.count, table.spread, strict=True)
+        if name in set(pairs.models)
+    ]
+    lines = [f"{row['model']}: {row['responses']:,} responses, spread {row['spread']:.3f}" for row in rows]
+    print_result({"output": str(target), "embedded": rows}, json, "\n".join(lines))
+
+
+def encode(
+    folder: ArtifactFolder,
+    pairs: Annotated[str, typer.Argument(help="File with prompt and response columns, folder, or hf://owner/name.")],
+    output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    batch_size: BatchSize = 512,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Embed (prompt, response) pairs: keeps all columns, adds `embedding`; rows in order."""
+    loaded = _load(folder, cache)
+    progress = Progress()
+    n_rows = pipeline.encode_file(
+        loaded.encoder, pairs, output, batch_size, lambda done: progress.show("encoding", done, None)
+    )
+    progress.close()
+    value = {"output": str(output), "rows": n_rows, "dim": loaded.encoder.dim}
+    print_result(value, json, f"{output}: {n_rows:,} rows, {loaded.encoder.dim} dimensions")
+
+
+def _load(folder: Path, cache: Path | None) -> Artifact:
+    loaded = artifact.load(folder)
+    loaded.encoder.runtime = Runtime(open_cache(cache), ConsoleMonitor())
+    return loaded
+
+
+def _print_trained(trained: Artifact, output: Path, seconds: float, as_json: bool) -> None:
+    history = trained.encoder.history
+    best = max(history, key=lambda log: log.triplet_accuracy)
+    value = {
+        "output": str(output),
+        "models": len(trained.models),
+        "best_epoch": best.epoch,
+        "triplet_accuracy": best.triplet_accuracy,
+        "identification_at_8": best.identification,
+        "seconds": round(seconds, 1),
+        "history": [log.to_json() for log in history],
+    }
+    identification = "-" if best.identification is None else f"{best.identification:.3f}"
+    text = (
+        f"{output}: encoder with {len(trained.models)} models in {seconds:.0f} s; epoch {best.epoch} kept, "
+        f"validation triplet accuracy {best.triplet_accuracy:.3f}, identification at 8 {identification}"
+    )
+    print_result(value, as_json, text)

@@ -1,0 +1,48 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from model_behavior.errors import UsageError
+from model_behavior.preprocessing.cache import ContentCache
+
+
+def load_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Makes a TOML file's values the defaults of the command: flag > environment > file > default."""
+    if path is None:
+        return None
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--config {path}: {error}") from error
+    known = {parameter.name for parameter in context.command.params if parameter.param_type_name == "option"}
+    table = {key.replace("-", "_"): value for key, value in values.items()}
+    unknown = sorted(set(table) - known)
+    if unknown:
+        allowed = ", ".join(sorted(name for name in known if name and name != "help"))
+        raise UsageError(f"--config {path}: unknown setting {', '.join(unknown)}; allowed: {allowed}")
+    context.default_map = {**(context.default_map or {}), **table}
+    return path
+
+
+ConfigFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file with values for these options.", is_eager=True, callback=load_config),
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+BatchSize: TypeAlias = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.")]
+CacheFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Cache folder. [default: $MODEL_BEHAVIOR_CACHE, else ~/.cache/model-behavior]"),
+]
+ArtifactFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that train-encoder wrote.")]
+
+
+def open_cache(path: Path | None) -> ContentCache:
+    """The cache at `path`, or the default one."""
+    return ContentCache(path)

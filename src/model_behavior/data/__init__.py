@@ -1,0 +1,1 @@
+"""The outside world to `TrainingData`: sources, published formats, filters, the split."""

@@ -1,0 +1,1 @@
+"""The published vote and response formats, one module per family."""

@@ -1,0 +1,102 @@
+"""Rows of Parquet files, read in batches rather than by row group, which may be the whole file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model_behavior.data.byte_streams import COMPRESSIONS, open_bytes, shorten
+from model_behavior.errors import DataError
+
+_BUFFER_BYTES = 1 << 20
+
+
+def read_parquet_columns(path: Path) -> tuple[tuple[str, ...], int]:
+    """The column names and the number of rows.
+
+    Raises:
+        DataError: not a readable Parquet file, or one without rows.
+    """
+    with _open_parquet(path) as file:
+        columns, n_rows = tuple(file.schema_arrow.names), int(file.metadata.num_rows)
+    if n_rows == 0:
+        raise DataError(f"{path}: there are columns ({', '.join(columns)}) but no row.")
+    return columns, n_rows
+
+
+def iterate_parquet_batches(path: Path, columns: Sequence[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Record batches of at most `batch_rows` rows, in order.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    with _open_parquet(path) as file:
+        yield from file.iter_batches(batch_size=batch_rows, columns=None if columns is None else list(columns))
+
+
+def to_rows(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[list[dict[str, Any]]]:
+    """Batches as lists of dictionaries.
+
+    Raises:
+        DataError: text that is not UTF-8; names the row.
+    """
+    done = 0
+    for batch in batches:
+        try:
+            rows = batch.to_pylist()
+        except UnicodeDecodeError:
+            raise _text_error(batch, name, done) from None
+        yield rows
+        done += len(rows)
+
+
+def _text_error(batch: pa.RecordBatch, name: str, done: int) -> DataError:
+    for index in range(batch.num_rows):
+        for column in batch.schema.names:
+            try:
+                batch.column(column)[index].as_py()
+            except UnicodeDecodeError as error:
+                return DataError(
+                    f"{name}, row {done + index + 1}, column {column!r}: {shorten(bytes(error.object))} is "
+                    "not UTF-8. Allowed: text in UTF-8. Fix: decode the text before writing the file."
+                )
+    return DataError(f"{name}, rows {done + 1} to {done + batch.num_rows}: text that is not UTF-8.")
+
+
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        if path.suffix.lower() in COMPRESSIONS:
+            # Parquet needs random access, which a compressed stream cannot give.
+            with tempfile.TemporaryFile() as unpacked:
+                with open_bytes(path) as stream:
+                    shutil.copyfileobj(stream, unpacked, _BUFFER_BYTES)
+                with pq.ParquetFile(unpacked, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+                    yield file
+        else:
+            with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+                yield file
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: {_describe(path)} ({shorten(str(error), 160)}).") from error
+
+
+def _describe(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(24)
+    except OSError:
+        return "cannot be read"
+    if not head:
+        return "the file is empty. Allowed: a Parquet file with at least one row"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the data. Fix: run git lfs pull"
+    if head.startswith(b"PAR1") or path.suffix.lower() in COMPRESSIONS:
+        return "a Parquet file that is cut off or damaged. Fix: copy or download it again"
+    return f"not a Parquet file: it begins with {head[:8]!r}. Fix: give it the ending of what it is"

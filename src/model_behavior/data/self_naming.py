@@ -1,0 +1,185 @@
+"""Masks where a response names its own model or maker: an embedding should carry behaviour, not a signature.
+
+Only clauses in which the model speaks of itself are touched ("I'm Claude, made by Anthropic", "As an AI language
+model developed by OpenAI"). What a response says about other models, companies, llamas or Claude Monet stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from model_behavior.data.known_names import MAKER, MODEL, STEMS
+
+MODEL_MASK = "[MODEL]"
+MAKER_MASK = "[MAKER]"
+
+# Building blocks. Every white space stays within a line.
+_S = r"[^\S\n]+"
+_QUOTE = r"[\"'“”‘*_`]{0,3}"
+_ADVERB = rf"(?:{_S}(?i:just|only|also|actually|simply|really|currently|originally|specifically|indeed|called|named))"
+_I_AM = rf"\b(?i:I(?:{_S}am|['’]m|{_S}was|['’]ve{_S}been|{_S}have{_S}been)){_ADVERB}{{0,2}}"
+_NOUN = (
+    r"(?i:AI|A\.I\.|artificial intelligence|(?:large |neural )?language model|LLM|chat ?bot|machine learning model|"
+    r"(?:virtual|digital) assistant|neural network)\b"
+    r"(?:[ -](?i:language|assistant|model|chat ?bot|bot|system|program|based|powered|trained|tool|agent)\b)*"
+)
+# An article, then adjectives only: "I am an engineer who uses an AI" is not the model speaking of itself.
+_ADJECTIVES = rf"(?:(?!(?i:an?|the|who|that|which|using|of|for|with|in|on|and|to|at|by)\b)[\w'’-]+,?{_S}){{0,5}}?"
+_SELF_NOUN = rf"(?:{_I_AM}|\b(?i:as)){_S}(?i:an?|the|one of the|your){_S}{_ADJECTIVES}{_NOUN}"
+_PARTICIPLE = (
+    r"(?i:created|developed|trained|made|built|designed|fine-?tuned|engineered|programmed|maintained|produced|"
+    r"released|operated|provided|powered|owned|introduced|launched|pre-?trained)"
+)
+_PARTICIPLES = rf"{_PARTICIPLE}(?:(?:,?{_S}and{_S}|,{_S}){_PARTICIPLE})*"
+_TEAM = (
+    rf"(?:(?i:the|an?|some){_S})?(?:(?:[\w-]+{_S}){{0,2}}?(?i:teams?|researchers|engineers|scientists|developers|experts|"
+    rf"people|group|company|organi[sz]ation){_S}(?:of{_S}(?:[\w-]+{_S}){{0,3}}?)?(?i:at|from|of|in|called|named){_S})?"
+    rf"(?:(?i:the){_S})?"
+)
+_CAPITALISED = r"(?!I\b)[A-Z][\w&-]*(?:\.\w+)*"
+_ORGANISATION = rf"{_CAPITALISED}(?:{_S}(?:(?:of|for|the){_S})?{_CAPITALISED}){{0,6}}"
+_SHORT_FORM = r"(?: \([A-Z][\w .-]{1,60}\))?"
+_KNOWN_MAKER = rf"{_QUOTE}(?P<maker>{MAKER}{_SHORT_FORM})"
+_ANY_MAKER = rf"{_QUOTE}(?P<maker>(?:{MAKER}|{_ORGANISATION}){_SHORT_FORM})"
+_KNOWN_MODEL = rf"{_QUOTE}(?P<model>{MODEL})"
+_ANY_MODEL = rf"{_QUOTE}(?P<model>{MODEL}|{_CAPITALISED}(?:[ -](?:{_CAPITALISED}|\d[\w.]*)){{0,3}})"
+_BETWEEN = (
+    rf"(?:{_S}(?:called|named|known{_S}as){_S}[^\s,]+)?(?: \([^()\n]{{1,40}}\))?,?"
+    rf"(?:{_S}(?:that|which|and))?(?:{_S}(?:I{_S})?(?:was|is|am|were|has{_S}been|have{_S}been))?{_ADVERB}?"
+)
+
+_PATTERNS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # I am a language model trained by researchers from X; as an AI made by X.
+        rf"{_SELF_NOUN}{_BETWEEN}{_S}{_PARTICIPLES}{_S}(?:by|at|from){_S}{_TEAM}{_ANY_MAKER}",
+        rf"{_SELF_NOUN},?{_S}(?:by|from|of|at){_S}{_TEAM}{_KNOWN_MAKER}",
+        # I was trained by OpenAI. Without an AI in the clause, only a known maker counts.
+        rf"{_I_AM}{_S}{_PARTICIPLES}{_S}(?:by|at|from){_S}{_TEAM}{_KNOWN_MAKER}",
+        rf"\[MODEL\]{_QUOTE}(?: \([^()\n]{{1,40}}\))?,?(?:{_S}(?i:an?|the){_S}{_ADJECTIVES}{_NOUN})?{_BETWEEN}"
+        rf"{_S}{_PARTICIPLES}{_S}(?:by|at|from){_S}{_TEAM}{_ANY_MAKER}",
+        rf"\[MODEL\]{_QUOTE},?{_S}(?:an?|the){_S}(?:[\w-]+{_S}){{0,6}}?(?:by|from){_S}{_TEAM}{_KNOWN_MAKER}",
+        rf"\[MAKER\],?(?:{_S}and)?{_S}(?:called|named|known{_S}as){_S}{_KNOWN_MODEL}",
+        rf"\[MAKER\](?:,|,?{_S}and|{_S}&){_S}{_KNOWN_MAKER}",
+        # I am OpenAI's model; as a Google AI.
+        rf"(?:{_I_AM}|\b(?i:as)){_S}(?:(?i:an?|the){_S})?{_KNOWN_MAKER}(?:['’]s)?{_S}{_ADJECTIVES}{_NOUN}",
+        rf"\b(?i:my{_S}(?:creators?|developers?|makers?|parent company))(?:,|{_S}(?:at|is|are|from))?"
+        rf"{_S}{_TEAM}{_KNOWN_MAKER}",
+        rf"\b{_KNOWN_MAKER}{_QUOTE}(?:,)?{_S}(?:has{_S}|have{_S}|that{_S}|which{_S}|who{_S})?{_PARTICIPLES}{_S}me\b",
+        # I am Claude; my name is Vicuna; as ChatGPT, I; I am X, a language model; an AI named X.
+        rf"(?:{_I_AM}|\b(?i:my{_S}name(?:{_S}is|['’]s)|call{_S}me)){_S}(?:(?i:the){_S})?{_KNOWN_MODEL}",
+        rf"(?:{_I_AM}|\b(?i:my{_S}name(?:{_S}is|['’]s)|call{_S}me)){_S}{_ANY_MODEL}{_QUOTE},?"
+        rf"(?:{_S}(?:and|as))?(?:{_S}(?:I{_S}am|I['’]m))?{_S}(?:an?|the|your){_S}{_ADJECTIVES}{_NOUN}",
+        rf"(?:\bAs|(?<=[,;:.] )as){_S}{_KNOWN_MODEL}{_QUOTE},{_S}(?:I|my)\b",
+        rf"{_SELF_NOUN},?(?:{_S}(?:I{_S}am|and))?{_S}(?:called|named|known{_S}as){_S}{_ANY_MODEL}",
+        rf"{_I_AM}{_S}(?:based|built){_S}(?:on|upon){_S}(?:the{_S})?(?:(?P<maker>{MAKER})['’]s{_S})?{_KNOWN_MODEL}",
+        rf"{_I_AM}{_S}(?:an?{_S}(?:\w+{_S})?)(?:version|instance|variant){_S}of{_S}(?:the{_S})?"
+        rf"(?:(?P<maker>{MAKER})['’]s{_S})?{_KNOWN_MODEL}",
+        rf"{_SELF_NOUN}{_S}(?:based|built){_S}(?:on|upon){_S}(?:the{_S})?(?:(?P<maker>{MAKER})['’]s{_S})?{_KNOWN_MODEL}",
+        # German, French, Spanish, Portuguese, Italian: "Als KI-Modell von OpenAI", "Je suis ChatGPT".
+        rf"\b(?i:als{_S}(?:ein\w*{_S})?(?:[\w-]+{_S}){{0,2}}?(?:KI|Sprachmodell|Chatbot|Assistent)\w*(?:-\w+)?|ich{_S}(?:bin|wurde))"
+        rf"(?:{_S}[^\s.!?]+){{0,5}}?{_S}(?:von|durch){_S}{_KNOWN_MAKER}",
+        rf"\b(?i:je{_S}suis|en{_S}tant{_S}qu|j['’]ai{_S}été)[^\s.!?]*(?:{_S}[^\s.!?]+){{0,7}}?{_S}par{_S}{_KNOWN_MAKER}",
+        rf"\b(?i:soy|fui|eu{_S}sou|sono|como|come)(?:{_S}[^\s.!?]+){{0,8}}?{_S}(?:por|pela|pelo|da){_S}(?:la{_S})?{_KNOWN_MAKER}",
+        rf"\b(?i:ich{_S}bin|ich{_S}hei(?:ß|ss)e|mein{_S}Name{_S}ist|je{_S}suis|je{_S}m['’]appelle|soy|me{_S}llamo|"
+        rf"mi{_S}nombre{_S}es|eu{_S}sou|sono|mi{_S}chiamo){_S}{_KNOWN_MODEL}",
+        # Chinese and Japanese.
+        rf"(?:我是|我叫|我由|我被|作为|私は)[^。！？\n]{{0,20}}?{_KNOWN_MAKER}(?=[^。！？\n]{{0,6}}(?:开发|训练|创建|研发|打造|推出|的|開発|訓練|作成))",
+        rf"(?:我是|我叫|私は)(?:一个|由[^。\n]{{0,12}}的)?{_S[:-1]}*{_KNOWN_MODEL}",
+    )
+)
+
+# A text without any of these has no self-reference; most texts end here, at the cost of a few searches.
+_CUES = (
+    *("i am ", "i'm ", "i’m ", "i was ", "ve been ", "my name", "call me", "as an ai", "as a", "ed me", "made me"),
+    *(
+        "built me",
+        "my creator",
+        "my developer",
+        "my maker",
+        "my parent",
+        "ich bin",
+        "ich wurde",
+        "ich hei",
+        "mein name",
+    ),
+    *(
+        "als ki",
+        "als ein",
+        "je suis",
+        "je m",
+        "en tant qu",
+        "ai été",
+        "soy ",
+        "fui ",
+        "me llamo",
+        "mi nombre",
+        "eu sou",
+    ),
+    *("sono ", "mi chiamo", "como ", "我", "作为", "私は", "as chatgpt", "as claude", "as the"),
+)
+_GENERIC_NOUNS = (
+    "language model",
+    " ai",
+    "llm",
+    "chatbot",
+    "chat bot",
+    "artificial intelligence",
+    " assistant",
+    "neural",
+)
+_GENERIC_LINKS = (
+    " by ",
+    " at ",
+    " from ",
+    "named",
+    "called",
+    "known as",
+    "i am ",
+    "i'm ",
+    "i’m ",
+    "my name",
+    "call me",
+)
+
+
+def mask_self_naming(texts: Sequence[str]) -> tuple[list[str], int]:
+    """The texts with self-naming replaced by "[MODEL]" and "[MAKER]", and how many texts that changed. Idempotent."""
+    masked = [_mask(text) if _may_name_itself(text) else text for text in texts]
+    return masked, sum(new != old for new, old in zip(masked, texts, strict=True))
+
+
+def _may_name_itself(text: str) -> bool:
+    lowered = text.lower()
+    if not any(cue in lowered for cue in _CUES):
+        return False
+    if any(noun in lowered for noun in _GENERIC_NOUNS) and any(link in lowered for link in _GENERIC_LINKS):
+        return True
+    return any(stem in lowered for stem in STEMS)
+
+
+def _mask(text: str) -> str:
+    # No pattern spans lines, so the few lines that matter are found by the cheap test first.
+    return "\n".join(_mask_line(line) if _may_name_itself(line) else line for line in text.split("\n"))
+
+
+def _mask_line(text: str) -> str:
+    # One mask can complete the context of another, so the patterns run until nothing changes: each run removes
+    # text that is not a mask and adds none, so it ends, and a second call finds nothing to do.
+    while True:
+        new = text
+        for pattern in _PATTERNS:
+            new = pattern.sub(_replace, new)
+        if new == text:
+            return text
+        text = new
+
+
+def _replace(match: re.Match[str]) -> str:
+    text, start = match.group(), match.start()
+    spans = [(*match.span(name), name) for name, value in match.groupdict().items() if value is not None]
+    for begin, end, name in sorted(spans, reverse=True):
+        mask = MODEL_MASK if name == "model" else MAKER_MASK
+        text = text[: begin - start] + mask + text[end - start :]
+    return text

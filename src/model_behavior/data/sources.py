@@ -1,0 +1,169 @@
+"""Where rows come from: a file, a compressed file, or a Hugging Face dataset, read batch by batch."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from model_behavior.data.byte_streams import COMPRESSIONS
+from model_behavior.data.csv_rows import iterate_csv_batches, iterate_csv_rows, read_csv_columns
+from model_behavior.data.hub_rows import HUB_PREFIX, iterate_hub_batches, open_hub_dataset
+from model_behavior.data.json_rows import iterate_json_batches, iterate_json_rows, read_json_columns
+from model_behavior.data.parquet_rows import iterate_parquet_batches, read_parquet_columns, to_rows
+from model_behavior.errors import DataError
+
+EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_ALLOWED = f"Allowed: {', '.join(EXTENSIONS)}, each also with {' or '.join(COMPRESSIONS)} after it."
+
+ReadBatches = Callable[[Sequence[str] | None, int], Iterator[pa.RecordBatch]]
+ReadRows = Callable[[Sequence[str], int], Iterator[list[dict[str, Any]]]]
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """One opened source; nothing but its beginning has been read.
+
+    Attributes:
+        name: what messages call it: the path or address as given.
+        columns: column names; for JSON, the keys of the first 1,000 rows.
+        n_rows: the number of rows where the file states it (Parquet), else None.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    n_rows: int | None
+    read_batches: ReadBatches = field(repr=False)
+    read_rows: ReadRows = field(repr=False)
+
+    def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 1024) -> Iterator[pa.RecordBatch]:
+        """Record batches of one schema, rows in order; all columns, or those asked for.
+
+        CSV columns are text. Nested JSON values are JSON text. None of JSON's columns is left out, also where
+        a key first appears after the rows that `columns` was read from.
+
+        Raises:
+            DataError: broken content; names the row.
+        """
+        return self.read_batches(columns, batch_rows)
+
+    def rows(self, columns: Sequence[str], batch_rows: int = 1024) -> Iterator[list[dict[str, Any]]]:
+        """The same rows as lists of dicts, nested values as lists and dicts where the format has them.
+
+        A missing key is a null; there may be more keys than `columns`.
+
+        Raises:
+            DataError: broken content; names the row.
+        """
+        return self.read_rows(columns, batch_rows)
+
+
+def open_rows(source: str | Path) -> RowSource:
+    """Open a file (CSV, TSV, JSON, JSON lines or Parquet, also as .gz or .zst) or `hf://owner/name[@split]`.
+
+    Raises:
+        DataError: the source is missing, empty, broken, or of an unknown kind.
+        MissingExtraError: `hf://` without the optional dependency.
+    """
+    name = str(source)
+    if name.startswith(HUB_PREFIX):
+        dataset, columns = open_hub_dataset(name)
+        return _from_batches(name, columns, None, partial(iterate_hub_batches, name, dataset))
+    path = _require_file(Path(source))
+    extension = data_extension(path)
+    if extension is None:
+        raise DataError(f"{name}: unknown file type {''.join(path.suffixes[-2:]) or '(no extension)'!r}. {_ALLOWED}")
+    if extension == ".parquet":
+        columns, n_rows = read_parquet_columns(path)
+        opened = _from_batches(name, columns, n_rows, partial(iterate_parquet_batches, path))
+    elif extension in _DELIMITERS:
+        opened = _open_csv(path, _DELIMITERS[extension])
+    else:
+        opened = RowSource(
+            name,
+            read_json_columns(path),
+            None,
+            partial(iterate_json_batches, path),
+            lambda _, batch_rows: iterate_json_rows(path, batch_rows),
+        )
+    repeated = [column for column, count in Counter(opened.columns).items() if count > 1]
+    if repeated:
+        raise DataError(f"{name}: the column {repeated[0]!r} is there more than once. Fix: rename one of them.")
+    return opened
+
+
+def expand_sources(*sources: str | Path) -> list[str | Path]:
+    """The sources with every folder replaced by the data files in it.
+
+    Raises:
+        DataError: a folder without data files.
+    """
+    expanded: list[str | Path] = []
+    for source in sources:
+        is_folder = not str(source).startswith(HUB_PREFIX) and Path(source).is_dir()
+        expanded.extend(list_shards(Path(source)) if is_folder else [source])
+    return expanded
+
+
+def list_shards(path: str | Path) -> list[Path]:
+    """The data files below a folder, sorted by path, without hidden ones and those that begin with "_".
+
+    Raises:
+        DataError: no such folder, or no data file in it.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise DataError(f"{path}: there is no such folder. Fix: check the path.")
+    shards = [
+        file
+        for file in folder.rglob("*")
+        if not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+        and data_extension(file) is not None
+        and file.is_file()
+    ]
+    if not shards:
+        raise DataError(f"{path}: the folder holds no data file. {_ALLOWED}")
+    return sorted(shards, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def data_extension(path: Path) -> str | None:
+    """The ending that says the format, without a compression's, or None where it is not a data file's."""
+    inner = Path(path.name.lower())
+    inner = inner.with_suffix("") if inner.suffix in COMPRESSIONS else inner
+    return inner.suffix if inner.suffix in EXTENSIONS else None
+
+
+def _require_file(path: Path) -> Path:
+    if path.is_dir():
+        raise DataError(f"{path}: this is a folder. Fix: name a file in it.")
+    if path.exists():
+        return path
+    folder = path.parent
+    if not folder.is_dir():
+        raise DataError(f"{path}: there is no such file, and no folder {folder}. Fix: check the path.")
+    names = [entry.name for entry in folder.iterdir()]
+    near = difflib.get_close_matches(path.name, names, 3) or sorted(n for n in names if data_extension(Path(n)))[:5]
+    hint = f"Near names there: {', '.join(near)}." if near else f"The folder {folder} holds no data file."
+    raise DataError(f"{path}: there is no such file. {hint} Fix: check the path.")
+
+
+def _open_csv(path: Path, delimiter: str) -> RowSource:
+    columns = read_csv_columns(path, delimiter)
+    return RowSource(
+        str(path),
+        columns,
+        None,
+        lambda chosen, batch_rows: iterate_csv_batches(path, delimiter, chosen or columns, batch_rows),
+        lambda _, batch_rows: iterate_csv_rows(path, delimiter, batch_rows),
+    )
+
+
+def _from_batches(name: str, columns: tuple[str, ...], n_rows: int | None, read: ReadBatches) -> RowSource:
+    return RowSource(name, columns, n_rows, read, lambda chosen, batch_rows: to_rows(read(chosen, batch_rows), name))

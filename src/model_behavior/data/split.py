@@ -1,0 +1,81 @@
+"""Votes divided into training and validation, by normalised prompt, so that no prompt is on both sides."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from model_behavior.data_models.split import SplitVotes, ValidationSplit
+from model_behavior.data_models.votes import IntArray, TrainingData
+from model_behavior.errors import DataError, UsageError
+
+
+def normalise_prompt(text: str) -> str:
+    """The prompt as it is compared: NFKC, case folded, white space collapsed and stripped. Idempotent."""
+    folded = text
+    # Case folding can undo NFKC and the other way round; Unicode needs at most a few rounds to settle.
+    for _ in range(4):
+        settled = unicodedata.normalize("NFKC", folded).casefold()
+        if settled == folded:
+            break
+        folded = settled
+    return " ".join(folded.split())
+
+
+def normalised_prompt_ids(prompts: pa.LargeStringArray) -> IntArray:
+    """One id for prompts that are equal once normalised, [n_prompts]; ids follow the sorted texts."""
+    normalised = [normalise_prompt(text) for text in prompts.to_pylist()]
+    rank = {text: index for index, text in enumerate(sorted(set(normalised)))}
+    return np.array([rank[text] for text in normalised], dtype=np.int32)
+
+
+def split_votes(data: TrainingData, split: ValidationSplit) -> SplitVotes:
+    """Divide the votes. The same votes in another order are divided alike where `split.by` is "prompt".
+
+    Raises:
+        UsageError: a fraction outside (0, 1), an unknown way to split, or a held-out model that no vote has.
+        DataError: fewer than two prompts (or votes) to divide.
+    """
+    if not 0 < split.fraction < 1:
+        raise UsageError(f"validation fraction {split.fraction}: must be above 0 and below 1, such as 0.1.")
+    if split.by not in ("prompt", "random"):
+        raise UsageError(f"split by {split.by!r}: unknown. Allowed: 'prompt', 'random'.")
+    is_held = _held_out(data, split.held_out_models)
+    free = np.flatnonzero(~is_held)
+    if split.by == "prompt":
+        # Numbered among the free votes alone: held-out models must not shift the draw of the others.
+        ids = normalised_prompt_ids(data.pairs.prompts)[data.pairs.prompt_index[data.pair_a[free]]]
+        _, group = np.unique(ids, return_inverse=True)
+    else:
+        group = np.arange(len(free))
+    n_groups = int(group.max()) + 1 if len(free) else 0
+    if n_groups < 2:
+        unit = "prompts" if split.by == "prompt" else "votes"
+        raise DataError(
+            f"{n_groups} different {unit} among {len(free):,} votes ({int(is_held.sum()):,} held out): too few "
+            "to divide into training and validation. Fix: give votes on at least 2, or hold out fewer models."
+        )
+    chosen = np.zeros(n_groups, dtype=np.bool_)
+    n_validation = min(max(1, round(split.fraction * n_groups)), n_groups - 1)
+    chosen[np.random.default_rng(split.seed).permutation(n_groups)[:n_validation]] = True
+    return SplitVotes(
+        train=free[~chosen[group]],
+        validation=free[chosen[group]],
+        held_out=np.flatnonzero(is_held),
+    )
+
+
+def _held_out(data: TrainingData, names: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """Whether each vote has a held-out model, [n_votes]."""
+    models = data.pairs.models
+    is_held = np.isin(np.array(models, dtype=object), np.array(names, dtype=object))
+    unknown = sorted(set(names) - set(models))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], models, 3, 0.4) or models[:5]
+        raise UsageError(f"held-out model {unknown[0]!r}: no vote has it. Nearest names: {', '.join(near)}.")
+    held: npt.NDArray[np.bool_] = is_held[data.pairs.model_index]
+    return held[data.pair_a] | held[data.pair_b]

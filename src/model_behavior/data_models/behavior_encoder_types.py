@@ -1,0 +1,72 @@
+"""Triplets of (prompt, response) pairs, and the data prepared for the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.data_models.reports import FilterReport
+from model_behavior.data_models.split import SplitVotes
+from model_behavior.data_models.votes import IntArray, TrainingData
+
+
+class TripletKind(IntEnum):
+    """Where a triplet's positive and negative come from."""
+
+    IDENTITY = 0
+    """Positive: the anchor's model on another prompt. Negative: the loser of the anchor's vote."""
+    PERFORMANCE = 1
+    """Positive: a winning pair of another model. Negative: the loser of the anchor's vote."""
+    TIE = 2
+    """Positive: the other side of a tied vote. Negative: sampled."""
+    BOTH_BAD = 3
+    """Negative: one side of a both_bad vote. Anchor: a winning pair; positive: as for a decided vote."""
+
+
+@dataclass(frozen=True)
+class BehaviorEncoderTrainingTriplet:
+    """One triplet as text, for reading: each side is (model, prompt, response)."""
+
+    anchor: tuple[str, str, str]
+    positive: tuple[str, str, str]
+    negative: tuple[str, str, str]
+    kind: TripletKind
+
+
+@dataclass(frozen=True, eq=False)
+class Triplets:
+    """Triplets as indices into a `PairTable`, all arrays [n_triplets].
+
+    Attributes:
+        vote: the vote each triplet comes from.
+        kind: `TripletKind`, int8.
+        skipped: triplets that could not be formed, by reason.
+    """
+
+    anchor: IntArray
+    positive: IntArray
+    negative: IntArray
+    vote: IntArray
+    kind: npt.NDArray[np.int8]
+    skipped: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+
+@dataclass(frozen=True, eq=False)
+class PreprocessedBehaviorEncoderData:
+    """Filtered, split votes with the validation triplets, which stay the same in every epoch.
+
+    Training triplets are drawn afresh each epoch from `data` and `split.train`.
+    """
+
+    data: TrainingData
+    split: SplitVotes
+    validation_triplets: Triplets
+    filter_report: FilterReport
+    fingerprint: str

@@ -1,0 +1,48 @@
+"""What one epoch of stage 1 did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """Figures of one epoch.
+
+    Attributes:
+        epoch: from 1.
+        train_loss: mean of the weighted sum of all objectives over the epoch's triplets.
+        train_terms: mean of each objective before weighting.
+        validation_loss: mean triplet margin loss of the validation triplets.
+        triplet_accuracy: share of validation triplets with d(anchor, positive) < d(anchor, negative).
+        accuracy_by_kind: the same for each kind of triplet that occurs.
+        identification: share of models recognised from 8 validation responses by the nearest mean of training
+            responses; None where no model has both.
+        mean_distance: mean cosine distance between validation pairs; near 0 is collapse.
+        n_triplets: training triplets of the epoch.
+        skipped: training triplets that could not be formed, by reason.
+        seconds: wall time of the epoch, validation included.
+    """
+
+    epoch: int
+    train_loss: float
+    train_terms: Mapping[str, float]
+    validation_loss: float
+    triplet_accuracy: float
+    accuracy_by_kind: Mapping[str, float]
+    identification: float | None
+    mean_distance: float
+    n_triplets: int
+    skipped: Mapping[str, int]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EpochLog:
+        """The inverse of `to_json`."""
+        return cls(**values)

@@ -1,0 +1,1 @@
+"""One protocol for every figure, and the pictures of the result."""

@@ -1,0 +1,54 @@
+"""The README of an artifact: what it is, what it was trained on, how good it was, how to use it."""
+
+from __future__ import annotations
+
+from model_behavior.catalog import ModelEmbeddings
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+
+
+def write_card(encoder: ModelBehaviorEncoder, models: ModelEmbeddings) -> str:
+    """The card as Markdown."""
+    best = max(encoder.history, key=lambda log: log.triplet_accuracy)
+    kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in best.accuracy_by_kind.items())
+    identification = "not measured" if best.identification is None else f"{best.identification:.3f}"
+    encoders = ", ".join(f"`{text_encoder.name}`" for text_encoder in encoder.text_encoders)
+    rows = "\n".join(
+        f"| {_escape(name)} | {count} | {spread:.3f} |"
+        for name, count, spread in zip(models.names, models.count, models.spread, strict=True)
+    )
+    return f"""# A model-behavior encoder
+
+Turns (prompt, response) pairs into {encoder.dim} numbers; the mean over a model's pairs is the model's embedding.
+
+| | |
+|---|---|
+| text encoders | {encoders} |
+| embedding | {encoder.dim} dimensions, unit length per pair |
+| trained epochs | {len(encoder.history)}, of which epoch {best.epoch} is kept |
+| triplet accuracy, validation | {best.triplet_accuracy:.3f} ({kinds}) |
+| models recognised from 8 responses, validation | {identification} |
+| data fingerprint | `{encoder.data_fingerprint}` |
+| seed | {encoder.config.seed} |
+
+The validation figures chose the epoch, so they flatter it a little.
+
+## Use
+
+```
+model-behavior embed-models THIS_FOLDER RESPONSES --model NAME
+model-behavior encode THIS_FOLDER PAIRS --output FILE.parquet
+model-behavior map THIS_FOLDER --output map.html
+```
+
+## Models
+
+`responses` is how many answers are behind an embedding; `spread` their root mean square distance from it (0 to 1).
+
+| model | responses | spread |
+|---|---|---|
+{rows}
+"""
+
+
+def _escape(name: str) -> str:
+    return name.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

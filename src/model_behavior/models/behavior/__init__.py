@@ -1,0 +1,1 @@
+"""Stage 1: (prompt, response) pairs to vectors, and models to the mean of their vectors."""

@@ -1,0 +1,46 @@
+"""Every choice of stage 1 in one place, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from model_behavior.data.filters import FilterConfig
+from model_behavior.models.behavior.objectives import ObjectiveConfig
+from model_behavior.models.behavior.projection import ProjectionConfig
+from model_behavior.models.behavior.training import OptimisationConfig
+from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
+from model_behavior.preprocessing.triplets import TripletConfig
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How a `ModelBehaviorEncoder` is trained.
+
+    Attributes:
+        seed: of weights, triplets and batches.
+    """
+
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    objectives: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested dictionaries of JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EncoderConfig:
+        """The inverse of `to_json`."""
+        return cls(
+            preprocessing=PreprocessingConfig(
+                FilterConfig(**values["preprocessing"]["filters"]), TripletConfig(**values["preprocessing"]["triplets"])
+            ),
+            projection=ProjectionConfig(**values["projection"]),
+            objectives=ObjectiveConfig(**values["objectives"]),
+            optimisation=OptimisationConfig(**values["optimisation"]),
+            seed=values["seed"],
+        )

@@ -1,0 +1,64 @@
+"""The interface of everything that turns a (prompt, response) pair into numbers before training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.preprocessing.feature_cache import Features
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+class TextEncoderBase(ABC):
+    """A frozen encoder of (prompt, response) pairs.
+
+    Nothing in it is fitted on votes: what it gives for a pair depends on the pair and on its configuration
+    alone, so that its output can be cached by content. Scaling, weighting and projection are learned by
+    `ModelBehaviorEncoder` on top of it.
+    """
+
+    name: ClassVar[str]
+    """The name on the command line and in saved configurations."""
+
+    version: ClassVar[int] = 1
+    """Part of the fingerprint; goes up when the same configuration gives other numbers."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Number of columns of what `encode` returns."""
+
+    @property
+    @abstractmethod
+    def config(self) -> Mapping[str, Any]:
+        """The constructor's arguments, as JSON values: `type(encoder)(**encoder.config)` is an equal encoder."""
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> Features:
+        """Encodes pairs, in order.
+
+        Args:
+            prompts: [n_pairs].
+            responses: [n_pairs].
+            batch_size: pairs handled at once, where that matters for memory.
+
+        Returns:
+            [n_pairs, dim], dense or sparse, always the same kind for one encoder.
+        """
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the output: name, version, configuration and weights."""
+        text = json.dumps([self.name, self.version, self.weights_digest(), dict(self.config)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def weights_digest(self) -> str:
+        """Hash of the weights, "" for an encoder without weights."""
+        return ""

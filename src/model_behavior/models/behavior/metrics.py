@@ -1,0 +1,108 @@
+"""How good an embedding is: figures of stage 1 on vectors alone, used in training and in evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.data_models.behavior_encoder_types import Triplets
+from model_behavior.models.behavior.encoder_base import FloatArray
+
+
+def triplet_hits(embeddings: FloatArray, triplets: Triplets) -> npt.NDArray[np.bool_]:
+    """Whether d(anchor, positive) < d(anchor, negative), cosine distance; a draw is a miss. [n_triplets].
+
+    Args:
+        embeddings: [n_pairs, dim], any length but 0; for unit vectors Euclidean distance gives the same order.
+        triplets: indices into `embeddings`.
+    """
+    unit = normalise(embeddings)
+    anchor = unit[triplets.anchor]
+    near = np.einsum("ij,ij->i", anchor, unit[triplets.positive])
+    far = np.einsum("ij,ij->i", anchor, unit[triplets.negative])
+    hits: npt.NDArray[np.bool_] = near > far
+    return hits
+
+
+def normalise(vectors: FloatArray) -> FloatArray:
+    """Rows at length 1; a row of zeros stays."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    unit: FloatArray = vectors / np.maximum(length, 1e-12)
+    return unit
+
+
+def centroids(embeddings: FloatArray, model: npt.NDArray[np.integer], n_models: int) -> FloatArray:
+    """Mean embedding of each model, [n_models, dim]; NaN for a model without rows."""
+    sums = np.zeros((n_models, embeddings.shape[1]), dtype=np.float64)
+    np.add.at(sums, model, embeddings)
+    counts = np.bincount(model, minlength=n_models)[:, None]
+    with np.errstate(invalid="ignore"):
+        return (sums / counts).astype(np.float32)
+
+
+def identification_hits(means: FloatArray, truth: npt.NDArray[np.integer], known: FloatArray) -> npt.NDArray[np.bool_]:
+    """Whether the nearest known model, by cosine, is the true one. [n].
+
+    Args:
+        means: mean embedding of k responses of one model, [n, dim].
+        truth: index into `known`, [n].
+        known: [n_models, dim]; rows of NaN are never chosen.
+    """
+    similarity = normalise(means) @ np.nan_to_num(normalise(known)).T
+    similarity[:, np.isnan(known).any(axis=1)] = -np.inf
+    hits: npt.NDArray[np.bool_] = similarity.argmax(axis=1) == truth
+    return hits
+
+
+def draw_groups(
+    member: npt.NDArray[np.integer], k: int, draws: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Draws `k` rows of each group without replacement, `draws` times.
+
+    Args:
+        member: group of each row, [n_rows]. Groups with fewer than `k` rows are left out.
+
+    Returns:
+        Rows, [n_draws, k], and the group of each draw, [n_draws].
+    """
+    rows: list[npt.NDArray[np.int64]] = []
+    groups: list[int] = []
+    for group in np.unique(member):
+        own = np.flatnonzero(member == group)
+        if len(own) >= k:
+            rows += [rng.choice(own, k, replace=False) for _ in range(draws)]
+            groups += [int(group)] * draws
+    return np.array(rows, dtype=np.int64).reshape(len(rows), k), np.array(groups, dtype=np.int64)
+
+
+def mean_pairwise_distance(embeddings: FloatArray) -> float:
+    """Mean cosine distance over all pairs of rows, in [0, 2]; near 0 is collapse."""
+    n_rows = len(embeddings)
+    if n_rows < 2:
+        return 0.0
+    total = normalise(embeddings).sum(axis=0, dtype=np.float64)
+    # Of all n^2 products the n with themselves are 1.
+    return float(1 - (total @ total - n_rows) / (n_rows * (n_rows - 1)))
+
+
+def effective_rank(embeddings: FloatArray) -> float:
+    """exp of the entropy of the covariance's normalised eigenvalues (Roy and Vetterli 2007), in [1, dim]."""
+    values = np.linalg.eigvalsh(np.atleast_2d(np.cov(embeddings.astype(np.float64), rowvar=False)))
+    share = np.maximum(values, 0) / max(np.maximum(values, 0).sum(), 1e-12)
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def variance_explained(embeddings: FloatArray, group: npt.NDArray[np.integer]) -> float:
+    """Share of variance between groups, adjusted for their number (epsilon squared, Kelley 1935), at most 1.
+
+    NaN where it is not defined: no group has two rows, or all rows are equal.
+    """
+    _, member = np.unique(group, return_inverse=True)
+    n_rows, n_groups = len(member), int(member.max()) + 1
+    if n_rows <= n_groups or (embeddings == embeddings[0]).all():
+        return float("nan")
+    centred = embeddings - embeddings.mean(axis=0)
+    total = float(np.square(centred, dtype=np.float64).sum())
+    within = float(np.square(centred - centroids(centred, member, n_groups)[member], dtype=np.float64).sum())
+    return 1 - (within / (n_rows - n_groups)) / (total / (n_rows - 1))

@@ -1,0 +1,268 @@
+"""Stage 1: what an LLM answers, as a vector."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from model_behavior.data.self_naming import mask_self_naming
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
+from model_behavior.data_models.split import ValidationSplit
+from model_behavior.data_models.training_log import EpochLog
+from model_behavior.data_models.votes import TrainingData
+from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.models.behavior.checkpoint import load_checkpoint, save_checkpoint
+from model_behavior.models.behavior.configuration import EncoderConfig
+from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
+from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.behavior.objectives import Objective
+from model_behavior.models.behavior.projection import ProjectionHead, fit_projection, projection_from_state
+from model_behavior.models.behavior.registry import make_text_encoder, make_text_encoders
+from model_behavior.models.behavior.training import Schedule, Trainer, TrainingExamples
+from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
+from model_behavior.preprocessing.entry_file import digest_of
+from model_behavior.preprocessing.feature_cache import Features, encode_through_cache
+from model_behavior.preprocessing.triplets import TripletSampler
+
+STATE_VERSION = 1
+
+
+@final
+class ModelBehaviorEncoder:
+    """A Siamese network over (prompt, response) pairs, trained with triplets from pairwise votes.
+
+    Args:
+        text_encoders: frozen encoders whose features are used side by side; style and lexical by default.
+        config: everything that decides the result of `train`.
+        runtime: cache, progress and checkpoint, which do not.
+
+    Attributes:
+        history: one `EpochLog` per trained epoch.
+        data_fingerprint: hash of the votes and settings that it was trained on, "" before.
+    """
+
+    def __init__(
+        self,
+        text_encoders: Sequence[TextEncoderBase] | None = None,
+        config: EncoderConfig | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.text_encoders = tuple(text_encoders) if text_encoders is not None else make_text_encoders()
+        self.config = config if config is not None else EncoderConfig()
+        self.runtime = runtime if runtime is not None else Runtime()
+        self.history: list[EpochLog] = []
+        self.data_fingerprint = ""
+        self._head: ProjectionHead | None = None
+        self._quality: FloatArray | None = None
+
+    @property
+    def dim(self) -> int:
+        """Size of the embedding."""
+        return self.config.projection.dim
+
+    def train(self, data: TrainingData, validation_split: ValidationSplit, epochs: int, batch_size: int) -> None:
+        """Trains on votes and keeps the epoch with the best validation triplet accuracy.
+
+        Args:
+            data: votes, unfiltered.
+            validation_split: divides the votes before triplets are formed.
+            epochs: number of passes, at least 1.
+            batch_size: triplets per step, at least 1.
+
+        Raises:
+            UsageError: an argument out of range.
+            DataError: too few votes for a single triplet on either side.
+            CollapseError: every pair is mapped to the same point.
+        """
+        _check_positive(epochs=epochs, batch_size=batch_size)
+        preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
+        prepared = preprocessor.preprocess(data, validation_split)
+        self.runtime.monitor.on_prepared(prepared)
+        sampler = preprocessor.sampler(prepared)
+        _check_triplets(prepared, sampler)
+        features = [
+            preprocessor.embed(encoder, prepared.data.pairs, batch_size, self._progress(f"features: {encoder.name}"))
+            for encoder in self.text_encoders
+        ]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            train_pairs = _pairs_of(prepared.data, prepared.split.train)
+            head = fit_projection([block[train_pairs] for block in features], self.config.projection)
+            objective = Objective(len(prepared.data.pairs.models), self.dim, self.config.objectives)
+        examples = TrainingExamples(
+            prepared=head.prepare(features),
+            model=prepared.data.pairs.model_index,
+            train_pairs=train_pairs,
+            validation_pairs=_pairs_of(prepared.data, prepared.split.validation),
+            sampler=sampler,
+            validation_triplets=prepared.validation_triplets,
+        )
+        schedule = Schedule(epochs, batch_size, self.config.seed, self.config.optimisation)
+        trainer = Trainer(head, objective, examples, schedule)
+        self._run(trainer, self._run_key(prepared, epochs, batch_size))
+        self._head, self.history, self.data_fingerprint = head.eval(), trainer.history, prepared.fingerprint
+        self._quality = objective.quality_direction()
+
+    def encode(self, prompts: list[str], responses: list[str], batch_size: int) -> np.ndarray:
+        """Embeds pairs, in order.
+
+        Args:
+            prompts: [n_samples].
+            responses: [n_samples].
+            batch_size: pairs encoded at once.
+
+        Returns:
+            Unit vectors, float32, [n_samples, embedding_dim].
+
+        Raises:
+            UsageError: lists of different lengths, or an encoder that was never trained.
+        """
+        head = self._trained_head()
+        _check_positive(batch_size=batch_size)
+        if len(prompts) != len(responses):
+            raise UsageError(f"{len(prompts)} prompts but {len(responses)} responses: one of each per pair is needed")
+        if not prompts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        if self.config.preprocessing.filters.mask_self_naming:
+            responses, _ = mask_self_naming(responses)
+        features: list[Features] = [
+            encode_through_cache(encoder, prompts, responses, self.runtime.cache, batch_size)
+            for encoder in self.text_encoders
+        ]
+        return head.embed(head.prepare(features), batch_size)
+
+    def compute_model_embedding(self, prompts: list[str], responses: list[str], batch_size: int) -> np.ndarray:
+        """The embedding of one model: the mean over its pairs, float32, [embedding_dim].
+
+        Raises:
+            UsageError: no pairs, or as for `encode`.
+        """
+        if not responses:
+            raise UsageError("a model's embedding needs at least one (prompt, response) pair, got none")
+        mean: FloatArray = self.encode(prompts, responses, batch_size).mean(axis=0)
+        return mean
+
+    def rate(self, embeddings: np.ndarray) -> np.ndarray:
+        """Quality of model embeddings on the Bradley-Terry (log-odds) scale, up to a constant.
+
+        A linear read-out, learned from the votes by the vote term of the objective.
+
+        Args:
+            embeddings: [n_models, embedding_dim].
+
+        Returns:
+            [n_models], higher is better.
+
+        Raises:
+            UsageError: the encoder was trained without the vote term.
+        """
+        self._trained_head()
+        if self._quality is None:
+            raise UsageError("this encoder was trained with the vote term off (vote=0), so it cannot rate models")
+        ratings: np.ndarray = embeddings @ self._quality
+        return ratings
+
+    def get_state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs: JSON values under "config" and NumPy arrays under "tensors"."""
+        tensors = {f"head.{name}": value.numpy().copy() for name, value in self._trained_head().state_dict().items()}
+        if self._quality is not None:
+            tensors["quality"] = self._quality.copy()
+        encoders = [
+            {"name": encoder.name, "config": dict(encoder.config), "fingerprint": encoder.fingerprint}
+            for encoder in self.text_encoders
+        ]
+        return {
+            "state_version": STATE_VERSION,
+            "config": self.config.to_json(),
+            "text_encoders": encoders,
+            "data_fingerprint": self.data_fingerprint,
+            "history": [log.to_json() for log in self.history],
+            "tensors": tensors,
+        }
+
+    @classmethod
+    def load_state_dict(cls, state_dict: dict[str, Any]) -> ModelBehaviorEncoder:
+        """The inverse of `get_state_dict`, bit by bit.
+
+        Raises:
+            ArtifactError: a state of a newer version, an incomplete one, or one whose text encoder gives other
+                vectors here (other weights under the same name, say).
+        """
+        version = state_dict.get("state_version")
+        if version != STATE_VERSION:
+            raise ArtifactError(
+                f"encoder state of version {version!r}; this release reads version {STATE_VERSION}. "
+                "Fix: upgrade model-behavior, or train the encoder again."
+            )
+        try:
+            encoders = [make_text_encoder(entry["name"], entry["config"]) for entry in state_dict["text_encoders"]]
+            encoder = cls(encoders, EncoderConfig.from_json(state_dict["config"]))
+            tensors = state_dict["tensors"]
+            head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
+            encoder._head = projection_from_state(head, encoder.config.projection).eval()
+            encoder._quality = np.array(tensors["quality"]) if "quality" in tensors else None
+            encoder.history = [EpochLog.from_json(log) for log in state_dict["history"]]
+            encoder.data_fingerprint = state_dict["data_fingerprint"]
+            expected = [entry["fingerprint"] for entry in state_dict["text_encoders"]]
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ArtifactError(f"incomplete encoder state: {error!r}") from error
+        for text_encoder, fingerprint in zip(encoders, expected, strict=True):
+            if text_encoder.fingerprint != fingerprint:
+                raise ArtifactError(
+                    f"text encoder {text_encoder.name!r} {dict(text_encoder.config)} is not the one that this encoder "
+                    "was trained with. Fix: install the same weights and release, or train again."
+                )
+        return encoder
+
+    def _run(self, trainer: Trainer, key: str) -> None:
+        checkpoint, monitor = self.runtime.checkpoint, self.runtime.monitor
+        if checkpoint is not None and self.runtime.resume:
+            load_checkpoint(checkpoint, trainer, key)
+            for log in trainer.history:
+                monitor.on_epoch(log)
+
+        def on_epoch(log: EpochLog) -> None:
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, trainer, key)
+            monitor.on_epoch(log)
+
+        trainer.run(partial(monitor.on_progress, "training"), on_epoch)
+
+    def _run_key(self, prepared: PreprocessedBehaviorEncoderData, epochs: int, batch_size: int) -> str:
+        fingerprints = [encoder.fingerprint for encoder in self.text_encoders]
+        settings = json.dumps([self.config.to_json(), fingerprints, epochs, batch_size], sort_keys=True)
+        return digest_of(prepared.fingerprint, settings)
+
+    def _progress(self, task: str) -> Any:
+        return partial(self.runtime.monitor.on_progress, task)
+
+    def _trained_head(self) -> ProjectionHead:
+        if self._head is None:
+            raise UsageError("this encoder is not trained. Fix: call train(), or load_state_dict() of a trained one")
+        return self._head
+
+
+def _check_positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise UsageError(f"{name}={value}: at least 1 is needed")
+
+
+def _check_triplets(prepared: PreprocessedBehaviorEncoderData, sampler: TripletSampler) -> None:
+    sides = {"training": sampler.sample(np.random.default_rng(0)), "validation": prepared.validation_triplets}
+    for side, triplets in sides.items():
+        if not len(triplets):
+            reasons = ", ".join(f"{count} x {reason}" for reason, count in triplets.skipped.items()) or "no votes"
+            raise DataError(
+                f"not one {side} triplet can be formed ({reasons}). A decided vote needs a model with responses to "
+                "two prompts on its side of the split. Fix: more votes, or a larger validation fraction."
+            )
+
+
+def _pairs_of(data: TrainingData, votes: np.ndarray) -> np.ndarray:
+    return np.unique(np.concatenate([data.pair_a[votes], data.pair_b[votes]]))

@@ -1,0 +1,41 @@
+"""The text encoders by name, for configurations and the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model_behavior.errors import UsageError
+from model_behavior.models.behavior.encoder_base import TextEncoderBase
+from model_behavior.models.behavior.lexical_encoder import LexicalEncoder
+from model_behavior.models.behavior.sentence_transformer_encoder import SentenceTransformerEncoder
+from model_behavior.models.behavior.style_encoder import StyleEncoder
+
+TEXT_ENCODERS: Mapping[str, type[TextEncoderBase]] = {
+    encoder.name: encoder for encoder in (StyleEncoder, LexicalEncoder, SentenceTransformerEncoder)
+}
+DEFAULT_ENCODERS = ("style", "lexical")
+
+
+def make_text_encoder(name: str, config: Mapping[str, Any] | None = None) -> TextEncoderBase:
+    """The text encoder of that name.
+
+    Raises:
+        UsageError: an unknown name, or an argument that the encoder does not have.
+    """
+    if name not in TEXT_ENCODERS:
+        near = difflib.get_close_matches(name, TEXT_ENCODERS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"unknown text encoder {name!r}; allowed: {', '.join(TEXT_ENCODERS)}.{hint}")
+    try:
+        return TEXT_ENCODERS[name](**(config or {}))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"text encoder {name!r}: {error}") from error
+
+
+def make_text_encoders(names: Sequence[str] = DEFAULT_ENCODERS) -> tuple[TextEncoderBase, ...]:
+    """Several text encoders with default settings; their features are used side by side."""
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"text encoders {list(names)}: at least one is needed, and each only once")
+    return tuple(make_text_encoder(name) for name in names)

@@ -1,0 +1,196 @@
+"""The table of style features: what is counted in a response, and per what.
+
+Patterns are RE2, run by Arrow over a whole column at once. `per` says what a count is divided by:
+"chars" (per 100 characters), "words" (per 100 words), "lines" (per line) or "text" (1 if found, else 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class StyleFeature:
+    """One counted pattern. A `literal` is matched as it stands, which is several times faster."""
+
+    name: str
+    pattern: str
+    per: Literal["chars", "words", "lines", "text"]
+    literal: bool = False
+
+
+def _literals(per: Literal["chars", "words", "lines"], names: dict[str, str]) -> list[StyleFeature]:
+    return [StyleFeature(name, pattern, per, literal=True) for name, pattern in names.items()]
+
+
+def _patterns(per: Literal["chars", "words", "lines", "text"], names: dict[str, str]) -> list[StyleFeature]:
+    return [StyleFeature(name, pattern, per) for name, pattern in names.items()]
+
+
+def _words(words: str) -> str:
+    return rf"(?i)\b(?:{words})\b"
+
+
+PUNCTUATION = _literals(
+    "chars",
+    {
+        "comma": ",",
+        "full_stop": ".",
+        "exclamation_mark": "!",
+        "question_mark": "?",
+        "colon": ":",
+        "semicolon": ";",
+        "hyphen": "-",
+        "double_quote": '"',
+        "apostrophe": "'",
+        "open_parenthesis": "(",
+        "open_bracket": "[",
+        "open_brace": "{",
+        "slash": "/",
+        "backslash": "\\",
+        "pipe": "|",
+        "equals": "=",
+        "dollar": "$",
+        "less_than": "<",
+        "line_break": "\n",
+        "double_space": "  ",
+        "space_before_line_break": " \n",
+        "tab": "\t",
+    },
+) + _patterns(
+    "chars",
+    {
+        "dash": "[\u2013\u2014]",
+        "curly_quote": "[\u2018\u2019\u201c\u201d]",
+        "ellipsis": "\\.\\.\\.|\u2026",
+        "emoji": "[\u2600-\u27bf\U0001f300-\U0001faff]",
+        "non_ascii": r"[^\x00-\x7f]",
+        "upper_case": "[A-Z]",
+        "digit": "[0-9]",
+        "shouted_word": r"\b[A-Z]{3,}\b",
+    },
+)
+
+MARKUP = _patterns(
+    "lines",
+    {
+        "heading": r"(?m)^#{1,6} ",
+        "dash_bullet": r"(?m)^\s*- ",
+        "star_bullet": r"(?m)^\s*\* ",
+        "dot_bullet": "(?m)^\\s*\u2022",
+        "numbered_dot": r"(?m)^\s*\d+\. ",
+        "numbered_bracket": r"(?m)^\s*\(?\d+\) ",
+        "lettered": r"(?m)^\s*\(?[a-zA-Z][.)] ",
+        "bold_line_start": r"(?m)^\s*(?:[-*] |\d+\. )?\*\*",
+        "label_line": r"(?m)^\s*(?:[-*] |\d+\. )?\*{0,2}[A-Z][\w ]{1,40}:",
+        "indented_line": r"(?m)^(?: {2,}|\t)\S",
+        "blank_line": r"\n\s*\n",
+        "table_row": r"(?m)^\|",
+        "code_fence": r"(?m)^\s*```",
+    },
+) + _patterns(
+    "words",
+    {
+        "bold": r"\*\*[^*\n]+\*\*",
+        "italic": r"(?:^|[^*])\*[^*\s][^*\n]*\*(?:[^*]|$)",
+        "inline_code": "`[^`\n]+`",
+        "link": r"https?://|\]\(",
+        "latex": r"\\\(|\\\[|\\frac|\$\$|\\boxed",
+    },
+)
+
+OPENERS = _patterns(
+    "text",
+    {
+        "opens_with_space": r"^\s",
+        "opens_with_lower_case": r"^\s*[a-z]",
+        "opens_with_consent": r"(?i)^\s*(?:sure|certainly|of course|absolutely|definitely|great|okay|yes)\b",
+        "opens_with_apology": r"(?i)^\s*(?:i'm sorry|i am sorry|sorry|i apologi[sz]e|unfortunately)\b",
+        "opens_as_ai": r"(?i)^\s*as an? (?:ai|artificial|language|large|assistant)",
+        "opens_with_here": r"(?i)^\s*here(?:'s| is| are)\b",
+        "opens_with_article": r"(?i)^\s*(?:the|a|an)\b",
+        "opens_with_first_person": r"(?i)^\s*(?:i|i'm|i'd|i'll|my|we|let me|let's)\b",
+        "opens_with_heading": r"^\s*(?:#|\*\*)",
+        "opens_with_list": r"^\s*(?:[-*] |1[.)])",
+        "opens_with_quote": r'^\s*["\x{201c}]',
+        "opens_with_code": r"^\s*`",
+        "first_line_ends_with_colon": r"^\s*[^\n]*:[ \t]*(?:\n|$)",
+        "first_line_exclaims": r"^\s*[^\n]*![ \t]*(?:\n|$)",
+    },
+)
+
+CLOSERS = _patterns(
+    "text",
+    {
+        "ends_with_space": r"\s$",
+        "ends_with_full_stop": r"\.\s*$",
+        "ends_with_exclamation_mark": r"!\s*$",
+        "ends_with_question_mark": r"\?\s*$",
+        "ends_with_colon": r":\s*$",
+        "ends_with_quote": r'["\x{201d}]\s*$',
+        "ends_with_code": r"`\s*$",
+        "ends_in_mid_sentence": r"[\w,]\s*$",
+        "ends_with_emoji": "[\u2600-\u27bf\U0001f300-\U0001faff]\\s*$",
+        "ends_with_offer": r"(?i)(?:let me know|feel free|hope th(?:is|ese|at)|happy to help|"
+        r"any (?:other |more |further )?questions|would you like|good luck|enjoy)[^\n]{0,160}\s*$",
+        "concludes": r"(?i)(?:^|\n)\W*(?:overall|in conclusion|in summary|to sum up|to summari[sz]e|ultimately|"
+        r"in short|conclusion)\b",
+    },
+)
+
+WORDING = _patterns(
+    "words",
+    {
+        "first_person": _words("i|me|my|mine|i'm|i've|i'd|i'll"),
+        "we": _words("we|us|our|we'll|let's"),
+        "second_person": _words("you|your|yours|you're|you'll"),
+        "contraction": r"(?i)\b\w+(?:n['\x{2019}]t|['\x{2019}](?:s|re|ve|ll|d|m))\b",
+        "modal": _words("can|could|may|might|must|shall|should|will|would"),
+        "hedge": _words("perhaps|maybe|possibly|probably|likely|generally|typically|usually|often|sometimes|seems?"),
+        "booster": _words("very|really|extremely|highly|truly|incredibly|essential|crucial|important|significant"),
+        "addition": _words("also|additionally|furthermore|moreover|besides|another"),
+        "contrast": _words("however|although|though|while|whereas|but|yet|nevertheless"),
+        "cause": _words("because|since|therefore|thus|hence|so|consequently"),
+        "order": _words("first|firstly|second|secondly|third|next|then|finally|lastly|step"),
+        "example": _words("for example|for instance|such as|e\\.g|including|like"),
+        "negation": _words("no|not|never|none|cannot|without"),
+        "apology": _words("sorry|apologi[sz]e|unfortunately"),
+        "as_an_ai": _words("as an ai|language model|ai assistant"),
+        "ensure": _words("ensure|ensuring|provide|provides|providing|various|specific|overall|remember|note"),
+        "article": _words("the|a|an"),
+        "and": _words("and"),
+        "of": _words("of"),
+        "to": _words("to"),
+        "in": _words("in"),
+        "is": _words("is|are|was|were|be|been"),
+        "it": _words("it|its|it's"),
+        "this": _words("this|that|these|those|which"),
+        "with": _words("with|for|from|by|on|at"),
+        "or": _words("or"),
+    },
+)
+
+FEATURES: tuple[StyleFeature, ...] = (*PUNCTUATION, *MARKUP, *OPENERS, *CLOSERS, *WORDING)
+
+SIZES: tuple[str, ...] = (
+    "log_characters",
+    "log_words",
+    "log_lines",
+    "log_sentences",
+    "log_longest_line",
+    "log_characters_per_word",
+    "words_per_sentence",
+    "words_per_line",
+    "distinct_token_share",
+    "distinct_pair_share",
+)
+"""Sizes and their ratios; logarithms are log(1 + n)."""
+
+RELATIONS: tuple[str, ...] = (
+    "log_length_ratio_to_prompt",
+    "response_tokens_from_prompt",
+    "prompt_tokens_in_response",
+    "starts_with_prompt_words",
+)
+"""How the response relates to its prompt: shares in [0, 1], and log((1 + characters) / (1 + prompt characters))."""

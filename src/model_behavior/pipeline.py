@@ -1,0 +1,125 @@
+"""The stages as a user runs them: votes to a trained encoder, responses to model embeddings, pairs to vectors."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model_behavior.artifact import Artifact
+from model_behavior.catalog import ModelEmbeddings, embed_models, merge
+from model_behavior.data.loading import iter_pairs
+from model_behavior.data_models.split import ValidationSplit
+from model_behavior.data_models.votes import PairTable, TrainingData
+from model_behavior.errors import DataError, UsageError
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
+
+EMBEDDING_COLUMN = "embedding"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What `train` is called with.
+
+    Attributes:
+        split: divides votes into training and validation.
+        epochs: passes over the training votes.
+        batch_size: triplets per step.
+    """
+
+    split: ValidationSplit
+    epochs: int = 10
+    batch_size: int = 512
+
+
+def train_encoder(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: TrainingPlan) -> Artifact:
+    """Stage 1: trains the encoder and embeds every model from its training responses.
+
+    Validation responses stay out of the embeddings, so that figures on them stay honest.
+    """
+    encoder.train(votes, plan.split, plan.epochs, plan.batch_size)
+    return Artifact(encoder, embed_training_models(encoder, votes, plan))
+
+
+def embed_training_models(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: TrainingPlan) -> ModelEmbeddings:
+    """Embeds the models of the training side of a split from their responses there."""
+    preprocessor = BehaviorEmbeddingPreprocessor(encoder.runtime.cache, encoder.config.preprocessing)
+    prepared = preprocessor.preprocess(votes, plan.split)
+    data = prepared.data
+    keep = np.zeros(len(data.pairs), dtype=bool)
+    keep[data.pair_a[prepared.split.train]] = keep[data.pair_b[prepared.split.train]] = True
+    progress = partial(encoder.runtime.monitor.on_progress, "model embeddings")
+    return embed_models(encoder, data.pairs, plan.batch_size, keep, progress)
+
+
+def embed_into(artifact: Artifact, pairs: PairTable, batch_size: int) -> Artifact:
+    """Adds the models of `pairs` to an artifact; a model that it has already is embedded anew."""
+    progress = partial(artifact.encoder.runtime.monitor.on_progress, "model embeddings")
+    new = embed_models(artifact.encoder, pairs, batch_size, progress=progress)
+    return Artifact(artifact.encoder, merge(artifact.models, new))
+
+
+def encode_file(
+    encoder: ModelBehaviorEncoder,
+    source: str | Path,
+    output: Path,
+    batch_size: int,
+    progress: Callable[[int], None],
+) -> int:
+    """Writes a source's rows, in order, with a column `embedding`: fixed_size_list<float>, as Parquet.
+
+    Batches stream through, so memory does not grow with the file. The output appears when it is whole.
+
+    Args:
+        progress: told the number of rows written.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        DataError: a row without a prompt or a response, or as for reading.
+        UsageError: the source has a column `embedding` already.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        n_rows = _write_embeddings(encoder, source, Path(aside), batch_size, progress)
+        Path(aside).chmod(0o644)
+        Path(aside).replace(output)
+    finally:
+        Path(aside).unlink(missing_ok=True)
+    return n_rows
+
+
+def _write_embeddings(
+    encoder: ModelBehaviorEncoder, source: str | Path, path: Path, batch_size: int, progress: Callable[[int], None]
+) -> int:
+    writer: pq.ParquetWriter | None = None
+    n_rows = 0
+    try:
+        for batch, prompts, responses in iter_pairs(source):
+            if EMBEDDING_COLUMN in batch.schema.names:
+                raise UsageError(f"{source} has a column {EMBEDDING_COLUMN!r} already. Fix: rename or remove it")
+            vectors = encoder.encode(prompts, responses, batch_size)
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), encoder.dim)
+            table = pa.Table.from_batches([batch]).append_column(EMBEDDING_COLUMN, column)
+            if writer is None:
+                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+            n_rows += batch.num_rows
+            progress(n_rows)
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        raise DataError(f"{source} has no rows")
+    return n_rows

@@ -1,0 +1,1 @@
+"""Votes to triplets, texts to cached vectors."""

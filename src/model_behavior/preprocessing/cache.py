@@ -1,0 +1,113 @@
+"""One content-addressed cache for everything that is expensive to compute and cheap to keep.
+
+An entry is a file named by the hash of all that decides its content. It is renamed into its place when it is whole,
+so that two processes can share a cache, and its digest is checked on every read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryError, read_entry, write_entry
+
+FORMAT_VERSION = 1
+_SUFFIX = ".safetensors"
+
+
+class CacheWarning(UserWarning):
+    """A cache entry was damaged and is computed again, or could not be written."""
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What lies in a cache folder.
+
+    Attributes:
+        entries: number of entries by kind.
+        bytes: their size by kind.
+    """
+
+    path: Path
+    entries: Mapping[str, int]
+    bytes: Mapping[str, int]
+
+
+def default_cache_path() -> Path:
+    """$MODEL_BEHAVIOR_CACHE, else model-behavior in $XDG_CACHE_HOME, else in ~/.cache."""
+    if chosen := os.environ.get("MODEL_BEHAVIOR_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "model-behavior"
+
+
+class ContentCache:
+    """A folder of verified entries.
+
+    Args:
+        path: the folder, made when the first entry is written; by default `default_cache_path()`.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path if path is not None else default_cache_path()
+
+    def get_or_build(self, kind: str, key: str, build: Callable[[], CacheEntry]) -> CacheEntry:
+        """The entry, from disk if it is there and whole, else built and kept.
+
+        Args:
+            kind: what the entry is, a plain word.
+            key: hexadecimal digest of all that decides the content.
+            build: computes the entry.
+        """
+        path = self._place(kind, key)
+        entry = self._read(path)
+        if entry is None:
+            entry = build()
+            self._write(path, entry)
+        return entry
+
+    def info(self) -> CacheInfo:
+        """Counts entries and bytes by kind."""
+        entries: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        for path in self._files():
+            with contextlib.suppress(FileNotFoundError):  # another process may clear at the same time
+                size = path.stat().st_size
+                kind = path.relative_to(self.path).parts[1]
+                entries[kind] = entries.get(kind, 0) + 1
+                sizes[kind] = sizes.get(kind, 0) + size
+        return CacheInfo(self.path, entries, sizes)
+
+    def clear(self) -> CacheInfo:
+        """Removes every entry, and nothing else; returns what was removed."""
+        info = self.info()
+        for path in list(self._files()):
+            path.unlink(missing_ok=True)
+        return info
+
+    def _place(self, kind: str, key: str) -> Path:
+        return self.path / f"v{FORMAT_VERSION}" / kind / key[:2] / f"{key}{_SUFFIX}"
+
+    def _files(self) -> Iterator[Path]:
+        return self.path.glob(f"v*/*/*/*{_SUFFIX}")
+
+    def _read(self, path: Path) -> CacheEntry | None:
+        try:
+            return read_entry(path)
+        except FileNotFoundError:
+            return None
+        except DamagedEntryError as error:
+            warnings.warn(f"{error}; computing it again", CacheWarning, 3)
+            return None
+
+    def _write(self, path: Path, entry: CacheEntry) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_entry(path, entry)
+        except OSError as error:
+            # A full or read-only disk must not lose the work: it goes on without the cache.
+            warnings.warn(f"cannot write the cache entry {path}: {error}; going on without it", CacheWarning, 3)
