@@ -37,7 +37,7 @@ class TrainingPlan:
 
     split: ValidationSplit
     epochs: int = 10
-    batch_size: int = 512
+    batch_size: int = 128
 
 
 def train_encoder(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: TrainingPlan) -> Artifact:

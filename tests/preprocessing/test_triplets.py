@@ -103,7 +103,9 @@ def test_a_tie_pulls_both_sides_and_prefers_a_loser_on_the_same_prompt() -> None
     data = make_votes(rows)
     for seed in range(20):
         triplets = sample(data, seed)
-        ties = [describe_triplet(data.pairs, triplets, int(i)) for i in np.flatnonzero(triplets.kind == TripletKind.TIE)]
+        ties = [
+            describe_triplet(data.pairs, triplets, int(i)) for i in np.flatnonzero(triplets.kind == TripletKind.TIE)
+        ]
         assert [(t.anchor[0], t.positive[0], t.negative) for t in ties] == [
             ("x", "y", ("w", "p0", "w0")),
             ("y", "x", ("w", "p0", "w0")),
@@ -118,7 +120,9 @@ def test_both_bad_gives_negatives_only() -> None:
     ]
     data = make_votes(rows)
     triplets = sample(data, config=TripletConfig(identity=1, performance=0))
-    found = [describe_triplet(data.pairs, triplets, int(i)) for i in np.flatnonzero(triplets.kind == TripletKind.BOTH_BAD)]
+    found = [
+        describe_triplet(data.pairs, triplets, int(i)) for i in np.flatnonzero(triplets.kind == TripletKind.BOTH_BAD)
+    ]
     assert [(t.anchor, t.positive, t.negative[2]) for t in found] == [
         (("z", "p0", "z0"), ("z", "p1", "z1"), "bad x"),
         (("z", "p0", "z0"), ("z", "p1", "z1"), "bad y"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from model_behavior.cli import cache_commands, demo_command, encoder_commands, map_command
+from model_behavior.cli import benchmark_commands, cache_commands, demo_command, encoder_commands, map_command
 from model_behavior.cli.console import show_warnings, stderr
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 encoder_commands.register(app)
 map_command.register(app)
 demo_command.register(app)
+app.add_typer(benchmark_commands.app, name="benchmark")
 app.add_typer(cache_commands.app, name="cache")
 
 

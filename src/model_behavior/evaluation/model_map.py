@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from sklearn.manifold import TSNE
 
 from model_behavior.errors import MissingExtraError, UsageError
+from model_behavior.evaluation.map_page import fill_page
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
@@ -37,21 +38,6 @@ MODEBAR: Final = {"bgcolor": CLEAR, "color": "#7d8590", "activecolor": "#3f7fc4"
 HOVER: Final = {"bgcolor": "#22272e", "align": "left"}
 BUTTONS: Final = ["toImage", "zoom2d", "pan2d", "resetScale2d"]
 CONFIG: Final = {"displaylogo": False, "responsive": True, "modeBarButtons": [BUTTONS]}
-# The page loads nothing, and the policy makes the browser refuse what plotly.js might try to load.
-POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1b2026; --paper: #fff; --line: #d5d9df; --soft: #59626e }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8eaed; --paper: #14171b; --line: #343a42; --soft: #a3abb6 } }
-body { margin: 0 auto; max-width: 1200px; padding: 1rem; background: var(--paper); color: var(--ink);
-  font: 15px/1.45 system-ui, sans-serif }
-h1 { font-size: 1.35rem; margin: 0 } p, caption { color: var(--soft); margin: .2rem 0; text-align: left }
-.plotly text { fill: var(--ink) !important } .plotly .hovertext text { fill: #fff !important }
-.scroll { overflow-x: auto } .figure { min-width: 700px }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line) }
-tbody th { font-weight: normal; white-space: nowrap }
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,37 +213,20 @@ def _style_marker(data: MapData, rows: list[int], colour: str) -> dict[str, Any]
 
 def _write_hover(data: MapData, row: int, near: list[tuple[str, float]]) -> str:
     head = f"<b>{html.escape(data.names[row])}</b><br>{data.counts[row]:,} responses, "
-    return head + f"spread {data.spread[row]:.3f}<br>Nearest:<br>" + "<br>".join(_describe(near))
+    return head + f"spread {data.spread[row]:.3f}<br>Nearest:<br>" + "<br>".join(map(html.escape, _describe(near)))
 
 
 def _describe(near: list[tuple[str, float]]) -> list[str]:
-    return [f"{html.escape(name)} ({cosine:.2f})" for name, cosine in near]
+    return [f"{name} ({cosine:.2f})" for name, cosine in near]
 
 
 def _fill_page(data: MapData, plot: str, neighbours: Neighbours) -> str:
-    """The page: heading, figure, and the same content as a table for those who cannot use the figure."""
-    columns: dict[str, list[str]] = {"Family": [html.escape(group) for group in data.group or ()]}
+    columns: dict[str, list[str]] = {"Family": list(data.group or ())}
     columns["Responses"] = [f"{count:,}" for count in data.counts]
     columns["Spread"] = [f"{spread:.3f}" for spread in data.spread]
     columns["Score"] = [] if data.score is None else [f"{score:.2f}" for score in data.score]
     columns["Nearest (cosine)"] = [", ".join(_describe(near)) for near in neighbours]
-    columns = {head: cells for head, cells in columns.items() if cells}
-    heads = [f'<th scope="col">{head}</th>' for head in ["Model", *columns]]
-    rows = []
-    for i in sorted(range(len(data.names)), key=lambda row: data.names[row]):
-        name = html.escape(data.names[i]) + " ★ new" * (data.names[i] in data.marked)
-        values = "".join(f"<td>{cells[i]}</td>" for cells in columns.values())
-        rows.append(f'<tr><th scope="row">{name}</th>{values}</tr>')
-    title, subtitle = html.escape(data.title), html.escape(data.subtitle)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>{STYLE}</style></head>
-<body><h1>{title}</h1><p>{subtitle} Hover over a dot for details; crowded labels show only there.</p>
-<noscript><p>The figure needs JavaScript. The table holds the same models.</p></noscript>
-<div class="scroll"><div class="figure" aria-hidden="true">{plot}</div></div>
-<div class="scroll"><table><caption>The models and their nearest neighbours</caption>
-<thead><tr>{"".join(heads)}</tr></thead><tbody>
-{chr(10).join(rows)}
-</tbody></table></div></body></html>
-"""
+    names = [name + " ★ new" * (name in data.marked) for name in data.names]
+    columns = {"Model": names} | {head: cells for head, cells in columns.items() if cells}
+    order = sorted(range(len(data.names)), key=lambda row: data.names[row])
+    return fill_page(data.title, data.subtitle, plot, {k: [cells[i] for i in order] for k, cells in columns.items()})

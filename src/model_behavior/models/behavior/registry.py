@@ -34,8 +34,15 @@ def make_text_encoder(name: str, config: Mapping[str, Any] | None = None) -> Tex
         raise UsageError(f"text encoder {name!r}: {error}") from error
 
 
-def make_text_encoders(names: Sequence[str] = DEFAULT_ENCODERS) -> tuple[TextEncoderBase, ...]:
-    """Several text encoders with default settings; their features are used side by side."""
+def make_text_encoders(
+    names: Sequence[str] = DEFAULT_ENCODERS, configs: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[TextEncoderBase, ...]:
+    """Several text encoders, whose features are used side by side.
+
+    Args:
+        names: which.
+        configs: settings by name, where they are not the default ones.
+    """
     if not names or len(set(names)) < len(names):
         raise UsageError(f"text encoders {list(names)}: at least one is needed, and each only once")
-    return tuple(make_text_encoder(name) for name in names)
+    return tuple(make_text_encoder(name, (configs or {}).get(name)) for name in names)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class SentenceTransformerEncoder(TextEncoderBase):
         prompt_tokens: most tokens of the prompt.
         response_tokens: most tokens of the response.
         pooling: how tokens become one vector.
+        precision: "f32", the same on every machine, or "bf16", about twice as fast where the processor has it.
     """
 
     name: ClassVar[str] = "semantic"
@@ -44,6 +46,7 @@ class SentenceTransformerEncoder(TextEncoderBase):
         prompt_tokens: int = 64,
         response_tokens: int = 189,
         pooling: PoolingMode = "mean",
+        precision: Literal["f32", "bf16"] = "f32",
     ) -> None:
         if prompt_tokens < 1 or response_tokens < 2:
             raise UsageError(
@@ -52,7 +55,10 @@ class SentenceTransformerEncoder(TextEncoderBase):
         self.model = model
         self.prompt_tokens = prompt_tokens
         self.response_tokens = response_tokens
+        if precision not in ("f32", "bf16"):
+            raise UsageError(f"precision={precision!r}: allowed are 'f32' and 'bf16'")
         self.pooling: PoolingMode = pooling
+        self.precision: Literal["f32", "bf16"] = precision
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -62,6 +68,7 @@ class SentenceTransformerEncoder(TextEncoderBase):
             "prompt_tokens": self.prompt_tokens,
             "response_tokens": self.response_tokens,
             "pooling": self.pooling,
+            "precision": self.precision,
         }
 
     @property
@@ -77,7 +84,8 @@ class SentenceTransformerEncoder(TextEncoderBase):
             raise MissingExtraError("SentenceTransformerEncoder", "semantic") from error
         path = _locate(self.model)
         try:
-            network = SentenceTransformer(path, device="cpu")[0]
+            with _silenced():
+                network = SentenceTransformer(path, device="cpu")[0]
         except (OSError, ValueError, ImportError) as error:
             raise UsageError(
                 f"cannot load the sentence-transformers model {self.model!r}: {error}. "
@@ -113,7 +121,7 @@ class SentenceTransformerEncoder(TextEncoderBase):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             ids, mask = self._pad([token_ids[row] for row in rows])
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
                 tokens = self._network({"input_ids": ids, "attention_mask": mask})["token_embeddings"]
                 vectors[rows] = pool(tokens, mask).float().numpy()
         return vectors
@@ -154,6 +162,20 @@ class SentenceTransformerEncoder(TextEncoderBase):
             ids[row, : len(row_ids)] = torch.tensor(row_ids)
             mask[row, : len(row_ids)] = 1
         return ids, mask
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keeps the loader's own progress bar off the terminal, and leaves its setting as it was."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _locate(model: str) -> str:

@@ -1,0 +1,77 @@
+"""A figure with its size and its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+REPLICATES = 1000
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the 95 % bootstrap interval, clustered by prompt.
+        high: its upper end.
+        n: number of observations.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def bootstrap_share(hits: npt.NDArray[np.bool_], cluster: npt.NDArray[np.integer], rng: np.random.Generator) -> Figure:
+    """The share of hits, with an interval from resampling whole clusters (Efron and Tibshirani 1993).
+
+    Args:
+        hits: [n].
+        cluster: the cluster, here the prompt, of each, [n].
+        rng: draws the replicates.
+    """
+    if not len(hits):
+        return Figure(float("nan"), float("nan"), float("nan"), 0)
+    _, member = np.unique(cluster, return_inverse=True)
+    size = np.bincount(member).astype(float)
+    won = np.bincount(member, weights=hits)
+    times = rng.multinomial(len(size), np.full(len(size), 1 / len(size)), REPLICATES)
+    low, high = interval((times @ won) / (times @ size))
+    return Figure(float(hits.mean()), low, high, len(hits))
+
+
+def bootstrap_prompts(
+    prompt: npt.NDArray[np.integer],
+    measure: Callable[[npt.NDArray[np.int64]], float],
+    replicates: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """The interval of a figure that is no mean: measured again on resampled prompts.
+
+    Args:
+        prompt: prompt of each row, [n_rows].
+        measure: the figure of some rows, of which several may be the same.
+        replicates: how often.
+        rng: draws the prompts.
+    """
+    order = np.argsort(prompt, kind="stable")
+    rows_of_prompt = np.split(order, np.flatnonzero(np.diff(prompt[order])) + 1)
+    values = []
+    for _ in range(replicates):
+        drawn = rng.integers(0, len(rows_of_prompt), len(rows_of_prompt))
+        values.append(measure(np.concatenate([rows_of_prompt[index] for index in drawn])))
+    return interval(np.array(values))
+
+
+def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95 % of bootstrap replicates; NaN ones do not count."""
+    tail = (1 - _LEVEL) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)

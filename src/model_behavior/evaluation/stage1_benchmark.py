@@ -1,0 +1,179 @@
+"""Stage 1 and its baselines on vote files, over several seeds, and the report of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
+from model_behavior.data_models.split import ValidationSplit
+from model_behavior.data_models.votes import TrainingData
+from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_SETTINGS
+from model_behavior.evaluation.figures import Figure
+from model_behavior.evaluation.stage1 import IDENTIFICATION_SIZES, Stage1Figures, measure_stage1
+from model_behavior.models.behavior.configuration import EncoderConfig
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.behavior.registry import make_text_encoders
+from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
+
+TRAINED: Mapping[str, tuple[str, ...]] = {
+    "trained: style + lexical (default)": ("style", "lexical"),
+    "trained: style": ("style",),
+    "trained: lexical": ("lexical",),
+    "trained: semantic": ("semantic",),
+    "trained: style + lexical + semantic": ("style", "lexical", "semantic"),
+}
+
+_INTRODUCTION = """\
+# Stage 1 on real votes
+
+Written by `{command}`. Prompts are split before anything is fitted; {share}
+of them are measured on, with {seeds} seeds, each its own split and training. A cell is the mean over the seeds,
+[the 95 % bootstrap interval of the first seed, clustered by prompt] and ± the standard deviation over seeds.
+
+- *Triplet accuracy*: share of triplets of decided votes with d(anchor, positive) < d(anchor, negative), and by kind of
+  positive. Chance is 0.5.
+- *Identification @k*: nearest model centroid (training responses) for the mean of k validation responses.
+- *Distance* and *effective rank*: mean cosine distance and spread over dimensions of validation embeddings.
+- *Prompt share*, *model share*: how much of their variance the prompt, or the model, explains.
+- *Seconds*: of training with cached features.
+
+The epoch is chosen by triplet accuracy on the same validation prompts, which flatters the trained rows a little (one
+choice among {epochs} epochs of one run).
+"""
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """How the benchmark is run.
+
+    Attributes:
+        validation_fraction: share of prompts to measure on.
+        seeds: one split, training and measurement for each.
+        epochs: of every training.
+        batch_size: of every training.
+        semantic: whether to run what needs a transformer, which takes most of the time.
+    """
+
+    validation_fraction: float = 0.2
+    seeds: int = 3
+    epochs: int = 10
+    batch_size: int = 128
+    semantic: bool = True
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One method on one vote file: figures of every seed, and the training seconds with warm features."""
+
+    method: str
+    figures: tuple[Stage1Figures, ...]
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class DatasetResult:
+    """All methods on one vote file."""
+
+    name: str
+    n_votes: int
+    n_models: int
+    n_prompts: int
+    methods: tuple[MethodResult, ...]
+
+
+def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: Runtime) -> DatasetResult:
+    """Measures every baseline and every trained composition on the same splits."""
+    preprocessor = BehaviorEmbeddingPreprocessor(runtime.cache)
+    splits = [ValidationSplit(plan.validation_fraction, seed) for seed in range(plan.seeds)]
+    prepared = [preprocessor.preprocess(votes, split) for split in splits]
+    methods: list[MethodResult] = []
+    for method, embed in BASELINES.items():
+        if plan.semantic or "MiniLM" not in method:
+            progress = partial(runtime.monitor.on_progress, f"{name}, {method}")
+            figures = [
+                measure_stage1(embed(each, preprocessor, progress), each, seed) for seed, each in enumerate(prepared)
+            ]
+            methods.append(MethodResult(method, tuple(figures), None))
+    for method, names in TRAINED.items():
+        if plan.semantic or "semantic" not in names:
+            methods.append(_train(method, names, votes, splits, prepared, plan, runtime))
+    data = prepared[0].data
+    return DatasetResult(name, len(data), len(data.pairs.models), len(data.pairs.prompts), tuple(methods))
+
+
+def _train(
+    method: str,
+    names: Sequence[str],
+    votes: TrainingData,
+    splits: Sequence[ValidationSplit],
+    prepared: Sequence[PreprocessedBehaviorEncoderData],
+    plan: BenchmarkPlan,
+    runtime: Runtime,
+) -> MethodResult:
+    figures, seconds = [], []
+    for split, each in zip(splits, prepared, strict=True):
+        text_encoders = make_text_encoders(names, {"semantic": SEMANTIC_SETTINGS})
+        encoder = ModelBehaviorEncoder(text_encoders, replace(EncoderConfig(), seed=split.seed), runtime)
+        encoder.train(votes, split, plan.epochs, plan.batch_size)
+        seconds.append(sum(log.seconds for log in encoder.history))
+        pairs = each.data.pairs
+        prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
+        embeddings = encoder.encode(prompts, pairs.responses.to_pylist(), plan.batch_size)
+        figures.append(measure_stage1(embeddings, each, split.seed))
+    return MethodResult(method, tuple(figures), float(np.mean(seconds)))
+
+
+def write_report(results: Iterable[DatasetResult], plan: BenchmarkPlan, command: str) -> str:
+    """The report as Markdown."""
+    parts = [
+        _INTRODUCTION.format(
+            command=command, share=f"{plan.validation_fraction:.0%}", seeds=plan.seeds, epochs=plan.epochs
+        )
+    ]
+    for result in results:
+        parts += _write_dataset(result)
+    return "\n".join(parts)
+
+
+def _write_dataset(result: DatasetResult) -> list[str]:
+    sizes = [k for k in IDENTIFICATION_SIZES if any(k in m.figures[0].identification for m in result.methods)]
+    first = result.methods[0].figures[0]
+    lines = [
+        f"## {result.name}",
+        "",
+        f"{result.n_votes:,} votes, {result.n_models} models, {result.n_prompts:,} prompts after filtering; "
+        f"n = {first.triplet['all'].n:,} triplets of decided votes"
+        + "".join(f", {first.identification[k].n:,} draws at k = {k}" for k in sizes)
+        + f" (first seed); chance of identification {1 / first.n_models:.3f}.",
+        "",
+        "| method | triplet acc. | identity | performance | "
+        + " | ".join(f"ident. @{k}" for k in sizes)
+        + " | distance | eff. rank | prompt share | model share | seconds |",
+        "|---" * (9 + len(sizes)) + "|",
+    ]
+    for method in result.methods:
+        cells = [_cell([f.triplet[kind] for f in method.figures]) for kind in ("all", "identity", "performance")]
+        cells += [_cell([f.identification[k] for f in method.figures if k in f.identification]) for k in sizes]
+        for values in (
+            [f.mean_distance for f in method.figures],
+            [f.effective_rank for f in method.figures],
+            [f.prompt_share for f in method.figures],
+            [f.model_share for f in method.figures],
+        ):
+            cells.append(f"{np.mean(values):.2f}")
+        cells.append("" if method.seconds is None else f"{method.seconds:.0f}")
+        lines.append(f"| {method.method} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _cell(figures: Sequence[Figure]) -> str:
+    if not figures:
+        return "-"
+    values = [figure.value for figure in figures]
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f} [{figures[0].low:.3f}, {figures[0].high:.3f}]{spread}"
