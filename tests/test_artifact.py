@@ -100,6 +100,21 @@ def test_a_card_may_be_edited(trained: Artifact, tmp_path: Path) -> None:
     assert len(artifact.load(tmp_path / "a").models) == len(trained.models)
 
 
+def test_what_a_user_put_there_is_kept(trained: Artifact, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    artifact.save(trained, folder)
+    generated = (folder / "README.md").read_text()
+    (folder / "map.html").write_text("my map")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "one.txt").write_text("my note")
+    artifact.save(trained, folder)
+    assert (folder / "map.html").read_text() == "my map" and (folder / "notes" / "one.txt").read_text() == "my note"
+    assert (folder / "README.md").read_text() == generated
+    (folder / "README.md").write_text("mine")
+    artifact.save(trained, folder)
+    assert (folder / "README.md").read_text() == "mine"
+
+
 def test_output_is_checked_before_any_work(trained: Artifact, tmp_path: Path) -> None:
     artifact.check_output(tmp_path / "new", overwrite=False)
     artifact.save(trained, tmp_path / "a")

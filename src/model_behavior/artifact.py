@@ -5,17 +5,17 @@
     models.safetensors    model embeddings: mean, count, spread
     models.json           names of the models, in row order
     history.json          one record per trained epoch
-    README.md             a card for people; may be edited
+    README.md             a card for people; may be edited, and is then kept when the folder is written again
 
 A folder is written aside and renamed, so that it is there whole or not at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from safetensors.numpy import load_file, save_file
 
 from model_behavior.catalog import ModelEmbeddings
 from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.files import name_aside
 from model_behavior.model_card import write_card
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 
@@ -34,6 +35,7 @@ FORMAT_VERSION = 1
 _CONFIG, _ENCODER, _MODELS = "config.json", "encoder.safetensors", "models.safetensors"
 _NAMES, _HISTORY, _CARD = "models.json", "history.json", "README.md"
 _VERIFIED = (_ENCODER, _MODELS, _NAMES, _HISTORY)
+_WRITTEN = (_CONFIG, *_VERIFIED, _CARD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +68,11 @@ def save(artifact: Artifact, path: Path) -> None:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    aside = name_aside(path)
+    aside.mkdir()
     try:
         _write_files(artifact, aside)
-        aside.chmod(0o755)
+        _keep_what_is_the_users(path, aside)
         _swap(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -82,8 +85,9 @@ def load(path: Path) -> Artifact:
         ArtifactError: it is missing, no artifact, of a newer version, or a file in it is missing or altered.
     """
     config = _read_config(path)
+    digests = config.get("files")
     for name in _VERIFIED:
-        _verify(path / name, config.get("files", {}).get(name))
+        _verify(path / name, digests.get(name) if isinstance(digests, dict) else None)
     try:
         state: dict[str, Any] = {
             **config["encoder"],
@@ -93,7 +97,7 @@ def load(path: Path) -> Artifact:
         table = load_file(path / _MODELS)
         names = tuple(json.loads((path / _NAMES).read_text("utf-8")))
         models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
-    except (KeyError, ValueError, SafetensorError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
     return Artifact(ModelBehaviorEncoder.load_state_dict(state), models)
 
@@ -105,10 +109,22 @@ def _write_files(artifact: Artifact, folder: Path) -> None:
     save_file({"mean": models.mean, "count": models.count, "spread": models.spread}, folder / _MODELS)
     _write_json(folder / _NAMES, list(models.names))
     _write_json(folder / _HISTORY, state.pop("history"))
-    digests = {name: _digest(folder / name) for name in _VERIFIED}
+    (folder / _CARD).write_text(write_card(artifact.encoder, models), "utf-8")
+    digests = {name: _digest(folder / name) for name in (*_VERIFIED, _CARD)}
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, "encoder": state, "files": digests}
     _write_json(folder / _CONFIG, config)
-    (folder / _CARD).write_text(write_card(artifact.encoder, models), "utf-8")
+
+
+def _keep_what_is_the_users(old: Path, new: Path) -> None:
+    """Carries over files that a user put into the folder, and a card that was edited."""
+    if not old.exists():
+        return
+    for path in old.iterdir():
+        if path.name not in _WRITTEN:
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, new / path.name)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if json.loads((old / _CONFIG).read_text("utf-8"))["files"][_CARD] != _digest(old / _CARD):
+            shutil.copy2(old / _CARD, new / _CARD)
 
 
 def _swap(aside: Path, path: Path) -> None:
@@ -116,8 +132,7 @@ def _swap(aside: Path, path: Path) -> None:
         aside.rename(path)
         return
     # A folder cannot be renamed over a full one; the old one steps aside and comes back if that fails.
-    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-    old.rmdir()
+    old = name_aside(path)
     path.rename(old)
     try:
         aside.rename(path)

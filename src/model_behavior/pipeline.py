@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +17,7 @@ from model_behavior.data.loading import iter_pairs
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import PairTable, TrainingData
 from model_behavior.errors import DataError, UsageError
+from model_behavior.files import written_aside
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 
@@ -88,16 +87,8 @@ def encode_file(
         DataError: a row without a prompt or a response, or as for reading.
         UsageError: the source has a column `embedding` already.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".part")
-    os.close(handle)
-    try:
-        n_rows = _write_embeddings(encoder, source, Path(aside), batch_size, progress)
-        Path(aside).chmod(0o644)
-        Path(aside).replace(output)
-    finally:
-        Path(aside).unlink(missing_ok=True)
-    return n_rows
+    with written_aside(output) as aside:
+        return _write_embeddings(encoder, source, aside, batch_size, progress)
 
 
 def _write_embeddings(

@@ -14,6 +14,7 @@ from model_behavior.data_models.split import ValidationSplit
 from model_behavior.evaluation.baselines import BASELINES, length_alone
 from model_behavior.evaluation.figures import bootstrap_prompts, bootstrap_share
 from model_behavior.evaluation.stage1 import measure_stage1, pairs_of
+from model_behavior.evaluation.stage1_benchmark import VARIANTS
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 
@@ -104,8 +105,8 @@ def test_the_benchmark_writes_a_report(arena: Arena, tmp_path: Path, capsys: pyt
     arguments += ["--seeds", "2", "--epochs", "2", "--validation-fraction", "0.3", "--cache", str(tmp_path / "c")]
     assert run(arguments) == 0
     text = output.read_text()
-    assert "## votes" in text and "trained: style + lexical (default)" in text and "TF-IDF" in text
+    assert "## votes" in text and "trained, default (style + lexical)" in text and "TF-IDF" in text
     assert f"{len(arena.votes):,} votes, 18 models, 60 prompts" in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and " ± " in line]
-    assert len(rows) == 6
+    assert len(rows) == 3 + len(VARIANTS) - 2
     capsys.readouterr()

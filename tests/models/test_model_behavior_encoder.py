@@ -100,7 +100,8 @@ def _unknown_text_encoder(state: dict[str, Any]) -> None:
     ("damage", "message"),
     [
         (_newer, "version 99.*upgrade model-behavior"),
-        (_incomplete, "incomplete encoder state"),
+        (_incomplete, "incomplete or unknown encoder state"),
+        (_unknown_text_encoder, "unknown text encoder 'stile'"),
         (_other_text_encoder, "'lexical'.*is not the one"),
     ],
 )

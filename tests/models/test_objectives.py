@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
+from model_behavior.errors import UsageError
 from model_behavior.models.behavior.objectives import (
     Distance,
     Objective,
@@ -23,7 +23,8 @@ from model_behavior.models.behavior.objectives import (
 
 Vector = list[float]
 
-OFF = ObjectiveConfig(triplet=0, proxy=0, vote=0, compactness=0, kl=0)
+OFF: dict[str, Any] = {"triplet": 0, "proxy": 0, "vote": 0, "compactness": 0, "kl": 0}
+ALL: dict[str, Any] = {"triplet": 1, "proxy": 1, "vote": 1, "compactness": 1, "kl": 1}
 TERMS = ("triplet", "proxy", "vote", "compactness", "kl")
 
 
@@ -173,11 +174,6 @@ def make_objective(config: ObjectiveConfig) -> Objective:
     return Objective(n_models=3, dim=4, config=config)
 
 
-def with_weights(config: ObjectiveConfig, **weights: float) -> ObjectiveConfig:
-    values: dict[str, Any] = weights
-    return replace(config, **values)
-
-
 def terms_by_loops(objective: Objective, of: TripletBatch) -> dict[str, float]:
     config = objective.config
     unit = [normalised(row) for row in of.raw.tolist()]
@@ -205,7 +201,7 @@ class TestObjective:
     @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
     def test_the_loss_is_the_weighted_sum(self, distance: Distance) -> None:
         weights = {"triplet": 1.0, "proxy": 0.2, "vote": 0.3, "compactness": 0.5, "kl": 0.05}
-        objective = make_objective(with_weights(replace(OFF, distance=distance), **weights))
+        objective = make_objective(ObjectiveConfig(**(OFF | {"distance": distance} | weights)))
         loss, terms = objective(batch())
         expected = terms_by_loops(objective, batch())
         assert dict(terms) == pytest.approx(expected, rel=1e-4)
@@ -214,12 +210,12 @@ class TestObjective:
 
     @pytest.mark.parametrize("name", TERMS)
     def test_a_term_with_weight_zero_is_absent(self, name: str) -> None:
-        _, terms = make_objective(with_weights(ObjectiveConfig(compactness=1, kl=1), **{name: 0}))(batch())
+        _, terms = make_objective(ObjectiveConfig(**(ALL | {name: 0})))(batch())
         assert set(terms) == set(TERMS) - {name}
 
     @pytest.mark.parametrize("name", TERMS)
     def test_a_term_alone_is_the_loss(self, name: str) -> None:
-        loss, terms = make_objective(with_weights(OFF, **{name: 2.0}))(batch())
+        loss, terms = make_objective(ObjectiveConfig(**(OFF | {name: 2.0})))(batch())
         assert list(terms) == [name]
         assert float(loss.detach()) == pytest.approx(2 * terms[name])
 
@@ -228,7 +224,7 @@ class TestObjective:
     def test_gradients_are_finite(self, name: str, raw: str) -> None:
         rows = {"random": random_rows(6, 4, 0), "equal": torch.ones(6, 4), "zero": torch.zeros(6, 4)}[raw]
         rows.requires_grad_()
-        objective = make_objective(with_weights(OFF, **{name: 1.0}))
+        objective = make_objective(ObjectiveConfig(**(OFF | {name: 1.0})))
         loss, _ = objective(batch(rows))
         loss.backward()
         gradients = [rows.grad, *(parameter.grad for parameter in objective.parameters())]
@@ -237,7 +233,7 @@ class TestObjective:
         assert raw != "random" or rows.grad.abs().sum() > 0
 
     def test_the_quality_direction_gives_log_odds(self) -> None:
-        objective = make_objective(replace(OFF, vote=1.0, proxy_scale=4.0))
+        objective = make_objective(ObjectiveConfig(**(OFF | {"vote": 1.0, "proxy_scale": 4.0})))
         direction = objective.quality_direction()
         assert direction is not None
         unit = functional.normalize(batch().raw, dim=1).numpy()
@@ -247,4 +243,10 @@ class TestObjective:
         assert objective(batch())[1]["vote"] == pytest.approx(expected, rel=1e-5)
 
     def test_without_votes_there_is_no_quality_direction(self) -> None:
-        assert make_objective(replace(OFF, triplet=1.0)).quality_direction() is None
+        assert make_objective(ObjectiveConfig(**(OFF | {"triplet": 1.0}))).quality_direction() is None
+
+
+@pytest.mark.parametrize("wrong", [{}, {"triplet": -1.0}, {"triplet": 1.0, "distance": "manhattan"}])
+def test_weights_that_make_no_loss_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        ObjectiveConfig(**(OFF | wrong))

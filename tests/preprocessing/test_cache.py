@@ -137,9 +137,9 @@ def test_a_failing_build_leaves_nothing(tmp_path: Path) -> None:
     assert files_in(tmp_path) == []
 
 
-# Each process says that it is ready and waits for the other, so that both write the same entries at the same time.
+# Each process waits for the other and lingers a little before each entry, so that one reads what the other writes.
 RACE = """
-import sys, time
+import random, sys, time
 from pathlib import Path
 import numpy as np
 from model_behavior.preprocessing.cache import ContentCache
@@ -154,8 +154,8 @@ for number in range(20):
     def build():
         global built
         built += 1
-        time.sleep(0.005)
         return CacheEntry({"x": np.full(400_000, number)}, {"number": number})
+    time.sleep(random.random() / 100)
     entry = ContentCache(folder / "cache").get_or_build("race", digest_of(str(number)), build)
     assert entry.metadata["number"] == number and (entry.arrays["x"] == number).all()
 print(built)

@@ -135,9 +135,8 @@ def test_files_of_others_are_not_ours(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path in (tmp_path / "file" / "entry", tmp_path / "missing" / "entry"):
-        with pytest.raises(OSError, match="entry|missing|file"):
-            write_entry(path, example())
+    with pytest.raises(OSError, match="file"):
+        write_entry(tmp_path / "file" / "entry", example())
 
 
 def test_a_failed_write_keeps_the_old_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

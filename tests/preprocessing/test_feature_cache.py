@@ -166,7 +166,7 @@ def test_no_pairs(encoder: LetterCounter, cache: ContentCache) -> None:
 
 
 def test_lists_of_different_lengths(encoder: LetterCounter, cache: ContentCache) -> None:
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match="2 prompts but 1 responses"):
         encode_through_cache(encoder, ["p", "q"], ["a"], cache, 2)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 
 import typer
@@ -29,17 +27,9 @@ app.add_typer(benchmark_commands.app, name="benchmark")
 app.add_typer(cache_commands.app, name="cache")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits with 0 ok, 1 failure, 2 usage, 3 unusable data, 130 interrupted."""
-    # A frozen text encoder loads from disk; its libraries' progress bars and hints would drown ours.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    show_warnings()
-    sys.exit(run(arguments))
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    show_warnings()
     command = typer.main.get_command(app)
     try:
         # Ends with SystemExit in any case: 2 for usage, 130 for an interruption.

@@ -12,6 +12,7 @@ from model_behavior.cli.console import ConsoleMonitor, print_load_report, print_
 from model_behavior.cli.options import CacheFolder, Json, open_cache
 from model_behavior.data.loading import load_votes
 from model_behavior.evaluation.stage1_benchmark import BenchmarkPlan, run_benchmark, write_report
+from model_behavior.files import written_aside
 from model_behavior.models.behavior.monitor import Runtime
 
 _PLAN = BenchmarkPlan()
@@ -26,7 +27,7 @@ def group() -> None:
 
 @app.command("stage1", epilog="Example: `model-behavior benchmark stage1 votes.parquet --output stage1.md`")
 def benchmark_stage1(
-    votes: Annotated[list[Path], typer.Argument(help="Vote files, each measured by itself.")],
+    votes: Annotated[list[str], typer.Argument(help="Vote files or hf://owner/name, each measured by itself.")],
     output: Annotated[Path, typer.Option(help="Markdown file to write.")],
     seeds: Annotated[int, typer.Option(min=1, help="Splits and trainings.")] = _PLAN.seeds,
     epochs: Annotated[int, typer.Option(min=1, help="Of every training.")] = _PLAN.epochs,
@@ -38,18 +39,20 @@ def benchmark_stage1(
     """Stage 1 beside its baselines: triplet accuracy, identification, collapse."""
     plan = BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic)
     results = []
-    for path in votes:
-        data, report = load_votes(path)
+    for source in votes:
+        data, report = load_votes(source)
         print_load_report(report)
-        results.append(run_benchmark(path.stem, data, plan, Runtime(open_cache(cache), ConsoleMonitor())))
-    names = " ".join(path.name for path in votes)
-    options = (
-        ""
-        if plan == BenchmarkPlan()
-        else f" --seeds {seeds} --epochs {epochs}" + ("" if semantic else " --no-semantic")
-    )
-    command = f"model-behavior benchmark stage1 {names} --output {output.name}{options}"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(write_report(results, plan, command), "utf-8")
+        results.append(run_benchmark(Path(source).stem, data, plan, Runtime(open_cache(cache), ConsoleMonitor())))
+    options = {
+        "--seeds": seeds != _PLAN.seeds and seeds,
+        "--epochs": epochs != _PLAN.epochs and epochs,
+        "--validation-fraction": validation_fraction != _PLAN.validation_fraction and validation_fraction,
+        "--no-semantic": not semantic and "",
+    }
+    words = [Path(source).name for source in votes] + ["--output", output.name]
+    words += [f"{name} {value}".strip() for name, value in options.items() if value is not False]
+    command = "model-behavior benchmark stage1 " + " ".join(words)
+    with written_aside(output) as aside:
+        aside.write_text(write_report(results, plan, command), "utf-8")
     value = {"output": str(output), "results": [asdict(result) for result in results]}
     print_result(value, json, f"{output}: {len(results)} vote files, {seeds} seeds")

@@ -74,7 +74,7 @@ def train_encoder(
     compactness_weight: Annotated[float, typer.Option(min=0, help="Weight of compactness.")] = _OBJECTIVES.compactness,
     kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the KL regularisation.")] = _OBJECTIVES.kl,
     dim: Annotated[int, typer.Option(min=1, help="Size of the embedding.")] = ProjectionConfig().dim,
-    learning_rate: Annotated[float, typer.Option(help="Peak, of AdamW.")] = OptimisationConfig().learning_rate,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak, of AdamW.")] = OptimisationConfig().learning_rate,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact at --output.")] = False,
     cache: CacheFolder = None,
@@ -102,7 +102,7 @@ def train_encoder(
         seed=seed,
     )
     monitor = ConsoleMonitor()
-    checkpoint = output.with_name(f".{output.name}.checkpoint")
+    checkpoint = output.resolve().with_name(f".{output.resolve().name}.checkpoint")
     behavior_encoder = ModelBehaviorEncoder(
         make_text_encoders(encoder or DEFAULT_ENCODERS),
         settings,

@@ -20,12 +20,15 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         values = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"--config {path}: {error}") from error
-    known = {parameter.name for parameter in context.command.params if parameter.param_type_name == "option"}
+    options = {p.name: p for p in context.command.params if p.name and p.param_type_name == "option"}
+    known = set(options) - {"help", "config"}
     table = {key.replace("-", "_"): value for key, value in values.items()}
     unknown = sorted(set(table) - known)
     if unknown:
-        allowed = ", ".join(sorted(name for name in known if name and name != "help"))
-        raise UsageError(f"--config {path}: unknown setting {', '.join(unknown)}; allowed: {allowed}")
+        raise UsageError(f"--config {path}: unknown setting {', '.join(unknown)}; allowed: {', '.join(sorted(known))}")
+    for name, value in table.items():
+        if getattr(options[name], "multiple", False) and isinstance(value, str):
+            table[name] = [value]
     context.default_map = {**(context.default_map or {}), **table}
     return path
 

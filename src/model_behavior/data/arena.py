@@ -7,8 +7,6 @@ and are "both bad" with a probability that falls as the better of the two utilit
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -33,6 +31,7 @@ from model_behavior.data.arena_answers import (
 from model_behavior.data.arena_templates import Prompt
 from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
 from model_behavior.errors import UsageError
+from model_behavior.files import written_aside
 
 FAMILIES: Final = ("amber", "basalt", "cobalt", "dunite", "ebony", "feldspar")
 SIZES: Final = {"nano": -1.1, "small": -0.4, "large": 0.4, "xl": 1.1}
@@ -121,15 +120,8 @@ def write_votes(arena: Arena, path: Path) -> None:
         columns[f"model_{side}"] = models.take(pa.array(pairs.model_index[index]))
         columns[f"response_{side}"] = pairs.responses.take(pa.array(index))
     columns["winner"] = pa.array([Outcome(int(o)).label for o in arena.votes.outcome])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    try:
+    with written_aside(path) as aside:
         pq.write_table(pa.table(columns), aside)
-        Path(aside).chmod(0o644)
-        Path(aside).replace(path)
-    finally:
-        Path(aside).unlink(missing_ok=True)
 
 
 def _draw_roster(rng: Rng) -> Roster:

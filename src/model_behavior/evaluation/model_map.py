@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -15,6 +14,7 @@ from sklearn.manifold import TSNE
 
 from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.evaluation.map_page import fill_page
+from model_behavior.files import written_aside
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
@@ -114,12 +114,8 @@ def write_map(path: Path, data: MapData, *, method: Method = "pca", seed: int = 
         first, second = (f"{share:.0%} of the variance" for share in _principal_axes(data.embeddings)[1])
         figure.update_layout(xaxis_title=f"Axis 1: {first}", yaxis_title=f"Axis 2: {second}")
     plot = figure.to_html(full_html=False, include_plotlyjs=True, config=CONFIG, div_id="model-map")
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with written_aside(path) as aside:
         aside.write_text(_fill_page(data, plot, neighbours), encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _check_lengths(data: MapData) -> None:

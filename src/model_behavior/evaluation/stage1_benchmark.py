@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -17,15 +17,31 @@ from model_behavior.evaluation.stage1 import IDENTIFICATION_SIZES, Stage1Figures
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
-from model_behavior.models.behavior.registry import make_text_encoders
+from model_behavior.models.behavior.objectives import ObjectiveConfig
+from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 
-TRAINED: Mapping[str, tuple[str, ...]] = {
-    "trained: style + lexical (default)": ("style", "lexical"),
-    "trained: style": ("style",),
-    "trained: lexical": ("lexical",),
-    "trained: semantic": ("semantic",),
-    "trained: style + lexical + semantic": ("style", "lexical", "semantic"),
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train: the text encoders and the objectives, the default ones unless said otherwise."""
+
+    encoders: tuple[str, ...] = DEFAULT_ENCODERS
+    objectives: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "trained, default (style + lexical)": Variant(),
+    "trained, style alone": Variant(("style",)),
+    "trained, lexical alone": Variant(("lexical",)),
+    "trained, semantic alone": Variant(("semantic",)),
+    "trained, style + lexical + semantic": Variant((*DEFAULT_ENCODERS, "semantic")),
+    "default without the proxy term": Variant(objectives=ObjectiveConfig(proxy=0)),
+    "default without the vote term": Variant(objectives=ObjectiveConfig(vote=0)),
+    "default, triplets alone": Variant(objectives=ObjectiveConfig(proxy=0, vote=0)),
+    "default with compactness 0.1": Variant(objectives=ObjectiveConfig(compactness=0.1)),
+    "default with KL 0.01": Variant(objectives=ObjectiveConfig(kl=0.01)),
+    "default, Euclidean, margin 0.5": Variant(objectives=ObjectiveConfig(distance="euclidean", margin=0.5)),
 }
 
 _INTRODUCTION = """\
@@ -95,37 +111,37 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
     for method, embed in BASELINES.items():
         if plan.semantic or "MiniLM" not in method:
             progress = partial(runtime.monitor.on_progress, f"{name}, {method}")
-            figures = [
-                measure_stage1(embed(each, preprocessor, progress), each, seed) for seed, each in enumerate(prepared)
-            ]
-            methods.append(MethodResult(method, tuple(figures), None))
-    for method, names in TRAINED.items():
-        if plan.semantic or "semantic" not in names:
-            methods.append(_train(method, names, votes, splits, prepared, plan, runtime))
+            measured = (measure_stage1(embed(each, preprocessor, progress), each, n) for n, each in enumerate(prepared))
+            methods.append(MethodResult(method, tuple(measured), None))
+    for method, variant in VARIANTS.items():
+        if plan.semantic or "semantic" not in variant.encoders:
+            figures, seconds = _train(variant, votes, splits, prepared, plan, runtime)
+            methods.append(MethodResult(method, figures, seconds))
     data = prepared[0].data
     return DatasetResult(name, len(data), len(data.pairs.models), len(data.pairs.prompts), tuple(methods))
 
 
 def _train(
-    method: str,
-    names: Sequence[str],
+    variant: Variant,
     votes: TrainingData,
     splits: Sequence[ValidationSplit],
     prepared: Sequence[PreprocessedBehaviorEncoderData],
     plan: BenchmarkPlan,
     runtime: Runtime,
-) -> MethodResult:
+) -> tuple[tuple[Stage1Figures, ...], float]:
+    """The figures of every split, and the mean seconds of training."""
     figures, seconds = [], []
     for split, each in zip(splits, prepared, strict=True):
-        text_encoders = make_text_encoders(names, {"semantic": SEMANTIC_SETTINGS})
-        encoder = ModelBehaviorEncoder(text_encoders, replace(EncoderConfig(), seed=split.seed), runtime)
+        config = EncoderConfig(objectives=variant.objectives, seed=split.seed)
+        text_encoders = make_text_encoders(variant.encoders, {"semantic": SEMANTIC_SETTINGS})
+        encoder = ModelBehaviorEncoder(text_encoders, config, runtime)
         encoder.train(votes, split, plan.epochs, plan.batch_size)
         seconds.append(sum(log.seconds for log in encoder.history))
         pairs = each.data.pairs
         prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
         embeddings = encoder.encode(prompts, pairs.responses.to_pylist(), plan.batch_size)
         figures.append(measure_stage1(embeddings, each, split.seed))
-    return MethodResult(method, tuple(figures), float(np.mean(seconds)))
+    return tuple(figures), float(np.mean(seconds))
 
 
 def write_report(results: Iterable[DatasetResult], plan: BenchmarkPlan, command: str) -> str:

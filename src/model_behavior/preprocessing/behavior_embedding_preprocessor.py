@@ -71,8 +71,9 @@ class BehaviorEmbeddingPreprocessor:
 
     def _build(self, data: TrainingData, split: ValidationSplit) -> CacheEntry:
         kept, report = filter_votes(data, self._config.filters)
-        # A held-out model that was too rare to stay is held out already.
-        present = replace(split, held_out_models=tuple(m for m in split.held_out_models if m not in report.rare_models))
+        # A held-out model that no filtered vote has is held out already; one that no vote ever had is a mistake.
+        filtered_out = set(data.pairs.models) - set(kept.pairs.models)
+        present = replace(split, held_out_models=tuple(m for m in split.held_out_models if m not in filtered_out))
         sides = split_votes(kept, present)
         sampler = TripletSampler(kept, sides.validation, self._config.triplets)
         triplets = sampler.sample(np.random.default_rng(split.seed))

@@ -83,9 +83,9 @@ class ContentCache:
         return CacheInfo(self.path, entries, sizes)
 
     def clear(self) -> CacheInfo:
-        """Removes every entry, and nothing else; returns what was removed."""
+        """Removes every entry, and what killed processes left half-written; returns what was removed."""
         info = self.info()
-        for path in list(self._files()):
+        for path in [*self._files(), *self.path.glob(f"v*/*/*/.*{_SUFFIX}.*.part")]:
             path.unlink(missing_ok=True)
         return info
 
@@ -106,7 +106,6 @@ class ContentCache:
 
     def _write(self, path: Path, entry: CacheEntry) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_entry(path, entry)
         except OSError as error:
             # A full or read-only disk must not lose the work: it goes on without the cache.

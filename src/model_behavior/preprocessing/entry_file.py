@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from model_behavior.files import written_aside
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -45,7 +45,7 @@ def digest_of(*parts: str | bytes | npt.NDArray[Any]) -> str:
             digest.update(np.ascontiguousarray(part).data)
         else:
             raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-            digest.update(f"text {len(raw)} ".encode())
+            digest.update(f"{type(part).__name__} {len(raw)} ".encode())
             digest.update(raw)
     return digest.hexdigest()
 
@@ -78,17 +78,13 @@ def write_entry(path: Path, entry: CacheEntry) -> None:
         OSError: the folder cannot be written; what was there before is still there.
     """
     metadata = json.dumps(dict(entry.metadata), sort_keys=True)
-    arrays = {name: np.ascontiguousarray(array) for name, array in entry.arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in entry.arrays.items()}
     header = {"metadata": metadata, "digest": _entry_digest(arrays, metadata)}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    os.close(handle)
     try:
-        save_file(arrays, temporary, metadata=header)
-        Path(temporary).replace(path)
+        with written_aside(path) as aside:
+            save_file(arrays, aside, metadata=header)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _entry_digest(arrays: Arrays, metadata: str) -> str:

@@ -49,6 +49,8 @@ def encode_through_cache(
     Returns:
         [n_pairs, dim], dense float32 or CSR as the encoder gives it.
     """
+    if len(prompts) != len(responses):
+        raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
     parts: list[Features] = []
     for start in range(0, max(len(responses), 1), CHUNK):
         # Chunks are cut by position, so that the same texts read again in other portions give the same entries.

@@ -174,8 +174,9 @@ class TripletSampler:
         equal = self._text[left[vote]] == self._text[right[vote]]
         tied = self._outcome[vote] == Outcome.TIE
         condemned = ~equal & (self._is_bad[left[vote]] | (tied & self._is_bad[right[vote]]))
-        skipped["both responses are equal"] += int(equal.sum())
-        skipped["the anchor is in a both_bad vote too"] += int(condemned.sum())
+        lost = np.where(tied, 2, 1)  # triplets
+        skipped["both responses are equal"] += int(lost[equal].sum())
+        skipped["the anchor is in a both_bad vote too"] += int(lost[condemned].sum())
         kept: _Indices = vote[~equal & ~condemned]
         return kept
 

@@ -61,5 +61,6 @@ COMPAR_IA = Format(
         "conversation_a",
         "conversation_b",
     ),
+    optional=("turn",),
     convert=_convert_compar_ia,
 )

@@ -17,7 +17,6 @@ def save_checkpoint(path: Path, trainer: Trainer, key: str) -> None:
         key: hash of data and settings; only the same run can go on from it.
     """
     state = trainer.state()
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_entry(path, replace(state, metadata={**state.metadata, "key": key}))
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from scipy import sparse
 
+from model_behavior.errors import UsageError
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
 from model_behavior.models.behavior.tokens import Tokens, char_ngrams, tokenize, word_ngrams
 
@@ -25,6 +26,11 @@ class LexicalEncoder(TextEncoderBase):
     name: ClassVar[str] = "lexical"
 
     def __init__(self, word_sizes: Sequence[int] = (1, 2), char_sizes: Sequence[int] = (), bits: int = 20) -> None:
+        if not (word_sizes or char_sizes) or min(*word_sizes, *char_sizes, 1) < 1 or not 1 <= bits <= 30:
+            raise UsageError(
+                f"word_sizes={word_sizes}, char_sizes={char_sizes}, bits={bits}: at least one size of 1 or more is "
+                "needed, and 1 to 30 bits"
+            )
         self.word_sizes = tuple(word_sizes)
         self.char_sizes = tuple(char_sizes)
         self.bits = bits

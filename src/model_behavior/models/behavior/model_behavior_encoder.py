@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from model_behavior.data.byte_streams import replace_surrogates
 from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.split import ValidationSplit
@@ -128,6 +129,8 @@ class ModelBehaviorEncoder:
             raise UsageError(f"{len(prompts)} prompts but {len(responses)} responses: one of each per pair is needed")
         if not prompts:
             return np.empty((0, self.dim), dtype=np.float32)
+        # JSON may hold lone surrogates, which no tokenizer and no file takes.
+        prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
         if self.config.preprocessing.filters.mask_self_naming:
             responses, _ = mask_self_naming(responses)
         features: list[Features] = [
@@ -164,6 +167,8 @@ class ModelBehaviorEncoder:
         self._trained_head()
         if self._quality is None:
             raise UsageError("this encoder was trained with the vote term off (vote=0), so it cannot rate models")
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.dim:
+            raise UsageError(f"embeddings of shape {embeddings.shape}: [n_models, {self.dim}] is needed")
         ratings: np.ndarray = embeddings @ self._quality
         return ratings
 
@@ -209,8 +214,8 @@ class ModelBehaviorEncoder:
             encoder.history = [EpochLog.from_json(log) for log in state_dict["history"]]
             encoder.data_fingerprint = state_dict["data_fingerprint"]
             expected = [entry["fingerprint"] for entry in state_dict["text_encoders"]]
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ArtifactError(f"incomplete encoder state: {error!r}") from error
+        except (KeyError, TypeError, RuntimeError, UsageError) as error:
+            raise ArtifactError(f"incomplete or unknown encoder state: {error}") from error
         for text_encoder, fingerprint in zip(encoders, expected, strict=True):
             if text_encoder.fingerprint != fingerprint:
                 raise ArtifactError(
@@ -235,7 +240,7 @@ class ModelBehaviorEncoder:
 
     def _run_key(self, prepared: PreprocessedBehaviorEncoderData, epochs: int, batch_size: int) -> str:
         fingerprints = [encoder.fingerprint for encoder in self.text_encoders]
-        settings = json.dumps([self.config.to_json(), fingerprints, epochs, batch_size], sort_keys=True)
+        settings = json.dumps([STATE_VERSION, self.config.to_json(), fingerprints, epochs, batch_size], sort_keys=True)
         return digest_of(prepared.fingerprint, settings)
 
     def _progress(self, task: str) -> Any:
@@ -260,7 +265,7 @@ def _check_triplets(prepared: PreprocessedBehaviorEncoderData, sampler: TripletS
             reasons = ", ".join(f"{count} x {reason}" for reason, count in triplets.skipped.items()) or "no votes"
             raise DataError(
                 f"not one {side} triplet can be formed ({reasons}). A decided vote needs a model with responses to "
-                "two prompts on its side of the split. Fix: more votes, or a larger validation fraction."
+                "two prompts on its side of the split. Fix: more votes, or another validation fraction."
             )
 
 

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from model_behavior.errors import UsageError
+
 Distance = Literal["cosine", "euclidean"]
 
 
@@ -34,7 +36,7 @@ class ObjectiveConfig:
         vote: weight of `vote_logistic_loss`.
         compactness: weight of `compactness_loss`.
         kl: weight of `kl_to_standard_normal`.
-        proxy_scale: inverse temperature of the proxy softmax.
+        proxy_scale: inverse temperature of the proxy softmax, and scale of the vote term's read-out.
     """
 
     distance: Distance = "cosine"
@@ -45,6 +47,16 @@ class ObjectiveConfig:
     compactness: float = 0.0
     kl: float = 0.0
     proxy_scale: float = 16.0
+
+    def __post_init__(self) -> None:
+        weights = (self.triplet, self.proxy, self.vote, self.compactness, self.kl)
+        if min(weights) < 0 or not any(weights):
+            raise UsageError(
+                f"weights triplet={self.triplet}, proxy={self.proxy}, vote={self.vote}, compactness="
+                f"{self.compactness}, kl={self.kl}: none may be negative, and one must be above 0"
+            )
+        if self.distance not in ("cosine", "euclidean"):
+            raise UsageError(f"distance {self.distance!r}: allowed are cosine and euclidean")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 from torch import nn
 
+from model_behavior.errors import DataError
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.preprocessing.feature_cache import Features
 
@@ -172,6 +173,11 @@ def fit_projection(features: Sequence[Features], config: ProjectionConfig) -> Pr
             inputs.append(dense)
         else:
             columns = SparseInput.select(block, config)
+            if not len(columns):
+                raise DataError(
+                    f"no n-gram is in {config.min_pairs} of the {block.shape[0]} training pairs, so there is nothing "
+                    "to learn from words. Fix: more votes, a lower min_pairs, or the style encoder alone"
+                )
             layer = SparseInput(len(columns), config)
             layer.fit(block, columns)
             inputs.append(layer)

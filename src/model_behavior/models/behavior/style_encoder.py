@@ -52,8 +52,12 @@ def _describe(prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
     characters = _to_numpy(pc.utf8_length(texts))
     words = _to_numpy(pc.count_substring_regex(texts, r"\w+"))
     lines = 1 + _to_numpy(pc.count_substring(pc.utf8_trim_whitespace(texts), "\n"))
-    units = {"chars": characters / 100, "words": words / 100, "lines": lines}
-    counted = [_count(texts, feature, units) for feature in FEATURES]
+    units = {"chars": characters / 100, "words": words / 100}
+    split = pc.split_pattern(texts, "\n")
+    counted = [
+        _share_of_lines(split, feature) if feature.per == "lines" else _count(texts, feature, units)
+        for feature in FEATURES
+    ]
     response_tokens, prompt_tokens = tokenize(responses), tokenize(prompts)
     sizes = _measure(texts, characters, words, lines, response_tokens)
     prompt_characters = _to_numpy(pc.utf8_length(pa.array(prompts, type=pa.large_string())))
@@ -71,6 +75,14 @@ def _count(
         return _to_numpy(pc.match_substring_regex(texts, feature.pattern).cast(pa.int32()))
     count = pc.count_substring if feature.literal else pc.count_substring_regex
     return np.log1p(_to_numpy(count(texts, feature.pattern)) / np.maximum(units[feature.per], 1))
+
+
+def _share_of_lines(lines: pa.ListArray, feature: StyleFeature) -> npt.NDArray[np.float64]:
+    """Lines are matched one by one: counting in the whole text takes `^` for the end of the match before, too."""
+    found = _to_numpy(pc.match_substring_regex(lines.flatten(), feature.pattern).cast(pa.int32()))
+    n_lines = _to_numpy(pc.list_value_length(lines))
+    hits = np.bincount(_to_numpy(pc.list_parent_indices(lines)).astype(np.int64), found, len(n_lines))
+    return np.log1p(hits / np.maximum(n_lines, 1))
 
 
 def _measure(

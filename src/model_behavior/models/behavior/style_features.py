@@ -1,7 +1,7 @@
 """The table of style features: what is counted in a response, and per what.
 
-Patterns are RE2, run by Arrow over a whole column at once. `per` says what a count is divided by:
-"chars" (per 100 characters), "words" (per 100 words), "lines" (per line) or "text" (1 if found, else 0).
+Patterns are RE2, run by Arrow over a whole column at once. `per` says what a count is divided by: "chars" (per 100
+characters), "words" (per 100 words), "lines" (share of lines that match) or "text" (1 if found, else 0).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class StyleFeature:
     literal: bool = False
 
 
-def _literals(per: Literal["chars", "words", "lines"], names: dict[str, str]) -> list[StyleFeature]:
+def _literals(per: Literal["chars", "words"], names: dict[str, str]) -> list[StyleFeature]:
     return [StyleFeature(name, pattern, per, literal=True) for name, pattern in names.items()]
 
 
@@ -75,25 +75,25 @@ PUNCTUATION = _literals(
 MARKUP = _patterns(
     "lines",
     {
-        "heading": r"(?m)^#{1,6} ",
-        "dash_bullet": r"(?m)^\s*- ",
-        "star_bullet": r"(?m)^\s*\* ",
-        "dot_bullet": "(?m)^\\s*\u2022",
-        "numbered_dot": r"(?m)^\s*\d+\. ",
-        "numbered_bracket": r"(?m)^\s*\(?\d+\) ",
-        "lettered": r"(?m)^\s*\(?[a-zA-Z][.)] ",
-        "bold_line_start": r"(?m)^\s*(?:[-*] |\d+\. )?\*\*",
-        "label_line": r"(?m)^\s*(?:[-*] |\d+\. )?\*{0,2}[A-Z][\w ]{1,40}:",
-        "indented_line": r"(?m)^(?: {2,}|\t)\S",
-        "blank_line": r"\n\s*\n",
-        "table_row": r"(?m)^\|",
-        "code_fence": r"(?m)^\s*```",
+        "heading": r"^#{1,6} ",
+        "dash_bullet": r"^\s*- ",
+        "star_bullet": r"^\s*\* ",
+        "dot_bullet": "^\\s*\u2022",
+        "numbered_dot": r"^\s*\d+\. ",
+        "numbered_bracket": r"^\s*\(?\d+\) ",
+        "lettered": r"^\s*\(?[a-zA-Z][.)] ",
+        "bold_line_start": r"^\s*(?:[-*] |\d+\. )?\*\*",
+        "label_line": r"^\s*(?:[-*] |\d+\. )?\*{0,2}[A-Z][\w ]{1,40}:",
+        "indented_line": r"^(?: {2,}|\t)\S",
+        "blank_line": r"^\s*$",
+        "table_row": r"^\|",
+        "code_fence": r"^\s*```",
     },
 ) + _patterns(
     "words",
     {
         "bold": r"\*\*[^*\n]+\*\*",
-        "italic": r"(?:^|[^*])\*[^*\s][^*\n]*\*(?:[^*]|$)",
+        "italic": r"[\s(\"]\*[^*\s][^*\n]*\*[\s).,;:!?\"]",
         "inline_code": "`[^`\n]+`",
         "link": r"https?://|\]\(",
         "latex": r"\\\(|\\\[|\\frac|\$\$|\\boxed",

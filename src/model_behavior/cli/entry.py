@@ -1,0 +1,16 @@
+"""Where the command starts: settings that must be made before the heavy libraries are loaded."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Runs the command line and exits with 0 ok, 1 failure, 2 usage, 3 unusable data, 130 interrupted."""
+    # OpenMP threads that spin while they wait slow training many times over when the cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from model_behavior.cli.app import run
+
+    sys.exit(run())

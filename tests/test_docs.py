@@ -1,0 +1,100 @@
+"""The documentation says what the code does: commands, examples, links, output."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+
+from model_behavior.cli.app import app, run
+from model_behavior.data.arena import Arena, write_votes
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the examples name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODEL_BEHAVIOR_CACHE", str(tmp_path / "cache"))
+    write_votes(arena, tmp_path / "votes.parquet")
+    answers = [{"prompt": f"Question {i}?", "response": f"Answer {i}."} for i in range(30)]
+    (tmp_path / "new_model.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    pq.write_table(pa.Table.from_pylist(answers), tmp_path / "responses.parquet")
+    return tmp_path
+
+
+def test_every_command_is_in_the_readme_and_has_an_example() -> None:
+    group = typer.main.get_command(app)
+    names = sorted(group.commands)  # type: ignore[attr-defined]
+    assert {"train-encoder", "embed-models", "encode", "map", "cache", "benchmark", "demo"} <= set(names)
+    for name in names:
+        assert re.search(rf"^\| `{name}\b", README, re.MULTILINE), name
+        command = group.commands[name]  # type: ignore[attr-defined]
+        for leaf in getattr(command, "commands", {"": command}).values():
+            assert leaf.help and "model-behavior" in leaf.epilog and name in leaf.epilog
+
+
+def test_the_readmes_commands_run_as_they_stand(folder: Path) -> None:
+    (example,) = [block for block in blocks("") if "train-encoder votes.parquet" in block]
+    for line in example.strip().splitlines():
+        program, *arguments = shlex.split(line)
+        if program == "model-behavior":
+            extra = ["--epochs", "1"] if arguments[0] == "train-encoder" else []
+            assert run([*arguments, *extra]) == 0, line
+    assert (folder / "map.html").exists() and (folder / "vectors.parquet").exists()
+
+
+def test_the_readmes_python_runs_as_it_stands(folder: Path) -> None:
+    (example,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(compile(example.replace("epochs=10", "epochs=1"), "README.md", "exec"), names)
+    vectors, same = names["vectors"], names["same"]
+    assert getattr(vectors, "shape", None) == (2, 128)
+    again = same.encode(names["prompts"], names["responses"], batch_size=128)  # type: ignore[attr-defined]
+    assert (again == vectors).all()
+
+
+def test_the_readme_shows_what_the_demo_prints(folder: Path) -> None:
+    (shown,) = blocks("text")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert run(["demo", "--output", "demo"]) == 0
+
+    def shape(text: str) -> list[str]:
+        """Figures may differ in the last digits from machine to machine; names and the true order may not."""
+        lines = [re.sub(r" +", " ", line).strip() for line in text.splitlines() if line.strip()]
+        rows = [re.sub(r"^(\d+) \d+ (.*) -?[\d.]+$", r"\1 \2", line) for line in lines]
+        return [re.sub(r"\d\.\d+|\d+ s\.", "#", line) for line in rows]
+
+    assert shape(shown) == shape(printed.getvalue())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_source_files_stay_small() -> None:
+    large = {
+        str(path.relative_to(ROOT)): n_lines
+        for path in (ROOT / "src").rglob("*.py")
+        if (n_lines := len(path.read_text("utf-8").splitlines())) > 300
+    }
+    assert not large
