@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+# Before torch is loaded: threads that spin while they wait slow everything where cores are shared.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +41,14 @@ def make_votes(rows: Sequence[VoteRow]) -> TrainingData:
     )
     a, b = np.array(sides, np.int32).reshape(-1, 2).T
     return TrainingData(table, a.copy(), b.copy(), np.array([row[5] for row in rows], np.int8))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODEL_BEHAVIOR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -86,6 +86,13 @@ def test_wrong_folders_say_what_they_are(trained: Artifact, tmp_path: Path) -> N
     config.write_text(json.dumps(value | {"format_version": 2}))
     with pytest.raises(ArtifactError, match="format version 2.*upgrade"):
         artifact.load(tmp_path / "a")
+    config.write_text(json.dumps(value | {"format_version": 0}))
+    with pytest.raises(ArtifactError, match="format version 0.*train again"):
+        artifact.load(tmp_path / "a")
+    value["encoder"]["config"]["preprocessing"]["filters"]["mask_self_naming"] = False
+    config.write_text(json.dumps(value))
+    with pytest.raises(ArtifactError, match=r"config.json was altered"):
+        artifact.load(tmp_path / "a")
     config.write_text(json.dumps(value | {"format": "other"}))
     with pytest.raises(ArtifactError, match="format 'other'"):
         artifact.load(tmp_path / "a")
@@ -118,13 +125,16 @@ def test_what_a_user_put_there_is_kept(trained: Artifact, tmp_path: Path) -> Non
 def test_output_is_checked_before_any_work(trained: Artifact, tmp_path: Path) -> None:
     artifact.check_output(tmp_path / "new", overwrite=False)
     artifact.save(trained, tmp_path / "a")
-    with pytest.raises(UsageError, match="--overwrite"):
-        artifact.check_output(tmp_path / "a", overwrite=False)
+    with pytest.raises(UsageError, match="choose another --output, or add --overwrite"):
+        artifact.check_output(tmp_path / "a", overwrite=False, hint=", or add --overwrite")
     artifact.check_output(tmp_path / "a", overwrite=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("keep me")
     with pytest.raises(UsageError, match="is not a model-behavior artifact"):
         artifact.check_output(tmp_path / "other", overwrite=True)
+    with pytest.raises(UsageError, match="is not a model-behavior artifact"):
+        artifact.save(trained, tmp_path / "other")
+    assert (tmp_path / "other" / "thesis.txt").read_text() == "keep me"
 
 
 def test_a_failed_save_leaves_the_old_artifact(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +146,53 @@ def test_encode_leaves_nothing_half_written(encoder: Path, tmp_path: Path, capsy
     assert list(output.parent.iterdir()) == [output]
 
 
+def test_processes_that_add_models_at_once_lose_none(encoder: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shutil.copytree(encoder, shared)
+    running = []
+    for name in ("new1", "new2", "new3"):
+        (tmp_path / f"{name}.jsonl").write_text('{"prompt": "p", "response": "I am ' + name + '."}')
+        command = ["embed-models", str(shared), str(tmp_path / f"{name}.jsonl"), "--model", name]
+        running.append(_start(command, tmp_path / "cache"))
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert {"new1", "new2", "new3"} <= set(artifact.load(shared).models.names)
+
+
+def test_blank_responses_are_reported(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("amber-xl", " "), ("silent", ""), ("new", "An answer.")]
+    lines = [json.dumps({"prompt": "p", "model": model, "response": response}) for model, response in rows]
+    (tmp_path / "r.jsonl").write_text("\n".join(lines))
+    output = str(tmp_path / "grown")
+    assert run(["embed-models", str(encoder), str(tmp_path / "r.jsonl"), "--output", output, "--json"]) == 0
+    value, log = said(capsys)
+    assert [row["model"] for row in value["embedded"]] == ["new"]
+    assert "2 pairs with an empty prompt or response not used; no embedding for amber-xl, silent" in log
+
+
+def test_a_training_that_diverges_is_not_saved(votes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train-encoder", str(votes), "--output", str(tmp_path / "e"), "--epochs", "1", *FAST]
+    assert run([*arguments, "--learning-rate", "1e30", "--batch-size", "100000"]) == 1
+    assert "Lower the learning rate" in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
+
+
+def test_outputs_that_cannot_be_written_are_refused_first(
+    encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for command in (["encode", str(encoder), "none.jsonl"], ["map", str(encoder)], ["benchmark", "stage1", "none.csv"]):
+        assert run([*command, "--output", str(tmp_path / "folder")]) == 2
+        assert "is no regular file" in capsys.readouterr().err
+
+
+def test_nothing_to_resume_is_said(votes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train-encoder", str(votes), "--output", str(tmp_path / "e"), "--epochs", "1", *FAST]
+    assert run([*arguments, "--resume"]) == 0
+    assert re.search(r"warning: there is no \S*\.e\.checkpoint to resume from", capsys.readouterr().err)
+
+
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train-encoder", str(tmp_path / "none.csv"), "--output", str(tmp_path / "e")]) == 3
     assert "none.csv" in capsys.readouterr().err
@@ -219,7 +268,7 @@ def test_demo_runs_in_time_and_recovers_the_order(tmp_path: Path, capsys: pytest
     assert value["synthetic"] and "SYNTHETIC" in log
     assert len(value["models"]) == 24 and sum(row["held_out"] for row in value["models"]) == 6
     assert value["spearman_all"] > 0.9 and value["spearman_held_out"] > 0.6
-    assert (tmp_path / "demo" / "map.html").stat().st_size > 1e6
+    assert (tmp_path / "demo" / "arena_map.html").stat().st_size > 1e6
     assert run(["demo", "--output", str(tmp_path / "demo")]) == 0
     text = capsys.readouterr().out
     assert "never voted on" in text and "model-behavior train-encoder votes.parquet" in text

@@ -16,18 +16,22 @@ import contextlib
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from model_behavior.catalog import ModelEmbeddings
 from model_behavior.errors import ArtifactError, UsageError
-from model_behavior.files import name_aside
+from model_behavior.files import name_aside, open_to_others
 from model_behavior.model_card import write_card
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
 FORMAT_VERSION = 1
@@ -35,6 +39,7 @@ FORMAT_VERSION = 1
 _CONFIG, _ENCODER, _MODELS = "config.json", "encoder.safetensors", "models.safetensors"
 _NAMES, _HISTORY, _CARD = "models.json", "history.json", "README.md"
 _VERIFIED = (_ENCODER, _MODELS, _NAMES, _HISTORY)
+_SELF = "config_digest"
 _WRITTEN = (_CONFIG, *_VERIFIED, _CARD)
 
 
@@ -46,8 +51,13 @@ class Artifact:
     models: ModelEmbeddings
 
 
-def check_output(path: Path, overwrite: bool) -> None:
+def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
     """Says before any work whether an artifact can be written there.
+
+    Args:
+        path: the folder.
+        overwrite: whether an artifact may be replaced.
+        hint: added to the advice where it may not.
 
     Raises:
         UsageError: something is there and may not be replaced, or is no artifact.
@@ -57,15 +67,17 @@ def check_output(path: Path, overwrite: bool) -> None:
     if not (path / _CONFIG).is_file():
         raise UsageError(f"{path} exists and is not a model-behavior artifact. Fix: choose another --output")
     if not overwrite:
-        raise UsageError(f"{path} holds an artifact already. Fix: choose another --output, or add --overwrite")
+        raise UsageError(f"{path} holds an artifact already. Fix: choose another --output{hint}")
 
 
 def save(artifact: Artifact, path: Path) -> None:
-    """Writes the folder; one that was there is replaced only when the new one is whole.
+    """Writes the folder; an artifact that was there is replaced only when the new one is whole.
 
     Raises:
+        UsageError: something is there that is no artifact.
         OSError: the folder cannot be written; what was there before is still there.
     """
+    check_output(path, overwrite=True)
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = name_aside(path)
@@ -76,6 +88,14 @@ def save(artifact: Artifact, path: Path) -> None:
         _swap(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes from changing the same folder between a load and a save; waits for them."""
+    path = path.resolve()
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
 
 
 def load(path: Path) -> Artifact:
@@ -112,18 +132,24 @@ def _write_files(artifact: Artifact, folder: Path) -> None:
     (folder / _CARD).write_text(write_card(artifact.encoder, models), "utf-8")
     digests = {name: _digest(folder / name) for name in (*_VERIFIED, _CARD)}
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, "encoder": state, "files": digests}
-    _write_json(folder / _CONFIG, config)
+    _write_json(folder / _CONFIG, config | {_SELF: digest_of(json.dumps(config, sort_keys=True))})
+    for name in (_ENCODER, _MODELS):
+        open_to_others(folder / name)
 
 
 def _keep_what_is_the_users(old: Path, new: Path) -> None:
-    """Carries over files that a user put into the folder, and a card that was edited."""
+    """Carries over what a user put into the folder, and an edited card where the encoder stays the same."""
     if not old.exists():
         return
     for path in old.iterdir():
         if path.name not in _WRITTEN:
-            (shutil.copytree if path.is_dir() else shutil.copy2)(path, new / path.name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.copytree(path, new / path.name, symlinks=True)
+            elif path.is_file() or path.is_symlink():
+                shutil.copy2(path, new / path.name, follow_symlinks=False)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if json.loads((old / _CONFIG).read_text("utf-8"))["files"][_CARD] != _digest(old / _CARD):
+        recorded = json.loads((old / _CONFIG).read_text("utf-8"))["files"]
+        if recorded[_CARD] != _digest(old / _CARD) and recorded[_ENCODER] == _digest(new / _ENCODER):
             shutil.copy2(old / _CARD, new / _CARD)
 
 
@@ -136,7 +162,7 @@ def _swap(aside: Path, path: Path) -> None:
     path.rename(old)
     try:
         aside.rename(path)
-    except OSError:
+    except BaseException:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
@@ -157,9 +183,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     if written_by != FORMAT:
         raise ArtifactError(f"{path / _CONFIG} is of format {written_by!r}, not {FORMAT!r}")
     if version != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{path} has format version {version}; this release reads {FORMAT_VERSION}. Fix: upgrade model-behavior"
-        )
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        fix = "upgrade model-behavior" if newer else "train again"
+        raise ArtifactError(f"{path} has format version {version!r}; this release reads {FORMAT_VERSION}. Fix: {fix}")
+    if config.pop(_SELF, None) != digest_of(json.dumps(config, sort_keys=True)):
+        raise ArtifactError(f"{path / _CONFIG} was altered. Fix: restore the folder from a copy, or train again")
     return config
 
 

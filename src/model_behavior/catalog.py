@@ -12,9 +12,7 @@ from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.preprocessing.feature_cache import CHUNK
-
-_PORTION = 4 * CHUNK  # whole cache entries, so that what training has encoded is found again
+from model_behavior.preprocessing.feature_cache import cut_by_content
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +61,11 @@ def embed_models(
     if not usable.any():
         raise DataError("not one pair has both a prompt and a response, so there is no model to embed")
     sums = np.zeros((len(pairs.models), encoder.dim), dtype=np.float64)
-    for start in range(0, len(responses), _PORTION):
-        part = slice(start, start + _PORTION)
+    for part in cut_by_content(prompts, responses):  # as the cache does, so that what training encoded is found
         vectors = encoder.encode(prompts[part], responses[part], batch_size)
         np.add.at(sums, pairs.model_index[part][usable[part]], vectors[usable[part]])
         if progress is not None:
-            progress(min(part.stop, len(responses)), len(responses))
+            progress(part.stop, len(responses))
     counts = np.bincount(pairs.model_index[usable], minlength=len(pairs.models))
     present = np.flatnonzero(counts)
     return _table([pairs.models[index] for index in present], sums[present], counts[present])

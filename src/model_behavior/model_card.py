@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from model_behavior.catalog import ModelEmbeddings
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 
@@ -51,4 +53,5 @@ model-behavior map THIS_FOLDER --output map.html
 
 
 def _escape(name: str) -> str:
-    return name.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """A name that shows as it is, whatever Markdown it holds."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~])", r"\\\1", " ".join(name.split()))

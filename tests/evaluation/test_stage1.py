@@ -87,7 +87,7 @@ def test_length_alone_orders_by_difference_of_length(arena: Arena, tmp_path: Pat
     assert (np.diff(cosine[near]) <= 1e-6).all()
 
 
-@pytest.mark.parametrize("name", [name for name in BASELINES if "MiniLM" not in name])
+@pytest.mark.parametrize("name", list(BASELINES))
 def test_baselines_embed_every_pair(name: str, arena: Arena, tmp_path: Path) -> None:
     preprocessor = BehaviorEmbeddingPreprocessor(ContentCache(tmp_path))
     prepared = preprocessor.preprocess(arena.votes, ValidationSplit(0.3, seed=0))

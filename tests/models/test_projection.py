@@ -79,7 +79,8 @@ class TestDenseInput:
 class TestSparseInput:
     def test_the_most_frequent_columns_are_kept(self) -> None:
         # Found in 4, 1, 3, 2, 3 and 0 rows; how often they are found in one row does not matter.
-        counts = counts_of([[1, 9, 1, 1, 1, 0], [1, 0, 1, 1, 1, 0], [1, 0, 5, 0, 1, 0], [1, 0, 0, 0, 0, 0]])
+        rows = [[1, 9, 1, 1, 1, 0], [1, 0, 1, 1, 1, 0], [1, 0, 5, 0, 1, 0], [1, 0, 0, 0, 0, 0]]
+        counts = counts_of([*rows, *[[0, 0, 0, 0, 0, 0]] * 996])
 
         def select(max_columns: int, min_pairs: int) -> list[int]:
             config = ProjectionConfig(max_columns=max_columns, min_pairs=min_pairs)
@@ -91,6 +92,12 @@ class TestSparseInput:
         assert select(3, 1) == [0, 2, 4]
         assert select(2, 1) == [0, 2]
         assert select(99, 5) == []
+
+    def test_few_pairs_lower_the_threshold_to_one_in_a_hundred(self) -> None:
+        rows = [[1, 1], [1, 0], [1, 0]]
+        config = ProjectionConfig(min_pairs=10)
+        assert SparseInput.select(counts_of(rows), config).tolist() == [0, 1]
+        assert SparseInput.select(counts_of(rows + [[0, 0]] * 198), config).tolist() == [0]
 
     def test_rows_are_those_of_loops(self) -> None:
         train, other = random_counts(), random_counts(n=9, seed=1)
@@ -218,8 +225,8 @@ class TestHead:
 
     def test_no_column_is_frequent_enough(self) -> None:
         torch.manual_seed(0)
-        with pytest.raises(DataError, match="no n-gram is in 99 of the"):
-            fit_projection([random_counts()], ProjectionConfig(dim=5, hidden=8, min_pairs=99))
+        with pytest.raises(DataError, match="the 7 training pairs have no n-gram"):
+            fit_projection([counts_of([[0, 0]] * 7)], ProjectionConfig(dim=5, hidden=8))
 
     def test_the_state_gives_the_same_head_bit_by_bit(self, features: list[Features]) -> None:
         head = fitted_head(features)

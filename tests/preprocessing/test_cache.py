@@ -111,7 +111,7 @@ def test_an_unwritable_folder_costs_the_cache_only(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file where the folder should be")
     cache, build = ContentCache(tmp_path / "file" / "cache"), Builder()
     for calls in (1, 2):
-        with pytest.warns(CacheWarning, match="cannot write the cache entry .*going on without it"):
+        with pytest.warns(CacheWarning, match="cannot write to the cache .*going on without it"):
             assert value_of(cache.get_or_build("kind", KEY, build)) == 1
         assert build.calls == calls
     assert cache.info().entries == cache.clear().entries == {}

@@ -18,7 +18,7 @@ from model_behavior.preprocessing.behavior_embedding_preprocessor import Behavio
 from model_behavior.preprocessing.cache import CacheWarning, ContentCache
 from model_behavior.preprocessing.columns import data_fingerprint, data_from_arrays, data_to_arrays
 from model_behavior.preprocessing.entry_file import CacheEntry
-from model_behavior.preprocessing.feature_cache import CHUNK, Features, encode_through_cache
+from model_behavior.preprocessing.feature_cache import Features, cut_by_content, encode_through_cache
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
 
 Pair = tuple[str, str]
@@ -62,7 +62,9 @@ def cache(tmp_path: Path) -> ContentCache:
 
 @pytest.fixture
 def chunks_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_behavior.preprocessing.feature_cache.CHUNK", 4)
+    """Chunks by position, whatever their content."""
+    monkeypatch.setattr("model_behavior.preprocessing.feature_cache._MEAN_CHUNK", 2**40)
+    monkeypatch.setattr("model_behavior.preprocessing.feature_cache._LARGEST_CHUNK", 4)
 
 
 def encode(encoder: LetterCounter, pairs: Sequence[Pair], cache: ContentCache) -> Features:
@@ -121,11 +123,12 @@ def test_prompt_and_response_are_not_confused(encoder: LetterCounter, cache: Con
 
 
 def test_another_fingerprint_is_another_entry(cache: ContentCache) -> None:
-    for fingerprint, calls in (("f", 1), ("g", 1), ("f", 0)):
+    n_chunks = len(cut_by_content([prompt for prompt, _ in PAIRS], [text for _, text in PAIRS]))
+    for fingerprint, calls in (("f", n_chunks), ("g", n_chunks), ("f", 0)):
         encoder = LetterCounter(fingerprint=fingerprint)
         assert_features(encode(encoder, PAIRS, cache), PAIRS, encoder)
         assert len(encoder.calls) == calls
-    assert cache.info().entries == {"features-letters-dense": 2}
+    assert cache.info().entries == {"features-letters-dense": 2 * n_chunks}
 
 
 def test_an_interrupted_run_keeps_its_chunks(encoder: LetterCounter, cache: ContentCache, chunks_of_four: None) -> None:
@@ -170,12 +173,34 @@ def test_lists_of_different_lengths(encoder: LetterCounter, cache: ContentCache)
         encode_through_cache(encoder, ["p", "q"], ["a"], cache, 2)
 
 
-@pytest.mark.parametrize("n_pairs", [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK])
+def varied(n_pairs: int) -> list[Pair]:
+    return [("p" * (i % 7), "a" * (i % 5) + "b" * (i % 3) + f"{i % 1000}") for i in range(n_pairs)]
+
+
+@pytest.mark.parametrize("n_pairs", [1, 4095, 4096, 4097, 9000])
 def test_order_is_kept_over_whole_chunks(encoder: LetterCounter, cache: ContentCache, n_pairs: int) -> None:
-    pairs = [("p" * (i % 7), "a" * (i % 5) + "b" * (i % 3)) for i in range(n_pairs)]
+    pairs = varied(n_pairs)
     assert_features(encode(encoder, pairs, cache), pairs, encoder)
-    assert len(encoder.calls) == -(-n_pairs // CHUNK)
+    chunks = cut_by_content([prompt for prompt, _ in pairs], [text for _, text in pairs])
+    assert len(encoder.calls) == len(chunks)
     assert all(len(call) == len(set(call)) for call in encoder.calls)
+
+
+def test_chunks_cover_all_pairs_once_and_stay_small() -> None:
+    pairs = [(f"p{i}", f"r{i}") for i in range(30_000)]
+    chunks = cut_by_content([prompt for prompt, _ in pairs], [text for _, text in pairs])
+    assert [i for chunk in chunks for i in range(chunk.start, chunk.stop)] == list(range(30_000))
+    assert 15 < len(chunks) < 60 and max(chunk.stop - chunk.start for chunk in chunks) <= 4096
+    assert cut_by_content([], []) == [slice(0, 0)]
+
+
+def test_pairs_put_in_front_change_one_chunk(cache: ContentCache) -> None:
+    encoder = LetterCounter("dense")
+    pairs = [(f"p{i}", f"r{i}") for i in range(12_000)]
+    encode(encoder, pairs, cache)
+    encoder.calls.clear()
+    encode(encoder, [("new", "pair"), *pairs], cache)
+    assert len(encoder.calls) == 1
 
 
 def test_prompts_go_through_the_same_cache(encoder: LetterCounter, cache: ContentCache) -> None:

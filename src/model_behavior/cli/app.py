@@ -39,7 +39,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             auto_envvar_prefix="MODEL_BEHAVIOR",
         )
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else OK
+        return stop.code if isinstance(stop.code, int) else OK if stop.code is None else FAILURE
     except ModelBehaviorError as error:
         stderr().print(f"error: {error}", markup=False, style="red")
         return USAGE if isinstance(error, UsageError) else UNUSABLE_DATA if isinstance(error, DataError) else FAILURE

@@ -12,7 +12,7 @@ from model_behavior.cli.console import ConsoleMonitor, print_load_report, print_
 from model_behavior.cli.options import CacheFolder, Json, open_cache
 from model_behavior.data.loading import load_votes
 from model_behavior.evaluation.stage1_benchmark import BenchmarkPlan, run_benchmark, write_report
-from model_behavior.files import written_aside
+from model_behavior.files import check_output_file, written_aside
 from model_behavior.models.behavior.monitor import Runtime
 
 _PLAN = BenchmarkPlan()
@@ -37,6 +37,7 @@ def benchmark_stage1(
     json: Json = False,
 ) -> None:
     """Stage 1 beside its baselines: triplet accuracy, identification, collapse."""
+    check_output_file(output)
     plan = BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic)
     results = []
     for source in votes:

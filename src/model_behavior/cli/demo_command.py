@@ -22,6 +22,9 @@ from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 
+# Names that nobody has given to a training of their own, since the demo replaces them.
+VOTES, ENCODER, MAP = "arena_votes.parquet", "arena_encoder", "arena_map.html"
+
 _NEXT = """
 Your own votes (CSV, JSON, JSONL or Parquet with prompt, model_a, response_a, model_b, response_b, winner):
   model-behavior train-encoder votes.parquet --output encoder
@@ -51,7 +54,7 @@ def run_demo(
 ) -> None:
     """Train on a synthetic arena, then place models that were never voted on. Takes about a minute."""
     started = time.monotonic()
-    artifact.check_output(output / "encoder", overwrite=True)
+    artifact.check_output(output / ENCODER, overwrite=True)
     arena = build_arena(seed)
     stderr().print(
         f"SYNTHETIC data: {len(arena.votes):,} votes between {len(arena.votes.pairs.models)} simulated LLMs, written "
@@ -64,9 +67,9 @@ def run_demo(
     trained = pipeline.train_encoder(encoder, arena.votes, plan)
     complete = pipeline.embed_into(trained, arena.held_out_responses, plan.batch_size)
     output.mkdir(parents=True, exist_ok=True)
-    write_votes(arena, output / "votes.parquet")
-    artifact.save(complete, output / "encoder")
-    _write_map(complete, arena, output / "map.html")
+    write_votes(arena, output / VOTES)
+    artifact.save(complete, output / ENCODER)
+    _write_map(complete, arena, output / MAP)
     rows = _compare(complete, arena)
     value = _summarise(rows, complete, time.monotonic() - started)
     print_result(value | {"output": str(output)}, json, _draw(rows, value, output))
@@ -121,7 +124,7 @@ def _draw(rows: list[_Row], value: dict[str, Any], output: Path) -> str:
         f"{len(rows)}: {value['spearman_all']:.2f}",
         f"Validation triplet accuracy {value['triplet_accuracy']:.3f}; a model recognised from 8 responses: "
         f"{value['identification_at_8']:.3f}",
-        f"{value['seconds']:.0f} s. Map: {output / 'map.html'}  Encoder: {output / 'encoder'}",
+        f"{value['seconds']:.0f} s. Map: {output / MAP}  Encoder: {output / ENCODER}",
         _NEXT,
     ]
     return "\n".join(lines)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from model_behavior import artifact, pipeline
+from model_behavior import artifact, catalog, pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result, stderr
 from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, ConfigFile, Json, open_cache
 from model_behavior.data.filters import FilterConfig
 from model_behavior.data.loading import load_responses, load_votes
 from model_behavior.data_models.split import ValidationSplit
+from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.objectives import ObjectiveConfig
 from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
+from model_behavior.models.behavior.sentence_transformer_encoder import BUNDLED_MODEL
 from model_behavior.models.behavior.training import OptimisationConfig
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 from model_behavior.preprocessing.triplets import TripletConfig
@@ -58,6 +61,13 @@ def train_encoder(
         list[str] | None,
         typer.Option(help="Text encoder: style, lexical or semantic; repeatable. [default: style, lexical]"),
     ] = None,
+    semantic_model: Annotated[
+        str, typer.Option(help="Of the semantic encoder: a local folder or a hub id.")
+    ] = BUNDLED_MODEL,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Of the semantic encoder.")] = 64,
+    response_tokens: Annotated[int, typer.Option(min=2, help="Of the semantic encoder.")] = 189,
+    pooling: Annotated[Literal["mean", "cls", "max"], typer.Option(help="Of the semantic encoder.")] = "mean",
+    precision: Annotated[Literal["f32", "bf16"], typer.Option(help="Of the semantic encoder.")] = "f32",
     validation_fraction: Annotated[float, typer.Option(help="Share of prompts kept for validation.")] = _SPLIT.fraction,
     split_by: Annotated[Literal["prompt", "random"], typer.Option(help="What is drawn for validation.")] = _SPLIT.by,
     hold_out: Annotated[list[str] | None, typer.Option(help="Model kept out of training; repeatable.")] = None,
@@ -83,7 +93,7 @@ def train_encoder(
 ) -> None:
     """Stage 1: train a ModelBehaviorEncoder on pairwise votes and embed the models that were voted on."""
     started = time.monotonic()
-    artifact.check_output(output, overwrite)
+    artifact.check_output(output, overwrite, ", or add --overwrite")
     settings = EncoderConfig(
         preprocessing=PreprocessingConfig(
             FilterConfig(min_comparisons=min_comparisons, mask_self_naming=mask_self_naming),
@@ -101,10 +111,17 @@ def train_encoder(
         optimisation=replace(OptimisationConfig(), learning_rate=learning_rate),
         seed=seed,
     )
+    semantic = {
+        "model": semantic_model,
+        "prompt_tokens": prompt_tokens,
+        "response_tokens": response_tokens,
+        "pooling": pooling,
+        "precision": precision,
+    }
     monitor = ConsoleMonitor()
     checkpoint = output.resolve().with_name(f".{output.resolve().name}.checkpoint")
     behavior_encoder = ModelBehaviorEncoder(
-        make_text_encoders(encoder or DEFAULT_ENCODERS),
+        make_text_encoders(encoder or DEFAULT_ENCODERS, {"semantic": semantic}),
         settings,
         Runtime(open_cache(cache), monitor, checkpoint, resume),
     )
@@ -139,17 +156,22 @@ def embed_models(
     """Embed every model in RESPONSES and keep the result in DIR; a model that is there already is embedded anew."""
     if output is not None:
         artifact.check_output(output, overwrite=False)
-    loaded = _load(folder, cache)
+    target = output if output is not None else folder
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
-    grown = pipeline.embed_into(loaded, pairs, batch_size)
-    target = output if output is not None else folder
-    artifact.save(grown, target)
-    table = grown.models
+    with artifact.locked(target):
+        loaded = _load(folder, cache)
+        progress = partial(loaded.encoder.runtime.monitor.on_progress, "model embeddings")
+        new = catalog.embed_models(loaded.encoder, pairs, batch_size, progress=progress)
+        artifact.save(Artifact(loaded.encoder, catalog.merge(loaded.models, new)), target)
+    n_unusable = len(pairs) - int(new.count.sum())
+    if n_unusable:
+        left_out = sorted(set(pairs.models) - set(new.names))
+        tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
+        stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
     rows = [
         {"model": name, "responses": int(count), "spread": round(float(spread), 4)}
-        for name, count, spread in zip(table.names, table.count, table.spread, strict=True)
-        if name in set(pairs.models)
+        for name, count, spread in zip(new.names, new.count, new.spread, strict=True)
     ]
     lines = [f"{row['model']}: {row['responses']:,} responses, spread {row['spread']:.3f}" for row in rows]
     print_result({"output": str(target), "embedded": rows}, json, "\n".join(lines))
@@ -164,6 +186,7 @@ def encode(
     json: Json = False,
 ) -> None:
     """Embed (prompt, response) pairs: keeps all columns, adds `embedding`; rows in order."""
+    check_output_file(output)
     loaded = _load(folder, cache)
     progress = Progress()
     n_rows = pipeline.encode_file(

@@ -12,6 +12,7 @@ from model_behavior.cli.console import print_result
 from model_behavior.cli.options import ArtifactFolder, Json
 from model_behavior.errors import UsageError
 from model_behavior.evaluation.model_map import MapData, write_map
+from model_behavior.files import check_output_file
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +29,7 @@ def draw_map(
     json: Json = False,
 ) -> None:
     """Draw the models as one HTML page that needs no network: near is alike."""
+    check_output_file(output)
     loaded = artifact.load(folder)
     models = loaded.models
     unknown = sorted(set(mark or ()) - set(models.names))

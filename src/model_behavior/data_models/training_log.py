@@ -16,7 +16,8 @@ class EpochLog:
         train_loss: mean of the weighted sum of all objectives over the epoch's triplets.
         train_terms: mean of each objective before weighting.
         validation_loss: mean triplet margin loss of the validation triplets.
-        triplet_accuracy: share of validation triplets with d(anchor, positive) < d(anchor, negative).
+        triplet_accuracy: share of validation triplets of decided votes with d(anchor, positive) < d(anchor,
+            negative); of all validation triplets where no vote is decided.
         accuracy_by_kind: the same for each kind of triplet that occurs.
         identification: share of models recognised from 8 validation responses by the nearest mean of training
             responses; None where no model has both.

@@ -70,12 +70,13 @@ def raw_minilm(
     return features
 
 
-BASELINES: Mapping[str, Baseline] = {
+BASELINES: dict[str, Baseline] = {
     "length of the response": length_alone,
     "style features, untrained": style_untrained,
     "TF-IDF, untrained": tfidf,
-    "MiniLM, untrained": raw_minilm,
 }
+SEMANTIC_BASELINES: dict[str, Baseline] = {"MiniLM, untrained": raw_minilm}
+"""Those that need a transformer."""
 
 
 def _embed(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.data.split import normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts, bootstrap_share
@@ -54,20 +55,19 @@ def measure_stage1(embeddings: FloatArray, prepared: PreprocessedBehaviorEncoder
     train = pairs_of(prepared.data, prepared.split.train)
     validation = pairs_of(prepared.data, prepared.split.validation)
     held = embeddings[validation]
+    prompt = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index]
     known = metrics.centroids(embeddings[train], pairs.model_index[train], len(pairs.models))
     return Stage1Figures(
-        triplet=_measure_triplets(embeddings, prepared, seed),
+        triplet=_measure_triplets(embeddings, prepared, prompt, seed),
         identification={
             k: figure
             for k in IDENTIFICATION_SIZES
-            if (
-                figure := _identify(held, pairs.model_index[validation], pairs.prompt_index[validation], known, k, seed)
-            )
+            if (figure := _identify(held, pairs.model_index[validation], prompt[validation], known, k, seed))
         },
         n_models=int((~np.isnan(known).any(axis=1)).sum()),
         mean_distance=metrics.mean_pairwise_distance(held),
         effective_rank=metrics.effective_rank(held) if held.shape[1] > 1 else 1.0,
-        prompt_share=metrics.variance_explained(held, pairs.prompt_index[validation]),
+        prompt_share=metrics.variance_explained(held, prompt[validation]),
         model_share=metrics.variance_explained(held, pairs.model_index[validation]),
     )
 
@@ -78,11 +78,14 @@ def pairs_of(data: TrainingData, votes: npt.NDArray[np.int64]) -> npt.NDArray[np
 
 
 def _measure_triplets(
-    embeddings: FloatArray, prepared: PreprocessedBehaviorEncoderData, seed: int
+    embeddings: FloatArray,
+    prepared: PreprocessedBehaviorEncoderData,
+    prompt_of_pair: npt.NDArray[np.integer],
+    seed: int,
 ) -> dict[str, Figure]:
     triplets = prepared.validation_triplets
     hits = metrics.triplet_hits(embeddings, triplets)
-    prompt = prepared.data.pairs.prompt_index[triplets.anchor]
+    prompt = prompt_of_pair[triplets.anchor]
     sides = {
         "all": triplets.kind <= TripletKind.PERFORMANCE,
         "identity": triplets.kind == TripletKind.IDENTITY,
@@ -105,14 +108,16 @@ def _identify(
     rng = np.random.default_rng(seed)
 
     def share(rows: npt.NDArray[np.int64], draws: int) -> tuple[float, int]:
-        groups, truth = metrics.draw_groups(model[rows], k, draws, rng)
+        # A prompt that was drawn twice counts twice, but never gives the same response twice to one mean.
+        distinct, times = np.unique(rows, return_counts=True)
+        groups, truth = metrics.draw_groups(model[distinct], k, draws, rng, times)
         if not len(truth):
             return float("nan"), 0
-        means = embeddings[rows][groups].mean(axis=1)
+        means = embeddings[distinct][groups].mean(axis=1)
         return float(metrics.identification_hits(means, truth, known).mean()), len(truth)
 
     value, n_draws = share(np.arange(len(model)), _DRAWS)
     if not n_draws:
         return None
-    low, high = bootstrap_prompts(prompt, lambda rows: share(rows, 2)[0], _REPLICATES, rng)
+    low, high = bootstrap_prompts(prompt, lambda rows: share(rows, _DRAWS // 4)[0], _REPLICATES, rng)
     return Figure(value, low, high, n_draws)

@@ -11,7 +11,7 @@ import numpy as np
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import TrainingData
-from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_SETTINGS
+from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_BASELINES, SEMANTIC_SETTINGS
 from model_behavior.evaluation.figures import Figure
 from model_behavior.evaluation.stage1 import IDENTIFICATION_SIZES, Stage1Figures, measure_stage1
 from model_behavior.models.behavior.configuration import EncoderConfig
@@ -108,11 +108,10 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
     splits = [ValidationSplit(plan.validation_fraction, seed) for seed in range(plan.seeds)]
     prepared = [preprocessor.preprocess(votes, split) for split in splits]
     methods: list[MethodResult] = []
-    for method, embed in BASELINES.items():
-        if plan.semantic or "MiniLM" not in method:
-            progress = partial(runtime.monitor.on_progress, f"{name}, {method}")
-            measured = (measure_stage1(embed(each, preprocessor, progress), each, n) for n, each in enumerate(prepared))
-            methods.append(MethodResult(method, tuple(measured), None))
+    for method, embed in (BASELINES | SEMANTIC_BASELINES if plan.semantic else BASELINES).items():
+        progress = partial(runtime.monitor.on_progress, f"{name}, {method}")
+        measured = (measure_stage1(embed(each, preprocessor, progress), each, n) for n, each in enumerate(prepared))
+        methods.append(MethodResult(method, tuple(measured), None))
     for method, variant in VARIANTS.items():
         if plan.semantic or "semantic" not in variant.encoders:
             figures, seconds = _train(variant, votes, splits, prepared, plan, runtime)

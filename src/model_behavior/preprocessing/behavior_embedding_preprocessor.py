@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
@@ -53,10 +54,14 @@ class BehaviorEmbeddingPreprocessor:
             DataError: nothing is left after filtering.
             UsageError: a held-out model that is not in the votes.
         """
-        settings = json.dumps([asdict(self._config), asdict(split), _VERSION], sort_keys=True)
-        key = digest_of(data_fingerprint(data), settings)
-        entry = self._cache.get_or_build("triplets", key, lambda: self._build(data, split))
-        return _from_entry(entry, key)
+        filters = json.dumps([asdict(self._config.filters), _VERSION], sort_keys=True)
+        votes_key = digest_of(data_fingerprint(data), filters)
+        votes = self._cache.get_or_build("votes", votes_key, lambda: self._filter(data))
+        kept = data_from_arrays(votes.arrays)
+        settings = json.dumps([asdict(split), _VERSION], sort_keys=True)
+        key = digest_of(votes_key, settings)
+        triplets = self._cache.get_or_build("triplets", key, lambda: self._form(data, kept, split))
+        return _from_entries(kept, votes.metadata, triplets, key)
 
     def sampler(self, prepared: PreprocessedBehaviorEncoderData) -> TripletSampler:
         """Draws the training triplets, afresh each epoch."""
@@ -69,35 +74,39 @@ class BehaviorEmbeddingPreprocessor:
         prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
         return encode_through_cache(encoder, prompts, pairs.responses.to_pylist(), self._cache, batch_size, progress)
 
-    def _build(self, data: TrainingData, split: ValidationSplit) -> CacheEntry:
+    def _filter(self, data: TrainingData) -> CacheEntry:
         kept, report = filter_votes(data, self._config.filters)
+        return CacheEntry(data_to_arrays(kept), asdict(report))
+
+    @staticmethod
+    def _form(data: TrainingData, kept: TrainingData, split: ValidationSplit) -> CacheEntry:
         # A held-out model that no filtered vote has is held out already; one that no vote ever had is a mistake.
         filtered_out = set(data.pairs.models) - set(kept.pairs.models)
         present = replace(split, held_out_models=tuple(m for m in split.held_out_models if m not in filtered_out))
         sides = split_votes(kept, present)
-        sampler = TripletSampler(kept, sides.validation, self._config.triplets)
-        triplets = sampler.sample(np.random.default_rng(split.seed))
-        return _to_entry(kept, sides, triplets, report)
+        # However a run draws its own positives, it is measured on the same triplets as every other.
+        triplets = TripletSampler(kept, sides.validation, TripletConfig()).sample(np.random.default_rng(split.seed))
+        arrays: Arrays = {
+            **{f"split.{name}": getattr(sides, name) for name in _SPLIT_COLUMNS},
+            **{f"triplets.{name}": getattr(triplets, name) for name in _TRIPLET_COLUMNS},
+        }
+        return CacheEntry(arrays, {"skipped": dict(triplets.skipped)})
 
 
-def _to_entry(data: TrainingData, sides: SplitVotes, triplets: Triplets, report: FilterReport) -> CacheEntry:
-    arrays: Arrays = {
-        **data_to_arrays(data),
-        **{f"split.{name}": getattr(sides, name) for name in _SPLIT_COLUMNS},
-        **{f"triplets.{name}": getattr(triplets, name) for name in _TRIPLET_COLUMNS},
-    }
-    return CacheEntry(arrays, {"report": asdict(report), "skipped": dict(triplets.skipped)})
-
-
-def _from_entry(entry: CacheEntry, key: str) -> PreprocessedBehaviorEncoderData:
-    arrays = entry.arrays
-    report: dict[str, Any] = dict(entry.metadata["report"])
-    report["rare_models"] = tuple(report["rare_models"])
-    triplets = {name: arrays[f"triplets.{name}"] for name in _TRIPLET_COLUMNS}
+def _from_entries(
+    kept: TrainingData, report: Mapping[str, Any], entry: CacheEntry, key: str
+) -> PreprocessedBehaviorEncoderData:
+    columns = {name: entry.arrays[f"triplets.{name}"] for name in _TRIPLET_COLUMNS}
     return PreprocessedBehaviorEncoderData(
-        data=data_from_arrays(arrays),
-        split=SplitVotes(**{name: arrays[f"split.{name}"] for name in _SPLIT_COLUMNS}),
-        validation_triplets=Triplets(**triplets, skipped=entry.metadata["skipped"]),
-        filter_report=FilterReport(**report),
+        data=kept,
+        split=SplitVotes(**{name: entry.arrays[f"split.{name}"] for name in _SPLIT_COLUMNS}),
+        validation_triplets=Triplets(**columns, skipped=entry.metadata["skipped"]),
+        filter_report=FilterReport(
+            votes_before=report["votes_before"],
+            votes_after=report["votes_after"],
+            removed=report["removed"],
+            rare_models=tuple(report["rare_models"]),
+            masked_responses=report["masked_responses"],
+        ),
         fingerprint=key,
     )

@@ -17,6 +17,7 @@ from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryErro
 
 FORMAT_VERSION = 1
 _SUFFIX = ".safetensors"
+_KEY = "cache_key"
 
 
 class CacheWarning(UserWarning):
@@ -64,10 +65,10 @@ class ContentCache:
             build: computes the entry.
         """
         path = self._place(kind, key)
-        entry = self._read(path)
+        entry = self._read(path, key)
         if entry is None:
             entry = build()
-            self._write(path, entry)
+            self._write(path, CacheEntry(entry.arrays, {**entry.metadata, _KEY: key}))
         return entry
 
     def info(self) -> CacheInfo:
@@ -95,18 +96,23 @@ class ContentCache:
     def _files(self) -> Iterator[Path]:
         return self.path.glob(f"v*/*/*/*{_SUFFIX}")
 
-    def _read(self, path: Path) -> CacheEntry | None:
+    def _read(self, path: Path, key: str) -> CacheEntry | None:
         try:
-            return read_entry(path)
-        except FileNotFoundError:
+            entry = read_entry(path)
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except DamagedEntryError as error:
             warnings.warn(f"{error}; computing it again", CacheWarning, 3)
             return None
+        if entry.metadata.get(_KEY) != key:
+            warnings.warn(f"{path} is an entry of another key; computing it again", CacheWarning, 3)
+            return None
+        return entry
 
     def _write(self, path: Path, entry: CacheEntry) -> None:
         try:
             write_entry(path, entry)
         except OSError as error:
-            # A full or read-only disk must not lose the work: it goes on without the cache.
-            warnings.warn(f"cannot write the cache entry {path}: {error}; going on without it", CacheWarning, 3)
+            # A full or read-only disk must not lose the work: it goes on without the cache, and says so once.
+            reason = error.strerror or error
+            warnings.warn(f"cannot write to the cache {self.path}: {reason}; going on without it", CacheWarning, 3)

@@ -61,7 +61,7 @@ def read_entry(path: Path) -> CacheEntry:
         with safe_open(path, framework="numpy") as file:
             arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             stored = file.metadata() or {}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except (SafetensorError, OSError, TypeError, ValueError) as error:  # TypeError: bfloat16, which NumPy lacks
         raise DamagedEntryError(f"{path} cannot be read ({error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -12,8 +13,8 @@ from scipy import sparse
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 
-CHUNK = 1024
-"""Pairs per cache entry: an interrupted run loses at most this many."""
+_MEAN_CHUNK = 1024
+_LARGEST_CHUNK = 4096
 
 Features: TypeAlias = npt.NDArray[np.float32] | sparse.csr_matrix
 """[n_pairs, dim]: dense values, or a CSR matrix of counts."""
@@ -52,15 +53,32 @@ def encode_through_cache(
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
     parts: list[Features] = []
-    for start in range(0, max(len(responses), 1), CHUNK):
-        # Chunks are cut by position, so that the same texts read again in other portions give the same entries.
-        pairs = list(zip(prompts[start : start + CHUNK], responses[start : start + CHUNK], strict=True))
+    for chunk in cut_by_content(prompts, responses):
+        pairs = list(zip(prompts[chunk], responses[chunk], strict=True))
         distinct = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
         features = _encode_chunk(encoder, list(distinct), cache, batch_size)
         parts.append(features if len(distinct) == len(pairs) else features[[distinct[pair] for pair in pairs]])
         if progress is not None:
-            progress(start + len(pairs), len(responses))
+            progress(chunk.stop, len(responses))
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else sparse.vstack(parts, format="csr")
+
+
+def cut_by_content(prompts: Sequence[str], responses: Sequence[str]) -> list[slice]:
+    """Cuts pairs into the chunks of which the cache keeps one entry each, about 1,000 pairs, at least one chunk.
+
+    A chunk ends where the hash of a pair says so (content-defined chunking, Muthitacharoen et al. 2001): pairs added
+    or removed somewhere change the chunk that they are in, and no other.
+    """
+    ends: list[int] = []
+    start = 0
+    for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True), 1):
+        code = zlib.crc32(response.encode("utf-8", "replace"), zlib.crc32(prompt.encode("utf-8", "replace")))
+        if code % _MEAN_CHUNK == 0 or index - start == _LARGEST_CHUNK:
+            ends.append(index)
+            start = index
+    if not ends or ends[-1] < len(responses):
+        ends.append(len(responses))
+    return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _encode_chunk(

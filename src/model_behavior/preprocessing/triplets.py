@@ -111,6 +111,7 @@ class TripletSampler:
         self._winning = _Pool.whole(winners[~self._is_bad[winners]])
         self._winning_by_prompt = _Pool.grouped(self._winning.pairs, self._prompt, n_prompts)
         self._losing = _Pool.whole(losers)
+        self._all = _Pool.whole(in_side)
         self._losing_by_prompt = _Pool.grouped(losers, self._prompt, n_prompts)
 
     def sample(self, rng: np.random.Generator) -> Triplets:
@@ -151,6 +152,7 @@ class TripletSampler:
         # A negative on another prompt would teach the encoder topics, so one on the same prompt comes first.
         negative = self._draw(rng, self._losing_by_prompt, self._prompt[anchor], allowed)
         negative = self._fill(rng, negative, self._losing, allowed)
+        negative = self._fill(rng, negative, self._all, allowed)
         return self._formed(skipped, anchor, positive, negative, vote, np.full(len(vote), TripletKind.TIE))
 
     def _from_both_bad(self, rng: np.random.Generator, skipped: Counter[str]) -> tuple[_Indices, ...]:

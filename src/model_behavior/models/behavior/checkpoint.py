@@ -20,8 +20,8 @@ def save_checkpoint(path: Path, trainer: Trainer, key: str) -> None:
     write_entry(path, replace(state, metadata={**state.metadata, "key": key}))
 
 
-def load_checkpoint(path: Path, trainer: Trainer, key: str) -> None:
-    """Puts the trainer where the file says; does nothing where there is no file.
+def load_checkpoint(path: Path, trainer: Trainer, key: str) -> bool:
+    """Puts the trainer where the file says; does nothing and gives False where there is no file.
 
     Raises:
         ArtifactError: the file is damaged, or of another run.
@@ -29,7 +29,7 @@ def load_checkpoint(path: Path, trainer: Trainer, key: str) -> None:
     try:
         state = read_entry(path)
     except FileNotFoundError:
-        return
+        return False
     except DamagedEntryError as error:
         raise ArtifactError(f"{error}. Fix: start the training anew, without resuming") from error
     if state.metadata.get("key") != key:
@@ -37,3 +37,4 @@ def load_checkpoint(path: Path, trainer: Trainer, key: str) -> None:
             f"{path} is of a training with other votes or settings. Fix: use the same ones, or start anew"
         )
     trainer.restore(state)
+    return True

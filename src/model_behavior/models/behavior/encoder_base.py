@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -14,6 +14,21 @@ import numpy.typing as npt
 from model_behavior.preprocessing.feature_cache import Features
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+_CHARACTERS_AT_ONCE = 2_000_000
+
+
+def portions(texts: Sequence[str], batch_size: int) -> Iterator[slice]:
+    """Consecutive parts of at most `batch_size` texts and, where one text is not longer, 2 million characters."""
+    start = characters = 0
+    for index, text in enumerate(texts):
+        if index > start and (index - start == batch_size or characters + len(text) > _CHARACTERS_AT_ONCE):
+            yield slice(start, index)
+            start, characters = index, 0
+        characters += len(text)
+    if start < len(texts):
+        yield slice(start, len(texts))
 
 
 class TextEncoderBase(ABC):

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from model_behavior.errors import UsageError
-from model_behavior.models.behavior.encoder_base import TextEncoderBase
+from model_behavior.models.behavior.encoder_base import TextEncoderBase, portions
 from model_behavior.models.behavior.tokens import Tokens, char_ngrams, tokenize, word_ngrams
 
 
@@ -47,7 +47,7 @@ class LexicalEncoder(TextEncoderBase):
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> sparse.csr_matrix:
         """CSR counts, float32, [n_pairs, dim]. The prompt is not looked at."""
-        batches = [self._count(responses[start : start + batch_size]) for start in range(0, len(responses), batch_size)]
+        batches = [self._count(responses[part]) for part in portions(responses, batch_size)]
         return sparse.vstack(batches, format="csr") if batches else sparse.csr_matrix((0, self.dim), dtype=np.float32)
 
     def _count(self, texts: Sequence[str]) -> sparse.csr_matrix:

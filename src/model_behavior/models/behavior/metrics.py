@@ -57,12 +57,17 @@ def identification_hits(means: FloatArray, truth: npt.NDArray[np.integer], known
 
 
 def draw_groups(
-    member: npt.NDArray[np.integer], k: int, draws: int, rng: np.random.Generator
+    member: npt.NDArray[np.integer],
+    k: int,
+    draws: int,
+    rng: np.random.Generator,
+    weight: npt.NDArray[np.integer] | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Draws `k` rows of each group without replacement, `draws` times.
 
     Args:
         member: group of each row, [n_rows]. Groups with fewer than `k` rows are left out.
+        weight: how likely each row is drawn, in relation to the others of its group, [n_rows]; equally by default.
 
     Returns:
         Rows, [n_draws, k], and the group of each draw, [n_draws].
@@ -72,7 +77,8 @@ def draw_groups(
     for group in np.unique(member):
         own = np.flatnonzero(member == group)
         if len(own) >= k:
-            rows += [rng.choice(own, k, replace=False) for _ in range(draws)]
+            chance = None if weight is None else weight[own] / weight[own].sum()
+            rows += [rng.choice(own, k, replace=False, p=chance) for _ in range(draws)]
             groups += [int(group)] * draws
     return np.array(rows, dtype=np.int64).reshape(len(rows), k), np.array(groups, dtype=np.int64)
 

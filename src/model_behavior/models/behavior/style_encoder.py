@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
+from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase, portions
 from model_behavior.models.behavior.style_features import FEATURES, RELATIONS, SIZES, StyleFeature
 from model_behavior.models.behavior.tokens import Tokens, tokenize, word_ngrams
 
@@ -41,8 +41,7 @@ class StyleEncoder(TextEncoderBase):
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> FloatArray:
         """Features as in `feature_names`, unscaled, float32, [n_pairs, dim]."""
         rows = np.empty((len(responses), self.dim), dtype=np.float32)
-        for start in range(0, len(responses), batch_size):
-            part = slice(start, start + batch_size)
+        for part in portions(responses, batch_size):
             rows[part] = _describe(prompts[part], responses[part])
         return rows
 

@@ -182,6 +182,9 @@ class Trainer:
         loss = triplet_margin_loss(
             unit[fixed.anchor], unit[fixed.positive], unit[fixed.negative], config.margin, config.distance
         )
+        # By the protocol of `evaluation`, the figure is over decided votes; where there are none, over all triplets.
+        decided = fixed.kind <= TripletKind.PERFORMANCE
+        counted = hits[decided] if decided.any() else hits
         by_kind = {
             kind.name.lower(): float(hits[fixed.kind == kind].mean())
             for kind in TripletKind
@@ -192,7 +195,7 @@ class Trainer:
             train_loss=means["total"],
             train_terms={name: value for name, value in means.items() if name != "total"},
             validation_loss=float(loss),
-            triplet_accuracy=float(hits.mean()),
+            triplet_accuracy=float(counted.mean()),
             accuracy_by_kind=by_kind,
             identification=self._identify(embeddings),
             mean_distance=metrics.mean_pairwise_distance(embeddings[examples.validation_pairs]),
@@ -213,9 +216,10 @@ class Trainer:
         return float(metrics.identification_hits(means, truth, known).mean())
 
     def _stop_if_collapsed(self, log: EpochLog) -> None:
-        if not math.isfinite(log.train_loss):
+        losses = (log.train_loss, log.validation_loss, log.mean_distance)
+        if not all(map(math.isfinite, losses)):
             raise CollapseError(
-                f"epoch {log.epoch}: the loss is {log.train_loss}. Lower the learning rate "
+                f"epoch {log.epoch}: the training diverged (losses {losses[0]}, {losses[1]}). Lower the learning rate "
                 f"(now {self._schedule.optimisation.learning_rate})."
             )
         margin = self._objective.config.margin
