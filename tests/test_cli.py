@@ -187,6 +187,7 @@ def test_outputs_that_cannot_be_written_are_refused_first(
         assert "is no regular file" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("always")
 def test_nothing_to_resume_is_said(votes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["train-encoder", str(votes), "--output", str(tmp_path / "e"), "--epochs", "1", *FAST]
     assert run([*arguments, "--resume"]) == 0
