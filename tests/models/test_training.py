@@ -184,4 +184,4 @@ def test_the_monitor_sees_filters_and_progress(arena: Arena, tmp_path: Path) -> 
     monitor = Record()
     make(Runtime(ContentCache(tmp_path), monitor)).train(arena.votes, SPLIT, epochs=1, batch_size=128)
     assert monitor.votes == len(arena.votes)
-    assert monitor.tasks == {"features: style", "training"}
+    assert monitor.tasks == {"filters", "features: style", "training"}

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from scipy.stats import spearmanr
 
 from model_behavior import artifact, pipeline
 from model_behavior.artifact import Artifact
@@ -89,6 +88,8 @@ def _compare(trained: Artifact, arena: Arena) -> list[_Row]:
 
 
 def _summarise(rows: list[_Row], trained: Artifact, seconds: float) -> dict[str, Any]:
+    from scipy.stats import spearmanr  # slow to load, and needed here alone
+
     def order_agreement(chosen: list[_Row]) -> float:
         return float(spearmanr([row.quality for row in chosen], [row.rating for row in chosen]).statistic)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,9 @@ from model_behavior.errors import DataError
 BoolArray = npt.NDArray[np.bool_]
 
 
+_MASKED_AT_ONCE = 4096
+
+
 @dataclass(frozen=True)
 class FilterConfig:
     """What to filter.
@@ -30,8 +34,15 @@ class FilterConfig:
     mask_self_naming: bool = True
 
 
-def filter_votes(data: TrainingData, config: FilterConfig) -> tuple[TrainingData, FilterReport]:
+def filter_votes(
+    data: TrainingData, config: FilterConfig, progress: Callable[[int, int], None] | None = None
+) -> tuple[TrainingData, FilterReport]:
     """Remove votes on empty texts, then rare models until none is left, then mask self-naming.
+
+    Args:
+        data: votes.
+        config: which rules, and the threshold.
+        progress: told the responses looked at for self-naming, and how many there are.
 
     Raises:
         DataError: no vote is left; gives the counts.
@@ -56,12 +67,24 @@ def filter_votes(data: TrainingData, config: FilterConfig) -> tuple[TrainingData
     chosen = select_votes(data, np.flatnonzero(kept))
     masked = 0
     if config.mask_self_naming:
-        texts, masked = mask_self_naming(chosen.pairs.responses.to_pylist())
-        if masked:
-            responses = pa.array(texts, pa.large_string())
-            chosen = replace(chosen, pairs=replace(chosen.pairs, responses=responses))
+        chosen, masked = _mask(chosen, progress)
     rare_models = tuple(data.pairs.models[index] for index in np.flatnonzero(is_rare))
     return chosen, FilterReport(len(data), len(chosen), removed, rare_models, masked)
+
+
+def _mask(data: TrainingData, progress: Callable[[int, int], None] | None) -> tuple[TrainingData, int]:
+    """The votes with self-naming masked, and the number of responses that changed."""
+    texts: list[str] = []
+    n_masked, n_responses = 0, len(data.pairs)
+    for start in range(0, n_responses, _MASKED_AT_ONCE):
+        part, n_changed = mask_self_naming(data.pairs.responses[start : start + _MASKED_AT_ONCE].to_pylist())
+        texts += part
+        n_masked += n_changed
+        if progress is not None:
+            progress(len(texts), n_responses)
+    if not n_masked:
+        return data, 0
+    return replace(data, pairs=replace(data.pairs, responses=pa.array(texts, pa.large_string()))), n_masked
 
 
 def select_votes(data: TrainingData, vote_indices: npt.NDArray[np.integer]) -> TrainingData:

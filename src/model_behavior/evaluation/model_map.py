@@ -5,16 +5,17 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-import plotly.graph_objects as go
-from sklearn.manifold import TSNE
 
 from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.evaluation.map_page import fill_page
 from model_behavior.files import written_aside
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
@@ -85,6 +86,8 @@ def project(embeddings: FloatArray, method: Method = "pca", seed: int = 0) -> Fl
     if method == "pca":
         return _principal_axes(embeddings)[0]
     if method == "tsne":
+        from sklearn.manifold import TSNE  # slow to load, as plotly is, and most commands draw nothing
+
         init = "pca" if embeddings.shape[1] > 1 else "random"
         tsne = TSNE(perplexity=min(MAX_PERPLEXITY, (n - 1) / 3), init=init, random_state=seed)
         return np.asarray(tsne.fit_transform(embeddings), dtype=np.float64)
@@ -180,6 +183,8 @@ def _draw(data: MapData, points: FloatArray, neighbours: Neighbours) -> go.Figur
     # plotly reads a little HTML in texts, hence the escapes.
     labels = [html.escape(name) if shown else "" for name, shown in zip(data.names, readable, strict=True)]
     hover = [_write_hover(data, row, near) for row, near in enumerate(neighbours)]
+    import plotly.graph_objects as go
+
     figure = go.Figure()
     for i, group in enumerate(sorted(set(data.group)) if data.group else [""]):
         rows = [row for row in range(len(data.names)) if not data.group or data.group[row] == group]

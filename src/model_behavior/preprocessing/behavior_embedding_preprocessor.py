@@ -47,7 +47,9 @@ class BehaviorEmbeddingPreprocessor:
         self._cache = cache
         self._config = config if config is not None else PreprocessingConfig()
 
-    def preprocess(self, data: TrainingData, split: ValidationSplit) -> PreprocessedBehaviorEncoderData:
+    def preprocess(
+        self, data: TrainingData, split: ValidationSplit, progress: Progress | None = None
+    ) -> PreprocessedBehaviorEncoderData:
         """Filters, splits, and draws the validation triplets with the split's seed.
 
         Raises:
@@ -56,7 +58,7 @@ class BehaviorEmbeddingPreprocessor:
         """
         filters = json.dumps([asdict(self._config.filters), _VERSION], sort_keys=True)
         votes_key = digest_of(data_fingerprint(data), filters)
-        votes = self._cache.get_or_build("votes", votes_key, lambda: self._filter(data))
+        votes = self._cache.get_or_build("votes", votes_key, lambda: self._filter(data, progress))
         kept = data_from_arrays(votes.arrays)
         settings = json.dumps([asdict(split), _VERSION], sort_keys=True)
         key = digest_of(votes_key, settings)
@@ -74,8 +76,8 @@ class BehaviorEmbeddingPreprocessor:
         prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
         return encode_through_cache(encoder, prompts, pairs.responses.to_pylist(), self._cache, batch_size, progress)
 
-    def _filter(self, data: TrainingData) -> CacheEntry:
-        kept, report = filter_votes(data, self._config.filters)
+    def _filter(self, data: TrainingData, progress: Progress | None) -> CacheEntry:
+        kept, report = filter_votes(data, self._config.filters, progress)
         return CacheEntry(data_to_arrays(kept), asdict(report))
 
     @staticmethod

@@ -85,7 +85,7 @@ class ModelBehaviorEncoder:
         """
         _check_positive(epochs=epochs, batch_size=batch_size)
         preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
-        prepared = preprocessor.preprocess(data, validation_split)
+        prepared = preprocessor.preprocess(data, validation_split, self._progress("filters"))
         self.runtime.monitor.on_prepared(prepared)
         sampler = preprocessor.sampler(prepared)
         _check_triplets(prepared, sampler)
