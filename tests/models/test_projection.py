@@ -68,8 +68,11 @@ class TestDenseInput:
         rows = np.array([[value], [value + 2]], dtype=np.float32)
         np.testing.assert_allclose(layer.prepare(rows).ravel(), np.array([0.0, 2.0]), atol=1e-2)
 
-    def test_forward_is_one_linear_layer(self) -> None:
+    def test_forward_is_one_linear_layer_behind_dropout(self) -> None:
+        torch.manual_seed(0)
         layer = DenseInput(3, CONFIG)
+        assert not torch.equal(layer(dense_features(n=4)), layer(dense_features(n=4)))
+        layer.eval()
         rows = dense_features(n=4)
         weight, bias = layer.linear.weight.detach().numpy(), layer.linear.bias.detach().numpy()
         expected = [[sum(weight[h] * row) + bias[h] for h in range(8)] for row in rows]

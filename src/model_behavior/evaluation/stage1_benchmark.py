@@ -41,7 +41,7 @@ VARIANTS: Mapping[str, Variant] = {
     "default, triplets alone": Variant(objectives=ObjectiveConfig(proxy=0, vote=0)),
     "default with compactness 0.1": Variant(objectives=ObjectiveConfig(compactness=0.1)),
     "default with KL 0.01": Variant(objectives=ObjectiveConfig(kl=0.01)),
-    "default, Euclidean, margin 0.5": Variant(objectives=ObjectiveConfig(distance="euclidean", margin=0.5)),
+    "default, cosine, margin 0.3": Variant(objectives=ObjectiveConfig(distance="cosine", margin=0.3)),
 }
 
 _INTRODUCTION = """\

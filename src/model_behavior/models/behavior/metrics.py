@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from model_behavior.data_models.behavior_encoder_types import Triplets
 from model_behavior.models.behavior.encoder_base import FloatArray
@@ -35,8 +36,9 @@ def normalise(vectors: FloatArray) -> FloatArray:
 
 def centroids(embeddings: FloatArray, model: npt.NDArray[np.integer], n_models: int) -> FloatArray:
     """Mean embedding of each model, [n_models, dim]; NaN for a model without rows."""
-    sums = np.zeros((n_models, embeddings.shape[1]), dtype=np.float64)
-    np.add.at(sums, model, embeddings)
+    n_rows = len(model)
+    member = sparse.csr_matrix((np.ones(n_rows), (model, np.arange(n_rows))), shape=(n_models, n_rows))
+    sums: npt.NDArray[np.float64] = member @ embeddings
     counts = np.bincount(model, minlength=n_models)[:, None]
     with np.errstate(invalid="ignore"):
         return (sums / counts).astype(np.float32)

@@ -39,10 +39,10 @@ class ObjectiveConfig:
         proxy_scale: inverse temperature of the proxy softmax, and scale of the vote term's read-out.
     """
 
-    distance: Distance = "cosine"
-    margin: float = 0.3
+    distance: Distance = "euclidean"
+    margin: float = 0.5
     triplet: float = 1.0
-    proxy: float = 0.1
+    proxy: float = 0.2
     vote: float = 0.1
     compactness: float = 0.0
     kl: float = 0.0

@@ -29,7 +29,8 @@ class ProjectionConfig:
         dim: size of the embedding.
         hidden: width of the hidden layer, to which every text encoder's features are projected and summed.
         dropout: share of hidden units dropped in training.
-        input_dropout: share of n-grams dropped in training.
+        dense_dropout: share of standardised features dropped in training.
+        sparse_dropout: share of n-grams dropped in training.
         max_columns: the most frequent columns that are kept of a sparse encoder.
         min_pairs: columns found in fewer training pairs, or in less than 1 % of them if that is fewer, are dropped.
     """
@@ -37,7 +38,8 @@ class ProjectionConfig:
     dim: int = 128
     hidden: int = 256
     dropout: float = 0.3
-    input_dropout: float = 0.5
+    dense_dropout: float = 0.2
+    sparse_dropout: float = 0.5
     max_columns: int = 4096
     min_pairs: int = 10
 
@@ -53,6 +55,7 @@ class DenseInput(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         self.linear = nn.Linear(n_features, config.hidden)
+        self.dropout = nn.Dropout(config.dense_dropout)
 
     def fit(self, features: FloatArray) -> None:
         """Takes mean and standard deviation from training pairs, [n_pairs, n_features]."""
@@ -70,7 +73,7 @@ class DenseInput(nn.Module):
 
     def forward(self, rows: FloatArray) -> torch.Tensor:
         """[n_rows, n_features] to [n_rows, hidden]."""
-        hidden: torch.Tensor = self.linear(torch.from_numpy(rows))
+        hidden: torch.Tensor = self.linear(self.dropout(torch.from_numpy(rows)))
         return hidden
 
 
@@ -85,7 +88,7 @@ class SparseInput(nn.Module):
         self.register_buffer("columns", torch.zeros(n_columns, dtype=torch.int64))
         self.register_buffer("idf", torch.ones(n_columns))
         self.weight = nn.Parameter(torch.randn(n_columns, config.hidden) / 4)
-        self.dropout = nn.Dropout(config.input_dropout)
+        self.dropout = nn.Dropout(config.sparse_dropout)
 
     @staticmethod
     def select(features: sparse.csr_matrix, config: ProjectionConfig) -> np.ndarray:
