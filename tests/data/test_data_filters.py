@@ -94,7 +94,7 @@ def test_nothing_left_is_an_error_with_the_counts() -> None:
         filter_votes(data, FilterConfig())
     assert str(caught.value) == (
         "no vote is left of 2 after filtering (removed: empty prompt: 1, rare model: 1). "
-        "Fix: lower the threshold of 20 votes per model, or give more votes."
+        "Fix: lower the threshold of 20 votes per model (--min-comparisons), or give more votes."
     )
 
 

@@ -101,7 +101,7 @@ class Progress:
             return
         terminal = sys.stderr.isatty()
         pause = _REDRAW_SECONDS if terminal else _LINE_SECONDS
-        if now - self._started < _SILENT_SECONDS or now - self._drawn < pause:
+        if done == self._first or now - self._started < _SILENT_SECONDS or now - self._drawn < pause:
             return
         self._drawn = now
         line = self._describe(done, total, now - self._started)

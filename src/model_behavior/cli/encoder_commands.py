@@ -157,6 +157,7 @@ def embed_models(
     if output is not None:
         artifact.check_output(output, overwrite=False)
     target = output if output is not None else folder
+    artifact.load(folder)  # a folder that cannot be used is said before the responses are read
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
     with artifact.locked(target):

@@ -62,7 +62,8 @@ def filter_votes(
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in removed.items()) or "there were none"
         raise DataError(
             f"no vote is left of {len(data):,} after filtering (removed: {counts}). "
-            f"Fix: lower the threshold of {config.min_comparisons} votes per model, or give more votes."
+            f"Fix: lower the threshold of {config.min_comparisons} votes per model "
+            "(--min-comparisons), or give more votes."
         )
     chosen = select_votes(data, np.flatnonzero(kept))
     masked = 0
