@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
-from model_behavior.cli import console
 from model_behavior.cli.console import Progress, print_result
 
 
@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(console.time, "monotonic", made.monotonic)
+    monkeypatch.setattr("model_behavior.cli.console.time.monotonic", made.monotonic)
     return made
 
 
@@ -57,7 +57,7 @@ def test_short_tasks_are_silent(clock: Clock, capsys: pytest.CaptureFixture[str]
 def test_a_terminal_is_redrawn_and_cleared(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     progress = Progress()
     progress.show("training", 0, 9000)
     clock.now += 3
