@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import ModelEmbeddings, embed_models, merge
 from model_behavior.data.loading import iter_pairs
+from model_behavior.data.split import pairs_of
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import PairTable, TrainingData
 from model_behavior.errors import DataError, UsageError
@@ -54,7 +55,7 @@ def embed_training_models(encoder: ModelBehaviorEncoder, votes: TrainingData, pl
     prepared = preprocessor.preprocess(votes, plan.split)
     data = prepared.data
     keep = np.zeros(len(data.pairs), dtype=bool)
-    keep[data.pair_a[prepared.split.train]] = keep[data.pair_b[prepared.split.train]] = True
+    keep[pairs_of(data, prepared.split.train)] = True
     progress = partial(encoder.runtime.monitor.on_progress, "model embeddings")
     return embed_models(encoder, data.pairs, plan.batch_size, keep, progress)
 

@@ -9,11 +9,12 @@ import pytest
 
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
+from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import TripletKind
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.evaluation.baselines import BASELINES, length_alone
 from model_behavior.evaluation.figures import bootstrap_prompts, bootstrap_share
-from model_behavior.evaluation.stage1 import measure_stage1, pairs_of
+from model_behavior.evaluation.stage1 import measure_stage1
 from model_behavior.evaluation.stage1_benchmark import VARIANTS
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache

@@ -79,3 +79,8 @@ def _held_out(data: TrainingData, names: tuple[str, ...]) -> npt.NDArray[np.bool
         raise UsageError(f"held-out model {unknown[0]!r}: no vote has it. Nearest names: {', '.join(near)}.")
     held: npt.NDArray[np.bool_] = is_held[data.pairs.model_index]
     return held[data.pair_a] | held[data.pair_b]
+
+
+def pairs_of(data: TrainingData, votes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The pairs that take part in some votes, ascending."""
+    return np.unique(np.concatenate([data.pair_a[votes], data.pair_b[votes]])).astype(np.int64)

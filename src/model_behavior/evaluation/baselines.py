@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.evaluation.stage1 import pairs_of
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.lexical_encoder import LexicalEncoder
 from model_behavior.models.behavior.projection import DenseInput, ProjectionConfig, SparseInput

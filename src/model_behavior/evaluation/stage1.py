@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.data.split import normalised_prompt_ids
+from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind
-from model_behavior.data_models.votes import TrainingData
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts, bootstrap_share
 from model_behavior.models.behavior import metrics
 from model_behavior.models.behavior.encoder_base import FloatArray
@@ -70,11 +69,6 @@ def measure_stage1(embeddings: FloatArray, prepared: PreprocessedBehaviorEncoder
         prompt_share=metrics.variance_explained(held, prompt[validation]),
         model_share=metrics.variance_explained(held, pairs.model_index[validation]),
     )
-
-
-def pairs_of(data: TrainingData, votes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The pairs that take part in some votes, ascending."""
-    return np.unique(np.concatenate([data.pair_a[votes], data.pair_b[votes]])).astype(np.int64)
 
 
 def _measure_triplets(

@@ -13,6 +13,7 @@ import torch
 
 from model_behavior.data.byte_streams import replace_surrogates
 from model_behavior.data.self_naming import mask_self_naming
+from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.training_log import EpochLog
@@ -95,14 +96,14 @@ class ModelBehaviorEncoder:
         ]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            train_pairs = _pairs_of(prepared.data, prepared.split.train)
+            train_pairs = pairs_of(prepared.data, prepared.split.train)
             head = fit_projection([block[train_pairs] for block in features], self.config.projection)
             objective = Objective(len(prepared.data.pairs.models), self.dim, self.config.objectives)
         examples = TrainingExamples(
             prepared=head.prepare(features),
             model=prepared.data.pairs.model_index,
             train_pairs=train_pairs,
-            validation_pairs=_pairs_of(prepared.data, prepared.split.validation),
+            validation_pairs=pairs_of(prepared.data, prepared.split.validation),
             sampler=sampler,
             validation_triplets=prepared.validation_triplets,
         )
@@ -276,7 +277,3 @@ def _check_triplets(prepared: PreprocessedBehaviorEncoderData, sampler: TripletS
                 "two prompts on its side of the split, a tie a third model. Fix: more votes, or another "
                 "validation fraction."
             )
-
-
-def _pairs_of(data: TrainingData, votes: np.ndarray) -> np.ndarray:
-    return np.unique(np.concatenate([data.pair_a[votes], data.pair_b[votes]]))
