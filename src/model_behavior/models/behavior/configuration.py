@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from model_behavior.data.filters import FilterConfig
+from model_behavior.models.behavior.behavior_features import FeatureConfig
 from model_behavior.models.behavior.objectives import ObjectiveConfig
 from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.training import OptimisationConfig
@@ -23,10 +24,21 @@ class EncoderConfig:
     """
 
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     objectives: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     seed: int = 0
+
+    @property
+    def identity_dim(self) -> int:
+        """Columns of the embedding that tell models apart: half of them, none with the identity part off."""
+        return self.projection.dim // 2 if self.features.identity_weight else 0
+
+    @property
+    def quality_dim(self) -> int:
+        """Columns of the embedding that are trained with triplets: the others."""
+        return self.projection.dim - self.identity_dim
 
     def to_json(self) -> dict[str, Any]:
         """Nested dictionaries of JSON values."""
@@ -39,6 +51,7 @@ class EncoderConfig:
             preprocessing=PreprocessingConfig(
                 FilterConfig(**values["preprocessing"]["filters"]), TripletConfig(**values["preprocessing"]["triplets"])
             ),
+            features=FeatureConfig(**values["features"]),
             projection=ProjectionConfig(**values["projection"]),
             objectives=ObjectiveConfig(**values["objectives"]),
             optimisation=OptimisationConfig(**values["optimisation"]),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from model_behavior.data.byte_streams import replace_surrogates
@@ -19,20 +22,24 @@ from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.models.behavior.behavior_features import BehaviorBlocks, BehaviorFeatures, compose
 from model_behavior.models.behavior.checkpoint import load_checkpoint, save_checkpoint
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
+from model_behavior.models.behavior.feature_views import inside
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.projection import ProjectionHead, fit_projection, projection_from_state
 from model_behavior.models.behavior.registry import check_registered, make_text_encoder, make_text_encoders
+from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.models.behavior.training import Schedule, Trainer, TrainingExamples
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.entry_file import digest_of
 from model_behavior.preprocessing.feature_cache import Features, encode_through_cache
+from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
 from model_behavior.preprocessing.triplets import TripletSampler
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @final
@@ -63,6 +70,7 @@ class ModelBehaviorEncoder:
         self.history: list[EpochLog] = []
         self.data_fingerprint = ""
         self._head: ProjectionHead | None = None
+        self._features: BehaviorFeatures | None = None
         self._quality: FloatArray | None = None
 
     @property
@@ -90,17 +98,17 @@ class ModelBehaviorEncoder:
         self.runtime.monitor.on_prepared(prepared)
         sampler = preprocessor.sampler(prepared)
         _check_triplets(prepared, sampler)
-        features = [
-            preprocessor.embed(encoder, prepared.data.pairs, batch_size, self._progress(f"features: {encoder.name}"))
-            for encoder in self.text_encoders
-        ]
+        train_pairs = pairs_of(prepared.data, prepared.split.train)
+        blocks = self._fit_features(prepared, preprocessor, train_pairs, batch_size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            train_pairs = pairs_of(prepared.data, prepared.split.train)
-            head = fit_projection([block[train_pairs] for block in features], self.config.projection)
-            objective = Objective(len(prepared.data.pairs.models), self.dim, self.config.objectives)
+            projection = replace(self.config.projection, dim=self.config.quality_dim)
+            head = fit_projection([block[train_pairs] for block in blocks.blocks], projection)
+            objective = Objective(len(prepared.data.pairs.models), projection.dim, self.config.objectives)
         examples = TrainingExamples(
-            prepared=head.prepare(features),
+            prepared=head.prepare(blocks.blocks),
+            identity=blocks.identity,
+            identity_weight=self.config.features.identity_weight,
             model=prepared.data.pairs.model_index,
             train_pairs=train_pairs,
             validation_pairs=pairs_of(prepared.data, prepared.split.validation),
@@ -127,7 +135,7 @@ class ModelBehaviorEncoder:
         Raises:
             UsageError: lists of different lengths, or an encoder that was never trained.
         """
-        head = self._trained_head()
+        head, transforms = self._trained()
         _check_positive(batch_size=batch_size)
         if isinstance(prompts, str) or isinstance(responses, str):
             raise UsageError("prompts and responses are lists of texts, not one text")
@@ -143,7 +151,11 @@ class ModelBehaviorEncoder:
             encode_through_cache(encoder, prompts, responses, self.runtime.cache, batch_size)
             for encoder in self.text_encoders
         ]
-        return head.embed(head.prepare(features), batch_size)
+        distinct = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+        index = np.array([distinct[prompt] for prompt in prompts], dtype=np.int64)
+        blocks = transforms.transform(features, self._describe_prompts(list(distinct), index, batch_size))
+        trained = head.embed(head.prepare(blocks.blocks), batch_size)
+        return compose(trained, blocks.identity, self.config.features.identity_weight)
 
     def compute_model_embedding(self, prompts: list[str], responses: list[str], batch_size: int) -> np.ndarray:
         """The embedding of one model: the mean over its pairs, float32, [embedding_dim].
@@ -170,17 +182,29 @@ class ModelBehaviorEncoder:
         Raises:
             UsageError: the encoder was trained without the vote term.
         """
-        self._trained_head()
+        self._trained()
         if self._quality is None:
             raise UsageError("this encoder was trained with the vote term off (vote=0), so it cannot rate models")
         if embeddings.ndim != 2 or embeddings.shape[1] != self.dim:
             raise UsageError(f"embeddings of shape {embeddings.shape}: [n_models, {self.dim}] is needed")
-        ratings: np.ndarray = embeddings @ self._quality
+        # The read-out was learned on the trained part at length 1, which is shorter inside an embedding.
+        length = np.sqrt(1 + self.config.features.identity_weight**2)
+        ratings: np.ndarray = length * (self.quality_of(embeddings) @ self._quality)
         return ratings
+
+    def quality_of(self, embeddings: np.ndarray) -> np.ndarray:
+        """The part of embeddings that votes have shaped, [n, embedding_dim] to [n, quality_dim]."""
+        return embeddings[:, : self.config.quality_dim]
+
+    def identity_of(self, embeddings: np.ndarray) -> np.ndarray:
+        """The part of embeddings that tells models apart, [n, embedding_dim] to [n, identity_dim]."""
+        return embeddings[:, self.config.quality_dim :]
 
     def get_state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs: JSON values under "config" and NumPy arrays under "tensors"."""
-        tensors = {f"head.{name}": value.numpy().copy() for name, value in self._trained_head().state_dict().items()}
+        head, transforms = self._trained()
+        tensors = {f"head.{name}": value.numpy().copy() for name, value in head.state_dict().items()}
+        tensors |= {f"features.{name}": np.array(value) for name, value in transforms.to_arrays().items()}
         if self._quality is not None:
             tensors["quality"] = self._quality.copy()
         for encoder in self.text_encoders:
@@ -217,7 +241,9 @@ class ModelBehaviorEncoder:
             encoder = cls(encoders, EncoderConfig.from_json(state_dict["config"]))
             tensors = state_dict["tensors"]
             head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
-            encoder._head = projection_from_state(head, encoder.config.projection).eval()
+            projection = replace(encoder.config.projection, dim=encoder.config.quality_dim)
+            encoder._head = projection_from_state(head, projection).eval()
+            encoder._features = BehaviorFeatures.from_arrays(copy.deepcopy(inside(tensors, "features.")))
             encoder._quality = np.array(tensors["quality"]) if "quality" in tensors else None
             encoder.history = [EpochLog.from_json(log) for log in state_dict["history"]]
             encoder.data_fingerprint = state_dict["data_fingerprint"]
@@ -255,10 +281,45 @@ class ModelBehaviorEncoder:
     def _progress(self, task: str) -> Any:
         return partial(self.runtime.monitor.on_progress, task)
 
-    def _trained_head(self) -> ProjectionHead:
-        if self._head is None:
+    def _fit_features(
+        self,
+        prepared: PreprocessedBehaviorEncoderData,
+        preprocessor: BehaviorEmbeddingPreprocessor,
+        train_pairs: npt.NDArray[np.int64],
+        batch_size: int,
+    ) -> BehaviorBlocks:
+        """Fits the transforms on training pairs and applies them to all."""
+        pairs = prepared.data.pairs
+        features = [
+            preprocessor.embed(encoder, pairs, batch_size, self._progress(f"features: {encoder.name}"))
+            for encoder in self.text_encoders
+        ]
+        prompts = self._describe_prompts(pairs.prompts.to_pylist(), pairs.prompt_index, batch_size)
+        self._features, fitted = BehaviorFeatures.fit(
+            [block[train_pairs] for block in features],
+            replace(prompts, prompt=prompts.prompt[train_pairs]),
+            pairs.model_index[train_pairs],
+            self.config.features,
+            self.config.identity_dim,
+        )
+        blocks = self._features.transform(features, prompts)
+        # What is predicted of a training prompt by a regression that has seen it would flatter its pairs.
+        for block, own in zip(blocks.blocks, fitted.blocks, strict=True):
+            if isinstance(block, np.ndarray):
+                block[train_pairs] = own
+        blocks.identity[train_pairs] = fitted.identity
+        return blocks
+
+    def _describe_prompts(self, prompts: list[str], prompt: npt.NDArray[np.integer], batch_size: int) -> PromptFeatures:
+        if not self.config.features.remove_topic:
+            return PromptFeatures((), prompt)
+        preprocessors = (PromptEmbeddingPreprocessor(encoder, self.runtime.cache) for encoder in self.text_encoders)
+        return PromptFeatures([each.preprocess(prompts, batch_size) for each in preprocessors], prompt)
+
+    def _trained(self) -> tuple[ProjectionHead, BehaviorFeatures]:
+        if self._head is None or self._features is None:
             raise UsageError("this encoder is not trained. Fix: call train(), or load_state_dict() of a trained one")
-        return self._head
+        return self._head, self._features
 
 
 def _check_positive(**values: int) -> None:

@@ -18,6 +18,7 @@ from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import IntArray
 from model_behavior.errors import CollapseError
 from model_behavior.models.behavior import metrics
+from model_behavior.models.behavior.behavior_features import compose
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.objectives import Objective, TripletBatch, triplet_margin_loss
 from model_behavior.models.behavior.projection import Prepared, ProjectionHead
@@ -52,6 +53,8 @@ class TrainingExamples:
 
     Attributes:
         prepared: features of every pair, one block per text encoder.
+        identity: the identity part of every pair, [n_pairs, identity_dim].
+        identity_weight: its length in the embedding.
         model: model index of every pair, [n_pairs].
         train_pairs: pairs of training votes.
         validation_pairs: pairs of validation votes.
@@ -60,6 +63,8 @@ class TrainingExamples:
     """
 
     prepared: Sequence[Prepared]
+    identity: FloatArray
+    identity_weight: float
     model: IntArray
     train_pairs: npt.NDArray[np.int64]
     validation_pairs: npt.NDArray[np.int64]
@@ -175,10 +180,11 @@ class Trainer:
 
     def _validate(self, epoch: int, means: Mapping[str, float], triplets: Triplets, started: float) -> EpochLog:
         examples, config = self._examples, self._objective.config
-        embeddings = self._head.embed(examples.prepared, _EMBED_BATCH)
+        trained = self._head.embed(examples.prepared, _EMBED_BATCH)
+        embeddings = compose(trained, examples.identity, examples.identity_weight)
         fixed = examples.validation_triplets
         hits = metrics.triplet_hits(embeddings, fixed)
-        unit = torch.from_numpy(embeddings)
+        unit = torch.from_numpy(trained)
         loss = triplet_margin_loss(
             unit[fixed.anchor], unit[fixed.positive], unit[fixed.negative], config.margin, config.distance
         )
@@ -198,7 +204,7 @@ class Trainer:
             triplet_accuracy=float(counted.mean()),
             accuracy_by_kind=by_kind,
             identification=self._identify(embeddings),
-            mean_distance=metrics.mean_pairwise_distance(embeddings[examples.validation_pairs]),
+            mean_distance=metrics.mean_pairwise_distance(trained[examples.validation_pairs]),
             n_triplets=len(triplets),
             skipped=triplets.skipped,
             seconds=time.perf_counter() - started,

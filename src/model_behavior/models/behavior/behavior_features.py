@@ -1,0 +1,187 @@
+"""From the features of frozen text encoders to what the head reads, and the identity subspace beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.errors import UsageError
+from model_behavior.models.behavior.discriminant import Discriminant, principal_span
+from model_behavior.models.behavior.encoder_base import FloatArray
+from model_behavior.models.behavior.feature_views import DenseView, RateView, inside
+from model_behavior.models.behavior.metrics import normalise
+from model_behavior.models.behavior.topic_removal import PromptFeatures
+from model_behavior.preprocessing.entry_file import Arrays
+from model_behavior.preprocessing.feature_cache import Features
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """How features are freed of the topic, and how models are told apart.
+
+    Attributes:
+        remove_topic: subtract from dense features what the prompt predicts of them.
+        identity_weight: length of the identity part of an embedding, where the trained part has length 1; 0 leaves it
+            out.
+        dense_shrinkage: of the discriminant of dense features.
+        rate_shrinkage: of the discriminant of count rates.
+        rate_weight: of the discriminant of count rates beside that of dense features.
+        rate_columns: so many of the most frequent n-grams are used for it.
+    """
+
+    remove_topic: bool = True
+    identity_weight: float = 0.6
+    dense_shrinkage: float = 0.03
+    rate_shrinkage: float = 0.5
+    rate_weight: float = 0.6
+    rate_columns: int = 1000
+
+    def __post_init__(self) -> None:
+        if min(self.identity_weight, self.dense_shrinkage, self.rate_shrinkage, self.rate_weight) < 0:
+            raise UsageError(f"{self}: weights and shrinkages must be 0 or more")
+
+
+@dataclass(frozen=True, eq=False)
+class BehaviorBlocks:
+    """What is known of some pairs before the head.
+
+    Attributes:
+        blocks: one per text encoder, dense or counts, [n_pairs, n_columns] each.
+        identity: unit rows, or rows of 0 where nothing tells models apart, [n_pairs, identity_dim].
+    """
+
+    blocks: Sequence[Features]
+    identity: FloatArray
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class BehaviorFeatures:
+    """Transforms fitted on training pairs.
+
+    The identity subspace: each text encoder's features go through a `Discriminant`; the unit rows, weighted and side by
+    side, are projected onto the span of the models' means and brought to length 1.
+
+    Attributes:
+        views: one per text encoder.
+        discriminants: one per text encoder, and its weight.
+        centre: of the span, [n_directions of all discriminants].
+        span: [n_directions of all discriminants, at most identity_dim].
+        identity_dim: columns of the identity part; those beyond the span are 0.
+    """
+
+    views: Sequence[DenseView | RateView]
+    discriminants: Sequence[tuple[Discriminant, float]]
+    centre: FloatArray
+    span: FloatArray
+    identity_dim: int
+
+    @classmethod
+    def fit(
+        cls,
+        features: Sequence[Features],
+        prompts: PromptFeatures,
+        model: npt.NDArray[np.integer],
+        config: FeatureConfig,
+        identity_dim: int,
+    ) -> tuple[BehaviorFeatures, BehaviorBlocks]:
+        """Fits on training pairs, and gives what they are trained on.
+
+        Args:
+            features: of each text encoder, [n_pairs, dim] each.
+            prompts: the prompts of the pairs.
+            model: model index of each pair, [n_pairs].
+            config: settings.
+            identity_dim: columns of the identity part, 0 for none.
+        """
+        views: list[DenseView | RateView] = []
+        blocks: list[Features] = []
+        discriminants: list[tuple[Discriminant, float]] = []
+        for block in features:
+            if isinstance(block, np.ndarray):
+                dense, residual = DenseView.fit(block, prompts if config.remove_topic else None)
+                views.append(dense)
+                blocks.append(residual)
+                shrinkage, weight = config.dense_shrinkage, 1.0
+            else:
+                rates = RateView.fit(block, config.rate_columns)
+                views.append(rates)
+                blocks.append(block)
+                residual = rates.apply(block)
+                shrinkage, weight = config.rate_shrinkage, config.rate_weight
+            if identity_dim:
+                discriminants.append((Discriminant.fit(residual, model, shrinkage, identity_dim), weight))
+        unspanned = cls(views, discriminants, np.zeros(0, np.float32), np.zeros((0, 0), np.float32), identity_dim)
+        if not identity_dim:
+            return unspanned, BehaviorBlocks(blocks, np.zeros((len(model), 0), np.float32))
+        joined = unspanned._join(blocks)
+        centre, span = principal_span(joined, model, identity_dim)
+        fitted = cls(views, discriminants, centre, span, identity_dim)
+        return fitted, BehaviorBlocks(blocks, fitted._project(joined))
+
+    def transform(self, features: Sequence[Features], prompts: PromptFeatures) -> BehaviorBlocks:
+        """What is known of any pairs."""
+        blocks = [
+            view.apply(block, prompts) if isinstance(view, DenseView) and isinstance(block, np.ndarray) else block
+            for view, block in zip(self.views, features, strict=True)
+        ]
+        if not self.identity_dim:
+            return BehaviorBlocks(blocks, np.zeros((blocks[0].shape[0], 0), np.float32))
+        return BehaviorBlocks(blocks, self._project(self._join(blocks)))
+
+    @property
+    def topic_share(self) -> Mapping[int, float]:
+        """By text encoder: share of the variance between prompts that was predicted for prompts held out."""
+        topics = {index: view.topic for index, view in enumerate(self.views) if isinstance(view, DenseView)}
+        return {index: topic.explained for index, topic in topics.items() if topic is not None}
+
+    def to_arrays(self) -> Arrays:
+        """For saving."""
+        arrays: Arrays = {
+            "centre": self.centre,
+            "span": self.span,
+            "identity_dim": np.array([self.identity_dim]),
+            "weights": np.array([weight for _, weight in self.discriminants]),
+        }
+        for index, view in enumerate(self.views):
+            kind = "dense" if isinstance(view, DenseView) else "rates"
+            arrays |= {f"{index}.{kind}.{name}": value for name, value in view.to_arrays().items()}
+        for index, (discriminant, _) in enumerate(self.discriminants):
+            arrays |= {f"{index}.discriminant.{name}": value for name, value in discriminant.to_arrays().items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> BehaviorFeatures:
+        """The inverse of `to_arrays`."""
+        views: list[DenseView | RateView] = []
+        discriminants: list[tuple[Discriminant, float]] = []
+        while own := inside(arrays, f"{len(views)}."):
+            dense, rates, discriminant = (inside(own, f"{kind}.") for kind in ("dense", "rates", "discriminant"))
+            if discriminant:
+                weight = float(arrays["weights"][len(views)])
+                discriminants.append((Discriminant.from_arrays(discriminant), weight))
+            views.append(DenseView.from_arrays(dense) if dense else RateView.from_arrays(rates))
+        centre, span = (np.asarray(arrays[name], dtype=np.float32) for name in ("centre", "span"))
+        return cls(views, discriminants, centre, span, int(arrays["identity_dim"][0]))
+
+    def _join(self, blocks: Sequence[Features]) -> FloatArray:
+        parts = []
+        for view, block, (discriminant, weight) in zip(self.views, blocks, self.discriminants, strict=True):
+            dense = view.apply(block) if isinstance(view, RateView) else block
+            parts.append(weight * discriminant.apply(dense))
+        return np.concatenate(parts, axis=1)
+
+    def _project(self, joined: FloatArray) -> FloatArray:
+        identity = np.zeros((len(joined), self.identity_dim), dtype=np.float32)
+        identity[:, : self.span.shape[1]] = normalise(((joined - self.centre) @ self.span).astype(np.float32))
+        return identity
+
+
+def compose(quality: FloatArray, identity: FloatArray, weight: float) -> FloatArray:
+    """One unit vector per pair, [n_pairs, quality_dim + identity_dim], from unit rows of both parts."""
+    joined = np.concatenate([quality, weight * identity], axis=1, dtype=np.float32)
+    return normalise(joined)

@@ -1,0 +1,171 @@
+"""What the prompt alone predicts of a response's features, and its removal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from model_behavior.models.behavior.encoder_base import FloatArray
+from model_behavior.preprocessing.entry_file import Arrays
+from model_behavior.preprocessing.feature_cache import Features
+
+_PENALTY = 1.0  # of the ridge regression; every block of prompt features has a mean squared length of 1
+_FOLDS = 5
+_MAX_COLUMNS = 2048
+_MIN_PROMPTS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class PromptFeatures:
+    """The prompts behind some pairs.
+
+    Attributes:
+        blocks: features of the distinct prompts from each text encoder, [n_prompts, dim] each.
+        prompt: index of each pair's prompt, [n_pairs].
+    """
+
+    blocks: Sequence[Features]
+    prompt: npt.NDArray[np.integer]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PromptBasis:
+    """Prompt features of every text encoder, brought to one scale side by side: dense standardised, counts as TF-IDF.
+
+    Attributes:
+        arrays: one mapping per text encoder, `mean` and `scale` or `columns` and `idf`.
+    """
+
+    arrays: Sequence[Mapping[str, npt.NDArray[Any]]]
+
+    @classmethod
+    def fit(cls, blocks: Sequence[Features]) -> PromptBasis:
+        """Takes scales and columns from training prompts, [n_prompts, dim] each."""
+        return cls([_fit_dense(block) if isinstance(block, np.ndarray) else _fit_sparse(block) for block in blocks])
+
+    def transform(self, blocks: Sequence[Features]) -> FloatArray:
+        """[n_prompts, n_columns], float32."""
+        parts = []
+        for arrays, block in zip(self.arrays, blocks, strict=True):
+            if isinstance(block, np.ndarray):
+                standard = np.clip((block - arrays["mean"]) / arrays["scale"], -5, 5)
+                parts.append(standard / np.sqrt(max(block.shape[1], 1)))
+            else:
+                kept = block[:, arrays["columns"]].astype(np.float32)
+                kept.data = 1 + np.log(kept.data)
+                dense = kept.multiply(arrays["idf"]).toarray()
+                parts.append(dense / np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12))
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TopicRemoval:
+    """Ridge regression of pair features on prompt features (Hoerl and Kennard 1970), whose prediction is subtracted.
+
+    With f the features of a pair and g(p) those of its prompt, what is kept is f - (W g(p) + b). W is fitted on the
+    mean features of each training prompt, since that is all that a prompt can predict. It is nuisance attribute
+    projection (Solomonoff et al. 2005), with the nuisance predicted instead of known.
+
+    Attributes:
+        basis: how prompt features are scaled.
+        weight: [n_columns, n_features].
+        offset: [n_features].
+        explained: share of the variance between training prompts that the regression predicts for prompts that it
+            was not fitted on (five folds).
+    """
+
+    basis: PromptBasis
+    weight: FloatArray
+    offset: FloatArray
+    explained: float
+
+    @classmethod
+    def fit(cls, features: FloatArray, prompts: PromptFeatures) -> tuple[TopicRemoval, FloatArray]:
+        """Fits on training pairs.
+
+        Args:
+            features: dense features of the pairs, [n_pairs, n_features].
+            prompts: their prompts.
+
+        Returns:
+            The regression, and the residuals of the training pairs, [n_pairs, n_features]. Each is predicted by a
+            regression that has not seen its prompt, so that it is distributed as the residual of a new pair is.
+        """
+        used, prompt = np.unique(prompts.prompt, return_inverse=True)
+        blocks = [block[used] for block in prompts.blocks]
+        basis = PromptBasis.fit(blocks)
+        known = basis.transform(blocks)
+        means = _mean_by(features, prompt, len(used))
+        fold = np.random.default_rng(0).permutation(len(used)) % min(_FOLDS, len(used))
+        predicted = np.empty_like(means)
+        for each in range(int(fold.max()) + 1):
+            seen = fold != each if fold.max() else np.ones(len(fold), dtype=bool)
+            predicted[fold == each] = _ridge(known[seen], means[seen])(known[fold == each])
+        spread = np.square(means - means.mean(axis=0)).sum()
+        explained = 1 - float(np.square(means - predicted).sum() / max(spread, 1e-12))
+        weight, offset = _weights(known, means)
+        return cls(basis, weight, offset, explained), features - predicted[prompt]
+
+    def apply(self, features: FloatArray, prompts: PromptFeatures) -> FloatArray:
+        """Features without what the prompt predicts, [n_pairs, n_features]."""
+        predicted = self.basis.transform(prompts.blocks) @ self.weight + self.offset
+        residual: FloatArray = features - predicted[prompts.prompt]
+        return residual
+
+    def to_arrays(self) -> Arrays:
+        """For saving."""
+        arrays: Arrays = {"weight": self.weight, "offset": self.offset, "explained": np.array([self.explained])}
+        for index, block in enumerate(self.basis.arrays):
+            arrays |= {f"basis.{index}.{name}": np.asarray(value) for name, value in block.items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> TopicRemoval:
+        """The inverse of `to_arrays`."""
+        blocks: list[dict[str, npt.NDArray[Any]]] = []
+        while inside := {
+            name.split(".", 2)[2]: value for name, value in arrays.items() if name.startswith(f"basis.{len(blocks)}.")
+        }:
+            blocks.append(inside)
+        weight, offset = (np.asarray(arrays[name], dtype=np.float32) for name in ("weight", "offset"))
+        return cls(PromptBasis(blocks), weight, offset, float(arrays["explained"][0]))
+
+
+def _fit_dense(block: FloatArray) -> Mapping[str, npt.NDArray[Any]]:
+    deviation = block.std(axis=0)
+    return {"mean": block.mean(axis=0), "scale": np.where(deviation > 1e-6, deviation, 1).astype(np.float32)}
+
+
+def _fit_sparse(block: sparse.csr_matrix) -> Mapping[str, npt.NDArray[Any]]:
+    found = block.getnnz(axis=0)
+    most_frequent = np.argsort(-found, kind="stable")[:_MAX_COLUMNS]
+    columns = np.sort(most_frequent[found[most_frequent] >= _MIN_PROMPTS])
+    idf = np.log((1 + block.shape[0]) / (1 + found[columns])).astype(np.float32)
+    return {"columns": columns.astype(np.int64), "idf": idf}
+
+
+def _mean_by(rows: FloatArray, group: npt.NDArray[np.integer], n_groups: int) -> FloatArray:
+    member = sparse.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))), shape=(n_groups, len(group)))
+    sums = np.asarray(member @ rows)
+    return (sums / np.bincount(group, minlength=n_groups)[:, None]).astype(np.float32)
+
+
+def _weights(known: FloatArray, wanted: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Ridge regression with an unpenalised offset, solved in the space of rows: fewer prompts than columns."""
+    centre, mean = known.mean(axis=0), wanted.mean(axis=0)
+    rows = (known - centre).astype(np.float64)
+    dual = np.linalg.solve(rows @ rows.T + _PENALTY * np.eye(len(rows)), wanted - mean)
+    weight = rows.T @ dual
+    return np.ascontiguousarray(weight, dtype=np.float32), (mean - centre @ weight).astype(np.float32)
+
+
+def _ridge(known: FloatArray, wanted: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    weight, offset = _weights(known, wanted)
+    return lambda other: other @ weight + offset
