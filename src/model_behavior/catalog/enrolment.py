@@ -69,15 +69,16 @@ def enrol(
         pairs: answers of any number of models. Pairs with an empty prompt or response are never used.
         batch_size: pairs encoded at once.
         keep: pairs that the embeddings and style profiles are made of, [n_pairs]; all by default.
-        sample: pairs that may be kept as sampled vectors, [n_pairs]; as `keep` by default. Of a model that the encoder
-            was trained on, those that it was not trained on: it places the others closer together than new ones.
+        sample: pairs that may be kept as sampled vectors, where those are others than `keep`, [n_pairs]. Of a model
+            that the encoder was trained on, its validation responses: see `ModelSamples.apart`.
         progress: told (pairs done, pairs in all).
 
     Raises:
         DataError: no usable pair at all.
     """
     config = EnrolmentConfig()
-    sample = usable_pairs(pairs, keep if sample is None else sample)
+    apart = sample is not None
+    sample = usable_pairs(pairs, sample if apart else keep)
     keys = prompt_keys(pairs)
     chosen = _choose(pairs.model_index, keys, sample, config.max_vectors)
     row = np.full(len(pairs), -1, dtype=np.int64)
@@ -100,7 +101,8 @@ def enrol(
         for index in range(len(models))
         for part in [slice(int(offsets[index]), int(offsets[index + 1]))]
     )
-    return Catalog(models, ModelSamples(models.names, *style, vectors, keys[chosen], offsets, exemplars))
+    flags = np.full(len(models), apart)
+    return Catalog(models, ModelSamples(models.names, *style, vectors, keys[chosen], offsets, flags, exemplars))
 
 
 def prompt_keys(pairs: PairTable) -> npt.NDArray[np.uint64]:

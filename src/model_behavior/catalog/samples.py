@@ -36,6 +36,9 @@ class ModelSamples:
         vectors: encoded responses of all models one after the other, float16, [n_sampled, dim].
         prompt_keys: hash of the normalised prompt of each, uint64, [n_sampled].
         offsets: model i has the rows offsets[i] to offsets[i + 1], int64, [n_models + 1].
+        apart: whether the sampled responses are others than those that the embedding is made of, [n_models]. So it is
+            of models that the encoder was trained on: their sample is of the validation side, as the encoder places
+            training responses closer together than it will place new ones.
         exemplars: of each model, the responses nearest to its embedding, [n_models].
     """
 
@@ -46,6 +49,7 @@ class ModelSamples:
     vectors: npt.NDArray[np.float16]
     prompt_keys: npt.NDArray[np.uint64]
     offsets: npt.NDArray[np.int64]
+    apart: npt.NDArray[np.bool_]
     exemplars: tuple[tuple[Exemplar, ...], ...]
 
     def rows_of(self, model: int) -> slice:
@@ -69,6 +73,7 @@ def empty_samples(names: Sequence[str], dim: int) -> ModelSamples:
         vectors=np.zeros((0, dim), np.float16),
         prompt_keys=np.zeros(0, np.uint64),
         offsets=np.zeros(len(names) + 1, np.int64),
+        apart=np.zeros(len(names), np.bool_),
         exemplars=((),) * len(names),
     )
 
@@ -88,6 +93,7 @@ def stack_samples(tables: Sequence[ModelSamples]) -> ModelSamples:
         vectors=np.concatenate([tables[0].vectors[:0], *(table.vectors[part] for table, part in rows)]),
         prompt_keys=np.concatenate([tables[0].prompt_keys[:0], *(table.prompt_keys[part] for table, part in rows)]),
         offsets=np.cumsum([0, *(part.stop - part.start for _, part in rows)]),
+        apart=np.concatenate([table.apart for table in tables])[order],
         exemplars=tuple(exemplars[index] for index in order),
     )
 
@@ -104,5 +110,6 @@ def take_samples(table: ModelSamples, models: Sequence[int]) -> ModelSamples:
         vectors=table.vectors[sampled],
         prompt_keys=table.prompt_keys[sampled],
         offsets=np.concatenate([[0], np.cumsum(np.diff(table.offsets)[kept])]).astype(np.int64),
+        apart=table.apart[kept],
         exemplars=tuple(table.exemplars[index] for index in kept),
     )

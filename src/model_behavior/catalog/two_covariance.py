@@ -19,7 +19,7 @@ from sklearn.covariance import ledoit_wolf
 
 FloatArray = npt.NDArray[np.float64]
 
-_RIDGE = 1e-3  # of the mean variance; vectors of unit length have directions in which nothing varies
+_RIDGE = 0.3  # of the mean variance: there are few prompts, and what they have in common must not pass for scatter
 _LEAST_BETWEEN = 1e-6
 
 
@@ -42,50 +42,64 @@ class TwoCovariance:
         projected: FloatArray = (vectors.astype(np.float64) - self.mean) @ self.basis
         return projected
 
-    def log_likelihood_ratios(
-        self, probes: FloatArray, k: FloatArray, centroids: FloatArray, counts: FloatArray
-    ) -> FloatArray:
-        """How much likelier each known model is than a new one to have given each mean of responses.
+    def score(self, probes: FloatArray, k: float, centroids: FloatArray, counts: FloatArray) -> FloatArray:
+        """How much likelier each known model is than a new one to have given the mean of k responses.
 
-            log N(x; shrunk centroid, its uncertainty + 1/k) - log N(x; 0, B + 1/k)
+            log N(probe; shrunk centroid, its uncertainty + 1/k) - log N(probe; 0, B + 1/k)
 
         Args:
-            probes: mean of k responses, projected, [n_probes, dim].
-            k: responses behind each, [n_probes]; need not be whole.
+            probes: means of k responses, projected, [n_probes, dim].
+            k: responses behind each.
             centroids: model embeddings, projected, [n_models, dim].
             counts: responses behind each, [n_models].
 
         Returns:
-            [n_probes, n_models].
+            Log-likelihood ratios, [n_probes, n_models].
         """
         gain = self.between / (self.between + 1 / counts[:, None])
-        centre, uncertainty = gain * centroids, self.between * (1 - gain)
-        ratios = np.empty((len(probes), len(centroids)))
-        for index, (probe, noise) in enumerate(zip(probes, 1 / k, strict=True)):
-            known, new = uncertainty + noise, self.between + noise
-            ratios[index] = 0.5 * (np.log(new / known) - (probe - centre) ** 2 / known + probe**2 / new).sum(axis=1)
-        return ratios
+        known, new = self.between * (1 - gain) + 1 / k, self.between + 1 / k
+        centres = gain * centroids
+        square = np.square(probes)
+        # Sum over dimensions of (probe - centre)^2 / known, without an array of probes x models x dimensions.
+        distance = square @ (1 / known).T - 2 * probes @ (centres / known).T + (centres**2 / known).sum(axis=1)
+        ratios: FloatArray = np.log(new / known).sum(axis=1) - distance + (square / new).sum(axis=1)[:, None]
+        return 0.5 * ratios
 
 
-def fit_two_covariance(vectors: npt.NDArray[np.floating], owner: npt.NDArray[np.integer]) -> TwoCovariance:
-    """Fits the model to responses.
+def fit_two_covariance(
+    vectors: npt.NDArray[np.floating],
+    owner: npt.NDArray[np.integer],
+    means: npt.NDArray[np.floating],
+    counts: npt.NDArray[np.integer],
+) -> TwoCovariance:
+    """Fits W to responses around the mean of their model's, and B to model embeddings.
 
     Args:
         vectors: [n_responses, dim].
-        owner: model of each, 0 to n_models - 1, each with at least one; two models at least.
+        owner: model of each response, any integers.
+        means: embeddings of at least two models, [n_models, dim].
+        counts: responses behind each, [n_models].
     """
-    values = vectors.astype(np.float64)
-    counts = np.bincount(owner).astype(np.float64)
-    means = np.zeros((len(counts), values.shape[1]))
-    np.add.at(means, owner, values)
-    means /= counts[:, None]
-    scatter = values - means[owner]
-    within = scatter.T @ scatter / max(len(values) - len(counts), 1)
-    within += np.eye(len(within)) * max(_RIDGE * np.trace(within) / len(within), 1e-12)
-    variance, axes = np.linalg.eigh(within)
-    whiten = axes / np.sqrt(variance)
-    mean = means.mean(axis=0)
+    whiten = fit_whitening(vectors, owner)
+    mean = means.astype(np.float64).mean(axis=0)
     covariance, _ = ledoit_wolf((means - mean) @ whiten, assume_centered=True)
-    observed, rotation = np.linalg.eigh(covariance * len(counts) / max(len(counts) - 1, 1))
+    observed, rotation = np.linalg.eigh(covariance * len(means) / (len(means) - 1))
     between = np.maximum(observed - (1 / counts).mean(), _LEAST_BETWEEN)
     return TwoCovariance(mean, whiten @ rotation, between)
+
+
+def fit_whitening(vectors: npt.NDArray[np.floating], owner: npt.NDArray[np.integer]) -> FloatArray:
+    """Columns of coordinates in which responses vary around their model's mean with covariance 1, [dim, dim].
+
+    Arguments as for `fit_two_covariance`.
+    """
+    values = vectors.astype(np.float64)
+    _, owner, sizes = np.unique(owner, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(sizes), values.shape[1]))
+    np.add.at(sums, owner, values)
+    scatter = values - (sums / sizes[:, None])[owner]
+    within = scatter.T @ scatter / max(len(values) - len(sizes), 1)
+    within += np.eye(len(within)) * max(_RIDGE * np.trace(within) / len(within), 1e-12)
+    variance, axes = np.linalg.eigh(within)
+    whitening: FloatArray = axes / np.sqrt(variance)
+    return whitening
