@@ -10,5 +10,19 @@ drift.py            have the responses under a name changed
 """
 
 from model_behavior.catalog.embeddings import ModelEmbeddings, embed_models, merge
+from model_behavior.catalog.enrolment import Catalog, enrol, merge_catalogs, remove
+from model_behavior.catalog.lookup import find_model
+from model_behavior.catalog.samples import Exemplar, ModelSamples
 
-__all__ = ["ModelEmbeddings", "embed_models", "merge"]
+__all__ = [
+    "Catalog",
+    "Exemplar",
+    "ModelEmbeddings",
+    "ModelSamples",
+    "embed_models",
+    "enrol",
+    "find_model",
+    "merge",
+    "merge_catalogs",
+    "remove",
+]

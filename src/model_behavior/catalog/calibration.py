@@ -1,11 +1,15 @@
 """From log-likelihood ratios to probabilities that hold.
 
-    logit of model i = s(k) ratio_i + c(k) - log n_models + log((1 - prior) / prior),   logit of "none of them" = 0
-    s(k) = a / (1 + r (k - 1)),   c(k) = c0 + c1 log k
+    P(model i | known)  = softmax_i(s_1(k) ratio_i)
+    support             = log mean_i exp(s_1(k) ratio_i)
+    logit P(known)      = s_2(k) support + c_0 + c_1 log k + log((1 - prior) / prior)
+    s_j(k)              = a_j / (1 + r_j (k - 1))
 
-Multi-class logistic calibration of scores with a scale and an offset (Brümmer and du Preez 2006,
-https://doi.org/10.1016/j.csl.2005.08.001). The scale falls with the number of responses, which are not independent:
-k responses that correlate with r inside a model say as much as k / (1 + r (k - 1)) independent ones.
+Logistic calibration of scores with a scale and an offset (Brümmer and du Preez 2006,
+https://doi.org/10.1016/j.csl.2005.08.001), for "which of the known" and for "known at all" apart: a new model is often
+close to a known relative, so that the same ratio says more about the first question than about the second. The scales
+fall with the number of responses, which are not independent: k responses that correlate with r say as much as
+k / (1 + r (k - 1)) independent ones.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import expit, log_expit, log_softmax, logsumexp
 
 from model_behavior.catalog.two_covariance import FloatArray
 
@@ -40,50 +44,72 @@ class Trials:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Parameters as in the module's equation: scale a, correlation r, offset c0, slope c1 (per log response)."""
+class Scale:
+    """s(k) = size / (1 + correlation (k - 1))."""
 
-    scale: float = 1.0
+    size: float = 1.0
     correlation: float = 0.0
+
+    def at(self, k: FloatArray) -> FloatArray:
+        """s of each k, same shape."""
+        return self.size / (1 + self.correlation * (k - 1))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Parameters as in the module's equations: s_1, s_2, c_0 and c_1."""
+
+    identity: Scale = Scale()
+    presence: Scale = Scale()
     offset: float = 0.0
     slope: float = 0.0
 
-    def logits(self, ratios: FloatArray, k: FloatArray, prior_none: float) -> FloatArray:
-        """Of every model, and 0 for none of them, [n_trials, n_models + 1]."""
-        scale = self.scale / (1 + self.correlation * (k - 1))
-        n_models = np.isfinite(ratios).sum(axis=1)
-        offset = self.offset + self.slope * np.log(k) + np.log((1 - prior_none) / prior_none / n_models)
-        known = scale[:, None] * ratios + offset[:, None]
-        return np.column_stack([known, np.zeros(len(ratios))])
+    def logit_known(self, ratios: FloatArray, k: FloatArray) -> FloatArray:
+        """Log-odds that the model is a known one, at even prior odds, [n_trials]."""
+        known: FloatArray = self.presence.at(k) * _support(self.identity, ratios, k) + self.offset
+        return known + self.slope * np.log(k)
 
     def probabilities(self, ratios: FloatArray, k: FloatArray, prior_none: float) -> FloatArray:
         """Of every model, and of none of them in the last column, [n_trials, n_models + 1]."""
-        probabilities: FloatArray = np.exp(log_softmax(self.logits(ratios, k, prior_none), axis=1))
-        return probabilities
+        logit = self.logit_known(ratios, k) + np.log((1 - prior_none) / prior_none)
+        among = np.exp(log_softmax(self.identity.at(k)[:, None] * ratios, axis=1))
+        return np.column_stack([expit(logit)[:, None] * among, expit(-logit)])
 
 
 def fit_calibration(trials: Trials) -> Calibration:
-    """Maximum likelihood where half of the weight is on models that are not known."""
-    weight = _weigh(trials)
-    rows = np.arange(len(trials.k))
+    """Maximum likelihood: s_1 on trials of known models, then the rest with half of the weight on unknown ones."""
+    known = trials.answer >= 0
+    ratios, k, answer = trials.ratios[known], trials.k[known], trials.answer[known]
+    rows = np.arange(len(k))
 
-    def loss(parameters: FloatArray) -> float:
-        logits = _calibration(parameters).logits(trials.ratios, trials.k, 0.5)
-        log_probability = log_softmax(logits, axis=1)[rows, trials.answer]
-        prior = np.square((parameters - _START) / _PRIOR_WIDTH).sum() / 2
-        return float(_PRIOR_TRIALS * prior - (weight * log_probability).sum())
+    def identity_loss(parameters: FloatArray) -> float:
+        scaled = _scale(parameters).at(k)[:, None] * ratios
+        return _penalty(parameters) - float(log_softmax(scaled, axis=1)[rows, answer].sum())
 
-    return _calibration(minimize(loss, _START, method="L-BFGS-B").x)
+    identity = _scale(minimize(identity_loss, _START[:2], method="L-BFGS-B").x)
+    support = _support(identity, trials.ratios, trials.k)
+    weight = np.where(known, 0.5 / known.mean(), 0.5 / (~known).mean())
+    sign = np.where(known, 1.0, -1.0)
+
+    def presence_loss(parameters: FloatArray) -> float:
+        logit = _scale(parameters).at(trials.k) * support + parameters[2] + parameters[3] * np.log(trials.k)
+        return _penalty(parameters) - float((weight * log_expit(sign * logit)).sum())
+
+    fitted = minimize(presence_loss, _START, method="L-BFGS-B").x
+    return Calibration(identity, _scale(fitted), float(fitted[2]), float(fitted[3]))
 
 
-def _calibration(parameters: FloatArray) -> Calibration:
-    scale, correlation, offset, slope = parameters.tolist()
-    return Calibration(float(np.exp(scale)), float(np.exp(correlation)), offset, slope)
+def _support(identity: Scale, ratios: FloatArray, k: FloatArray) -> FloatArray:
+    """Log of the mean likelihood ratio over models that are in the catalog, scaled, [n_trials]."""
+    scaled = identity.at(k)[:, None] * ratios
+    support: FloatArray = logsumexp(scaled, axis=1) - np.log(np.isfinite(ratios).sum(axis=1))
+    return support
 
 
-def _weigh(trials: Trials) -> FloatArray:
-    """Trials of known and of unknown models weigh the same in all; the weights sum to the number of trials."""
-    unknown = (trials.answer < 0).astype(np.int64)
-    sizes = np.bincount(unknown, minlength=2)
-    weight: FloatArray = len(unknown) / 2 / sizes[unknown]
-    return weight
+def _scale(parameters: FloatArray) -> Scale:
+    return Scale(float(np.exp(parameters[0])), float(np.exp(parameters[1])))
+
+
+def _penalty(parameters: FloatArray) -> float:
+    distance = (parameters - _START[: len(parameters)]) / _PRIOR_WIDTH[: len(parameters)]
+    return _PRIOR_TRIALS * float(np.square(distance).sum()) / 2
