@@ -95,12 +95,13 @@ def measure_drift(catalog: Catalog, name: str, new: Catalog, config: DriftConfig
     if len(new.models) != 1:
         raise UsageError(f"new responses of {len(new.models)} models: those of one are compared. Fix: choose one")
     model = find_model(catalog.models.names, name)
-    rows = catalog.samples.rows_of(model)
-    vectors = np.concatenate([catalog.samples.vectors[rows], new.samples.vectors])
-    keys = np.concatenate([catalog.samples.prompt_keys[rows], new.samples.prompt_keys])
+    enrolled, added = catalog.samples.embedded, new.samples.embedded
+    rows = enrolled.rows_of(model)
+    vectors = np.concatenate([enrolled.vectors[rows], added.vectors])
+    keys = np.concatenate([enrolled.prompt_keys[rows], added.prompt_keys])
     is_new = np.arange(len(vectors)) >= rows.stop - rows.start
     _check_sizes(name, int((~is_new).sum()), int(is_new.sum()))
-    whitened = vectors.astype(np.float64) @ fit_whitening(catalog.samples.vectors, catalog.samples.owner)
+    whitened = vectors.astype(np.float64) @ fit_whitening(enrolled.vectors, enrolled.owner)
     shared = np.intersect1d(keys[is_new], keys[~is_new])
     by_prompt = len(shared) >= config.min_shared_prompts
     if by_prompt:

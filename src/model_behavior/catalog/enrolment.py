@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from model_behavior.catalog.embeddings import ModelEmbeddings, embed_models, merge, usable_pairs
 from model_behavior.catalog.lookup import find_model
-from model_behavior.catalog.samples import Exemplar, ModelSamples, empty_samples, stack_samples, take_samples
+from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, empty_samples, select_samples
+from model_behavior.data.byte_streams import replace_surrogates
 from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data.split import normalise_prompt
 from model_behavior.data_models.votes import PairTable
@@ -26,7 +27,7 @@ class EnrolmentConfig:
     """What is kept of a model's responses.
 
     Attributes:
-        max_vectors: sampled vectors per model, 2 bytes x dim each. Those with the smallest prompt hash are kept, so
+        max_vectors: sampled vectors per model, of either kind. Those with the smallest prompt hash are kept, so
             that models that answered the same prompts keep the same prompts and can be compared prompt by prompt.
         n_exemplars: typical responses per model, each to another prompt.
         max_characters: longer texts of exemplars are cut.
@@ -69,18 +70,17 @@ def enrol(
         pairs: answers of any number of models. Pairs with an empty prompt or response are never used.
         batch_size: pairs encoded at once.
         keep: pairs that the embeddings and style profiles are made of, [n_pairs]; all by default.
-        sample: pairs that may be kept as sampled vectors, where those are others than `keep`, [n_pairs]. Of a model
-            that the encoder was trained on, its validation responses: see `ModelSamples.apart`.
+        sample: pairs whose encodings are sampled, where those are others than `keep`, [n_pairs]. Of a model that the
+            encoder was trained on, its validation responses: see `ModelSamples.embedded`.
         progress: told (pairs done, pairs in all).
 
     Raises:
         DataError: no usable pair at all.
     """
     config = EnrolmentConfig()
-    apart = sample is not None
-    sample = usable_pairs(pairs, sample if apart else keep)
     keys = prompt_keys(pairs)
-    chosen = _choose(pairs.model_index, keys, sample, config.max_vectors)
+    usable, held_back = usable_pairs(pairs, keep), usable_pairs(pairs, keep if sample is None else sample)
+    chosen = _choose(pairs.model_index, keys, held_back, config.max_vectors)
     row = np.full(len(pairs), -1, dtype=np.int64)
     row[chosen] = np.arange(len(chosen))
     vectors = np.zeros((len(chosen), encoder.dim), dtype=np.float16)
@@ -92,17 +92,19 @@ def enrol(
     models = embed_models(encoder, pairs, batch_size, keep, progress, observe)
     place = {name: index for index, name in enumerate(models.names)}
     model_of = np.array([place.get(name, -1) for name in pairs.models], dtype=np.int64)[pairs.model_index]
-    style = _style_moments(encoder, pairs, model_of, usable_pairs(pairs, keep), batch_size)
     known = model_of[chosen] >= 0
     chosen, vectors = chosen[known], vectors[known]
-    offsets = np.searchsorted(model_of[chosen], np.arange(len(models) + 1)).astype(np.int64)
+    embedded = _sample(vectors, keys, model_of, chosen, len(models))
+    described = (usable | held_back) & (model_of >= 0)
+    style = _encode_style(encoder, pairs, batch_size)
+    moments = _moments(style[described], model_of[described])
+    chosen_styles = _choose(model_of, keys, described, config.max_vectors)
+    styles = _sample(style[chosen_styles], keys, model_of, chosen_styles, len(models))
     exemplars = tuple(
-        _exemplars(pairs, chosen[part], vectors[part], models.mean[index], config)
+        _exemplars(pairs, chosen[embedded.rows_of(index)], vectors[embedded.rows_of(index)], models.mean[index], config)
         for index in range(len(models))
-        for part in [slice(int(offsets[index]), int(offsets[index + 1]))]
     )
-    flags = np.full(len(models), apart)
-    return Catalog(models, ModelSamples(models.names, *style, vectors, keys[chosen], offsets, flags, exemplars))
+    return Catalog(models, ModelSamples(models.names, *moments, embedded, styles, exemplars))
 
 
 def prompt_keys(pairs: PairTable) -> npt.NDArray[np.uint64]:
@@ -122,8 +124,8 @@ def prompt_keys(pairs: PairTable) -> npt.NDArray[np.uint64]:
 
 def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
     """Both catalogs' models; where a name is in both, the new row."""
-    kept = [index for index, name in enumerate(old.models.names) if name not in new.models.names]
-    return Catalog(merge(old.models, new.models), stack_samples([take_samples(old.samples, kept), new.samples]))
+    models = merge(old.models, new.models)
+    return Catalog(models, select_samples([old.samples, new.samples], models.names))
 
 
 def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
@@ -135,10 +137,9 @@ def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
     gone = {find_model(catalog.models.names, name) for name in names}
     kept = np.array([index for index in range(len(catalog.models)) if index not in gone], dtype=np.int64)
     models = catalog.models
-    left = ModelEmbeddings(
-        tuple(models.names[index] for index in kept), models.mean[kept], models.count[kept], models.spread[kept]
-    )
-    return Catalog(left, take_samples(catalog.samples, kept.tolist()))
+    left = tuple(models.names[index] for index in kept)
+    embeddings = ModelEmbeddings(left, models.mean[kept], models.count[kept], models.spread[kept])
+    return Catalog(embeddings, select_samples([catalog.samples], left))
 
 
 def _choose(
@@ -152,21 +153,31 @@ def _choose(
     return ordered[position < n]
 
 
-def _style_moments(
-    encoder: ModelBehaviorEncoder,
-    pairs: PairTable,
+def _sample(
+    vectors: npt.NDArray[np.floating],
+    keys: npt.NDArray[np.uint64],
     model_of: npt.NDArray[np.int64],
-    usable: npt.NDArray[np.bool_],
-    batch_size: int,
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
-    """Mean, standard deviation and number of the style features of each model's responses."""
+    chosen: npt.NDArray[np.int64],
+    n_models: int,
+) -> VectorSample:
+    offsets = np.searchsorted(model_of[chosen], np.arange(n_models + 1)).astype(np.int64)
+    return VectorSample(vectors.astype(np.float16), keys[chosen], offsets)
+
+
+def _encode_style(encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> FloatArray:
+    """Style features of all pairs, [n_pairs, n_features]."""
     prompts, responses = pairs.prompts.take(pairs.prompt_index).to_pylist(), pairs.responses.to_pylist()
+    prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
     if encoder.config.preprocessing.filters.mask_self_naming:  # as `encode` does, so that the cache has them already
         responses, _ = mask_self_naming(responses)
     features = encode_through_cache(StyleEncoder(), prompts, responses, encoder.runtime.cache, batch_size)
-    values = np.asarray(features, dtype=np.float64)[usable]
-    owner = model_of[usable]
-    count = np.bincount(owner, minlength=int(model_of.max()) + 1)
+    return np.asarray(features, dtype=np.float32)
+
+
+def _moments(style: FloatArray, owner: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Mean, standard deviation and number of each model's rows; every model has one at least."""
+    count = np.bincount(owner)
+    values = style.astype(np.float64)
     mean = np.zeros((len(count), values.shape[1]))
     np.add.at(mean, owner, values)
     mean /= count[:, None]

@@ -21,24 +21,44 @@ class Exemplar:
 
 
 @dataclass(frozen=True, eq=False)
+class VectorSample:
+    """Vectors of some responses of each model, all models one after the other.
+
+    Attributes:
+        vectors: float16, [n_sampled, dim].
+        prompt_keys: hash of the normalised prompt of each, uint64, [n_sampled].
+        offsets: model i has the rows offsets[i] to offsets[i + 1], int64, [n_models + 1].
+    """
+
+    vectors: npt.NDArray[np.float16]
+    prompt_keys: npt.NDArray[np.uint64]
+    offsets: npt.NDArray[np.int64]
+
+    def rows_of(self, model: int) -> slice:
+        """Where the vectors of a model are."""
+        return slice(int(self.offsets[model]), int(self.offsets[model + 1]))
+
+    @property
+    def owner(self) -> npt.NDArray[np.int64]:
+        """The model of each vector, [n_sampled]."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+
+@dataclass(frozen=True, eq=False)
 class ModelSamples:
     """Rows as in the `ModelEmbeddings` beside it.
 
-    The sampled vectors take 2 bytes x dim and 8 bytes of key each: at most 132 KiB per model with the default 512
-    responses of 128 dimensions, 39 MiB for 300 models. They are what `drift` compares new responses with and what
-    `identify` is calibrated on; without them it is not possible to say how much a model varies from answer to answer.
+    The sampled vectors take 2 bytes a dimension and 8 bytes of key each: with the default of 512 responses at most
+    132 KiB per model for embeddings of 128 dimensions and 117 KiB for style, 73 MiB for 300 models.
 
     Attributes:
         names: [n_models], sorted.
         style_mean: mean of the style features over a model's responses, float32, [n_models, n_features].
         style_deviation: their standard deviation, float32, [n_models, n_features].
         style_count: number of responses behind both, int64, [n_models].
-        vectors: encoded responses of all models one after the other, float16, [n_sampled, dim].
-        prompt_keys: hash of the normalised prompt of each, uint64, [n_sampled].
-        offsets: model i has the rows offsets[i] to offsets[i + 1], int64, [n_models + 1].
-        apart: whether the sampled responses are others than those that the embedding is made of, [n_models]. So it is
-            of models that the encoder was trained on: their sample is of the validation side, as the encoder places
-            training responses closer together than it will place new ones.
+        embedded: encoded responses, for `drift`. Of a model that the encoder was trained on, they are of the validation
+            side: the encoder places training responses closer together than it will place new ones.
+        styles: style features of responses, for `identify`.
         exemplars: of each model, the responses nearest to its embedding, [n_models].
     """
 
@@ -46,70 +66,54 @@ class ModelSamples:
     style_mean: FloatArray
     style_deviation: FloatArray
     style_count: npt.NDArray[np.int64]
-    vectors: npt.NDArray[np.float16]
-    prompt_keys: npt.NDArray[np.uint64]
-    offsets: npt.NDArray[np.int64]
-    apart: npt.NDArray[np.bool_]
+    embedded: VectorSample
+    styles: VectorSample
     exemplars: tuple[tuple[Exemplar, ...], ...]
-
-    def rows_of(self, model: int) -> slice:
-        """Where the sampled vectors of a model are."""
-        return slice(int(self.offsets[model]), int(self.offsets[model + 1]))
-
-    @property
-    def owner(self) -> npt.NDArray[np.int64]:
-        """The model of each sampled vector, [n_sampled]."""
-        return np.repeat(np.arange(len(self.names)), np.diff(self.offsets))
 
 
 def empty_samples(names: Sequence[str], dim: int) -> ModelSamples:
     """Models of which nothing but the embedding is known."""
     n_features = len(StyleEncoder.feature_names)
+
+    def nothing(columns: int) -> VectorSample:
+        offsets = np.zeros(len(names) + 1, np.int64)
+        return VectorSample(np.zeros((0, columns), np.float16), np.zeros(0, np.uint64), offsets)
+
     return ModelSamples(
         names=tuple(names),
         style_mean=np.zeros((len(names), n_features), np.float32),
         style_deviation=np.zeros((len(names), n_features), np.float32),
         style_count=np.zeros(len(names), np.int64),
-        vectors=np.zeros((0, dim), np.float16),
-        prompt_keys=np.zeros(0, np.uint64),
-        offsets=np.zeros(len(names) + 1, np.int64),
-        apart=np.zeros(len(names), np.bool_),
+        embedded=nothing(dim),
+        styles=nothing(n_features),
         exemplars=((),) * len(names),
     )
 
 
-def stack_samples(tables: Sequence[ModelSamples]) -> ModelSamples:
-    """All rows of several tables, sorted by name. A name must be in one of them only."""
-    names = [name for table in tables for name in table.names]
-    order = sorted(range(len(names)), key=names.__getitem__)
-    pieces = [(table, model) for table in tables for model in range(len(table.names))]
-    rows = [(pieces[index][0], pieces[index][0].rows_of(pieces[index][1])) for index in order]
-    exemplars = [each for table in tables for each in table.exemplars]
+def select_samples(tables: Sequence[ModelSamples], names: Sequence[str]) -> ModelSamples:
+    """The rows of these models, in this order; each is taken from the last table that has it."""
+    place = {name: (table, row) for table in tables for row, name in enumerate(table.names)}
+    rows = [place[name] for name in names]
+    first = tables[0]
     return ModelSamples(
-        names=tuple(names[index] for index in order),
-        style_mean=np.concatenate([table.style_mean for table in tables])[order],
-        style_deviation=np.concatenate([table.style_deviation for table in tables])[order],
-        style_count=np.concatenate([table.style_count for table in tables])[order],
-        vectors=np.concatenate([tables[0].vectors[:0], *(table.vectors[part] for table, part in rows)]),
-        prompt_keys=np.concatenate([tables[0].prompt_keys[:0], *(table.prompt_keys[part] for table, part in rows)]),
-        offsets=np.cumsum([0, *(part.stop - part.start for _, part in rows)]),
-        apart=np.concatenate([table.apart for table in tables])[order],
-        exemplars=tuple(exemplars[index] for index in order),
+        names=tuple(names),
+        style_mean=_stack([table.style_mean[row] for table, row in rows], first.style_mean),
+        style_deviation=_stack([table.style_deviation[row] for table, row in rows], first.style_deviation),
+        style_count=np.array([table.style_count[row] for table, row in rows], np.int64),
+        embedded=_join([(table.embedded, row) for table, row in rows], first.embedded),
+        styles=_join([(table.styles, row) for table, row in rows], first.styles),
+        exemplars=tuple(table.exemplars[row] for table, row in rows),
     )
 
 
-def take_samples(table: ModelSamples, models: Sequence[int]) -> ModelSamples:
-    """The given rows, which must be in ascending order."""
-    kept = np.asarray(models, dtype=np.int64)
-    sampled = np.isin(table.owner, kept)
-    return ModelSamples(
-        names=tuple(table.names[index] for index in kept),
-        style_mean=table.style_mean[kept],
-        style_deviation=table.style_deviation[kept],
-        style_count=table.style_count[kept],
-        vectors=table.vectors[sampled],
-        prompt_keys=table.prompt_keys[sampled],
-        offsets=np.concatenate([[0], np.cumsum(np.diff(table.offsets)[kept])]).astype(np.int64),
-        apart=table.apart[kept],
-        exemplars=tuple(table.exemplars[index] for index in kept),
+def _stack(rows: Sequence[FloatArray], like: FloatArray) -> FloatArray:
+    return np.stack(rows) if rows else like[:0]
+
+
+def _join(rows: Sequence[tuple[VectorSample, int]], like: VectorSample) -> VectorSample:
+    parts = [(sample, sample.rows_of(row)) for sample, row in rows]
+    return VectorSample(
+        vectors=np.concatenate([like.vectors[:0], *(sample.vectors[part] for sample, part in parts)]),
+        prompt_keys=np.concatenate([like.prompt_keys[:0], *(sample.prompt_keys[part] for sample, part in parts)]),
+        offsets=np.cumsum([0, *(part.stop - part.start for _, part in parts)]).astype(np.int64),
     )

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.catalog.samples import Exemplar, ModelSamples
+from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, empty_samples
 from model_behavior.models.behavior.style_encoder import StyleEncoder
 
-_ARRAYS = (
-    *("style_mean", "style_deviation", "style_count"),
-    *("vectors", "prompt_keys", "offsets", "apart"),
-)
+_MOMENTS = ("style_mean", "style_deviation", "style_count")
+_SAMPLES = ("embedded", "styles")
+_PARTS = ("vectors", "prompt_keys", "offsets")
 
 
 def samples_to_arrays(samples: ModelSamples) -> dict[str, npt.NDArray[Any]]:
-    """All arrays, by the name of their attribute."""
-    return {name: np.ascontiguousarray(getattr(samples, name)) for name in _ARRAYS}
+    """All arrays, by the name of their attribute, such as "style_mean" and "embedded.vectors"."""
+    arrays = {name: getattr(samples, name) for name in _MOMENTS}
+    arrays |= {f"{sample}.{part}": getattr(getattr(samples, sample), part) for sample in _SAMPLES for part in _PARTS}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
 def samples_to_json(samples: ModelSamples) -> dict[str, Any]:
@@ -34,17 +35,16 @@ def samples_to_json(samples: ModelSamples) -> dict[str, Any]:
 def samples_from_stored(
     names: tuple[str, ...], arrays: Mapping[str, npt.NDArray[Any]], value: Mapping[str, Any]
 ) -> ModelSamples:
-    """The inverse. Style profiles of other features than this release has are left out.
+    """The inverse. What was measured with other style features than this release has is left out.
 
     Raises:
         KeyError, TypeError, ValueError: something is missing or does not fit.
     """
-    found = {name: arrays[name] for name in _ARRAYS}
+    embedded, styles = (VectorSample(*(arrays[f"{sample}.{part}"] for part in _PARTS)) for sample in _SAMPLES)
     exemplars = tuple(tuple(Exemplar(**exemplar) for exemplar in each) for each in value["exemplars"])
-    if not len(names) == len(exemplars) == len(found["apart"]) == len(found["offsets"]) - 1:
+    if not len(names) == len(exemplars) == len(embedded.offsets) - 1 == len(styles.offsets) - 1:
         raise ValueError(f"samples of {len(exemplars)} models beside {len(names)} names")
     if tuple(value["style_features"]) != StyleEncoder.feature_names:
-        shape = (len(names), len(StyleEncoder.feature_names))
-        found["style_mean"], found["style_deviation"] = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        found["style_count"] = np.zeros(len(names), np.int64)
-    return ModelSamples(names=names, exemplars=exemplars, **found)
+        return replace(empty_samples(names, embedded.vectors.shape[1]), embedded=embedded, exemplars=exemplars)
+    mean, deviation, count = (arrays[name] for name in _MOMENTS)
+    return ModelSamples(names, mean, deviation, count, embedded, styles, exemplars)

@@ -19,7 +19,9 @@ from sklearn.covariance import ledoit_wolf
 
 FloatArray = npt.NDArray[np.float64]
 
-_RIDGE = 0.3  # of the mean variance: there are few prompts, and what they have in common must not pass for scatter
+_RIDGE = 0.3  # there are few prompts, and what they have in common must not pass for scatter
+_LEAST_DEVIATION = 1e-6  # of the largest
+_TINY = 1e-30
 _LEAST_BETWEEN = 1e-6
 
 
@@ -70,7 +72,7 @@ def fit_two_covariance(
     vectors: npt.NDArray[np.floating],
     owner: npt.NDArray[np.integer],
     means: npt.NDArray[np.floating],
-    counts: npt.NDArray[np.integer],
+    counts: FloatArray,
 ) -> TwoCovariance:
     """Fits W to responses around the mean of their model's, and B to model embeddings.
 
@@ -91,6 +93,8 @@ def fit_two_covariance(
 def fit_whitening(vectors: npt.NDArray[np.floating], owner: npt.NDArray[np.integer]) -> FloatArray:
     """Columns of coordinates in which responses vary around their model's mean with covariance 1, [dim, dim].
 
+    The correlations are shrunk, and a dimension that never varies is left out.
+
     Arguments as for `fit_two_covariance`.
     """
     values = vectors.astype(np.float64)
@@ -99,7 +103,9 @@ def fit_whitening(vectors: npt.NDArray[np.floating], owner: npt.NDArray[np.integ
     np.add.at(sums, owner, values)
     scatter = values - (sums / sizes[:, None])[owner]
     within = scatter.T @ scatter / max(len(values) - len(sizes), 1)
-    within += np.eye(len(within)) * max(_RIDGE * np.trace(within) / len(within), 1e-12)
-    variance, axes = np.linalg.eigh(within)
-    whitening: FloatArray = axes / np.sqrt(variance)
+    deviation = np.sqrt(np.diag(within))
+    deviation[deviation <= _LEAST_DEVIATION * max(deviation.max(), _TINY)] = np.inf  # never varies, so it says nothing
+    correlation = within / np.outer(deviation, deviation)
+    variance, axes = np.linalg.eigh((correlation + _RIDGE * np.eye(len(within))) / (1 + _RIDGE))
+    whitening: FloatArray = axes / np.sqrt(variance) / deviation[:, None]
     return whitening

@@ -117,9 +117,10 @@ def identify(
     pairs, report = _load_anonymous(responses)
     print_load_report(report)
     asked = catalog.enrol(loaded.encoder, pairs, batch_size)
+    styles = asked.samples.styles
     identifier = fit_identifier(loaded.catalog)
     found = [
-        (name, identifier.identify(asked.samples.vectors[asked.samples.rows_of(row)], prior_none))
+        (name, identifier.identify(styles.vectors[styles.rows_of(row)], prior_none))
         for row, name in enumerate(asked.models.names)
     ]
     value = [
