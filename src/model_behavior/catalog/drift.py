@@ -21,6 +21,7 @@ from model_behavior.catalog.two_covariance import FloatArray, fit_whitening
 from model_behavior.errors import DataError, UsageError
 
 _CHUNK = 256  # permutations at once
+_LEAST_PER_DIMENSION = 4
 _REFERENCE_EFFECTS = (0.25, 0.5, 1.0)
 
 
@@ -101,7 +102,7 @@ def measure_drift(catalog: Catalog, name: str, new: Catalog, config: DriftConfig
     keys = np.concatenate([enrolled.prompt_keys[rows], added.prompt_keys])
     is_new = np.arange(len(vectors)) >= rows.stop - rows.start
     _check_sizes(name, int((~is_new).sum()), int(is_new.sum()))
-    whitened = vectors.astype(np.float64) @ fit_whitening(enrolled.vectors, enrolled.owner)
+    whitened = vectors.astype(np.float64) @ _fit_whitening(catalog, model, vectors)
     shared = np.intersect1d(keys[is_new], keys[~is_new])
     by_prompt = len(shared) >= config.min_shared_prompts
     if by_prompt:
@@ -164,6 +165,19 @@ def permute_distances(
         np.put_along_axis(labels, drawn, np.broadcast_to(ranked, shape), axis=1)
         permuted.append(squared(labels))
     return float(squared(is_new)), np.concatenate(permuted)
+
+
+def _fit_whitening(catalog: Catalog, model: int, compared: npt.NDArray[np.float16]) -> FloatArray:
+    """Coordinates from other models' responses; with too few of them, from the compared ones too, taken together.
+
+    The enrolled and the new responses have the same part in it, otherwise the permutations would not be exact.
+    """
+    sample = catalog.samples.embedded
+    others = sample.owner != model
+    vectors, owner = sample.vectors[others], sample.owner[others]
+    if len(vectors) < _LEAST_PER_DIMENSION * vectors.shape[1]:
+        vectors, owner = np.concatenate([vectors, compared]), np.append(owner, np.full(len(compared), model))
+    return fit_whitening(vectors, owner)
 
 
 def _needed(null: NullDistribution, effect: float, config: DriftConfig) -> int | None:

@@ -12,7 +12,7 @@ unknown at 5 % false alarms, against 34 % by embeddings and 47 % by both togethe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,7 @@ from model_behavior.catalog.two_covariance import FloatArray, TwoCovariance, fit
 from model_behavior.errors import DataError, UsageError
 
 _TRIAL_SIZES = (1, 2, 4, 8, 16, 32, 64)
-_TRIALS_PER_MODEL = 4
-_MODELS_PER_SIZE = 60
+_TRIALS_PER_MODEL = 2
 _LEAST_MODELS, _LEAST_RESPONSES = 4, 5
 _TAIL = 2.0
 
@@ -129,17 +128,27 @@ def fit_identifier(catalog: Catalog, seed: int = 0) -> Identifier:
             f"responses: {_LEAST_MODELS} are needed to tell how models and responses vary. "
             "Fix: enrol more models from their responses"
         )
-    sampled = np.flatnonzero(sizes)
-    owner = np.searchsorted(sampled, sample.owner)
     raw = sample.vectors.astype(np.float64)
     centre, scale = raw.mean(axis=0), raw.std(axis=0)
     values = _standardise(raw, centre, scale)
-    counts = sizes[sampled].astype(np.float64)
-    means = np.add.reduceat(values, sample.offsets[sampled], axis=0) / counts[:, None]
-    scatter = fit_two_covariance(values, owner, means, counts)
-    names = tuple(catalog.models.names[index] for index in sampled)
-    uncalibrated = Identifier(names, centre, scale, scatter, means, counts, Calibration())
-    return replace(uncalibrated, calibration=fit_calibration(_draw_trials(uncalibrated, values, owner, seed)))
+    scatter, means, counts = _describe(values, sample.owner)
+    # Prompts are dealt out in the order of their hashes.
+    half = np.unique(sample.prompt_keys, return_inverse=True)[1] % 2
+    calibration = fit_calibration(_draw_trials(values, sample.owner, half, np.random.default_rng(seed)))
+    names = tuple(catalog.models.names[index] for index in np.flatnonzero(sizes))
+    return Identifier(names, centre, scale, scatter, means, counts, calibration)
+
+
+def _describe(
+    values: FloatArray, owner: npt.NDArray[np.integer]
+) -> tuple[TwoCovariance, FloatArray, npt.NDArray[np.float64]]:
+    """The two-covariance model of responses, and mean and number of each model's, by ascending owner."""
+    _, index, sizes = np.unique(owner, return_inverse=True, return_counts=True)
+    means = np.zeros((len(sizes), values.shape[1]))
+    np.add.at(means, index, values)
+    counts = sizes.astype(np.float64)
+    means /= counts[:, None]
+    return fit_two_covariance(values, index, means, counts), means, counts
 
 
 def _standardise(styles: npt.NDArray[np.floating], centre: FloatArray, scale: FloatArray) -> FloatArray:
@@ -149,37 +158,50 @@ def _standardise(styles: npt.NDArray[np.floating], centre: FloatArray, scale: Fl
     return drawn_in
 
 
-def _draw_trials(identifier: Identifier, values: FloatArray, owner: npt.NDArray[np.int64], seed: int) -> Trials:
+def _draw_trials(
+    values: FloatArray, owner: npt.NDArray[np.integer], half: npt.NDArray[np.integer], rng: np.random.Generator
+) -> Trials:
     """Means of k responses of one model each, once with the model known and once with it taken out.
 
-    The responses of a trial are taken out of the mean of their model; at most half of its responses are drawn.
+    The responses of a trial answer one half of the prompts, and the models are known from their responses to the other
+    half: models answer a prompt alike, so that known prompts would make known models look better than they will.
     """
-    rng = np.random.default_rng(seed)
-    starts = np.searchsorted(owner, np.arange(len(identifier.names)))
     trials: list[Trials] = []
-    for k in _TRIAL_SIZES:
-        able = np.flatnonzero(identifier.counts >= 2 * k)
-        for model in rng.permutation(able)[:_MODELS_PER_SIZE].tolist():
-            n = int(identifier.counts[model])
-            drawn = [starts[model] + rng.permutation(n)[:k] for _ in range(_TRIALS_PER_MODEL)]
-            trials += _score_trials(identifier, np.stack([values[rows].mean(axis=0) for rows in drawn]), k, model)
+    for side in (0, 1):
+        asked, known = half == side, half != side
+        if len(np.unique(owner[known])) < 2:
+            continue
+        scatter, means, counts = _describe(values[known], owner[known])
+        centroids = scatter.project(means)
+        for column, model in enumerate(np.unique(owner[known]).tolist()):
+            own = values[asked & (owner == model)]
+            for k in _TRIAL_SIZES:
+                if k <= len(own):
+                    drawn = [own[rng.permutation(len(own))[:k]].mean(axis=0) for _ in range(_TRIALS_PER_MODEL)]
+                    ratios = scatter.score(scatter.project(np.stack(drawn)), k, centroids, counts)
+                    trials += _with_and_without(ratios, k, column)
+    if not trials:
+        raise DataError(
+            "the sampled responses answer too few prompts in common to calibrate on. Fix: enrol models from responses "
+            "to several prompts each"
+        )
+    n_columns = max(part.ratios.shape[1] for part in trials)
     return Trials(
-        np.concatenate([part.ratios for part in trials]),
+        np.concatenate([_widen(part.ratios, n_columns) for part in trials]),
         np.concatenate([part.k for part in trials]),
         np.concatenate([part.answer for part in trials]),
     )
 
 
-def _score_trials(identifier: Identifier, probes: FloatArray, k: int, model: int) -> tuple[Trials, Trials]:
-    """Ratios of means of k responses of `model`: with it among the known models, and without."""
-    scatter, left = identifier.scatter, identifier.counts[model] - k
-    projected = scatter.project(probes)
-    ratios = scatter.score(projected, k, scatter.project(identifier.means), identifier.counts)
-    unknown = ratios.copy()
-    unknown[:, model] = -np.inf
-    for row, probe in enumerate(probes):
-        remaining = (identifier.counts[model] * identifier.means[model] - k * probe)[None] / left
-        own = scatter.score(projected[row : row + 1], k, scatter.project(remaining), np.array([left]))
-        ratios[row, model] = own[0, 0]
-    sizes = np.full(len(probes), float(k))
-    return Trials(ratios, sizes, np.full(len(probes), model)), Trials(unknown, sizes, np.full(len(probes), -1))
+def _with_and_without(ratios: FloatArray, k: int, model: int) -> tuple[Trials, Trials]:
+    """Trials of responses of the model in that column: with it among the known ones, and without it."""
+    without = ratios.copy()
+    without[:, model] = -np.inf
+    sizes, answer = np.full(len(ratios), float(k)), np.full(len(ratios), model)
+    return Trials(ratios, sizes, answer), Trials(without, sizes, np.full(len(ratios), -1))
+
+
+def _widen(ratios: FloatArray, n_columns: int) -> FloatArray:
+    """The ratios with columns of -inf, for models that have no response to the other half of the prompts."""
+    missing = n_columns - ratios.shape[1]
+    return np.pad(ratios, ((0, 0), (0, missing)), constant_values=-np.inf)
