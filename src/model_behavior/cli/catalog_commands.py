@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from model_behavior import artifact, catalog, pipeline
+from model_behavior import artifact, catalog
 from model_behavior.catalog.drift import DriftConfig, measure_drift
 from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.neighbours import find_neighbours
@@ -54,17 +55,18 @@ def onboard(
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
     with artifact.locked(target):
-        artifact.save(pipeline.embed_into(open_artifact(folder, cache), pairs, batch_size), target)
-        models = artifact.load(target).models
-    new = [row for row, name in enumerate(models.names) if name in pairs.models]
-    used = {models.names[row]: int(models.count[row]) for row in new}
+        loaded = open_artifact(folder, cache)
+        progress = partial(loaded.encoder.runtime.monitor.on_progress, "model embeddings")
+        new = catalog.enrol(loaded.encoder, pairs, batch_size, progress=progress)
+        artifact.save(loaded.with_catalog(catalog.merge_catalogs(loaded.catalog, new)), target)
+    models = new.models
     rows = [
-        {"model": models.names[row], "responses": int(models.count[row]), "spread": round(float(models.spread[row]), 4)}
-        for row in new
+        {"model": name, "responses": int(count), "spread": round(float(spread), 4)}
+        for name, count, spread in zip(models.names, models.count, models.spread, strict=True)
     ]
-    n_unusable = len(pairs) - sum(used.values())
+    n_unusable = len(pairs) - int(models.count.sum())
     if n_unusable:
-        left_out = sorted(set(pairs.models) - set(used))
+        left_out = sorted(set(pairs.models) - set(models.names))
         tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
         stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
     lines = [f"{row['model']}: {row['responses']:,} responses, spread {row['spread']:.3f}" for row in rows]
