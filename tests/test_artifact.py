@@ -11,6 +11,7 @@ import pytest
 from model_behavior import ModelBehaviorEncoder, ValidationSplit, artifact, pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import ModelEmbeddings, embed_models, merge
+from model_behavior.catalog.storage import samples_to_arrays
 from model_behavior.data.arena import Arena
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.configuration import EncoderConfig
@@ -19,6 +20,10 @@ from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.registry import make_text_encoders
 from model_behavior.preprocessing.cache import ContentCache
 
+FILES = [
+    *("encoder.safetensors", "models.safetensors", "models.json", "history.json"),
+    *("samples.safetensors", "exemplars.json"),
+]
 PLAN = pipeline.TrainingPlan(ValidationSplit(0.2, seed=1), epochs=1, batch_size=256)
 
 
@@ -54,6 +59,11 @@ def test_round_trip(trained: Artifact, tmp_path: Path) -> None:
     assert loaded.models.names == trained.models.names
     for name in ("mean", "count", "spread"):
         np.testing.assert_array_equal(getattr(loaded.models, name), getattr(trained.models, name))
+    kept, stored = trained.catalog.samples, loaded.catalog.samples
+    for name, array in samples_to_arrays(kept).items():
+        np.testing.assert_array_equal(samples_to_arrays(stored)[name], array)
+        assert samples_to_arrays(stored)[name].dtype == array.dtype
+    assert stored.exemplars == kept.exemplars and all(len(each) == 3 for each in stored.exemplars)
     np.testing.assert_array_equal(loaded.encoder.encode(["p"], ["r"], 1), trained.encoder.encode(["p"], ["r"], 1))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
     card = (tmp_path / "a" / "README.md").read_text()
@@ -61,7 +71,7 @@ def test_round_trip(trained: Artifact, tmp_path: Path) -> None:
     assert f"{max(log.triplet_accuracy for log in trained.encoder.history):.3f}" in card
 
 
-@pytest.mark.parametrize("name", ["encoder.safetensors", "models.safetensors", "models.json", "history.json"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_or_altered_file_is_named(trained: Artifact, tmp_path: Path, name: str) -> None:
     artifact.save(trained, tmp_path / "a")
     path = tmp_path / "a" / name
@@ -83,8 +93,8 @@ def test_wrong_folders_say_what_they_are(trained: Artifact, tmp_path: Path) -> N
     artifact.save(trained, tmp_path / "a")
     config = tmp_path / "a" / "config.json"
     value = json.loads(config.read_text())
-    config.write_text(json.dumps(value | {"format_version": 2}))
-    with pytest.raises(ArtifactError, match="format version 2.*upgrade"):
+    config.write_text(json.dumps(value | {"format_version": 3}))
+    with pytest.raises(ArtifactError, match="format version 3.*upgrade"):
         artifact.load(tmp_path / "a")
     config.write_text(json.dumps(value | {"format_version": 0}))
     with pytest.raises(ArtifactError, match="format version 0.*train again"):

@@ -4,6 +4,8 @@
     encoder.safetensors   weights of the encoder's trained part
     models.safetensors    model embeddings: mean, count, spread
     models.json           names of the models, in row order
+    samples.safetensors   what is kept of each model's responses: style profile, sampled vectors with hashes of prompts
+    exemplars.json        typical responses of each model, as text
     history.json          one record per trained epoch
     README.md             a card for people; may be edited, and is then kept when the folder is written again
 
@@ -26,7 +28,8 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from model_behavior.catalog import ModelEmbeddings
+from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
+from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.files import name_aside, open_to_others
 from model_behavior.model_card import write_card
@@ -34,21 +37,38 @@ from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorE
 from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _CONFIG, _ENCODER, _MODELS = "config.json", "encoder.safetensors", "models.safetensors"
 _NAMES, _HISTORY, _CARD = "models.json", "history.json", "README.md"
-_VERIFIED = (_ENCODER, _MODELS, _NAMES, _HISTORY)
+_SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
+_VERIFIED = (_ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
 _SELF = "config_digest"
 _WRITTEN = (_CONFIG, *_VERIFIED, _CARD)
 
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A trained encoder with the models that it has embedded."""
+    """A trained encoder with the models that it has embedded.
+
+    Attributes:
+        encoder: trained.
+        models: embeddings of the models.
+        samples: what is kept of their responses, same rows; None where that is nothing.
+    """
 
     encoder: ModelBehaviorEncoder
     models: ModelEmbeddings
+    samples: ModelSamples | None = None
+
+    @property
+    def catalog(self) -> Catalog:
+        """Embeddings and samples together."""
+        return Catalog.of_embeddings(self.models) if self.samples is None else Catalog(self.models, self.samples)
+
+    def with_catalog(self, catalog: Catalog) -> Artifact:
+        """The same encoder with another catalog."""
+        return Artifact(self.encoder, catalog.models, catalog.samples)
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
@@ -117,9 +137,11 @@ def load(path: Path) -> Artifact:
         table = load_file(path / _MODELS)
         names = tuple(json.loads((path / _NAMES).read_text("utf-8")))
         models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
+        exemplars = json.loads((path / _EXEMPLARS).read_text("utf-8"))
+        samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
-    return Artifact(ModelBehaviorEncoder.load_state_dict(state), models)
+    return Artifact(ModelBehaviorEncoder.load_state_dict(state), models, samples)
 
 
 def _write_files(artifact: Artifact, folder: Path) -> None:
@@ -128,12 +150,15 @@ def _write_files(artifact: Artifact, folder: Path) -> None:
     save_file(state.pop("tensors"), folder / _ENCODER)
     save_file({"mean": models.mean, "count": models.count, "spread": models.spread}, folder / _MODELS)
     _write_json(folder / _NAMES, list(models.names))
+    samples = artifact.catalog.samples
+    save_file(samples_to_arrays(samples), folder / _SAMPLES)
+    _write_json(folder / _EXEMPLARS, samples_to_json(samples))
     _write_json(folder / _HISTORY, state.pop("history"))
     (folder / _CARD).write_text(write_card(artifact.encoder, models), "utf-8")
     digests = {name: _digest(folder / name) for name in (*_VERIFIED, _CARD)}
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, "encoder": state, "files": digests}
     _write_json(folder / _CONFIG, config | {_SELF: digest_of(json.dumps(config, sort_keys=True))})
-    for name in (_ENCODER, _MODELS):
+    for name in (_ENCODER, _MODELS, _SAMPLES):
         open_to_others(folder / name)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_behavior.artifact import Artifact
-from model_behavior.catalog import ModelEmbeddings, embed_models, merge
+from model_behavior.catalog import Catalog, enrol, merge_catalogs
 from model_behavior.data.loading import iter_pairs
 from model_behavior.data.split import pairs_of
 from model_behavior.data_models.split import ValidationSplit
@@ -46,25 +46,31 @@ def train_encoder(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: Trai
     Validation responses stay out of the embeddings, so that figures on them stay honest.
     """
     encoder.train(votes, plan.split, plan.epochs, plan.batch_size)
-    return Artifact(encoder, embed_training_models(encoder, votes, plan))
+    catalog = enrol_training_models(encoder, votes, plan)
+    return Artifact(encoder, catalog.models, catalog.samples)
 
 
-def embed_training_models(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: TrainingPlan) -> ModelEmbeddings:
-    """Embeds the models of the training side of a split from their responses there."""
+def enrol_training_models(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: TrainingPlan) -> Catalog:
+    """Enrols the models of a training: embedded from their training responses, sampled from their validation responses.
+
+    The encoder places responses that it was trained on closer together than new ones, so that a sample of them would
+    make every later response look like a change.
+    """
     preprocessor = BehaviorEmbeddingPreprocessor(encoder.runtime.cache, encoder.config.preprocessing)
     prepared = preprocessor.preprocess(votes, plan.split)
     data = prepared.data
-    keep = np.zeros(len(data.pairs), dtype=bool)
-    keep[pairs_of(data, prepared.split.train)] = True
+    training, validation = np.zeros((2, len(data.pairs)), dtype=bool)
+    training[pairs_of(data, prepared.split.train)] = True
+    validation[pairs_of(data, prepared.split.validation)] = True
     progress = partial(encoder.runtime.monitor.on_progress, "model embeddings")
-    return embed_models(encoder, data.pairs, plan.batch_size, keep, progress)
+    return enrol(encoder, data.pairs, plan.batch_size, training, validation & ~training, progress)
 
 
 def embed_into(artifact: Artifact, pairs: PairTable, batch_size: int) -> Artifact:
-    """Adds the models of `pairs` to an artifact; a model that it has already is embedded anew."""
+    """Enrols the models of `pairs` in an artifact; a model that it has already is enrolled anew."""
     progress = partial(artifact.encoder.runtime.monitor.on_progress, "model embeddings")
-    new = embed_models(artifact.encoder, pairs, batch_size, progress=progress)
-    return Artifact(artifact.encoder, merge(artifact.models, new))
+    new = enrol(artifact.encoder, pairs, batch_size, progress=progress)
+    return artifact.with_catalog(merge_catalogs(artifact.catalog, new))
 
 
 def encode_file(

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 import typer
 
-from model_behavior.cli import benchmark_commands, cache_commands, demo_command, encoder_commands, map_command
+from model_behavior.cli import (
+    benchmark_commands,
+    cache_commands,
+    catalog_commands,
+    demo_command,
+    encoder_commands,
+    map_command,
+)
 from model_behavior.cli.console import show_warnings, stderr
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
 
@@ -21,6 +28,7 @@ app = typer.Typer(
     help="Embeddings of LLMs from what they answer, learned from pairwise votes. Start with `model-behavior demo`.",
 )
 encoder_commands.register(app)
+catalog_commands.register(app)
 map_command.register(app)
 demo_command.register(app)
 app.add_typer(benchmark_commands.app, name="benchmark")

@@ -1,21 +1,28 @@
-"""`model-behavior train-encoder`, `embed-models` and `encode`."""
+"""`model-behavior train-encoder` and `encode`."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from model_behavior import artifact, catalog, pipeline
+from model_behavior import artifact, pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result, stderr
-from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, ConfigFile, Json, open_cache
+from model_behavior.cli.options import (
+    ArtifactFolder,
+    BatchSize,
+    CacheFolder,
+    ConfigFile,
+    Json,
+    open_artifact,
+    open_cache,
+)
 from model_behavior.data.filters import FilterConfig
-from model_behavior.data.loading import load_responses, load_votes
+from model_behavior.data.loading import load_votes
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
@@ -42,10 +49,6 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: `model-behavior train-encoder votes.parquet --output encoder` · "
         "`model-behavior train-encoder shards/ more.csv.gz --output encoder --hold-out gpt-4 --seed 1`",
     )(train_encoder)
-    app.command(
-        "embed-models",
-        epilog="Example: `model-behavior embed-models encoder chat_log.jsonl --model my-model --output encoder2`",
-    )(embed_models)
     app.command("encode", epilog="Example: `model-behavior encode encoder responses.parquet --output vectors.parquet`")(
         encode
     )
@@ -142,42 +145,6 @@ def train_encoder(
     _print_trained(trained, output, time.monotonic() - started, json)
 
 
-def embed_models(
-    folder: ArtifactFolder,
-    responses: Annotated[list[str], typer.Argument(help="Responses or votes: files, folders, or hf://owner/name.")],
-    model: Annotated[str | None, typer.Option(help="Name of the model, where the file does not say.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder to write instead of changing DIR; it must not exist.")
-    ] = None,
-    batch_size: BatchSize = 512,
-    cache: CacheFolder = None,
-    json: Json = False,
-) -> None:
-    """Embed every model in RESPONSES and keep the result in DIR; a model that is there already is embedded anew."""
-    if output is not None:
-        artifact.check_output(output, overwrite=False)
-    target = output if output is not None else folder
-    artifact.load(folder)  # a folder that cannot be used is said before the responses are read
-    pairs, report = load_responses(*responses, model=model)
-    print_load_report(report)
-    with artifact.locked(target):
-        loaded = _load(folder, cache)
-        progress = partial(loaded.encoder.runtime.monitor.on_progress, "model embeddings")
-        new = catalog.embed_models(loaded.encoder, pairs, batch_size, progress=progress)
-        artifact.save(Artifact(loaded.encoder, catalog.merge(loaded.models, new)), target)
-    n_unusable = len(pairs) - int(new.count.sum())
-    if n_unusable:
-        left_out = sorted(set(pairs.models) - set(new.names))
-        tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
-        stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
-    rows = [
-        {"model": name, "responses": int(count), "spread": round(float(spread), 4)}
-        for name, count, spread in zip(new.names, new.count, new.spread, strict=True)
-    ]
-    lines = [f"{row['model']}: {row['responses']:,} responses, spread {row['spread']:.3f}" for row in rows]
-    print_result({"output": str(target), "embedded": rows}, json, "\n".join(lines))
-
-
 def encode(
     folder: ArtifactFolder,
     pairs: Annotated[str, typer.Argument(help="File with prompt and response columns, folder, or hf://owner/name.")],
@@ -188,7 +155,7 @@ def encode(
 ) -> None:
     """Embed (prompt, response) pairs: keeps all columns, adds `embedding`; rows in order."""
     check_output_file(output)
-    loaded = _load(folder, cache)
+    loaded = open_artifact(folder, cache)
     progress = Progress()
     n_rows = pipeline.encode_file(
         loaded.encoder, pairs, output, batch_size, lambda done: progress.show("encoding", done, None)
@@ -196,12 +163,6 @@ def encode(
     progress.close()
     value = {"output": str(output), "rows": n_rows, "dim": loaded.encoder.dim}
     print_result(value, json, f"{output}: {n_rows:,} rows, {loaded.encoder.dim} dimensions")
-
-
-def _load(folder: Path, cache: Path | None) -> Artifact:
-    loaded = artifact.load(folder)
-    loaded.encoder.runtime = Runtime(open_cache(cache), ConsoleMonitor())
-    return loaded
 
 
 def _print_trained(trained: Artifact, output: Path, seconds: float, as_json: bool) -> None:

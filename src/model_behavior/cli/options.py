@@ -8,7 +8,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from model_behavior import artifact
+from model_behavior.artifact import Artifact
+from model_behavior.cli.console import ConsoleMonitor
 from model_behavior.errors import UsageError
+from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.preprocessing.cache import ContentCache
 
 
@@ -49,3 +53,10 @@ ArtifactFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="DIR", help="
 def open_cache(path: Path | None) -> ContentCache:
     """The cache at `path`, or the default one."""
     return ContentCache(path)
+
+
+def open_artifact(folder: Path, cache: Path | None) -> Artifact:
+    """The artifact in a folder, ready to encode with progress on stderr."""
+    loaded = artifact.load(folder)
+    loaded.encoder.runtime = Runtime(open_cache(cache), ConsoleMonitor())
+    return loaded

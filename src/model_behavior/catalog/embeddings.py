@@ -35,12 +35,21 @@ class ModelEmbeddings:
         return len(self.names)
 
 
+def usable_pairs(pairs: PairTable, keep: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
+    """Pairs of `keep` (all by default) that have both a prompt and a response, [n_pairs]."""
+    with_prompt = np.array([bool(text.strip()) for text in pairs.prompts.to_pylist()], dtype=bool)[pairs.prompt_index]
+    with_response = np.array([bool(text.strip()) for text in pairs.responses.to_pylist()], dtype=bool)
+    usable: npt.NDArray[np.bool_] = with_prompt & with_response
+    return usable if keep is None else usable & keep
+
+
 def embed_models(
     encoder: ModelBehaviorEncoder,
     pairs: PairTable,
     batch_size: int,
     keep: npt.NDArray[np.bool_] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    observe: Callable[[slice, FloatArray], None] | None = None,
 ) -> ModelEmbeddings:
     """Embeds every model that has a usable pair.
 
@@ -50,20 +59,22 @@ def embed_models(
         batch_size: pairs encoded at once.
         keep: pairs to use, [n_pairs]; all by default. Pairs with an empty prompt or response are never used.
         progress: told (pairs done, pairs in all).
+        observe: shown the vectors of every part as they come: (which pairs, [n_part, dim]).
 
     Raises:
         DataError: no usable pair at all.
     """
     prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
     responses = pairs.responses.to_pylist()
-    usable = np.array([bool(p.strip() and r.strip()) for p, r in zip(prompts, responses, strict=True)], dtype=bool)
-    usable &= keep if keep is not None else True
+    usable = usable_pairs(pairs, keep)
     if not usable.any():
         raise DataError("not one pair has both a prompt and a response, so there is no model to embed")
     sums = np.zeros((len(pairs.models), encoder.dim), dtype=np.float64)
     for part in cut_by_content(prompts, responses):  # as the cache does, so that what training encoded is found
         vectors = encoder.encode(prompts[part], responses[part], batch_size)
         np.add.at(sums, pairs.model_index[part][usable[part]], vectors[usable[part]])
+        if observe is not None:
+            observe(part, vectors)
         if progress is not None:
             progress(part.stop, len(responses))
     counts = np.bincount(pairs.model_index[usable], minlength=len(pairs.models))

@@ -1,0 +1,28 @@
+"""The catalog of models: their embeddings, what is kept of their responses, and what can be asked of both.
+
+embeddings.py       one row per model: mean, count, spread
+samples.py          beside it: sampled vectors, style profiles, exemplar responses
+enrolment.py        responses -> both; merge, extend, remove
+neighbours.py       nearest models
+style_drivers.py    what sets two models apart, in words
+identification.py   which model wrote these, or none of them
+drift.py            have the responses under a name changed
+"""
+
+from model_behavior.catalog.embeddings import ModelEmbeddings, embed_models, merge
+from model_behavior.catalog.enrolment import Catalog, enrol, merge_catalogs, remove
+from model_behavior.catalog.lookup import find_model
+from model_behavior.catalog.samples import Exemplar, ModelSamples
+
+__all__ = [
+    "Catalog",
+    "Exemplar",
+    "ModelEmbeddings",
+    "ModelSamples",
+    "embed_models",
+    "enrol",
+    "find_model",
+    "merge",
+    "merge_catalogs",
+    "remove",
+]

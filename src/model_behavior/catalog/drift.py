@@ -1,0 +1,209 @@
+"""Have the responses under a name changed since it was enrolled?
+
+The means of the enrolled and of the new responses are compared in coordinates in which responses vary around their
+model with covariance 1. The statistic is the squared distance of the two means; its distribution under "no change" is
+found by permuting who said what (Pitman 1937), within each prompt where both samples answer the same prompts, so that
+the prompts cannot pass for a change. The p-value is (1 + permuted >= observed) / (1 + permutations), which is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.catalog.enrolment import Catalog
+from model_behavior.catalog.lookup import find_model
+from model_behavior.catalog.power import NullDistribution, fit_null, responses_needed
+from model_behavior.catalog.style_drivers import StyleDriver, find_drivers, profile_of
+from model_behavior.catalog.two_covariance import FloatArray, fit_whitening
+from model_behavior.errors import DataError, UsageError
+
+_CHUNK = 256  # permutations at once
+_LEAST_PER_DIMENSION = 4
+_REFERENCE_EFFECTS = (0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class DriftConfig:
+    """How drift is tested.
+
+    Attributes:
+        permutations: the smallest p-value is 1 / (permutations + 1).
+        alpha: probability of a false alarm.
+        power: with which an effect of the given size is to be found.
+        min_shared_prompts: with fewer prompts in common, all responses are compared without regard to prompts.
+        seed: of the permutations.
+    """
+
+    permutations: int = 999
+    alpha: float = 0.05
+    power: float = 0.8
+    min_shared_prompts: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What a comparison of new responses with the enrolled ones found.
+
+    Attributes:
+        model: the name that both are of.
+        effect: distance of the two means in standard deviations of single responses along the line between them, with
+            the part that chance alone gives taken off; 0 where there is no more than that.
+        p_value: probability of a distance like this without a change.
+        changed: whether the p-value is at most alpha.
+        by_prompt: whether responses to the same prompts were compared.
+        shared_prompts: prompts that both samples answer.
+        n_enrolled: enrolled responses compared.
+        n_new: new responses compared.
+        needed: new responses (prompts, where compared by prompt) with which an effect of the key's size would be found
+            with the asked power; None where even very many would not do, since the enrolled sample is too small.
+        needed_for_effect: the same for the effect found; None also where the effect is 0.
+        drivers: what changed in style, the new responses against the enrolled ones.
+        caution: what the test cannot tell, "" where there is nothing to warn of.
+    """
+
+    model: str
+    effect: float
+    p_value: float
+    changed: bool
+    by_prompt: bool
+    shared_prompts: int
+    n_enrolled: int
+    n_new: int
+    needed: dict[float, int | None]
+    needed_for_effect: int | None
+    drivers: tuple[StyleDriver, ...]
+    caution: str
+
+
+def measure_drift(catalog: Catalog, name: str, new: Catalog, config: DriftConfig | None = None) -> DriftReport:
+    """Compares new responses of a model with its enrolled sample.
+
+    Args:
+        catalog: with the model as it was enrolled.
+        name: the model.
+        new: the new responses, enrolled on their own under any one name.
+        config: how to test.
+
+    Raises:
+        UsageError: an unknown name, or several models in `new`.
+        DataError: fewer than two responses on either side.
+    """
+    config = config if config is not None else DriftConfig()
+    if len(new.models) != 1:
+        raise UsageError(f"new responses of {len(new.models)} models: those of one are compared. Fix: choose one")
+    model = find_model(catalog.models.names, name)
+    enrolled, added = catalog.samples.embedded, new.samples.embedded
+    rows = enrolled.rows_of(model)
+    vectors = np.concatenate([enrolled.vectors[rows], added.vectors])
+    keys = np.concatenate([enrolled.prompt_keys[rows], added.prompt_keys])
+    is_new = np.arange(len(vectors)) >= rows.stop - rows.start
+    _check_sizes(name, int((~is_new).sum()), int(is_new.sum()))
+    whitened = vectors.astype(np.float64) @ _fit_whitening(catalog, model, vectors)
+    shared = np.intersect1d(keys[is_new], keys[~is_new])
+    by_prompt = len(shared) >= config.min_shared_prompts
+    if by_prompt:
+        used = np.isin(keys, shared)
+        whitened, is_new, keys = whitened[used], is_new[used], keys[used]
+    stratum = np.unique(keys, return_inverse=True)[1] if by_prompt else np.zeros(len(keys), dtype=np.int64)
+    observed, permuted = permute_distances(whitened, is_new, stratum, config)
+    null = fit_null(permuted, int((~is_new).sum()), len(shared) if by_prompt else int(is_new.sum()), by_prompt)
+    effect = float(np.sqrt(max(observed - permuted.mean(), 0)))
+    p_value = float((1 + (permuted >= observed * (1 - 1e-12)).sum()) / (1 + len(permuted)))
+    return DriftReport(
+        model=name,
+        effect=effect,
+        p_value=p_value,
+        changed=p_value <= config.alpha,
+        by_prompt=by_prompt,
+        shared_prompts=len(shared),
+        n_enrolled=int((~is_new).sum()),
+        n_new=int(is_new.sum()),
+        needed={size: _needed(null, size, config) for size in _REFERENCE_EFFECTS},
+        needed_for_effect=_needed(null, effect, config) if effect > 0 else None,
+        drivers=_drivers(catalog, model, new),
+        caution=_caution(len(shared), by_prompt),
+    )
+
+
+def permute_distances(
+    vectors: FloatArray, is_new: npt.NDArray[np.bool_], stratum: npt.NDArray[np.integer], config: DriftConfig
+) -> tuple[float, FloatArray]:
+    """Squared distance between the two samples' means, observed and with labels permuted within strata.
+
+    The difference is taken in each stratum and averaged over strata.
+
+    Args:
+        vectors: [n, dim].
+        is_new: sample of each, [n].
+        stratum: 0 to n_strata - 1, each with a response of both samples, [n].
+        config: number of permutations, and seed.
+    """
+    rng = np.random.default_rng(config.seed)
+    order = np.argsort(stratum, kind="stable")
+    vectors, is_new, stratum = vectors[order], is_new[order], stratum[order]
+    n_new, n_all = np.bincount(stratum, is_new), np.bincount(stratum)
+    n_strata = len(n_all)
+    if_new, if_old = (1 / n_new / n_strata)[stratum], (-1 / (n_all - n_new) / n_strata)[stratum]
+
+    def squared(labels: npt.NDArray[np.bool_]) -> FloatArray:
+        difference = np.where(labels, if_new, if_old) @ vectors
+        distances: FloatArray = np.square(difference).sum(axis=-1)
+        return distances
+
+    first = np.cumsum(n_all) - n_all
+    permuted = []
+    for start in range(0, config.permutations, _CHUNK):
+        shape = (min(_CHUNK, config.permutations - start), len(stratum))
+        # Sorted by stratum and by a random number in it: labels taken in this order are permuted within strata.
+        drawn = np.argsort(stratum + rng.random(shape), axis=1)
+        ranked = np.arange(len(stratum)) - first[stratum] < n_new[stratum]
+        labels = np.zeros(shape, dtype=bool)
+        np.put_along_axis(labels, drawn, np.broadcast_to(ranked, shape), axis=1)
+        permuted.append(squared(labels))
+    return float(squared(is_new)), np.concatenate(permuted)
+
+
+def _fit_whitening(catalog: Catalog, model: int, compared: npt.NDArray[np.float16]) -> FloatArray:
+    """Coordinates from other models' responses; with too few of them, from the compared ones too, taken together.
+
+    The enrolled and the new responses have the same part in it, otherwise the permutations would not be exact.
+    """
+    sample = catalog.samples.embedded
+    others = sample.owner != model
+    vectors, owner = sample.vectors[others], sample.owner[others]
+    if len(vectors) < _LEAST_PER_DIMENSION * vectors.shape[1]:
+        vectors, owner = np.concatenate([vectors, compared]), np.append(owner, np.full(len(compared), model))
+    return fit_whitening(vectors, owner)
+
+
+def _needed(null: NullDistribution, effect: float, config: DriftConfig) -> int | None:
+    return responses_needed(null, effect, config.alpha, config.power)
+
+
+def _drivers(catalog: Catalog, model: int, new: Catalog) -> tuple[StyleDriver, ...]:
+    if catalog.samples.style_count[model] < 2 or new.samples.style_count[0] < 2:
+        return ()
+    return find_drivers(profile_of(new.samples, 0), profile_of(catalog.samples, model))
+
+
+def _check_sizes(name: str, n_enrolled: int, n_new: int) -> None:
+    if n_enrolled < 2:
+        raise DataError(
+            f"{name} has {n_enrolled} sampled responses in the catalog: 2 at least are needed to compare. "
+            "Fix: enrol it again from its responses"
+        )
+    if n_new < 2:
+        raise DataError(f"{n_new} new responses of {name}: 2 at least are needed to compare")
+
+
+def _caution(shared: int, by_prompt: bool) -> str:
+    if by_prompt:
+        return ""
+    return (
+        f"only {shared} prompts are in both samples, so a change of prompts cannot be told from a change of the model. "
+        "Fix: ask the prompts that the model was enrolled with"
+    )

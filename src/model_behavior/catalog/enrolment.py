@@ -1,0 +1,208 @@
+"""Responses to catalog rows: enrol, extend, merge, remove."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.catalog.embeddings import ModelEmbeddings, embed_models, merge, usable_pairs
+from model_behavior.catalog.lookup import find_model
+from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, empty_samples, select_samples
+from model_behavior.data.byte_streams import replace_surrogates
+from model_behavior.data.self_naming import mask_self_naming
+from model_behavior.data.split import normalise_prompt
+from model_behavior.data_models.votes import PairTable
+from model_behavior.models.behavior.encoder_base import FloatArray
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.style_encoder import StyleEncoder
+from model_behavior.preprocessing.feature_cache import encode_through_cache
+
+
+@dataclass(frozen=True)
+class EnrolmentConfig:
+    """What is kept of a model's responses.
+
+    Attributes:
+        max_vectors: sampled vectors per model, of either kind. Those with the smallest prompt hash are kept, so
+            that models that answered the same prompts keep the same prompts and can be compared prompt by prompt.
+        n_exemplars: typical responses per model, each to another prompt.
+        max_characters: longer texts of exemplars are cut.
+    """
+
+    max_vectors: int = 512
+    n_exemplars: int = 3
+    max_characters: int = 600
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """The models that an encoder knows: their embeddings, and what is kept of their responses. Same rows in both."""
+
+    models: ModelEmbeddings
+    samples: ModelSamples
+
+    def __post_init__(self) -> None:
+        if self.models.names != self.samples.names:
+            raise ValueError("embeddings and samples are of other models")
+
+    @classmethod
+    def of_embeddings(cls, models: ModelEmbeddings) -> Catalog:
+        """A catalog of embeddings alone: it has neighbours, but no style drivers, identification or drift."""
+        return cls(models, empty_samples(models.names, models.mean.shape[1]))
+
+
+def enrol(
+    encoder: ModelBehaviorEncoder,
+    pairs: PairTable,
+    batch_size: int,
+    keep: npt.NDArray[np.bool_] | None = None,
+    sample: npt.NDArray[np.bool_] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Catalog:
+    """Embeds every model that has a usable pair and describes its responses.
+
+    Args:
+        encoder: trained.
+        pairs: answers of any number of models. Pairs with an empty prompt or response are never used.
+        batch_size: pairs encoded at once.
+        keep: pairs that the embeddings and style profiles are made of, [n_pairs]; all by default.
+        sample: pairs whose encodings are sampled, where those are others than `keep`, [n_pairs]. Of a model that the
+            encoder was trained on, its validation responses: see `ModelSamples.embedded`.
+        progress: told (pairs done, pairs in all).
+
+    Raises:
+        DataError: no usable pair at all.
+    """
+    config = EnrolmentConfig()
+    keys = prompt_keys(pairs)
+    usable, held_back = usable_pairs(pairs, keep), usable_pairs(pairs, keep if sample is None else sample)
+    chosen = _choose(pairs.model_index, keys, held_back, config.max_vectors)
+    row = np.full(len(pairs), -1, dtype=np.int64)
+    row[chosen] = np.arange(len(chosen))
+    vectors = np.zeros((len(chosen), encoder.dim), dtype=np.float16)
+
+    def observe(part: slice, encoded: FloatArray) -> None:
+        rows = row[part]
+        vectors[rows[rows >= 0]] = encoded[rows >= 0]
+
+    models = embed_models(encoder, pairs, batch_size, keep, progress, observe)
+    place = {name: index for index, name in enumerate(models.names)}
+    model_of = np.array([place.get(name, -1) for name in pairs.models], dtype=np.int64)[pairs.model_index]
+    known = model_of[chosen] >= 0
+    chosen, vectors = chosen[known], vectors[known]
+    embedded = _sample(vectors, keys, model_of, chosen, len(models))
+    described = (usable | held_back) & (model_of >= 0)
+    style = _encode_style(encoder, pairs, batch_size)
+    moments = _moments(style[described], model_of[described])
+    chosen_styles = _choose(model_of, keys, described, config.max_vectors)
+    styles = _sample(style[chosen_styles], keys, model_of, chosen_styles, len(models))
+    exemplars = tuple(
+        _exemplars(pairs, chosen[embedded.rows_of(index)], vectors[embedded.rows_of(index)], models.mean[index], config)
+        for index in range(len(models))
+    )
+    return Catalog(models, ModelSamples(models.names, *moments, embedded, styles, exemplars))
+
+
+def prompt_keys(pairs: PairTable) -> npt.NDArray[np.uint64]:
+    """Hash of each pair's normalised prompt with its history, uint64, [n_pairs]; the same in every run."""
+    prompts = [normalise_prompt(text) for text in pairs.prompts.to_pylist()]
+    texts = [
+        f"{prompts[prompt]}\0{history}" if history else prompts[prompt]
+        for prompt, history in zip(pairs.prompt_index.tolist(), pairs.histories.to_pylist(), strict=True)
+    ]
+    known: dict[str, int] = {}
+    for text in texts:
+        if text not in known:
+            digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+            known[text] = int.from_bytes(digest, "little")
+    return np.array([known[text] for text in texts], dtype=np.uint64)
+
+
+def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
+    """Both catalogs' models; where a name is in both, the new row."""
+    models = merge(old.models, new.models)
+    return Catalog(models, select_samples([old.samples, new.samples], models.names))
+
+
+def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
+    """The catalog without these models.
+
+    Raises:
+        UsageError: a model that is not in it.
+    """
+    gone = {find_model(catalog.models.names, name) for name in names}
+    kept = np.array([index for index in range(len(catalog.models)) if index not in gone], dtype=np.int64)
+    models = catalog.models
+    left = tuple(models.names[index] for index in kept)
+    embeddings = ModelEmbeddings(left, models.mean[kept], models.count[kept], models.spread[kept])
+    return Catalog(embeddings, select_samples([catalog.samples], left))
+
+
+def _choose(
+    model: npt.NDArray[np.integer], keys: npt.NDArray[np.uint64], sample: npt.NDArray[np.bool_], n: int
+) -> npt.NDArray[np.int64]:
+    """The `n` pairs of each model with the smallest keys, models one after the other."""
+    candidates = np.flatnonzero(sample)
+    ordered = candidates[np.lexsort((keys[candidates], model[candidates]))]
+    owner = model[ordered]
+    position = np.arange(len(ordered)) - np.searchsorted(owner, owner)
+    return ordered[position < n]
+
+
+def _sample(
+    vectors: npt.NDArray[np.floating],
+    keys: npt.NDArray[np.uint64],
+    model_of: npt.NDArray[np.int64],
+    chosen: npt.NDArray[np.int64],
+    n_models: int,
+) -> VectorSample:
+    offsets = np.searchsorted(model_of[chosen], np.arange(n_models + 1)).astype(np.int64)
+    return VectorSample(vectors.astype(np.float16), keys[chosen], offsets)
+
+
+def _encode_style(encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> FloatArray:
+    """Style features of all pairs, [n_pairs, n_features]."""
+    prompts, responses = pairs.prompts.take(pairs.prompt_index).to_pylist(), pairs.responses.to_pylist()
+    prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
+    if encoder.config.preprocessing.filters.mask_self_naming:  # as `encode` does, so that the cache has them already
+        responses, _ = mask_self_naming(responses)
+    features = encode_through_cache(StyleEncoder(), prompts, responses, encoder.runtime.cache, batch_size)
+    return np.asarray(features, dtype=np.float32)
+
+
+def _moments(style: FloatArray, owner: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Mean, standard deviation and number of each model's rows; every model has one at least."""
+    count = np.bincount(owner)
+    values = style.astype(np.float64)
+    mean = np.zeros((len(count), values.shape[1]))
+    np.add.at(mean, owner, values)
+    mean /= count[:, None]
+    square = np.zeros_like(mean)
+    np.add.at(square, owner, np.square(values - mean[owner]))
+    deviation = np.sqrt(square / np.maximum(count - 1, 1)[:, None])
+    return mean.astype(np.float32), deviation.astype(np.float32), count.astype(np.int64)
+
+
+def _exemplars(
+    pairs: PairTable,
+    chosen: npt.NDArray[np.int64],
+    vectors: npt.NDArray[np.float16],
+    mean: FloatArray,
+    config: EnrolmentConfig,
+) -> tuple[Exemplar, ...]:
+    """The responses nearest to the model's embedding, each to another prompt."""
+    found: dict[int, Exemplar] = {}
+    for index in chosen[np.argsort(-(vectors.astype(np.float32) @ mean), kind="stable")].tolist():
+        prompt = int(pairs.prompt_index[index])
+        if prompt not in found and len(found) < config.n_exemplars:
+            texts = pairs.prompts[prompt].as_py(), pairs.responses[index].as_py()
+            found[prompt] = Exemplar(*(_cut(text, config.max_characters) for text in texts))
+    return tuple(found.values())
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

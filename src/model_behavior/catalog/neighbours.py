@@ -1,0 +1,98 @@
+"""Which models are like a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.catalog.enrolment import Catalog
+from model_behavior.catalog.lookup import find_model
+from model_behavior.catalog.samples import Exemplar
+from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
+from model_behavior.errors import UsageError
+from model_behavior.models.behavior.encoder_base import FloatArray
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One model near another.
+
+    Attributes:
+        model: its name.
+        distance: cosine distance of the two embeddings, 0 (alike) to 2.
+        responses: number of responses that its embedding is made of.
+        drivers: how the style of the model that was asked about departs from this neighbour's.
+        exemplars: typical responses of the neighbour.
+    """
+
+    model: str
+    distance: float
+    responses: int
+    drivers: tuple[StyleDriver, ...]
+    exemplars: tuple[Exemplar, ...]
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """A model, what sets it apart from the average of all others, and those nearest to it, nearest first."""
+
+    model: str
+    responses: int
+    drivers: tuple[StyleDriver, ...]
+    exemplars: tuple[Exemplar, ...]
+    neighbours: tuple[Neighbour, ...]
+
+
+def cosine_distances(one: FloatArray, many: FloatArray) -> npt.NDArray[np.float64]:
+    """1 - cosine of `one` [dim] with each row of `many` [n, dim]; a zero vector is at distance 1 of all."""
+    one64, many64 = one.astype(np.float64), many.astype(np.float64)
+    length = np.linalg.norm(one64) * np.linalg.norm(many64, axis=1)
+    cosine = many64 @ one64 / np.where(length > 0, length, 1)
+    distances: npt.NDArray[np.float64] = 1 - np.clip(cosine, -1, 1)
+    return distances
+
+
+def find_neighbours(catalog: Catalog, name: str, n: int = 5, n_drivers: int = 5) -> Neighbourhood:
+    """The nearest models to a model.
+
+    Args:
+        catalog: of all models.
+        name: a model in it.
+        n: neighbours told, at least 1.
+        n_drivers: differences of style told of each, at most.
+
+    Raises:
+        UsageError: an unknown name, or `n` below 1.
+    """
+    if n < 1:
+        raise UsageError(f"n={n}: at least 1 neighbour is needed")
+    models, samples = catalog.models, catalog.samples
+    own = find_model(models.names, name)
+    distance = cosine_distances(models.mean[own], models.mean)
+    distance[own] = np.inf
+    nearest = np.argsort(distance, kind="stable")[: min(n, len(models) - 1)].tolist()
+    described = samples.style_count > 1
+
+    def compare(other: int) -> tuple[StyleDriver, ...]:
+        both = described[own] and described[other]
+        return find_drivers(profile_of(samples, own), profile_of(samples, other), n_drivers) if both else ()
+
+    with_others = described[own] and described.sum() > 1
+    return Neighbourhood(
+        model=name,
+        responses=int(models.count[own]),
+        drivers=find_drivers(profile_of(samples, own), average_profile(samples, own), n_drivers) if with_others else (),
+        exemplars=samples.exemplars[own],
+        neighbours=tuple(
+            Neighbour(
+                models.names[other],
+                float(distance[other]),
+                int(models.count[other]),
+                compare(other),
+                samples.exemplars[other],
+            )
+            for other in nearest
+        ),
+    )

@@ -1,0 +1,170 @@
+"""`model-behavior onboard` (also `embed-models`), `remove`, `neighbours`, `identify` and `drift`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_behavior import artifact, catalog
+from model_behavior.catalog.drift import DriftConfig, measure_drift
+from model_behavior.catalog.identification import fit_identifier
+from model_behavior.catalog.neighbours import find_neighbours
+from model_behavior.cli import catalog_text
+from model_behavior.cli.console import print_load_report, print_result, stderr
+from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, Json, open_artifact
+from model_behavior.data.loading import load_responses
+from model_behavior.data_models.reports import LoadReport
+from model_behavior.data_models.votes import PairTable
+from model_behavior.errors import UsageError
+
+_DRIFT = DriftConfig()
+_UNNAMED = "(unnamed)"
+
+Responses = Annotated[list[str], typer.Argument(help="Responses or votes: files, folders, or hf://owner/name.")]
+Output = Annotated[Path | None, typer.Option(help="Folder to write instead of changing DIR; it must not exist.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    onboarding = "Example: `model-behavior {} encoder chat_log.jsonl --model my-model --output encoder2`"
+    app.command("onboard", epilog=onboarding.format("onboard"))(onboard)
+    app.command("embed-models", epilog=onboarding.format("embed-models"))(onboard)
+    app.command("remove", epilog="Example: `model-behavior remove encoder old-model`")(remove)
+    app.command("neighbours", epilog="Example: `model-behavior neighbours encoder gpt-4 --number 3`")(neighbours)
+    app.command("identify", epilog="Example: `model-behavior identify encoder chat_log.jsonl --prior-none 0.2`")(
+        identify
+    )
+    app.command("drift", epilog="Example: `model-behavior drift encoder today.jsonl --model my-model`")(drift)
+
+
+def onboard(
+    folder: ArtifactFolder,
+    responses: Responses,
+    model: Annotated[str | None, typer.Option(help="Name of the model, where the file does not say.")] = None,
+    output: Output = None,
+    batch_size: BatchSize = 512,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Enrol every model in RESPONSES in DIR; a model that is there already is enrolled anew."""
+    target = _check_target(folder, output)
+    pairs, report = load_responses(*responses, model=model)
+    print_load_report(report)
+    with artifact.locked(target):
+        loaded = open_artifact(folder, cache)
+        progress = partial(loaded.encoder.runtime.monitor.on_progress, "model embeddings")
+        new = catalog.enrol(loaded.encoder, pairs, batch_size, progress=progress)
+        artifact.save(loaded.with_catalog(catalog.merge_catalogs(loaded.catalog, new)), target)
+    models = new.models
+    rows = [
+        {"model": name, "responses": int(count), "spread": round(float(spread), 4)}
+        for name, count, spread in zip(models.names, models.count, models.spread, strict=True)
+    ]
+    n_unusable = len(pairs) - int(models.count.sum())
+    if n_unusable:
+        left_out = sorted(set(pairs.models) - set(models.names))
+        tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
+        stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
+    lines = [f"{row['model']}: {row['responses']:,} responses, spread {row['spread']:.3f}" for row in rows]
+    print_result({"output": str(target), "embedded": rows}, json, "\n".join(lines))
+
+
+def remove(
+    folder: ArtifactFolder,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to take out.")],
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Take models out of DIR: their embedding and all that is kept of their responses."""
+    target = _check_target(folder, output)
+    with artifact.locked(target):
+        loaded = artifact.load(folder)
+        left = loaded.with_catalog(catalog.remove(loaded.catalog, names))
+        artifact.save(left, target)
+    removed = sorted(set(names))
+    text = f"{target}: {', '.join(removed)} removed, {len(left.models)} models left"
+    print_result({"output": str(target), "removed": removed, "models": len(left.models)}, json, text)
+
+
+def neighbours(
+    folder: ArtifactFolder,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model in DIR.")],
+    number: Annotated[int, typer.Option(min=1, help="Neighbours to show.")] = 5,
+    drivers: Annotated[int, typer.Option(min=0, help="Differences of style to show of each.")] = 5,
+    exemplars: Annotated[int, typer.Option(min=0, help="Typical responses to show of each.")] = 1,
+    json: Json = False,
+) -> None:
+    """Show the models most like a model, what sets them apart, and typical responses."""
+    found = find_neighbours(artifact.load(folder).catalog, name, number, drivers)
+    print_result(asdict(found), json, catalog_text.describe_neighbourhood(found, exemplars))
+
+
+def identify(
+    folder: ArtifactFolder,
+    responses: Responses,
+    prior_none: Annotated[
+        float, typer.Option(help="Probability, before seeing the responses, of a model that DIR does not know.")
+    ] = 0.5,
+    top: Annotated[int, typer.Option(min=1, help="Models to show; --json has all.")] = 5,
+    batch_size: BatchSize = 512,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Say which model in DIR wrote RESPONSES, or none of them; each name in the file is judged by itself."""
+    loaded = open_artifact(folder, cache)
+    pairs, report = _load_anonymous(responses)
+    print_load_report(report)
+    asked = catalog.enrol(loaded.encoder, pairs, batch_size)
+    styles = asked.samples.styles
+    identifier = fit_identifier(loaded.catalog)
+    found = [
+        (name, identifier.identify(styles.vectors[styles.rows_of(row)], prior_none))
+        for row, name in enumerate(asked.models.names)
+    ]
+    value = [
+        {"name": None if name == _UNNAMED else name, "likeliest": each.likeliest, **asdict(each)}
+        for name, each in found
+    ]
+    text = "\n\n".join(catalog_text.describe_identification(name, each, top) for name, each in found)
+    print_result(value, json, text)
+
+
+def drift(
+    folder: ArtifactFolder,
+    responses: Responses,
+    model: Annotated[str, typer.Option(help="The model in DIR that the responses are of.")],
+    permutations: Annotated[int, typer.Option(min=19, help="The smallest p-value is 1 / this.")] = _DRIFT.permutations,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Accepted rate of false alarms.")] = _DRIFT.alpha,
+    seed: Annotated[int, typer.Option(help="Seed of the permutations.")] = _DRIFT.seed,
+    batch_size: BatchSize = 512,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Say whether the responses under a name have changed since it was enrolled in DIR."""
+    loaded = open_artifact(folder, cache)
+    catalog.find_model(loaded.models.names, model)  # an unknown name is said before the responses are read
+    pairs, report = load_responses(*responses, model=model)
+    print_load_report(report)
+    new = catalog.enrol(loaded.encoder, pairs, batch_size)
+    found = measure_drift(loaded.catalog, model, new, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
+    print_result(asdict(found), json, catalog_text.describe_drift(found))
+
+
+def _check_target(folder: Path, output: Path | None) -> Path:
+    """The folder to write; one that cannot be used is said before any work."""
+    if output is not None:
+        artifact.check_output(output, overwrite=False)
+    artifact.load(folder)
+    return output if output is not None else folder
+
+
+def _load_anonymous(sources: list[str]) -> tuple[PairTable, LoadReport]:
+    """Responses whose file may or may not say whose they are."""
+    try:
+        return load_responses(*sources)
+    except UsageError:  # no column names the model; any other fault is found again
+        return load_responses(*sources, model=_UNNAMED)

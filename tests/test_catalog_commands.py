@@ -1,0 +1,131 @@
+"""onboard, neighbours, identify, drift and remove, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model_behavior import artifact
+from model_behavior.cli.app import run
+from model_behavior.data.arena import Arena, write_votes
+
+
+@pytest.fixture(scope="module")
+def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """votes.parquet, an encoder, and the held-out models' responses in one file and as a log without names."""
+    path = tmp_path_factory.mktemp("catalog")
+    write_votes(arena, path / "votes.parquet")
+    pairs = arena.held_out_responses
+    rows = [
+        {"prompt": pairs.prompts[int(p)].as_py(), "model": pairs.models[int(m)], "response": response}
+        for p, m, response in zip(pairs.prompt_index, pairs.model_index, pairs.responses.to_pylist(), strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path / "responses.parquet")
+    log = [{"prompt": row["prompt"], "response": row["response"]} for row in rows if row["model"] == arena.held_out[0]]
+    (path / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+    os.environ["MODEL_BEHAVIOR_CACHE"] = str(path / "cache")
+    arguments = [
+        "--encoder",
+        "style",
+        "--dim",
+        "16",
+        "--batch-size",
+        "128",
+        "--epochs",
+        "2",
+        "--validation-fraction",
+        "0.3",
+    ]
+    assert run(["train-encoder", str(path / "votes.parquet"), "--output", str(path / "e"), *arguments]) == 0
+    return path
+
+
+@pytest.fixture
+def encoder(folder: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(folder / "e", tmp_path / "e"))
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    capsys.readouterr()
+    assert run([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def text(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    capsys.readouterr()
+    assert run([*map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_onboard_enrols_all_models_of_a_file(
+    folder: Path, encoder: Path, tmp_path: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("onboard", "embed-models"):
+        value = answer(capsys, command, encoder, folder / "responses.parquet", "--output", tmp_path / command)
+        assert [row["model"] for row in value["embedded"]] == list(arena.held_out)
+        catalog = artifact.load(tmp_path / command).catalog
+        assert len(catalog.models) == 24 and (catalog.samples.style_count > 0).all()
+    assert len(artifact.load(encoder).models) == 18
+
+
+def test_neighbours_in_words(folder: Path, encoder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["onboard", str(encoder), str(folder / "responses.parquet")]) == 0
+    name = arena.held_out[0]
+    value = answer(capsys, "neighbours", encoder, name, "--number", 2)
+    assert len(value["neighbours"]) == 2 and value["neighbours"][0]["distance"] <= value["neighbours"][1]["distance"]
+    shown = text(capsys, "neighbours", encoder, name, "--number", 2)
+    assert f"1. {value['neighbours'][0]['model']}: distance" in shown and "geometric means" in shown
+    for driver in value["neighbours"][0]["drivers"]:
+        assert f"- {driver['text']}" in shown
+    assert value["exemplars"][0]["response"].splitlines()[0] in shown
+    assert run(["neighbours", str(encoder), "amber-huge"]) == 2
+    assert "nearest of the 24 known: amber-" in capsys.readouterr().err
+
+
+def test_identify_says_none_then_the_name(
+    folder: Path, encoder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (before,) = answer(capsys, "identify", encoder, folder / "log.jsonl")
+    assert before["likeliest"] is None and before["name"] is None and before["none"] > 0.5
+    assert run(["onboard", str(encoder), str(folder / "responses.parquet")]) == 0
+    (after,) = answer(capsys, "identify", encoder, folder / "log.jsonl")
+    assert after["likeliest"] == arena.held_out[0] and len(after["candidates"]) == 24
+    shown = text(capsys, "identify", encoder, folder / "responses.parquet", "--top", 2)
+    assert f"{arena.held_out[1]}, " in shown and "22 other known models" in shown and "none of them" in shown
+
+
+def test_drift_of_the_same_and_of_another_model(
+    folder: Path, encoder: Path, tmp_path: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = arena.held_out[0]
+    assert run(["onboard", str(encoder), str(folder / "log.jsonl"), "--model", name]) == 0
+    same = answer(capsys, "drift", encoder, folder / "log.jsonl", "--model", name)
+    assert not same["changed"] and same["p_value"] == 1 and same["by_prompt"]
+    rows = pq.read_table(folder / "responses.parquet").to_pylist()
+    other = [
+        {"prompt": row["prompt"], "response": row["response"]} for row in rows if row["model"] == arena.held_out[3]
+    ]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, other)))
+    found = answer(capsys, "drift", encoder, tmp_path / "other.jsonl", "--model", name)
+    assert found["changed"] and found["p_value"] == 0.001 and found["effect"] > 0.5 and found["drivers"]
+    shown = text(capsys, "drift", encoder, tmp_path / "other.jsonl", "--model", name, "--permutations", 99)
+    assert f"{name}: changed (p = 0.01)" in shown and "by prompt, on" in shown
+    assert run(["drift", str(encoder), str(tmp_path / "other.jsonl"), "--model", "nobody"]) == 2
+    assert "unknown model 'nobody'; nearest" in capsys.readouterr().err
+
+
+def test_remove(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = artifact.load(encoder).models.names
+    value = answer(capsys, "remove", encoder, names[0], names[3], "--output", tmp_path / "left")
+    assert value["removed"] == [names[0], names[3]] and value["models"] == 16
+    assert set(artifact.load(tmp_path / "left").models.names) == set(names) - {names[0], names[3]}
+    assert run(["remove", str(encoder), "nobody"]) == 2
+    assert artifact.load(encoder).models.names == names
