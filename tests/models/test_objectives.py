@@ -1,6 +1,9 @@
+"""The weighted sum of the terms, and its configuration."""
+
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -8,164 +11,41 @@ import torch
 from torch.nn import functional
 
 from model_behavior.errors import UsageError
+from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.objectives import (
     Distance,
     Objective,
     ObjectiveConfig,
     TripletBatch,
-    compactness_loss,
-    distance_between,
-    kl_to_standard_normal,
-    proxy_softmax_loss,
-    triplet_margin_loss,
-    vote_logistic_loss,
+)
+from tests.models.objective_loops import (
+    compactness_by_loops,
+    contrast_by_loops,
+    distance_by_loops,
+    dot,
+    kl_by_loops,
+    normalised,
+    proxy_by_loops,
+    random_rows,
 )
 
-Vector = list[float]
-
-OFF: dict[str, Any] = {"triplet": 0, "proxy": 0, "vote": 0, "compactness": 0, "kl": 0}
-ALL: dict[str, Any] = {"triplet": 1, "proxy": 1, "vote": 1, "compactness": 1, "kl": 1}
-TERMS = ("triplet", "proxy", "vote", "compactness", "kl")
-
-
-def random_rows(n: int, dim: int, seed: int) -> torch.Tensor:
-    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
-
-
-def unit_rows(n: int, dim: int, seed: int) -> torch.Tensor:
-    return functional.normalize(random_rows(n, dim, seed), dim=1)
-
-
-def dot(left: Vector, right: Vector) -> float:
-    return sum(a * b for a, b in zip(left, right, strict=True))
-
-
-def normalised(vector: Vector) -> Vector:
-    return [value / math.sqrt(dot(vector, vector)) for value in vector]
-
-
-def distance_by_loops(left: Vector, right: Vector, distance: Distance) -> float:
-    if distance == "cosine":
-        return 1 - dot(left, right)
-    return math.sqrt(sum((a - b) ** 2 for a, b in zip(left, right, strict=True)))
-
-
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
-class TestTriplet:
-    @pytest.mark.parametrize("margin", [0.0, 0.1, 0.3])
-    def test_it_is_the_mean_hinge(self, distance: Distance, margin: float) -> None:
-        anchor, positive, negative = (unit_rows(20, 5, seed) for seed in (1, 2, 3))
-        hinges = [
-            max(0.0, distance_by_loops(a, p, distance) - distance_by_loops(a, n, distance) + margin)
-            for a, p, n in zip(anchor.tolist(), positive.tolist(), negative.tolist(), strict=True)
-        ]
-        assert 0 < sum(hinge == 0 for hinge in hinges) < 20
-        loss = triplet_margin_loss(anchor, positive, negative, margin, distance)
-        assert float(loss) == pytest.approx(sum(hinges) / 20, abs=1e-5)
-
-    def test_equal_points_lie_at_the_margin(self, distance: Distance) -> None:
-        point = unit_rows(4, 3, 0)
-        assert float(triplet_margin_loss(point, point, point, 0.3, distance)) == pytest.approx(0.3, abs=1e-5)
-
-    def test_opposite_points_are_two_apart(self, distance: Distance) -> None:
-        point = unit_rows(4, 3, 0)
-        torch.testing.assert_close(distance_between(point, -point, distance), torch.full((4,), 2.0), rtol=0, atol=1e-5)
-
-    def test_equal_points_have_a_finite_gradient(self, distance: Distance) -> None:
-        point = unit_rows(4, 3, 0).requires_grad_()
-        loss = triplet_margin_loss(point, point.clone(), point.clone(), 0.3, distance)
-        loss.backward()  # type: ignore[no-untyped-call]
-        assert point.grad is not None
-        assert point.grad.isfinite().all()
-
-
-def proxy_by_loops(unit: list[Vector], proxies: list[Vector], model: list[int], scale: float) -> float:
-    total = 0.0
-    for vector, own in zip(unit, model, strict=True):
-        logits = [scale * dot(vector, normalised(proxy)) for proxy in proxies]
-        total -= logits[own] - math.log(sum(math.exp(logit) for logit in logits))
-    return total / len(unit)
-
-
-def test_proxy_softmax_is_that_of_loops() -> None:
-    unit, proxies, model = unit_rows(7, 4, 0), random_rows(3, 4, 1) * 5, [0, 1, 2, 2, 1, 0, 0]
-    loss = proxy_softmax_loss(unit, proxies, torch.tensor(model), 16.0)
-    assert float(loss) == pytest.approx(proxy_by_loops(unit.tolist(), proxies.tolist(), model, 16.0), rel=1e-5)
-
-
-def test_the_length_of_a_proxy_does_not_matter() -> None:
-    unit, proxies, model = unit_rows(5, 4, 0), random_rows(3, 4, 1), torch.tensor([0, 1, 2, 2, 1])
-    loss = proxy_softmax_loss(unit, proxies, model, 8.0)
-    torch.testing.assert_close(proxy_softmax_loss(unit, proxies * 100, model, 8.0), loss)
-
-
-def test_vote_loss_by_hand() -> None:
-    winner, loser = torch.tensor([1.0, 0.0, -3.0]), torch.tensor([0.0, 0.0, 2.0])
-    expected = (math.log(1 + math.exp(-1)) + math.log(2) + math.log(1 + math.exp(5))) / 3
-    assert float(vote_logistic_loss(winner, loser)) == pytest.approx(expected, rel=1e-6)
-
-
-def test_vote_loss_without_votes_is_zero() -> None:
-    score = torch.zeros(3, requires_grad=True)
-    nobody = torch.zeros(3, dtype=torch.bool)
-    loss = vote_logistic_loss(score[nobody], score[nobody])
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert float(loss.detach()) == 0
-    assert score.grad is not None
-    assert score.grad.tolist() == [0, 0, 0]
-
-
-def compactness_by_loops(unit: list[Vector], model: list[int]) -> float:
-    total = 0.0
-    for vector, own in zip(unit, model, strict=True):
-        members = [other for other, name in zip(unit, model, strict=True) if name == own]
-        centre = [sum(column) / len(members) for column in zip(*members, strict=True)]
-        total += sum((value - mean) ** 2 for value, mean in zip(vector, centre, strict=True))
-    return total / len(unit)
-
-
-def test_compactness_is_that_of_loops() -> None:
-    unit, model = unit_rows(8, 3, 0), [5, 2, 5, 9, 2, 5, 9, 0]
-    loss = compactness_loss(unit, torch.tensor(model))
-    assert float(loss) == pytest.approx(compactness_by_loops(unit.tolist(), model), rel=1e-5)
-
-
-def test_a_model_on_one_point_is_compact() -> None:
-    assert float(compactness_loss(unit_rows(1, 3, 0).repeat(4, 1), torch.tensor([1, 1, 2, 3]))) == pytest.approx(0)
-
-
-def kl_by_loops(raw: list[Vector]) -> float:
-    terms: list[float] = []
-    for column in zip(*raw, strict=True):
-        mean: float = sum(column) / len(column)
-        variance: float = sum((value - mean) ** 2 for value in column) / len(column)
-        terms.append((variance + mean**2 - 1 - math.log(variance)) / 2)
-    return sum(terms) / len(terms)
-
-
-def test_kl_is_that_of_the_batch_moments() -> None:
-    raw = random_rows(9, 4, 0) * 3 + 1
-    assert float(kl_to_standard_normal(raw)) == pytest.approx(kl_by_loops(raw.tolist()), rel=1e-5)
-
-
-def test_kl_of_a_standard_batch_is_zero() -> None:
-    assert float(kl_to_standard_normal(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))) == pytest.approx(0, abs=1e-7)
-
-
-@pytest.mark.parametrize("rows", [1, 0])
-def test_kl_needs_two_rows(rows: int) -> None:
-    assert float(kl_to_standard_normal(random_rows(rows, 4, 0))) == 0
+OFF: dict[str, Any] = {"triplet": 0, "proxy": 0, "vote": 0, "compactness": 0, "kl": 0, "contrastive": 0}
+ALL: dict[str, Any] = {"triplet": 1, "proxy": 1, "vote": 1, "compactness": 1, "kl": 1, "contrastive": 1}
+TERMS = ("triplet", "proxy", "contrastive", "vote", "compactness", "kl")
 
 
 def batch(raw: torch.Tensor | None = None) -> TripletBatch:
-    """Six pairs of three models; of four triplets the first, second and last are decided votes."""
+    """Six pairs of three models on two prompts; of four triplets the third is no decided vote but a tie."""
     return TripletBatch(
         raw=random_rows(6, 4, 0) * 2 if raw is None else raw,
         anchor=torch.tensor([0, 1, 2, 3]),
         positive=torch.tensor([3, 4, 5, 0]),
         negative=torch.tensor([1, 2, 0, 5]),
         decided=torch.tensor([True, True, False, True]),
+        tied=torch.tensor([False, False, True, False]),
         model=torch.tensor([0, 1, 2, 0, 1, 2]),
+        prompt=torch.tensor([0, 0, 0, 1, 1, 1]),
+        text=torch.arange(6),
     )
 
 
@@ -190,7 +70,8 @@ def terms_by_loops(objective: Objective, of: TripletBatch) -> dict[str, float]:
     model = of.model.tolist()
     return {
         "triplet": sum(hinges) / len(hinges),
-        "proxy": proxy_by_loops(unit, objective.proxies.tolist(), model, config.proxy_scale),
+        "proxy": proxy_by_loops(unit, objective.proxies.tolist(), model, config.proxy_scale, config.proxy_margin),
+        "contrastive": contrast_by_loops(unit, of, config.temperature),
         "vote": sum(votes) / len(votes),
         "compactness": compactness_by_loops(unit, model),
         "kl": kl_by_loops(of.raw.tolist()),
@@ -200,8 +81,9 @@ def terms_by_loops(objective: Objective, of: TripletBatch) -> dict[str, float]:
 class TestObjective:
     @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
     def test_the_loss_is_the_weighted_sum(self, distance: Distance) -> None:
-        weights = {"triplet": 1.0, "proxy": 0.2, "vote": 0.3, "compactness": 0.5, "kl": 0.05}
-        objective = make_objective(ObjectiveConfig(**(OFF | {"distance": distance} | weights)))
+        weights = {"triplet": 1.0, "proxy": 0.2, "contrastive": 0.7, "vote": 0.3, "compactness": 0.5, "kl": 0.05}
+        settings = {"distance": distance, "proxy_margin": 0.2, "temperature": 0.3}
+        objective = make_objective(ObjectiveConfig(**(OFF | settings | weights)))
         loss, terms = objective(batch())
         expected = terms_by_loops(objective, batch())
         assert dict(terms) == pytest.approx(expected, rel=1e-4)
@@ -242,11 +124,41 @@ class TestObjective:
         expected = sum(math.log(1 + math.exp(score[loser] - score[winner])) for winner, loser in decided) / 3
         assert objective(batch())[1]["vote"] == pytest.approx(expected, rel=1e-5)
 
+    def test_ties_join_the_vote_term_when_asked(self) -> None:
+        objective = make_objective(ObjectiveConfig(**(OFF | {"vote": 1.0, "vote_ties": True})))
+        direction = objective.quality_direction()
+        assert direction is not None
+        score = functional.normalize(batch().raw, dim=1).numpy() @ direction
+        decided = sum(
+            math.log(1 + math.exp(score[loser] - score[winner])) for winner, loser in [(0, 1), (1, 2), (3, 5)]
+        )
+        tie = sum(math.log(1 + math.exp(sign * (score[2] - score[5]))) for sign in (1, -1)) / 2
+        assert objective(batch())[1]["vote"] == pytest.approx((decided + tie / 2) / 3.5, rel=1e-5)
+
     def test_without_votes_there_is_no_quality_direction(self) -> None:
         assert make_objective(ObjectiveConfig(**(OFF | {"triplet": 1.0}))).quality_direction() is None
 
 
-@pytest.mark.parametrize("wrong", [{}, {"triplet": -1.0}, {"triplet": 1.0, "distance": "manhattan"}])
-def test_weights_that_make_no_loss_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({}, "one must be above 0"),
+        ({"triplet": -1.0}, "triplet=-1"),
+        ({"contrastive": math.nan}, "contrastive=nan"),
+        ({"triplet": 1.0, "distance": "manhattan"}, "'manhattan'"),
+        ({"triplet": 1.0, "mining": "easy"}, "'easy'.*semi-hard"),
+        ({"proxy": 1.0, "mining": "batch-hard"}, "triplet=0"),
+        ({"proxy": 1.0, "proxy_margin": 1.6}, "proxy_margin=1.6"),
+        ({"contrastive": 1.0, "temperature": 0.0}, "temperature=0"),
+    ],
+)
+def test_settings_that_make_no_loss_are_refused(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
         ObjectiveConfig(**(OFF | wrong))
+
+
+def test_a_configuration_saved_before_a_field_was_there_has_its_default() -> None:
+    saved = EncoderConfig(objectives=ObjectiveConfig(margin=0.3)).to_json()
+    for name in ("mining", "proxy_margin", "contrastive", "temperature", "vote_ties"):
+        del saved["objectives"][name]
+    assert asdict(EncoderConfig.from_json(saved)) == asdict(EncoderConfig(objectives=ObjectiveConfig(margin=0.3)))

@@ -79,6 +79,17 @@ def test_every_possible_triplet_is_formed_or_counted(rows: list[VoteRow], seed: 
     assert len(triplets) + sum(triplets.skipped.values()) == decided + 2 * others
 
 
+@settings(max_examples=50, deadline=None)
+@given(vote_rows())
+def test_ids_are_equal_for_equal_prompts_and_equal_texts(rows: list[VoteRow]) -> None:
+    data = make_votes(rows)
+    pairs = data.pairs
+    sampler = TripletSampler(data, np.arange(len(data)), TripletConfig())
+    prompts = [normalise_prompt(text) for text in pairs.prompts.take(pairs.prompt_index).to_pylist()]
+    for ids, texts in ((sampler.prompt, prompts), (sampler.text, pairs.responses.to_pylist())):
+        assert len(set(zip(ids.tolist(), texts, strict=True))) == len(set(ids.tolist())) == len(set(texts))
+
+
 def test_a_decided_vote_gives_winner_and_loser() -> None:
     rows: list[VoteRow] = [
         ("p0", "x", "x0", "y", "y0", Outcome.MODEL_A),

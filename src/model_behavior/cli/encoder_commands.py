@@ -82,8 +82,22 @@ def train_encoder(
         Literal["cosine", "euclidean"], typer.Option(help="Of the triplet loss.")
     ] = _OBJECTIVES.distance,
     margin: Annotated[float, typer.Option(min=0, help="Of the triplet loss.")] = _OBJECTIVES.margin,
+    mining: Annotated[
+        Literal["none", "semi-hard", "batch-hard"],
+        typer.Option(help="Harder triplets, chosen within the batch on the anchor's prompt."),
+    ] = _OBJECTIVES.mining,
     proxy_weight: Annotated[float, typer.Option(min=0, help="Weight of the model softmax.")] = _OBJECTIVES.proxy,
+    proxy_margin: Annotated[
+        float, typer.Option(min=0, help="Angular margin of the model softmax (ArcFace), in radians.")
+    ] = _OBJECTIVES.proxy_margin,
+    contrastive_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of the supervised contrastive term.")
+    ] = _OBJECTIVES.contrastive,
+    temperature: Annotated[float, typer.Option(help="Of the contrastive term.")] = _OBJECTIVES.temperature,
     vote_weight: Annotated[float, typer.Option(min=0, help="Weight of the vote term.")] = _OBJECTIVES.vote,
+    vote_ties: Annotated[
+        bool, typer.Option(help="Count a tie as half a win of each side in the vote term.")
+    ] = _OBJECTIVES.vote_ties,
     compactness_weight: Annotated[float, typer.Option(min=0, help="Weight of compactness.")] = _OBJECTIVES.compactness,
     kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the KL regularisation.")] = _OBJECTIVES.kl,
     dim: Annotated[int, typer.Option(min=1, help="Size of the embedding.")] = ProjectionConfig().dim,
@@ -110,6 +124,11 @@ def train_encoder(
             vote=vote_weight,
             compactness=compactness_weight,
             kl=kl_weight,
+            mining=mining,
+            proxy_margin=proxy_margin,
+            contrastive=contrastive_weight,
+            temperature=temperature,
+            vote_ties=vote_ties,
         ),
         optimisation=replace(OptimisationConfig(), learning_rate=learning_rate),
         seed=seed,

@@ -80,14 +80,18 @@ class TripletSampler:
         data: filtered votes.
         votes: indices of the votes of this side; only their pairs are ever drawn.
         config: shares of the kinds of positive.
+
+    Attributes:
+        prompt: id of each pair's normalised prompt, [n_pairs], int64.
+        text: id of each pair's response, equal for equal texts, [n_pairs], int64.
     """
 
     def __init__(self, data: TrainingData, votes: npt.NDArray[np.int64], config: TripletConfig) -> None:
         pairs = data.pairs
         self._config = config
         self._model = pairs.model_index.astype(np.int64)
-        self._prompt = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index].astype(np.int64)
-        self._text = pc.dictionary_encode(pairs.responses).indices.to_numpy().astype(np.int64)
+        self.prompt: npt.NDArray[np.int64] = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index].astype(np.int64)
+        self.text: npt.NDArray[np.int64] = pc.dictionary_encode(pairs.responses).indices.to_numpy().astype(np.int64)
         self._votes = votes
         self._a, self._b = data.pair_a[votes].astype(np.int64), data.pair_b[votes].astype(np.int64)
         self._outcome = data.outcome[votes]
@@ -106,13 +110,13 @@ class TripletSampler:
         good = in_side[~self._is_bad[in_side]]
         winners = np.unique(self._winner[decided])
         losers = np.unique(np.concatenate([self._loser[decided], np.flatnonzero(self._is_bad)]))
-        n_prompts = int(self._prompt.max(initial=-1)) + 1
+        n_prompts = int(self.prompt.max(initial=-1)) + 1
         self._by_model = _Pool.grouped(good, self._model, int(self._model.max(initial=-1)) + 1)
         self._winning = _Pool.whole(winners[~self._is_bad[winners]])
-        self._winning_by_prompt = _Pool.grouped(self._winning.pairs, self._prompt, n_prompts)
+        self._winning_by_prompt = _Pool.grouped(self._winning.pairs, self.prompt, n_prompts)
         self._losing = _Pool.whole(losers)
         self._all = _Pool.whole(in_side)
-        self._losing_by_prompt = _Pool.grouped(losers, self._prompt, n_prompts)
+        self._losing_by_prompt = _Pool.grouped(losers, self.prompt, n_prompts)
 
     def sample(self, rng: np.random.Generator) -> Triplets:
         """Draws the triplets of one epoch, at most one per decided vote and two per other vote, in vote order."""
@@ -150,7 +154,7 @@ class TripletSampler:
             return self._unlike(anchor[at], pair) & self._unlike(positive[at], pair)
 
         # A negative on another prompt would teach the encoder topics, so one on the same prompt comes first.
-        negative = self._draw(rng, self._losing_by_prompt, self._prompt[anchor], allowed)
+        negative = self._draw(rng, self._losing_by_prompt, self.prompt[anchor], allowed)
         negative = self._fill(rng, negative, self._losing, allowed)
         negative = self._fill(rng, negative, self._all, allowed)
         return self._formed(skipped, anchor, positive, negative, vote, np.full(len(vote), TripletKind.TIE))
@@ -163,7 +167,7 @@ class TripletSampler:
         def allowed(at: _Indices, pair: _Indices) -> _Booleans:
             return self._unlike(negative[at], pair)
 
-        anchor = self._draw(rng, self._winning_by_prompt, self._prompt[negative], allowed)
+        anchor = self._draw(rng, self._winning_by_prompt, self.prompt[negative], allowed)
         anchor = self._fill(rng, anchor, self._winning, allowed)
         found = anchor >= 0
         skipped["no winning pair for a both_bad vote"] += int((~found).sum())
@@ -173,7 +177,7 @@ class TripletSampler:
 
     def _keep(self, vote: _Indices, left: _Indices, right: _Indices, skipped: Counter[str]) -> _Indices:
         """Votes whose two texts differ and whose pulled pairs no both_bad vote condemned."""
-        equal = self._text[left[vote]] == self._text[right[vote]]
+        equal = self.text[left[vote]] == self.text[right[vote]]
         tied = self._outcome[vote] == Outcome.TIE
         condemned = ~equal & (self._is_bad[left[vote]] | (tied & self._is_bad[right[vote]]))
         lost = np.where(tied, 2, 1)  # triplets
@@ -193,9 +197,9 @@ class TripletSampler:
         performance = np.flatnonzero(kind == TripletKind.PERFORMANCE)
 
         def differs(at: _Indices, pair: _Indices) -> _Booleans:
-            other_prompt: _Booleans = self._prompt[pair] != self._prompt[anchor[at]]
-            text = self._text[pair]
-            other_text: _Booleans = (text != self._text[anchor[at]]) & (text != self._text[negative[at]])
+            other_prompt: _Booleans = self.prompt[pair] != self.prompt[anchor[at]]
+            text = self.text[pair]
+            other_text: _Booleans = (text != self.text[anchor[at]]) & (text != self.text[negative[at]])
             return other_prompt & other_text
 
         positive[identity] = self._draw(
@@ -213,7 +217,7 @@ class TripletSampler:
 
     def _unlike(self, pair: _Indices, other: _Indices) -> _Booleans:
         other_model: _Booleans = self._model[pair] != self._model[other]
-        other_text: _Booleans = self._text[pair] != self._text[other]
+        other_text: _Booleans = self.text[pair] != self.text[other]
         return other_model & other_text
 
     def _fill(self, rng: np.random.Generator, drawn: _Indices, pool: _Pool, allowed: _Allowed) -> _Indices:

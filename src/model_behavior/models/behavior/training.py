@@ -18,6 +18,7 @@ from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import IntArray
 from model_behavior.errors import CollapseError
 from model_behavior.models.behavior import metrics
+from model_behavior.models.behavior.batches import draw_batches
 from model_behavior.models.behavior.behavior_features import compose
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.objectives import Objective, TripletBatch, triplet_margin_loss
@@ -142,8 +143,8 @@ class Trainer:
         started = time.perf_counter()
         rng = np.random.default_rng([self._schedule.seed, epoch])
         triplets = self._examples.sampler.sample(rng)
-        order = rng.permutation(len(triplets))
-        batches = [order[i : i + self._schedule.batch_size] for i in range(0, len(order), self._schedule.batch_size)]
+        prompt = self._examples.sampler.prompt[triplets.anchor]
+        batches = draw_batches(prompt, self._schedule.batch_size, self._objective.config.mining, rng)
         sums: dict[str, float] = {}
         self._network.train()
         with torch.random.fork_rng(devices=[]):
@@ -160,10 +161,19 @@ class Trainer:
         sides = np.stack([triplets.anchor[rows], triplets.positive[rows], triplets.negative[rows]])
         pairs, position = np.unique(sides, return_inverse=True)
         anchor, positive, negative = torch.from_numpy(position.reshape(sides.shape))
-        raw = self._head([block[pairs] for block in self._examples.prepared])
-        decided = torch.from_numpy(triplets.kind[rows] <= TripletKind.PERFORMANCE)
-        model = torch.from_numpy(self._examples.model[pairs].astype(np.int64))
-        loss, terms = self._objective(TripletBatch(raw, anchor, positive, negative, decided, model))
+        examples, kind = self._examples, triplets.kind[rows]
+        batch = TripletBatch(
+            raw=self._head([block[pairs] for block in examples.prepared]),
+            anchor=anchor,
+            positive=positive,
+            negative=negative,
+            decided=torch.from_numpy(kind <= TripletKind.PERFORMANCE),
+            tied=torch.from_numpy(kind == TripletKind.TIE),
+            model=torch.from_numpy(examples.model[pairs].astype(np.int64)),
+            prompt=torch.from_numpy(examples.sampler.prompt[pairs]),
+            text=torch.from_numpy(examples.sampler.text[pairs]),
+        )
+        loss, terms = self._objective(batch)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
