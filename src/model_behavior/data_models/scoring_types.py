@@ -74,11 +74,13 @@ class ModelTable:
         names: [n_models].
         embedding: float32, [n_models, dim].
         count: responses behind each row, [n_models]: an embedding of few responses is a noisy one.
+        spread: root mean square distance of a model's responses from its row, float32, [n_models].
     """
 
     names: tuple[str, ...]
     embedding: FloatArray
     count: npt.NDArray[np.int64]
+    spread: FloatArray
 
 
 @dataclass(frozen=True)
