@@ -39,7 +39,8 @@ def family_of(name: str) -> str:
         return "gpt-neox"
     words = re.findall(r"[^\W\d_]+", lowered)
     proper = [word for word in words if word not in _QUALIFIERS] or words or [lowered]
-    return _ALIASES.get(proper[0], proper[0])
+    first: str = proper[0]
+    return _ALIASES.get(first, first)
 
 
 def families_of(names: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -28,7 +28,8 @@ class Temperature:
     def apply(self, probabilities: npt.NDArray[np.floating]) -> FloatArray:
         """[n, 4]; rows sum to 1, and their order of outcomes stays."""
         powers = np.maximum(probabilities.astype(np.float64), 1e-30) ** (1 / self.value)
-        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        normalised: FloatArray = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return normalised
 
 
 def fit_temperature(

@@ -95,7 +95,7 @@ class EmbeddingRating:
         """Mean and variance of the ratings of models, each [n_models]."""
         arrays = self._arrays
         noise = self._noise_ratio / np.maximum(table.count, 1)
-        inputs = (table.embedding - arrays["centre"]) / arrays["scale"][0] / (1 + noise)[:, None]
+        inputs = self.standardise(table)
         cross = _kernel(inputs, arrays["inputs"], self._signal)
         mean = cross @ arrays["precision"] @ arrays["rating"]
         prior = self._signal * np.square(inputs).sum(axis=1) + _LEVEL_VARIANCE
@@ -103,6 +103,13 @@ class EmbeddingRating:
         weight = self._signal * arrays["inputs"].T @ arrays["precision"] @ arrays["rating"]
         explained = float(np.square(arrays["inputs"] @ weight).mean())
         return mean, np.maximum(posterior, 0) + self._residual + explained * noise / (1 + noise)
+
+    def standardise(self, table: ModelTable) -> WideArray:
+        """Embeddings centred, scaled to a mean square norm of 1 and shrunk by their noise, [n_models, dim]."""
+        noise = self._noise_ratio / np.maximum(table.count, 1)
+        offset = table.embedding - self._arrays["centre"]
+        inputs: WideArray = offset / self._arrays["scale"][0] / (1 + noise)[:, None]
+        return inputs
 
     def get_state_dict(self) -> dict[str, Any]:
         """Constants, and arrays under "tensors"."""

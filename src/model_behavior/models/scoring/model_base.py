@@ -108,7 +108,8 @@ def locate_sides(
         raise UsageError("prompts, models_a and models_b are lists of texts, not one text")
     if not len(prompts) == len(models_a) == len(models_b):
         raise UsageError(
-            f"{len(prompts)} prompts, {len(models_a)} models_a, {len(models_b)} models_b: one of each per vote is needed"
+            f"{len(prompts)} prompts, {len(models_a)} models_a, {len(models_b)} models_b: "
+            "one of each per vote is needed"
         )
     return locate_models(models_a, known), locate_models(models_b, known)
 
@@ -134,8 +135,8 @@ def check_state(state_dict: Mapping[str, Any], name: str) -> None:
     found = (state_dict.get("model"), state_dict.get("state_version"))
     if found != (name, STATE_VERSION):
         raise ArtifactError(
-            f"scoring state of model {found[0]!r}, version {found[1]!r}; {name!r}, version {STATE_VERSION} is read here. "
-            "Fix: load it with the class that wrote it, upgrade model-behavior, or train again"
+            f"scoring state of model {found[0]!r}, version {found[1]!r}; {name!r}, version {STATE_VERSION} is read "
+            "here. Fix: load it with the class that wrote it, upgrade model-behavior, or train again"
         )
 
 

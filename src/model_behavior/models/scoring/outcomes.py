@@ -9,7 +9,8 @@ With scores s_a and s_b on the log-odds scale, the outcomes have the logits
 
 and the probabilities are their softmax. Special cases:
 
-- tie_slope = 1/2 is Davidson (1970), "On extending the Bradley-Terry model to accommodate ties": the tie is as strong as
+- tie_slope = 1/2 is Davidson (1970), "On extending the Bradley-Terry model to accommodate ties": the tie is as
+  strong as
   the geometric mean of the two.
 - bad_slope = 0 is an outside option of constant strength (Luce 1959, "Individual choice behavior").
 - tie_slope = 1, bad_slope = 0, and both constants set by the prompt's difficulty d, tie = -d and both_bad = d: each
@@ -29,6 +30,7 @@ import numpy.typing as npt
 from model_behavior.data_models.scoring_types import WideArray
 
 N_OUTCOMES = 4
+_QUADRATURE_NODES = 7
 PSEUDO_COUNT = 0.5
 """Votes added to every outcome, cast between two models of equal score, so that none has probability 0."""
 
@@ -73,3 +75,40 @@ def log_loss(probabilities: npt.NDArray[np.floating], outcome: npt.NDArray[np.in
     happened = probabilities[np.arange(len(outcome)), outcome].astype(np.float64)
     losses: WideArray = -np.log(np.maximum(happened, 1e-15))
     return losses
+
+
+@dataclass(frozen=True, eq=False)
+class UncertainVotes:
+    """Scores with what is not known of them, [n_votes].
+
+    Attributes:
+        score_a: of the left side.
+        score_b: of the right one.
+        deviation_a: standard deviation of the left side's score, 0 where it is known.
+        deviation_b: and of the right one's.
+        shift: of tie and both_bad, [n_votes, 2].
+    """
+
+    score_a: WideArray
+    score_b: WideArray
+    deviation_a: WideArray
+    deviation_b: WideArray
+    shift: WideArray
+
+
+def average_probabilities(votes: UncertainVotes, constants: OutcomeConstants) -> WideArray:
+    """Probabilities averaged over normal scores by Gauss-Hermite quadrature, [n_votes, 4]."""
+    uncertain = (votes.deviation_a > 0) | (votes.deviation_b > 0)
+    probabilities = softmax(outcome_logits(votes.score_a, votes.score_b, constants, votes.shift))
+    if not uncertain.any():
+        return probabilities
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
+    a, b, shift = votes.score_a[uncertain], votes.score_b[uncertain], votes.shift[uncertain]
+    step_a, step_b = votes.deviation_a[uncertain], votes.deviation_b[uncertain]
+    average = np.zeros((len(a), N_OUTCOMES))
+    for node_a, weight_a in zip(nodes, weights / weights.sum(), strict=True):
+        for node_b, weight_b in zip(nodes, weights / weights.sum(), strict=True):
+            logits = outcome_logits(a + node_a * step_a, b + node_b * step_b, constants, shift)
+            average += weight_a * weight_b * softmax(logits)
+    probabilities[uncertain] = average
+    return probabilities

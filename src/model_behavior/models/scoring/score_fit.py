@@ -80,7 +80,9 @@ def fit_scores(design: Design, start: ScoreFit | None = None, learn_slopes: bool
         return value, _slope_gradient(design, current) + _SLOPE_PRECISION * offset
 
     first = np.array([current.constants.tie_slope, current.constants.bad_slope])
-    found = optimize.minimize(profile, first, jac=True, method="L-BFGS-B", bounds=_SLOPE_BOUNDS, options={"maxiter": 30})
+    found = optimize.minimize(
+        profile, first, jac=True, method="L-BFGS-B", bounds=_SLOPE_BOUNDS, options={"maxiter": 30}
+    )
     profile(found.x)
     return current
 
@@ -126,7 +128,9 @@ def _cluster_scores(design: Design, fit: ScoreFit, cluster: npt.NDArray[np.integ
     rows = sparse.hstack([scores, sparse.csr_matrix(local[:, 2:])], format="csr")
     _, member = np.unique(cluster, return_inverse=True)
     shape = (int(member.max()) + 1, len(member))
-    return sparse.csr_matrix((np.ones(len(member)), (member, np.arange(len(member)))), shape) @ rows
+    membership = sparse.csr_matrix((np.ones(len(member)), (member, np.arange(len(member)))), shape)
+    sums: sparse.csr_matrix = membership @ rows
+    return sums
 
 
 def _newton(design: Design, start: ScoreFit) -> ScoreFit:

@@ -1,0 +1,85 @@
+"""The training loop of stage 2: fixed epochs, the best one by validation log loss kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from model_behavior.data_models.scoring_types import ScoringEpochLog
+from model_behavior.models.scoring.dense_network import DenseNetwork, VoteBatch
+
+
+@dataclass(frozen=True)
+class ScoringSchedule:
+    """Adam (Kingma and Ba 2015) with a cosine decay to 0.
+
+    Attributes:
+        epochs: passes over the training votes.
+        batch_size: votes per step.
+        learning_rate: at the beginning.
+        seed: of the order of votes and of the hidden layer.
+    """
+
+    epochs: int = 30
+    batch_size: int = 256
+    learning_rate: float = 0.01
+    seed: int = 0
+
+
+def train_network(
+    network: DenseNetwork, train: VoteBatch, validation: VoteBatch | None, schedule: ScoringSchedule
+) -> list[ScoringEpochLog]:
+    """Trains in place and restores the best epoch; epoch 0 is the untrained network.
+
+    Args:
+        network: untrained.
+        train: votes to learn from.
+        validation: votes to choose the epoch by; without them the last one is kept.
+        schedule: how long.
+    """
+    generator = torch.Generator().manual_seed(schedule.seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate)
+    n_votes = len(train.outcome)
+    history = [_log(network, 0, train, validation, time.perf_counter())]
+    best = {name: value.clone() for name, value in network.state_dict().items()}
+    n_steps = schedule.epochs * math.ceil(n_votes / schedule.batch_size)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(n_steps, 1))
+    for epoch in range(1, schedule.epochs + 1):
+        started = time.perf_counter()
+        order = torch.randperm(n_votes, generator=generator)
+        for start in range(0, n_votes, schedule.batch_size):
+            loss = network.loss(take(train, order[start : start + schedule.batch_size]))
+            loss = loss + network.penalty() / train.n_prompts
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            decay.step()
+        log = _log(network, epoch, train, validation, started)
+        if validation is None or all(log.validation_loss < earlier.validation_loss for earlier in history):
+            best = {name: value.clone() for name, value in network.state_dict().items()}
+        history.append(log)
+    network.load_state_dict(best)
+    return history
+
+
+def take(votes: VoteBatch, rows: torch.Tensor) -> VoteBatch:
+    """Some votes."""
+    return VoteBatch(votes.prompt[rows], votes.model_a[rows], votes.model_b[rows], votes.outcome[rows], votes.n_prompts)
+
+
+@torch.no_grad()
+def _log(
+    network: DenseNetwork, epoch: int, train: VoteBatch, validation: VoteBatch | None, started: float
+) -> ScoringEpochLog:
+    train_loss = float(network.loss(train))
+    loss = accuracy = math.nan
+    if validation is not None:
+        logits, lead = network(validation)
+        loss = float(torch.nn.functional.cross_entropy(logits, validation.outcome))
+        decided = validation.outcome <= 1
+        hits = (lead > 0) == (validation.outcome == 0)
+        accuracy = float(hits[decided].float().mean()) if decided.any() else math.nan
+    return ScoringEpochLog(epoch, train_loss, loss, accuracy, time.perf_counter() - started)
