@@ -14,17 +14,18 @@ from model_behavior.data_models.scoring_types import FloatArray, Ratings, Scorin
 from model_behavior.data_models.votes import Outcome
 from model_behavior.errors import ArtifactError
 from model_behavior.models.scoring.model_base import (
-    STATE_VERSION,
     ModelBase,
     check_state,
     check_votes,
     locate_models,
     locate_sides,
+    pack_state,
+    predict_from_ratings,
 )
-from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
+from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants
 from model_behavior.models.scoring.score_fit import Design, ScoreFit, clustered_covariance, fit_scores
 
-_NORMAL_QUANTILE = 1.959964
+NORMAL_QUANTILE = 1.959964
 
 
 @dataclass(frozen=True)
@@ -86,27 +87,20 @@ class BradleyTerry(ModelBase):
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
         """The same for every prompt."""
         a, b = locate_sides(prompts, models_a, models_b, self._models)
-        return softmax(outcome_logits(self.rating[a], self.rating[b], self.constants)).astype(np.float32)
+        return predict_from_ratings(self.rating, self.constants, a, b)
 
     def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
         """Ratings around a mean of 0 over the fitted models, with intervals clustered by prompt."""
         names = tuple(self._models if models is None else models)
         rows = locate_models(names, self._models)
-        margin = _NORMAL_QUANTILE * np.sqrt(np.diag(self.covariance)[rows])
+        margin = NORMAL_QUANTILE * np.sqrt(np.diag(self.covariance)[rows])
         rating = self.rating[rows]
         return Ratings(names, rating, rating - margin, rating + margin, self.votes[rows])
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
-        locate_models((), self._models)
-        return {
-            "state_version": STATE_VERSION,
-            "model": self.name,
-            "config": asdict(self.config),
-            "models": list(self._models),
-            "constants": asdict(self.constants),
-            "tensors": {"rating": self.rating.copy(), "covariance": self.covariance.copy(), "votes": self.votes.copy()},
-        }
+        tensors = {"rating": self.rating, "covariance": self.covariance, "votes": self.votes}
+        return pack_state(self.name, asdict(self.config), self._models, self.constants, tensors)
 
     @classmethod
     def load_state_dict(cls, state_dict: Mapping[str, Any]) -> Self:

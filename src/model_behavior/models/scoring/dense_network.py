@@ -12,6 +12,7 @@ share its oddities, so the precisions below are per vote on the average prompt: 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from model_behavior.data_models.scoring_types import FloatArray, WideArray
 from model_behavior.models.scoring.outcomes import OutcomeConstants
+from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,8 @@ class NetworkConfig:
     margin_weight: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class VoteBatch:
-    """Votes as tensors, [n]: features [n, dim], sides and outcome as int64, and the number of different prompts."""
-
-    prompt: Tensor
-    model_a: Tensor
-    model_b: Tensor
-    outcome: Tensor
-    n_prompts: int
-
-
-class DenseNetwork(nn.Module):
+@final
+class DenseNetwork(VoteNetwork):
     """See the module.
 
     Args:

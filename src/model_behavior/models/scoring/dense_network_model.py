@@ -19,9 +19,9 @@ from model_behavior.data_models.scoring_types import (
     WideArray,
 )
 from model_behavior.errors import ArtifactError, DataError, UsageError
-from model_behavior.models.scoring.bradley_terry import BradleyTerry, BradleyTerryConfig
+from model_behavior.models.scoring.bradley_terry import NORMAL_QUANTILE, BradleyTerry, BradleyTerryConfig
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
-from model_behavior.models.scoring.dense_network import DenseNetwork, NetworkConfig, VoteBatch
+from model_behavior.models.scoring.dense_network import DenseNetwork, NetworkConfig
 from model_behavior.models.scoring.dense_network_training import ScoringSchedule, train_network
 from model_behavior.models.scoring.embedding_rating import EmbeddingRating, EmbeddingRatingConfig
 from model_behavior.models.scoring.model_base import (
@@ -36,10 +36,8 @@ from model_behavior.models.scoring.model_base import (
 from model_behavior.models.scoring.outcomes import UncertainVotes, average_probabilities
 from model_behavior.models.scoring.prompt_features import PromptFeatures, PromptFeaturesConfig
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
+from model_behavior.models.scoring.vote_network import batch_of, votes_between
 from model_behavior.preprocessing.cache import ContentCache
-from model_behavior.preprocessing.scoring_votes import select_scoring_votes
-
-NORMAL_QUANTILE = 1.959964
 
 
 @dataclass(frozen=True)
@@ -151,9 +149,11 @@ class DenseNetworkModel(ModelBase):
             network = DenseNetwork(
                 self._features.dim, self._ratings.rating, behavior, self._ratings.constants, self.config.network
             )
-        known = _votes_between(validation, votes.models)
-        tensors = None if known is None else self._tensors(known, votes.models)
-        self.history = train_network(network, self._tensors(votes, votes.models), tensors, self.config.schedule)
+        known = votes_between(validation, votes.models)
+        tensors = None if known is None else batch_of(known, self._features, votes.models)
+        self.history = train_network(
+            network, batch_of(votes, self._features, votes.models), tensors, self.config.schedule
+        )
         self._board = board_of(network, votes.models, self._features.dim)
         self._enrolled, self.temperature = {}, Temperature()
         if known is not None:
@@ -290,13 +290,6 @@ class DenseNetworkModel(ModelBase):
             )
         return _rows_of(self._table, [self._table.names.index(name) for name in names])
 
-    def _tensors(self, votes: ScoringVotes, models: tuple[str, ...]) -> VoteBatch:
-        features = torch.from_numpy(self._features.transform(votes.prompts))
-        place = locate_models(votes.models, models)
-        a, b = (torch.from_numpy(place[side]) for side in (votes.model_a, votes.model_b))
-        prompt = features[torch.from_numpy(votes.prompt_index.astype(np.int64))]
-        return VoteBatch(prompt, a, b, torch.from_numpy(votes.outcome.astype(np.int64)), len(votes.prompts))
-
     def _network_scale(self) -> tuple[float, float]:
         """Slope and intercept from Bradley-Terry ratings to levels of the network, by least squares over the voted."""
         board, rating = self._fitted(), self._ratings.rating
@@ -316,15 +309,6 @@ class DenseNetworkModel(ModelBase):
         ]
         rating, spread, votes = (np.array([row[column] for row in found]) for column in range(3))
         return rating.astype(np.float64), np.sqrt(spread.astype(np.float64)), votes.astype(np.int64)
-
-
-def _votes_between(votes: ScoringVotes | None, models: tuple[str, ...]) -> ScoringVotes | None:
-    """The validation votes whose models are both known; None where there are none."""
-    if votes is None:
-        return None
-    known = np.isin(np.array(votes.models, dtype=object), np.array(models, dtype=object))
-    chosen = np.flatnonzero(known[votes.model_a] & known[votes.model_b])
-    return select_scoring_votes(votes, chosen) if len(chosen) else None
 
 
 def _texts(votes: ScoringVotes) -> tuple[list[str], list[str], list[str]]:

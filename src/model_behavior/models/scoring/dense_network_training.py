@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from model_behavior.data_models.scoring_types import ScoringEpochLog
-from model_behavior.models.scoring.dense_network import DenseNetwork, VoteBatch
+from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ScoringSchedule:
 
 
 def train_network(
-    network: DenseNetwork, train: VoteBatch, validation: VoteBatch | None, schedule: ScoringSchedule
+    network: VoteNetwork, train: VoteBatch, validation: VoteBatch | None, schedule: ScoringSchedule
 ) -> list[ScoringEpochLog]:
     """Trains in place and restores the best epoch; epoch 0 is the untrained network.
 
@@ -51,7 +51,7 @@ def train_network(
         started = time.perf_counter()
         order = torch.randperm(n_votes, generator=generator)
         for start in range(0, n_votes, schedule.batch_size):
-            loss = network.loss(take(train, order[start : start + schedule.batch_size]))
+            loss = network.loss(train.take(order[start : start + schedule.batch_size]))
             loss = loss + network.penalty() / train.n_prompts
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -65,14 +65,9 @@ def train_network(
     return history
 
 
-def take(votes: VoteBatch, rows: torch.Tensor) -> VoteBatch:
-    """Some votes."""
-    return VoteBatch(votes.prompt[rows], votes.model_a[rows], votes.model_b[rows], votes.outcome[rows], votes.n_prompts)
-
-
 @torch.no_grad()
 def _log(
-    network: DenseNetwork, epoch: int, train: VoteBatch, validation: VoteBatch | None, started: float
+    network: VoteNetwork, epoch: int, train: VoteBatch, validation: VoteBatch | None, started: float
 ) -> ScoringEpochLog:
     train_loss = float(network.loss(train))
     loss = accuracy = math.nan

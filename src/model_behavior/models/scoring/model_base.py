@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.data_models.scoring_types import FloatArray, Ratings, ScoringVotes
+from model_behavior.data_models.scoring_types import FloatArray, Ratings, ScoringVotes, WideArray
 from model_behavior.errors import ArtifactError, DataError, UsageError
-from model_behavior.models.scoring.outcomes import N_OUTCOMES
+from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 
 STATE_VERSION = 1
 
@@ -138,6 +139,37 @@ def check_state(state_dict: Mapping[str, Any], name: str) -> None:
             f"scoring state of model {found[0]!r}, version {found[1]!r}; {name!r}, version {STATE_VERSION} is read "
             "here. Fix: load it with the class that wrote it, upgrade model-behavior, or train again"
         )
+
+
+def pack_state(
+    name: str,
+    config: Mapping[str, Any],
+    models: Sequence[str],
+    constants: OutcomeConstants,
+    tensors: Mapping[str, npt.NDArray[Any]],
+) -> dict[str, Any]:
+    """The state of a model that is ratings, constants and arrays."""
+    locate_models((), models)
+    return {
+        "state_version": STATE_VERSION,
+        "model": name,
+        "config": dict(config),
+        "models": list(models),
+        "constants": asdict(constants),
+        "tensors": {key: np.array(value) for key, value in tensors.items()},
+    }
+
+
+def predict_from_ratings(
+    rating: WideArray, constants: OutcomeConstants, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]
+) -> FloatArray:
+    """What ratings say about votes between the models at places `a` and `b`, [n_votes, 4]."""
+    return softmax(outcome_logits(rating[a], rating[b], constants)).astype(np.float32)
+
+
+def rate_without_interval(rating: WideArray, votes: npt.NDArray[np.int64], names: tuple[str, ...]) -> Ratings:
+    """Ratings of a model that has no measure of its own uncertainty."""
+    return Ratings(names, rating, rating.copy(), rating.copy(), votes)
 
 
 def empty_predictions() -> FloatArray:

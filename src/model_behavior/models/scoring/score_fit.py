@@ -117,7 +117,8 @@ def clustered_covariance(
     sandwich: WideArray = spread.T @ spread * n_clusters / max(n_clusters - 1, 1)
     variance = np.maximum(np.diag(sandwich), 1e-300)
     lift = np.sqrt(np.maximum(np.diag(naive) / variance, 1))
-    return sandwich * np.outer(lift, lift)
+    lifted: WideArray = sandwich * np.outer(lift, lift)
+    return lifted
 
 
 def _cluster_scores(design: Design, fit: ScoreFit, cluster: npt.NDArray[np.integer]) -> sparse.csr_matrix:
@@ -204,3 +205,25 @@ def _slope_gradient(design: Design, fit: ScoreFit) -> WideArray:
     error = probabilities * design.weight.sum(axis=1, keepdims=True) - design.weight
     total = design.side_a @ fit.theta + design.side_b @ fit.theta
     return np.array([error[:, 2] @ total, -(error[:, 3] @ total)])
+
+
+def fit_fixed_scores(
+    score_a: WideArray, score_b: WideArray, outcome: npt.NDArray[np.integer]
+) -> tuple[float, OutcomeConstants]:
+    """The scale and the constants under which given scores explain votes best.
+
+    Args:
+        score_a: [n].
+        score_b: [n].
+        outcome: [n].
+
+    Returns:
+        The factor to log-odds, at least 0, and the constants.
+    """
+    columns = [sparse.csr_matrix(side.reshape(-1, 1)) for side in (score_a, score_b)]
+    design = Design(columns[0], columns[1], np.eye(4)[outcome], np.array([1e-3]))
+    fit = fit_scores(design)
+    if fit.theta[0] >= 0:
+        return float(fit.theta[0]), fit.constants
+    level = replace(design, side_a=columns[0] * 0, side_b=columns[1] * 0)
+    return 0.0, fit_scores(level).constants
