@@ -208,5 +208,6 @@ def _learning_curve(material: Stage2Material, seed: int, cache: ContentCache) ->
         curve[share] = {}
         for name in (DENSE_NETWORK, BRADLEY_TERRY):
             cells = measure_cells(_fitted(METHODS[name], material, some, cache), {NEW_PROMPTS: test}, seed)
-            curve[share] |= {name: figures for figures in cells.values()}
+            if NEW_PROMPTS in cells:
+                curve[share][name] = cells[NEW_PROMPTS]
     return curve

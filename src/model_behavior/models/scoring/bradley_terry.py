@@ -26,6 +26,7 @@ from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants
 from model_behavior.models.scoring.score_fit import Design, ScoreFit, clustered_covariance, fit_scores
 
 NORMAL_QUANTILE = 1.959964
+_DENSE_ENTRIES = 500_000
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,8 @@ def aggregated_design(votes: ScoringVotes, penalty: float, weight: WideArray | N
     pairs, row = np.unique(low.astype(np.int64) * n_models + high, return_inverse=True)
     sums = np.bincount(row * N_OUTCOMES + outcome, weights=weight, minlength=len(pairs) * N_OUTCOMES)
     return Design(
-        _one_hot(pairs // n_models, n_models),
-        _one_hot(pairs % n_models, n_models),
+        _one_hot(pairs // n_models, n_models, dense=True),
+        _one_hot(pairs % n_models, n_models, dense=True),
         sums.reshape(-1, N_OUTCOMES).astype(np.float64),
         np.full(n_models, penalty),
     )
@@ -171,6 +172,8 @@ def refit_with_weights(votes: ScoringVotes, weight: WideArray, start: ScoreFit, 
     return fit_scores(aggregated_design(votes, penalty, weight), start, learn_slopes=False)
 
 
-def _one_hot(column: npt.NDArray[np.integer], n_columns: int) -> sparse.csr_matrix:
+def _one_hot(column: npt.NDArray[np.integer], n_columns: int, dense: bool = False) -> Any:
     n_rows = len(column)
+    if dense and n_rows * n_columns <= _DENSE_ENTRIES:
+        return np.eye(n_columns)[column]
     return sparse.csr_matrix((np.ones(n_rows), (np.arange(n_rows), column)), (n_rows, n_columns))

@@ -26,7 +26,7 @@ from model_behavior.models.scoring.model_base import (
     pack_state,
     rate_without_interval,
 )
-from model_behavior.models.scoring.outcomes import OutcomeConstants
+from model_behavior.models.scoring.outcomes import N_OUTCOMES, PSEUDO_COUNT, OutcomeConstants
 from model_behavior.models.scoring.prompt_features import PromptFeatures, PromptFeaturesConfig
 from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork, batch_of, votes_between
 from model_behavior.preprocessing.cache import ContentCache
@@ -68,6 +68,12 @@ class FactorNetwork(VoteNetwork):
         self.slopes = nn.Parameter(torch.tensor([0.5, 0.0]))
         self.levels = nn.Parameter(torch.zeros(2))
 
+    def start_at(self, counts: npt.NDArray[np.integer]) -> None:
+        """Sets the levels of tie and both_bad to what they would be among equal models, from votes by outcome, [4]."""
+        smooth = counts + PSEUDO_COUNT
+        levels = np.log(smooth[2:] / (smooth[:2].sum() / 2))
+        self.levels.data = torch.tensor(levels, dtype=torch.float32)
+
     def score(self, prompt: Tensor, model: Tensor) -> Tensor:
         """[n], from features [n, prompt_dim] and model indices [n]."""
         scores: Tensor = (functional.normalize(self.models(model), dim=-1) * self.prompts(prompt)) @ self.weight
@@ -80,9 +86,8 @@ class FactorNetwork(VoteNetwork):
         return torch.stack([a, b, tie, bad], dim=1), a - b
 
     def penalty(self) -> Tensor:
-        """Normal priors of all weights; a weak pull on the levels keeps outcomes that never occur possible."""
-        weights = self.prompts.weight.square().sum() + self.weight.square().sum()
-        return (self.precision * weights + 0.01 * self.levels.square().sum()) / 2
+        """Normal priors of the weights."""
+        return self.precision * (self.prompts.weight.square().sum() + self.weight.square().sum()) / 2
 
 
 @final
@@ -121,6 +126,7 @@ class MatrixFactorisation(ModelBase):
             torch.manual_seed(self.config.schedule.seed)
             network = FactorNetwork(self._features.dim, len(votes.models), self.config)
         known = votes_between(validation, votes.models)
+        network.start_at(np.bincount(votes.outcome, minlength=N_OUTCOMES))
         held = None if known is None else batch_of(known, self._features, votes.models)
         train = batch_of(votes, self._features, votes.models)
         self.history = train_network(network, train, held, self.config.schedule)
@@ -135,7 +141,8 @@ class MatrixFactorisation(ModelBase):
         assert self._network is not None
         features = torch.from_numpy(self._features.transform(prompts))
         sides = [torch.from_numpy(side) for side in (a, b)]
-        logits, _ = self._network(VoteBatch(features, sides[0], sides[1], torch.zeros(len(a), dtype=torch.int64), 1))
+        unknown = torch.zeros(len(a), dtype=torch.int64)
+        logits, _ = self._network(VoteBatch(features, sides[0], sides[1], unknown, unknown, 1))
         probabilities: FloatArray = torch.softmax(logits, dim=1).numpy()
         return probabilities
 

@@ -25,14 +25,14 @@ class Design:
     """Votes as rows of a linear model: score_a = side_a @ theta, score_b = side_b @ theta.
 
     Attributes:
-        side_a: CSR, [n_rows, n_parameters].
-        side_b: CSR, [n_rows, n_parameters].
+        side_a: CSR, or dense where that is small and quicker, [n_rows, n_parameters].
+        side_b: as `side_a`.
         weight: votes of each row with each outcome, [n_rows, 4].
         penalty: precision of each parameter's normal prior around 0, [n_parameters].
     """
 
-    side_a: sparse.csr_matrix
-    side_b: sparse.csr_matrix
+    side_a: sparse.csr_matrix | WideArray
+    side_b: sparse.csr_matrix | WideArray
     weight: WideArray
     penalty: WideArray
 
@@ -186,12 +186,23 @@ def _derivatives(design: Design, point: WideArray, constants: OutcomeConstants) 
     gradient = np.concatenate(
         [a.T @ local[:, 0] + b.T @ local[:, 1] + design.penalty * point[:-2], local[:, 2:].sum(axis=0) + level_error]
     )
-    cross = (a.T @ sparse.diags(curvature[:, 0, 1]) @ b).toarray()
-    scores = (a.T @ sparse.diags(curvature[:, 0, 0]) @ a + b.T @ sparse.diags(curvature[:, 1, 1]) @ b).toarray()
+    cross = _weighted_product(a, curvature[:, 0, 1], b)
+    scores = _weighted_product(a, curvature[:, 0, 0], a) + _weighted_product(b, curvature[:, 1, 1], b)
     scores = scores + cross + cross.T + np.diag(design.penalty)
     border = a.T @ curvature[:, 0, 2:] + b.T @ curvature[:, 1, 2:]
     corner = curvature[:, 2:, 2:].sum(axis=0) + level_curvature
     return gradient, np.block([[scores, border], [border.T, corner]])
+
+
+def _weighted_product(
+    a: sparse.csr_matrix | WideArray, weight: WideArray, b: sparse.csr_matrix | WideArray
+) -> WideArray:
+    """a' diag(weight) b, dense."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        dense: WideArray = a.T @ (weight[:, None] * b)
+        return dense
+    product: WideArray = (a.T @ sparse.diags(weight) @ b).toarray()
+    return product
 
 
 def _slope_matrix(constants: OutcomeConstants) -> WideArray:

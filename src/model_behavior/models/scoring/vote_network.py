@@ -25,6 +25,7 @@ class VoteBatch:
         model_a: index of the left model, int64, [n].
         model_b: and of the right one.
         outcome: int64, [n].
+        prompt_index: which prompt, int64, [n].
         n_prompts: different prompts in the whole that the batch is of.
     """
 
@@ -32,11 +33,14 @@ class VoteBatch:
     model_a: Tensor
     model_b: Tensor
     outcome: Tensor
+    prompt_index: Tensor
     n_prompts: int
 
     def take(self, rows: Tensor) -> VoteBatch:
         """Some votes."""
-        return VoteBatch(self.prompt[rows], self.model_a[rows], self.model_b[rows], self.outcome[rows], self.n_prompts)
+        columns = (self.prompt, self.model_a, self.model_b, self.outcome, self.prompt_index)
+        prompt, a, b, outcome, prompt_index = (column[rows] for column in columns)
+        return VoteBatch(prompt, a, b, outcome, prompt_index, self.n_prompts)
 
 
 class VoteNetwork(nn.Module):
@@ -61,8 +65,10 @@ def batch_of(votes: ScoringVotes, features: PromptFeatures, models: tuple[str, .
     vectors = torch.from_numpy(features.transform(votes.prompts))
     place = locate_models(votes.models, models)
     a, b = (torch.from_numpy(place[side]) for side in (votes.model_a, votes.model_b))
-    prompt = vectors[torch.from_numpy(votes.prompt_index.astype(np.int64))]
-    return VoteBatch(prompt, a, b, torch.from_numpy(votes.outcome.astype(np.int64)), len(votes.prompts))
+    prompt_index, outcome = (
+        torch.from_numpy(column.astype(np.int64)) for column in (votes.prompt_index, votes.outcome)
+    )
+    return VoteBatch(vectors[prompt_index], a, b, outcome, prompt_index, len(votes.prompts))
 
 
 def votes_between(votes: ScoringVotes | None, models: tuple[str, ...]) -> ScoringVotes | None:
