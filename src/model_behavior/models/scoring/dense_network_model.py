@@ -56,7 +56,7 @@ class DenseNetworkConfig:
     """
 
     model_source: Literal["behavior", "id"] = "behavior"
-    average_uncertainty: bool = True
+    average_uncertainty: bool = False
     prompts: PromptFeaturesConfig = field(default_factory=PromptFeaturesConfig)
     offset: BradleyTerryConfig = field(default_factory=BradleyTerryConfig)
     rating: EmbeddingRatingConfig = field(default_factory=EmbeddingRatingConfig)

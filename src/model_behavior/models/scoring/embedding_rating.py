@@ -26,9 +26,11 @@ class EmbeddingRatingConfig:
         inflation: residual variance of models that the encoder never saw, over the left-out residual variance of those
             that it was trained on. An encoder trained with votes has placed its own models by their ratings, so that
             even a left-out one is predicted too well. `measure_inflation` estimates it from held-out models.
+        least_residual: share of the ratings' variance that an embedding is never trusted to explain, before inflation.
     """
 
-    inflation: float = 3.0
+    inflation: float = 1.5
+    least_residual: float = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,8 @@ class EmbeddingRating:
         )
         signal, residual = np.exp(found.x)
         self.left_out = _leave_out(inputs, rating, variance + residual, signal, groups)
-        self._signal, self._residual = float(signal), float(residual) * self.config.inflation
+        residual = max(float(residual), self.config.least_residual * float(np.var(rating)))
+        self._signal, self._residual = float(signal), residual * self.config.inflation
         within = float(np.square(table.spread, dtype=np.float64).mean())
         noise = float((np.square(table.spread, dtype=np.float64) / np.maximum(table.count, 1)).mean())
         self._noise_ratio = within / max(scale**2 - noise, 0.05 * scale**2)

@@ -70,6 +70,13 @@ def softmax(logits: WideArray) -> WideArray:
     return probabilities
 
 
+def log_softmax(logits: WideArray) -> WideArray:
+    """Logarithms of `softmax`, also where it is too small for a float."""
+    centred = logits - logits.max(axis=-1, keepdims=True)
+    logarithms: WideArray = centred - np.log(np.exp(centred).sum(axis=-1, keepdims=True))
+    return logarithms
+
+
 def log_loss(probabilities: npt.NDArray[np.floating], outcome: npt.NDArray[np.integer]) -> WideArray:
     """Minus the logarithm of the probability of what happened, per vote, in nats, [n]."""
     happened = probabilities[np.arange(len(outcome)), outcome].astype(np.float64)

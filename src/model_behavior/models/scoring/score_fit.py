@@ -12,11 +12,14 @@ import numpy.typing as npt
 from scipy import optimize, sparse
 
 from model_behavior.data_models.scoring_types import WideArray
-from model_behavior.models.scoring.outcomes import PSEUDO_COUNT, OutcomeConstants, outcome_logits, softmax
+from model_behavior.models.scoring.outcomes import PSEUDO_COUNT, OutcomeConstants, log_softmax, outcome_logits, softmax
 
 _MAX_STEPS = 50
 _TOLERANCE = 1e-8
 _SLOPE_PRECISION = 10.0
+_LEVEL_PRECISION = 1e-3  # of tie and both_bad; keeps steps finite where votes are separable
+_LONGEST_STEP = 5.0
+_SCALE_PRECISION = 0.01
 _SLOPE_BOUNDS = ((0.0, 1.5), (-0.5, 1.5))
 
 
@@ -145,7 +148,7 @@ def _newton(design: Design, start: ScoreFit) -> ScoreFit:
         decrement = float(gradient @ step)
         if decrement < _TOLERANCE:
             break
-        length = 1.0
+        length = min(1.0, _LONGEST_STEP / float(np.abs(step).max()))
         while (new := _value_at(design, point - length * step, constants)) > value - 1e-4 * length * decrement:
             length /= 2
             if length < 1e-6:
@@ -160,15 +163,11 @@ def _value_at(design: Design, point: WideArray, constants: OutcomeConstants) -> 
 
 
 def _objective(design: Design, theta: WideArray, constants: OutcomeConstants) -> float:
-    probabilities = probabilities_of(design, theta, constants)
-    likelihood = float((design.weight * np.log(np.maximum(probabilities, 1e-300))).sum())
-    pseudo = PSEUDO_COUNT * float(np.log(_level_probabilities(constants)).sum())
-    return float(design.penalty @ np.square(theta)) / 2 - likelihood - pseudo
-
-
-def _level_probabilities(constants: OutcomeConstants) -> WideArray:
-    """Probabilities between two models of score 0, which the pseudo votes are cast on."""
-    return softmax(np.array([0.0, 0.0, constants.tie, constants.both_bad]))
+    logarithms = log_softmax(outcome_logits(design.side_a @ theta, design.side_b @ theta, constants))
+    # The pseudo votes are cast between two models of score 0.
+    pseudo = PSEUDO_COUNT * float(log_softmax(np.array([0.0, 0.0, constants.tie, constants.both_bad])).sum())
+    prior = design.penalty @ np.square(theta) + _LEVEL_PRECISION * (constants.tie**2 + constants.both_bad**2)
+    return float(prior) / 2 - float((design.weight * logarithms).sum()) - pseudo
 
 
 def _derivatives(design: Design, point: WideArray, constants: OutcomeConstants) -> tuple[WideArray, WideArray]:
@@ -179,9 +178,11 @@ def _derivatives(design: Design, point: WideArray, constants: OutcomeConstants) 
     local = (probabilities * n_votes[:, None] - design.weight) @ slopes
     spread = probabilities[:, :, None] * (np.eye(4) - probabilities[:, None, :]) * n_votes[:, None, None]
     curvature = np.einsum("oi,nop,pj->nij", slopes, spread, slopes, optimize=True)
-    level = _level_probabilities(constants)
-    level_error = (4 * PSEUDO_COUNT * level - PSEUDO_COUNT)[2:]
-    level_curvature = 4 * PSEUDO_COUNT * (np.diag(level) - np.outer(level, level))[2:, 2:]
+    level = softmax(np.array([0.0, 0.0, constants.tie, constants.both_bad]))
+    level_error = (4 * PSEUDO_COUNT * level - PSEUDO_COUNT)[2:] + _LEVEL_PRECISION * point[-2:]
+    level_curvature = (
+        4 * PSEUDO_COUNT * (np.diag(level) - np.outer(level, level))[2:, 2:] + np.eye(2) * _LEVEL_PRECISION
+    )
     a, b = design.side_a, design.side_b
     gradient = np.concatenate(
         [a.T @ local[:, 0] + b.T @ local[:, 1] + design.penalty * point[:-2], local[:, 2:].sum(axis=0) + level_error]
@@ -232,7 +233,7 @@ def fit_fixed_scores(
         The factor to log-odds, at least 0, and the constants.
     """
     columns = [sparse.csr_matrix(side.reshape(-1, 1)) for side in (score_a, score_b)]
-    design = Design(columns[0], columns[1], np.eye(4)[outcome], np.array([1e-3]))
+    design = Design(columns[0], columns[1], np.eye(4)[outcome], np.array([_SCALE_PRECISION]))
     fit = fit_scores(design)
     if fit.theta[0] >= 0:
         return float(fit.theta[0]), fit.constants
