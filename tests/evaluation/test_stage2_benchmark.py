@@ -5,7 +5,13 @@ import pytest
 
 from model_behavior.data.arena import Arena
 from model_behavior.evaluation.stage2 import CELLS
-from model_behavior.evaluation.stage2_benchmark import DENSE_NETWORK, METHODS, Stage2Plan, run_stage2_benchmark
+from model_behavior.evaluation.stage2_benchmark import (
+    DENSE_NETWORK,
+    METHODS,
+    Stage2Plan,
+    Stage2Result,
+    run_stage2_benchmark,
+)
 from model_behavior.evaluation.stage2_report import write_stage2_report
 from model_behavior.models.behavior.monitor import Runtime
 
@@ -19,7 +25,7 @@ def report(arena: Arena) -> tuple[object, str, dict[str, str]]:
 
 
 def test_all_methods_and_cells_are_in_the_report(report: tuple[object, str, dict[str, str]]) -> None:
-    result, text, pictures = report
+    _, text, pictures = report
     assert all(f"| {name} |" in text for name in METHODS)
     for cell in CELLS:
         assert cell.label[1:] in text
@@ -29,8 +35,6 @@ def test_all_methods_and_cells_are_in_the_report(report: tuple[object, str, dict
 
 
 def test_new_models_are_predicted_by_the_dense_network_alone(report: tuple[object, str, dict[str, str]]) -> None:
-    from model_behavior.evaluation.stage2_benchmark import Stage2Result
-
     result = report[0]
     assert isinstance(result, Stage2Result)
     (seed,) = result.seeds

@@ -130,8 +130,8 @@ def test_loss_and_scores_by_plain_loops() -> None:
         parameter.data = torch.tensor(rng.normal(size=parameter.shape), dtype=torch.float32)
     prompt = rng.normal(size=(4, 5)).astype(np.float32)
     a, b, outcome = np.array([0, 1, 2, 0]), np.array([1, 2, 0, 2]), np.array([0, 1, 2, 3])
-    index = torch.arange(4)
-    batch = VoteBatch(*(torch.from_numpy(x) for x in (prompt, a, b, outcome)), index, 4)
+    columns = [torch.from_numpy(column) for column in (a, b, outcome)]
+    batch = VoteBatch(torch.from_numpy(prompt), columns[0], columns[1], columns[2], torch.arange(4), 4)
     p = network.arrays()
     total = 0.0
     for x, i, j, happened in zip(prompt, a, b, outcome, strict=True):
@@ -147,7 +147,7 @@ def test_loss_and_scores_by_plain_loops() -> None:
         if happened <= 1:
             lead = (score[0] - score[1]) * (1 if happened == 0 else -1)
             total += 2.0 * max(0.0, 0.5 - lead)
-    assert float(network.loss(batch)) == pytest.approx(total / 4, rel=1e-4)
+    assert float(network.loss(batch).detach()) == pytest.approx(total / 4, rel=1e-4)
 
 
 def test_a_gain_is_clear_above_its_standard_error_over_prompts() -> None:

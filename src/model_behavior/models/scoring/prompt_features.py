@@ -178,7 +178,9 @@ def _fit_sparse(features: sparse.csr_matrix, config: PromptFeaturesConfig) -> _B
 def _scaled(block: _Block, features: Features, n_blocks: int) -> _Block:
     square = np.square(_apply(block, features)).sum(axis=1).mean() if block.projection.size else 1.0
     factor = 1 / np.sqrt(max(float(square), 1e-12) * n_blocks)
-    return _Block(block.columns, block.weight, block.centre, block.mean, block.projection * factor)
+    # Contiguous as a loaded state is, so that both give the same sums to the last bit.
+    projection = np.ascontiguousarray(block.projection * factor)
+    return _Block(block.columns, block.weight, block.centre, block.mean, projection)
 
 
 def _apply(block: _Block, features: Features) -> WideArray:
