@@ -15,7 +15,7 @@ from model_behavior.data_models.votes import Outcome
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts
 from model_behavior.models.scoring.model_base import ModelBase
 from model_behavior.models.scoring.outcomes import log_loss
-from model_behavior.preprocessing.scoring_votes import select_scoring_votes
+from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
 
 ECE_BINS = 10
 _REPLICATES = 200
@@ -76,11 +76,7 @@ def divide_into_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, np
 
 def predict_votes(model: ModelBase, votes: ScoringVotes) -> FloatArray:
     """The model's probabilities of the votes' outcomes, [n_votes, 4]."""
-    return model.predict(
-        [votes.prompts[index] for index in votes.prompt_index],
-        [votes.models[index] for index in votes.model_a],
-        [votes.models[index] for index in votes.model_b],
-    )
+    return model.predict(*texts_of(votes))
 
 
 def measure_stage2(probabilities: FloatArray, votes: ScoringVotes, seed: int = 0) -> Stage2Figures | None:

@@ -33,7 +33,8 @@ from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorE
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature
-from model_behavior.models.scoring.dense_network_model import DenseNetworkConfig, DenseNetworkModel
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.elo import Elo
 from model_behavior.models.scoring.longer_response import LongerResponse
 from model_behavior.models.scoring.matrix_factorisation import MatrixFactorisation

@@ -62,6 +62,15 @@ def select_scoring_votes(votes: ScoringVotes, chosen: npt.NDArray[np.integer]) -
     )
 
 
+def texts_of(votes: ScoringVotes) -> tuple[list[str], list[str], list[str]]:
+    """Prompt, left and right model of every vote, as the scoring models' `predict` takes them, [n_votes] each."""
+    return (
+        [votes.prompts[index] for index in votes.prompt_index],
+        [votes.models[index] for index in votes.model_a],
+        [votes.models[index] for index in votes.model_b],
+    )
+
+
 def measure_style(pairs: PairTable) -> FloatArray:
     """`STYLE_COLUMNS` of every response, float32, [n_pairs, 4]."""
     responses = pairs.responses

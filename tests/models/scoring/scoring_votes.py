@@ -69,12 +69,3 @@ def exchange_sides(votes: ScoringVotes) -> ScoringVotes:
         votes.style_b,
         votes.style_a,
     )
-
-
-def texts_of(votes: ScoringVotes) -> tuple[list[str], list[str], list[str]]:
-    """Prompts and names, as `predict` takes them."""
-    return (
-        [votes.prompts[index] for index in votes.prompt_index],
-        [votes.models[index] for index in votes.model_a],
-        [votes.models[index] for index in votes.model_b],
-    )

@@ -10,13 +10,14 @@ from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network import DenseNetwork, NetworkConfig
-from model_behavior.models.scoring.dense_network_model import DenseNetworkConfig, DenseNetworkModel
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.dense_network_training import ScoringSchedule, is_clear_gain
 from model_behavior.models.scoring.outcomes import OutcomeConstants, log_loss
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.vote_network import VoteBatch
-from model_behavior.preprocessing.scoring_votes import select_scoring_votes
-from tests.models.scoring.scoring_votes import draw_votes, table_for, texts_of
+from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
+from tests.models.scoring.scoring_votes import draw_votes, table_for
 
 SHORT = DenseNetworkConfig(schedule=ScoringSchedule(epochs=8))
 NAMES = draw_votes(10).models

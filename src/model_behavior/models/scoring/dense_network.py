@@ -38,7 +38,7 @@ class NetworkConfig:
         margin_weight: weight of that loss beside the likelihood; 0 for none.
     """
 
-    hidden: int = 0
+    hidden: int = 32
     shift_penalty: float = 1.5
     behavior_penalty: float = 0.5
     model_penalty: float = 1.5

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Literal, Self, final
+from dataclasses import replace
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,12 @@ from model_behavior.data_models.scoring_types import (
     WideArray,
 )
 from model_behavior.errors import ArtifactError, DataError, UsageError
-from model_behavior.models.scoring.bradley_terry import NORMAL_QUANTILE, BradleyTerry, BradleyTerryConfig
+from model_behavior.models.scoring.bradley_terry import NORMAL_QUANTILE, BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
-from model_behavior.models.scoring.dense_network import DenseNetwork, NetworkConfig
-from model_behavior.models.scoring.dense_network_training import ScoringSchedule, train_network
-from model_behavior.models.scoring.embedding_rating import EmbeddingRating, EmbeddingRatingConfig
+from model_behavior.models.scoring.dense_network import DenseNetwork
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.dense_network_training import train_network
+from model_behavior.models.scoring.embedding_rating import EmbeddingRating
 from model_behavior.models.scoring.model_base import (
     STATE_VERSION,
     ModelBase,
@@ -34,52 +35,11 @@ from model_behavior.models.scoring.model_base import (
     locate_sides,
 )
 from model_behavior.models.scoring.outcomes import UncertainVotes, average_probabilities
-from model_behavior.models.scoring.prompt_features import PromptFeatures, PromptFeaturesConfig
+from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
 from model_behavior.models.scoring.vote_network import batch_of, votes_between
 from model_behavior.preprocessing.cache import ContentCache
-
-
-@dataclass(frozen=True)
-class DenseNetworkConfig:
-    """Every choice of stage 2 in one place.
-
-    Attributes:
-        model_source: "behavior" uses the models' embeddings; "id" a learned vector per model alone, so that only models
-            with votes can be predicted.
-        average_uncertainty: average the probabilities over what is not known of an enrolled model's rating.
-        prompts: how prompts become vectors.
-        offset: of the Bradley-Terry ratings that everything is added to.
-        rating: how the offset of a model without votes is read from its embedding.
-        network: size and priors.
-        schedule: of training.
-    """
-
-    model_source: Literal["behavior", "id"] = "behavior"
-    average_uncertainty: bool = False
-    prompts: PromptFeaturesConfig = field(default_factory=PromptFeaturesConfig)
-    offset: BradleyTerryConfig = field(default_factory=BradleyTerryConfig)
-    rating: EmbeddingRatingConfig = field(default_factory=EmbeddingRatingConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    schedule: ScoringSchedule = field(default_factory=ScoringSchedule)
-
-    def to_json(self) -> dict[str, Any]:
-        """Nested dictionaries of JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> DenseNetworkConfig:
-        """The inverse of `to_json`."""
-        prompts = PromptFeaturesConfig(**{**values["prompts"], "encoders": tuple(values["prompts"]["encoders"])})
-        return cls(
-            model_source=values["model_source"],
-            average_uncertainty=values["average_uncertainty"],
-            prompts=prompts,
-            offset=BradleyTerryConfig(**values["offset"]),
-            rating=EmbeddingRatingConfig(**values["rating"]),
-            network=NetworkConfig(**values["network"]),
-            schedule=ScoringSchedule(**values["schedule"]),
-        )
+from model_behavior.preprocessing.scoring_votes import texts_of
 
 
 @final
@@ -157,7 +117,7 @@ class DenseNetworkModel(ModelBase):
         self._board = board_of(network, votes.models, self._features.dim)
         self._enrolled, self.temperature = {}, Temperature()
         if known is not None:
-            raw = self.predict(*_texts(known))
+            raw = self.predict(*texts_of(known))
             self.temperature = fit_temperature(raw, known.outcome, known.prompt_index)
         if self._table is not None:
             self.enrol(self._table)
@@ -309,14 +269,6 @@ class DenseNetworkModel(ModelBase):
         ]
         rating, spread, votes = (np.array([row[column] for row in found]) for column in range(3))
         return rating.astype(np.float64), np.sqrt(spread.astype(np.float64)), votes.astype(np.int64)
-
-
-def _texts(votes: ScoringVotes) -> tuple[list[str], list[str], list[str]]:
-    return (
-        [votes.prompts[index] for index in votes.prompt_index],
-        [votes.models[index] for index in votes.model_a],
-        [votes.models[index] for index in votes.model_b],
-    )
 
 
 def _rows_of(table: ModelTable, rows: Sequence[int]) -> ModelTable:

@@ -57,12 +57,8 @@ def train_network(
     for epoch in range(1, schedule.epochs + 1):
         started = time.perf_counter()
         order = torch.randperm(n_votes, generator=generator)
-        for start in range(0, n_votes, schedule.batch_size):
-            loss = network.loss(train.take(order[start : start + schedule.batch_size]))
-            loss = loss + network.penalty() / train.n_prompts
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+        for rows in order.tensor_split(list(range(schedule.batch_size, n_votes, schedule.batch_size))):
+            _step(network, train, rows, optimizer)
             decay.step()
         log = _log(network, epoch, train, validation, started)
         if validation is None or all(log.validation_loss < earlier.validation_loss for earlier in history):
@@ -74,6 +70,13 @@ def train_network(
         if not is_clear_gain(gain.numpy(), validation.prompt_index.numpy()):
             network.load_state_dict(untrained)
     return history
+
+
+def _step(network: VoteNetwork, train: VoteBatch, rows: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    loss = network.loss(train.take(rows)) + network.penalty() / train.n_prompts
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
 
 
 def is_clear_gain(gain: npt.NDArray[np.floating], prompt: npt.NDArray[np.integer]) -> bool:
