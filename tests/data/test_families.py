@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from model_behavior.data.families import family_of, group_families
+from model_behavior.data.families import draw_held_out, family_of, group_families
 from model_behavior.errors import UsageError
 
 EXPECTED = {
@@ -147,3 +148,15 @@ def test_errors() -> None:
         family_of("llama-7b", {"llama": "alpaca", "alpaca": "llama"})
     with pytest.raises(UsageError, match="name is empty"):
         family_of("  ")
+
+
+def test_held_out_are_whole_families_and_not_too_many() -> None:
+    names = ["vicuna-7b", "vicuna-13b", "gpt4", "gpt35", "gpt-4o", "claude", "bard", "koala", "dolly", "yi-large"]
+    drawn = set()
+    for seed in range(20):
+        held = draw_held_out(names, 0.3, np.random.default_rng(seed))
+        drawn.add(held)
+        assert 1 <= len(held) <= 3
+        kept = {family_of(name) for name in names if name not in held}
+        assert not kept & {family_of(name) for name in held}
+    assert len(drawn) > 5

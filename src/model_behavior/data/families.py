@@ -19,6 +19,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from model_behavior.errors import UsageError
 
 _SIZE = r"(?:\d+x)?\d+(?:\.\d+)?[bkm]|l\d"
@@ -88,6 +90,20 @@ def group_families(names: Iterable[str], overrides: Mapping[str, str] | None = N
     for name in names:
         groups.setdefault(family_of(name, overrides), set()).add(name)
     return {family: tuple(sorted(groups[family])) for family in sorted(groups)}
+
+
+def draw_held_out(names: Iterable[str], share: float, rng: np.random.Generator) -> tuple[str, ...]:
+    """Whole families, drawn until about `share` of the names are held out; sorted names.
+
+    A family that would carry the number above the target is passed over, so that at least `1 - share` stay known.
+    """
+    families = list(group_families(names).values())
+    target = share * sum(map(len, families))
+    held: list[str] = []
+    for index in rng.permutation(len(families)):
+        if len(held) + len(families[index]) <= target:
+            held.extend(families[index])
+    return tuple(sorted(held))
 
 
 def _read_family(name: str) -> str:

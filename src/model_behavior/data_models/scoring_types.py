@@ -1,0 +1,111 @@
+"""What flows through stage 2: votes without their responses, ratings, logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.data_models.votes import IntArray
+
+FloatArray = npt.NDArray[np.float32]
+WideArray = npt.NDArray[np.float64]
+
+STYLE_COLUMNS = ("length", "headings", "list items", "bold")
+"""What style control looks at: characters, and counts of Markdown elements."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringVotes:
+    """Votes as stage 2 sees them.
+
+    Attributes:
+        prompts: unique prompts, [n_prompts].
+        models: names, sorted, [n_models].
+        prompt_index: index into `prompts`, [n_votes].
+        model_a: index into `models` of the left side, [n_votes].
+        model_b: and of the right one.
+        outcome: `Outcome` of each vote, int8, [n_votes].
+        style_a: `STYLE_COLUMNS` of the left response, [n_votes, 4]; None where the responses are not known. Only the
+            baselines that look at responses read it.
+        style_b: and of the right one.
+    """
+
+    prompts: tuple[str, ...]
+    models: tuple[str, ...]
+    prompt_index: IntArray
+    model_a: IntArray
+    model_b: IntArray
+    outcome: npt.NDArray[np.int8]
+    style_a: FloatArray | None = None
+    style_b: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.outcome)
+
+
+@dataclass(frozen=True, eq=False)
+class Ratings:
+    """Ratings on the log-odds scale, each with a 95 % interval; arrays [n_models].
+
+    Attributes:
+        models: names in the order asked for.
+        rating: the estimate. A difference of 1 means odds of e to 1 among decided votes.
+        low: lower end of the interval, `rating` where the model has none.
+        high: upper end.
+        votes: votes behind the rating; 0 for a model that was only enrolled.
+    """
+
+    models: tuple[str, ...]
+    rating: WideArray
+    low: WideArray
+    high: WideArray
+    votes: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelTable:
+    """Frozen embeddings of models, one row each.
+
+    Attributes:
+        names: [n_models].
+        embedding: float32, [n_models, dim].
+        count: responses behind each row, [n_models]: an embedding of few responses is a noisy one.
+        spread: root mean square distance of a model's responses from its row, float32, [n_models].
+    """
+
+    names: tuple[str, ...]
+    embedding: FloatArray
+    count: npt.NDArray[np.int64]
+    spread: FloatArray
+
+
+@dataclass(frozen=True)
+class ScoringEpochLog:
+    """Figures of one epoch of stage 2.
+
+    Attributes:
+        epoch: from 0, which is before the first step, when the network gives what its offset gives.
+        train_loss: mean loss per training vote, penalties left out.
+        validation_loss: log loss over the four outcomes per validation vote.
+        accuracy: share of decided validation votes whose winner is likelier; NaN where there are none.
+        seconds: wall time.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    accuracy: float
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ScoringEpochLog:
+        """The inverse of `to_json`."""
+        return cls(**values)

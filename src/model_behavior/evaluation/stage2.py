@@ -1,0 +1,190 @@
+"""Stage 2: how well votes are predicted, in the four cells of seen and unseen prompts and LLMs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.data.split import normalise_prompt
+from model_behavior.data_models.scoring_types import FloatArray, ScoringVotes, WideArray
+from model_behavior.data_models.votes import Outcome
+from model_behavior.evaluation.figures import Figure, bootstrap_prompts
+from model_behavior.models.scoring.model_base import ModelBase
+from model_behavior.models.scoring.outcomes import log_loss
+from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
+
+ECE_BINS = 10
+_REPLICATES = 200
+
+
+@dataclass(frozen=True)
+class Stage2Figures:
+    """One model on some votes.
+
+    Attributes:
+        accuracy: share of decided votes whose winner has the larger probability of the two; a draw is half right.
+        log_loss: over the four outcomes, in nats per vote.
+        calibration_error: expected calibration error of the likeliest outcome, see `expected_calibration_error`.
+    """
+
+    accuracy: Figure
+    log_loss: Figure
+    calibration_error: Figure
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Which votes: on prompts, and between LLMs, that training has seen or not.
+
+    Attributes:
+        seen_prompt: whether the prompt is one of the training votes'.
+        seen_models: whether both LLMs have training votes; False means one of them has none, and the other has some.
+    """
+
+    seen_prompt: bool
+    seen_models: bool
+
+    @property
+    def label(self) -> str:
+        """For tables."""
+        return f"{'seen' if self.seen_prompt else 'new'} prompt, {'known' if self.seen_models else 'new'} LLM"
+
+
+CELLS = tuple(Cell(prompt, models) for models in (True, False) for prompt in (True, False))
+
+
+def divide_into_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, npt.NDArray[np.int64]]:
+    """The votes of each cell. Votes between two new LLMs are in none.
+
+    Args:
+        votes: to divide, [n_votes].
+        train: what the model was fitted to.
+    """
+    seen_prompts = {normalise_prompt(prompt) for prompt in train.prompts}
+    prompt_is_seen = np.array([normalise_prompt(prompt) in seen_prompts for prompt in votes.prompts], dtype=bool)
+    model_is_seen = np.array([name in set(train.models) for name in votes.models], dtype=bool)
+    seen = prompt_is_seen[votes.prompt_index]
+    a, b = model_is_seen[votes.model_a], model_is_seen[votes.model_b]
+    return {
+        cell: np.flatnonzero((seen == cell.seen_prompt) & ((a & b) if cell.seen_models else (a != b))) for cell in CELLS
+    }
+
+
+def predict_votes(model: ModelBase, votes: ScoringVotes) -> FloatArray:
+    """The model's probabilities of the votes' outcomes, [n_votes, 4]."""
+    return model.predict(*texts_of(votes))
+
+
+def measure_stage2(probabilities: FloatArray, votes: ScoringVotes, seed: int = 0) -> Stage2Figures | None:
+    """Accuracy, log loss and calibration of predictions; None where there are no votes.
+
+    Args:
+        probabilities: [n_votes, 4].
+        votes: what happened.
+        seed: of the bootstrap, which draws whole prompts.
+    """
+    if not len(votes):
+        return None
+    hits, decided = decided_hits(probabilities, votes.outcome)
+    losses = log_loss(probabilities, votes.outcome)
+    top = probabilities.argmax(axis=1)
+    confidence, right = probabilities.max(axis=1).astype(np.float64), (top == votes.outcome).astype(np.float64)
+
+    def figure(values: WideArray, rows: npt.NDArray[np.int64]) -> Figure:
+        return _mean_figure(values[rows], votes.prompt_index[rows], seed)
+
+    def calibration(rows: npt.NDArray[np.int64]) -> float:
+        return expected_calibration_error(confidence[rows], right[rows])
+
+    low, high = bootstrap_prompts(votes.prompt_index, calibration, _REPLICATES, np.random.default_rng(seed))
+    everything = np.arange(len(votes))
+    return Stage2Figures(
+        accuracy=figure(hits, decided),
+        log_loss=figure(losses, everything),
+        calibration_error=Figure(calibration(everything), low, high, len(votes)),
+    )
+
+
+def measure_cells(model: ModelBase, votes: Mapping[Cell, ScoringVotes], seed: int = 0) -> dict[Cell, Stage2Figures]:
+    """The figures of every cell whose models the model can predict."""
+    figures = {}
+    for cell, chosen in votes.items():
+        if len(chosen) and set(chosen.models) <= set(model.models):
+            measured = measure_stage2(predict_votes(model, chosen), chosen, seed)
+            if measured is not None:
+                figures[cell] = measured
+    return figures
+
+
+def votes_of_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, ScoringVotes]:
+    """The votes of each cell, where there are any."""
+    cells = divide_into_cells(votes, train)
+    return {cell: select_scoring_votes(votes, rows) for cell, rows in cells.items() if len(rows)}
+
+
+def decided_hits(
+    probabilities: FloatArray, outcome: npt.NDArray[np.integer]
+) -> tuple[WideArray, npt.NDArray[np.int64]]:
+    """1, 1/2 or 0 for each vote, [n_votes], and the places of the decided ones, where that means something."""
+    lead = probabilities[:, 0] - probabilities[:, 1]
+    sign = np.where(outcome == Outcome.MODEL_A, 1, -1)
+    hits: WideArray = (np.sign(lead) * sign + 1) / 2
+    return hits, np.flatnonzero(outcome <= Outcome.MODEL_B)
+
+
+def expected_calibration_error(confidence: WideArray, right: WideArray, bins: int = ECE_BINS) -> float:
+    """Mean over votes of |share right - mean confidence| of the vote's bin (Naeini et al. 2015), in [0, 1].
+
+    Bins are of equal width over [0, 1]. With n votes a perfect model reads about sqrt(bins / n) / 2, not 0.
+
+    Args:
+        confidence: probability of the likeliest outcome, [n].
+        right: 1 where it happened, else 0, [n].
+        bins: number of bins.
+    """
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(place, right - confidence, bins)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Votes of like confidence: how sure the model was on average, how often it was right, how many they are."""
+
+    confidence: float
+    share_right: float
+    n: int
+
+
+def reliability(
+    probabilities: FloatArray, outcome: npt.NDArray[np.integer], bins: int = ECE_BINS
+) -> list[ReliabilityBin]:
+    """The bins that `expected_calibration_error` sums over, without the empty ones."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == outcome
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    rows = [np.flatnonzero(place == index) for index in range(bins)]
+    return [
+        ReliabilityBin(float(confidence[row].mean()), float(right[row].mean()), len(row)) for row in rows if len(row)
+    ]
+
+
+def coverage(low: WideArray, high: WideArray, later: WideArray) -> float:
+    """Share of later ratings inside their intervals."""
+    return float(((low <= later) & (later <= high)).mean())
+
+
+def _mean_figure(values: WideArray, prompt: npt.NDArray[np.integer], seed: int) -> Figure:
+    if not len(values):
+        return Figure(float("nan"), float("nan"), float("nan"), 0)
+    mean = partial(_mean_of, values)
+    low, high = bootstrap_prompts(prompt, mean, _REPLICATES, np.random.default_rng(seed))
+    return Figure(float(values.mean()), low, high, len(values))
+
+
+def _mean_of(values: WideArray, rows: npt.NDArray[np.int64]) -> float:
+    return float(values[rows].mean())

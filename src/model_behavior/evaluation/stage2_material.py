@@ -1,0 +1,113 @@
+"""Votes and model embeddings as stage 2 is measured on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.data.split import normalised_prompt_ids
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
+from model_behavior.data_models.scoring_types import FloatArray, ModelTable, ScoringVotes
+from model_behavior.data_models.votes import PairTable
+from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+
+_INNER_SHARE = 0.1
+_SEEN_SHARE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Stage2Material:
+    """One split of one vote file.
+
+    Attributes:
+        fit: votes between known LLMs to fit to.
+        validation: votes on other training prompts, to choose epochs and temperature by.
+        test: votes to measure on: on measured prompts, and with new LLMs, and some left-out ones on `fit`'s prompts.
+        oracle: `fit` and all votes of the new LLMs on training prompts: what a rating that knows them would know.
+        everything: all votes, for the later rating.
+        known: embeddings of the known LLMs, from their responses in `fit` and `validation`.
+        embeddings: of all pairs, [n_pairs, dim].
+        pairs: the pairs.
+        pool: pairs of new LLMs on training prompts, to enrol from.
+    """
+
+    fit: ScoringVotes
+    validation: ScoringVotes
+    test: ScoringVotes
+    oracle: ScoringVotes
+    everything: ScoringVotes
+    known: ModelTable
+    embeddings: FloatArray
+    pairs: PairTable
+    pool: npt.NDArray[np.int64]
+
+
+def prepare_stage2(prepared: PreprocessedBehaviorEncoderData, embeddings: FloatArray, seed: int) -> Stage2Material:
+    """Divides votes for stage 2 on top of stage 1's split.
+
+    Args:
+        prepared: filtered votes and the split that the encoder was trained with; its validation prompts are measured.
+        embeddings: of all pairs by that encoder, [n_pairs, dim].
+        seed: of the inner split.
+    """
+    data, split = prepared.data, prepared.split
+    rng = np.random.default_rng(seed)
+    prompt_of_pair = normalised_prompt_ids(data.pairs.prompts)[data.pairs.prompt_index]
+    prompt = prompt_of_pair[data.pair_a]
+    train_prompts = np.unique(prompt[split.train])
+    n_inner = max(1, round(_INNER_SHARE * len(train_prompts)))
+    is_inner = np.isin(prompt[split.train], rng.permutation(train_prompts)[:n_inner])
+    outer = split.train[~is_inner]
+    is_seen_test = rng.random(len(outer)) < _SEEN_SHARE
+    fit = outer[~is_seen_test]
+    measured = np.unique(prompt[split.validation])
+    new_to_learn = split.held_out[~np.isin(prompt[split.held_out], measured)]
+    new_pairs = np.unique(np.concatenate([data.pair_a[split.held_out], data.pair_b[split.held_out]]))
+    is_known = np.zeros(len(data.pairs.models), dtype=bool)
+    is_known[data.pairs.model_index[data.pair_a[split.train]]] = True
+    is_known[data.pairs.model_index[data.pair_b[split.train]]] = True
+    may_enrol = ~is_known[data.pairs.model_index[new_pairs]] & ~np.isin(prompt_of_pair[new_pairs], measured)
+    taught = np.concatenate([fit, split.train[is_inner]])
+    taught_pairs = np.unique(np.concatenate([data.pair_a[taught], data.pair_b[taught]]))
+    test = np.concatenate([split.validation, split.held_out, outer[is_seen_test]])
+    return Stage2Material(
+        fit=to_scoring_votes(data, fit, with_style=True),
+        validation=to_scoring_votes(data, split.train[is_inner], with_style=True),
+        test=to_scoring_votes(data, test, with_style=True),
+        oracle=to_scoring_votes(data, np.concatenate([fit, new_to_learn])),
+        everything=to_scoring_votes(data),
+        known=tabulate_models(embeddings, data.pairs, taught_pairs),
+        embeddings=embeddings,
+        pairs=data.pairs,
+        pool=new_pairs[may_enrol].astype(np.int64),
+    )
+
+
+def tabulate_models(embeddings: FloatArray, pairs: PairTable, rows: npt.NDArray[np.integer]) -> ModelTable:
+    """Model embeddings from some pairs, each counted as often as it is listed.
+
+    Args:
+        embeddings: unit vectors of all pairs, [n_pairs, dim].
+        pairs: whose they are.
+        rows: pairs to use.
+    """
+    model = pairs.model_index[rows]
+    count = np.bincount(model, minlength=len(pairs.models))
+    sums = np.zeros((len(pairs.models), embeddings.shape[1]))
+    np.add.at(sums, model, embeddings[rows])
+    present = np.flatnonzero(count)
+    mean = sums[present] / count[present, None]
+    spread = np.sqrt(np.maximum(1 - np.square(mean).sum(axis=1), 0))
+    names = tuple(pairs.models[index] for index in present)
+    return ModelTable(names, mean.astype(np.float32), count[present].astype(np.int64), spread.astype(np.float32))
+
+
+def draw_enrolment(material: Stage2Material, k: int, rng: np.random.Generator) -> ModelTable:
+    """Embeddings of the new LLMs from k of their responses to training prompts each, or all where there are fewer."""
+    shuffled = rng.permutation(material.pool)
+    model = material.pairs.model_index[shuffled]
+    order = np.argsort(model, kind="stable")
+    rank = np.arange(len(order)) - np.searchsorted(model[order], model[order])
+    return tabulate_models(material.embeddings, material.pairs, shuffled[order][rank < k])

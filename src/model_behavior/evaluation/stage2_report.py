@@ -1,0 +1,171 @@
+"""The report of the stage-2 benchmark, as Markdown with SVG plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from model_behavior.evaluation.figures import Figure
+from model_behavior.evaluation.line_plot import PlotTexts, draw_lines
+from model_behavior.evaluation.stage2 import CELLS, Stage2Figures
+from model_behavior.evaluation.stage2_benchmark import (
+    BRADLEY_TERRY,
+    DENSE_NETWORK,
+    METHODS,
+    NEW_PROMPTS,
+    VOTE_SHARES,
+    SeedResult,
+    Stage2Plan,
+    Stage2Result,
+)
+
+_INTRODUCTION = """\
+# Stage 2 on real votes
+
+Written by `{command}`. {fraction} of the prompts are measured on and {held_out} of the LLMs are held out
+in whole families, with {seeds} seeds, each its own split and training of both stages. A cell is the mean over seeds,
+[the 95 % bootstrap interval of the first seed, clustered by prompt] and ± the standard deviation over seeds.
+
+- *Accuracy*: share of decided votes whose winner has the larger probability. No method but the one marked so sees the
+  responses that it predicts on.
+- *Log loss*: over the four outcomes, in nats. *ECE*: expected calibration error of the likeliest outcome, 10 bins.
+- *New LLM*: votes between a held-out LLM, enrolled from 32 responses to training prompts, and a known one. The oracle
+  is Bradley-Terry that has seen the held-out LLMs' votes on training prompts.
+- *Coverage*: share of the new LLMs' later Bradley-Terry ratings, from all votes, within the 95 % interval.
+"""
+
+
+def write_stage2_report(
+    results: Iterable[Stage2Result], plan: Stage2Plan, command: str
+) -> tuple[str, Mapping[str, str]]:
+    """The Markdown, and the SVG text of each picture by the file name that the Markdown refers to."""
+    parts = [
+        _INTRODUCTION.format(
+            command=command,
+            fraction=f"{plan.validation_fraction:.0%}",
+            held_out=f"{plan.held_out_share:.0%}",
+            seeds=plan.seeds,
+        )
+    ]
+    pictures: dict[str, str] = {}
+    for result in results:
+        drawn = _draw(result)
+        pictures |= drawn
+        parts += [*_write_result(result), *(f"![{name}]({name})\n" for name in drawn)]
+    return "\n".join(parts), pictures
+
+
+def _write_result(result: Stage2Result) -> list[str]:
+    lines = [
+        f"## {result.name}",
+        "",
+        f"{result.n_votes:,} votes, {result.n_models} LLMs, {result.n_prompts:,} prompts.",
+        "",
+    ]
+    for cell in CELLS:
+        rows = [
+            (name, [seed.cells[name][cell] for seed in result.seeds if cell in seed.cells[name]]) for name in METHODS
+        ]
+        seen = [seed.responses_seen[cell] for seed in result.seeds if cell in seed.responses_seen]
+        rows.append(("the longer response (sees the responses)", seen))
+        if not (cell.seen_prompt or cell.seen_models):
+            rows.append(("Bradley-Terry oracle", [seed.oracle for seed in result.seeds if seed.oracle is not None]))
+        lines += _write_cell(cell.label, [(name, figures) for name, figures in rows if figures])
+    return [*lines, *_write_cold_start(result.seeds), *_write_calibration(result.seeds)]
+
+
+def _write_cell(label: str, rows: Sequence[tuple[str, Sequence[Stage2Figures]]]) -> list[str]:
+    if not rows:
+        return []
+    first = rows[0][1][0]
+    lines = [
+        f"### {label[0].upper()}{label[1:]}",
+        "",
+        f"n = {first.log_loss.n:,} votes, {first.accuracy.n:,} of them decided (first seed).",
+        "",
+        "| method | accuracy | log loss | ECE |",
+        "|---|---|---|---|",
+    ]
+    for name, figures in rows:
+        cells = (
+            [f.accuracy for f in figures],
+            [f.log_loss for f in figures],
+            [f.calibration_error for f in figures],
+        )
+        lines.append(f"| {name} | " + " | ".join(map(_cell, cells)) + " |")
+    return [*lines, ""]
+
+
+def _write_cold_start(seeds: Sequence[SeedResult]) -> list[str]:
+    sizes = sorted({k for seed in seeds for k in seed.cold_start})
+    if not sizes:
+        return []
+    lines = ["### New LLMs on new prompts, by responses enrolled", ""]
+    lines += ["| responses | accuracy | log loss | Spearman of ratings | coverage |", "|---|---|---|---|---|"]
+    for k in sizes:
+        figures = [seed.cold_start[k] for seed in seeds if k in seed.cold_start]
+        columns = (
+            [f.accuracy for f in figures],
+            [f.log_loss for f in figures],
+            [f.correlation for f in figures],
+            [f.coverage for f in figures],
+        )
+        lines.append(f"| {k} | " + " | ".join(map(_spread, columns)) + " |")
+    return [*lines, ""]
+
+
+def _write_calibration(seeds: Sequence[SeedResult]) -> list[str]:
+    before = [seed.before_calibration.calibration_error for seed in seeds if seed.before_calibration is not None]
+    after = [
+        s.cells[DENSE_NETWORK][NEW_PROMPTS].calibration_error for s in seeds if NEW_PROMPTS in s.cells[DENSE_NETWORK]
+    ]
+    if not before or not after:
+        return []
+    return [
+        f"ECE of the dense network on new prompts: {_cell(before)} before its temperature, {_cell(after)} after.",
+        "",
+    ]
+
+
+def _draw(result: Stage2Result) -> dict[str, str]:
+    pictures = {}
+    curves: dict[str, list[tuple[float, float]]] = {DENSE_NETWORK: [], BRADLEY_TERRY: []}
+    for name, curve in curves.items():
+        for share in VOTE_SHARES:
+            values = [s.learning[share][name].log_loss.value for s in result.seeds if name in s.learning.get(share, {})]
+            if values:
+                curve.append((share, float(np.mean(values))))
+    if any(curves.values()):
+        texts = PlotTexts(f"{result.name}: known LLMs, new prompts", "share of the votes", "log loss", log_x=True)
+        pictures[f"stage2-{result.name}-votes.svg"] = draw_lines(curves, texts)
+    sizes = sorted({k for seed in result.seeds for k in seed.cold_start})
+    points = [
+        (float(k), float(np.mean([seed.cold_start[k].accuracy for seed in result.seeds if k in seed.cold_start])))
+        for k in sizes
+    ]
+    oracle = [seed.oracle.accuracy.value for seed in result.seeds if seed.oracle is not None]
+    if points and np.isfinite([y for _, y in points]).any():
+        lines = {DENSE_NETWORK: points}
+        if oracle:
+            lines["Bradley-Terry oracle"] = [(float(k), float(np.mean(oracle))) for k in sizes]
+        texts = PlotTexts(f"{result.name}: new LLMs, new prompts", "responses enrolled", "accuracy", log_x=True)
+        pictures[f"stage2-{result.name}-enrolment.svg"] = draw_lines(lines, texts)
+    bins = result.seeds[0].reliability
+    if bins:
+        ends = [bins[0].confidence, bins[-1].confidence]
+        shares = {"observed": [(b.confidence, b.share_right) for b in bins], "perfect": [(x, x) for x in ends]}
+        rounded = {name: [(round(x, 2), y) for x, y in line] for name, line in shares.items()}
+        texts = PlotTexts(f"{result.name}: reliability, first seed", "confidence", "share right")
+        pictures[f"stage2-{result.name}-reliability.svg"] = draw_lines(rounded, texts)
+    return pictures
+
+
+def _cell(figures: Sequence[Figure]) -> str:
+    first = figures[0]
+    return f"{_spread([figure.value for figure in figures])} [{first.low:.3f}, {first.high:.3f}]"
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"

@@ -1,0 +1,179 @@
+"""Bradley-Terry ratings with ties and both_bad."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from model_behavior.data_models.scoring_types import FloatArray, Ratings, ScoringVotes, WideArray
+from model_behavior.data_models.votes import Outcome
+from model_behavior.errors import ArtifactError
+from model_behavior.models.scoring.model_base import (
+    ModelBase,
+    check_state,
+    check_votes,
+    locate_models,
+    locate_sides,
+    pack_state,
+    predict_from_ratings,
+)
+from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants
+from model_behavior.models.scoring.score_fit import Design, ScoreFit, clustered_covariance, fit_scores
+
+NORMAL_QUANTILE = 1.959964
+_DENSE_ENTRIES = 500_000
+
+
+@dataclass(frozen=True)
+class BradleyTerryConfig:
+    """How ratings are fitted.
+
+    Attributes:
+        penalty: precision of the normal prior of each rating around their mean; keeps undefeated models finite.
+        learn_slopes: learn how ties and both_bad depend on the strength of the pair, rather than Davidson's (1/2, 0).
+    """
+
+    penalty: float = 0.1
+    learn_slopes: bool = True
+
+
+@final
+class BradleyTerry(ModelBase):
+    """One rating per model, whatever the prompt.
+
+    Args:
+        config: prior, and slopes of the outcome likelihood.
+
+    Attributes:
+        constants: of the outcome likelihood.
+        rating: centred, [n_models].
+        covariance: of the ratings, clustered by prompt, [n_models, n_models].
+        votes: of each model, [n_models].
+    """
+
+    name: ClassVar[str] = "bradley-terry"
+
+    def __init__(self, config: BradleyTerryConfig | None = None) -> None:
+        self.config = config if config is not None else BradleyTerryConfig()
+        self.constants = OutcomeConstants()
+        self.rating: WideArray = np.zeros(0)
+        self.covariance: WideArray = np.zeros((0, 0))
+        self.votes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._models: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names, sorted."""
+        return self._models
+
+    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
+        """Fits ratings; validation votes are not looked at."""
+        check_votes(votes)
+        n_models = len(votes.models)
+        design = aggregated_design(votes, self.config.penalty)
+        fit = fit_scores(design, learn_slopes=self.config.learn_slopes)
+        centring = np.eye(n_models) - 1 / n_models
+        one_by_one = vote_design(votes, self.config.penalty)
+        self._models, self.constants = votes.models, fit.constants
+        self.rating = fit.theta - fit.theta.mean()
+        self.constants = centred_constants(fit.constants, float(fit.theta.mean()))
+        self.covariance = clustered_covariance(one_by_one, fit, votes.prompt_index, centring)
+        self.votes = count_votes(votes)
+
+    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
+        """The same for every prompt."""
+        a, b = locate_sides(prompts, models_a, models_b, self._models)
+        return predict_from_ratings(self.rating, self.constants, a, b)
+
+    def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
+        """Ratings around a mean of 0 over the fitted models, with intervals clustered by prompt."""
+        names = tuple(self._models if models is None else models)
+        rows = locate_models(names, self._models)
+        margin = NORMAL_QUANTILE * np.sqrt(np.diag(self.covariance)[rows])
+        rating = self.rating[rows]
+        return Ratings(names, rating, rating - margin, rating + margin, self.votes[rows])
+
+    def get_state_dict(self) -> dict[str, Any]:
+        """See the base."""
+        tensors = {"rating": self.rating, "covariance": self.covariance, "votes": self.votes}
+        return pack_state(self.name, asdict(self.config), self._models, self.constants, tensors)
+
+    @classmethod
+    def load_state_dict(cls, state_dict: Mapping[str, Any]) -> Self:
+        """See the base."""
+        check_state(state_dict, cls.name)
+        try:
+            model = cls(BradleyTerryConfig(**state_dict["config"]))
+            model._models = tuple(state_dict["models"])
+            model.constants = OutcomeConstants(**state_dict["constants"])
+            tensors = state_dict["tensors"]
+            model.rating, model.covariance, model.votes = tensors["rating"], tensors["covariance"], tensors["votes"]
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"incomplete or unknown state of {cls.name!r}: {error}") from error
+        return model
+
+
+def vote_design(votes: ScoringVotes, penalty: float) -> Design:
+    """One row per vote, one parameter per model."""
+    n_models = len(votes.models)
+    return Design(
+        _one_hot(votes.model_a, n_models),
+        _one_hot(votes.model_b, n_models),
+        np.eye(N_OUTCOMES)[votes.outcome],
+        np.full(n_models, penalty),
+    )
+
+
+def aggregated_design(votes: ScoringVotes, penalty: float, weight: WideArray | None = None) -> Design:
+    """One row per pair of models, with the votes (or their weights) of each outcome.
+
+    Args:
+        votes: any.
+        penalty: as in `BradleyTerryConfig`.
+        weight: of each vote, 1 by default, [n_votes].
+    """
+    n_models = len(votes.models)
+    swapped = votes.model_a > votes.model_b
+    low, high = np.minimum(votes.model_a, votes.model_b), np.maximum(votes.model_a, votes.model_b)
+    outcome = np.where(swapped & (votes.outcome <= Outcome.MODEL_B), 1 - votes.outcome, votes.outcome)
+    pairs, row = np.unique(low.astype(np.int64) * n_models + high, return_inverse=True)
+    sums = np.bincount(row * N_OUTCOMES + outcome, weights=weight, minlength=len(pairs) * N_OUTCOMES)
+    return Design(
+        _one_hot(pairs // n_models, n_models, dense=True),
+        _one_hot(pairs % n_models, n_models, dense=True),
+        sums.reshape(-1, N_OUTCOMES).astype(np.float64),
+        np.full(n_models, penalty),
+    )
+
+
+def count_votes(votes: ScoringVotes) -> npt.NDArray[np.int64]:
+    """Votes that each model took part in, [n_models]."""
+    sides = np.concatenate([votes.model_a, votes.model_b])
+    return np.bincount(sides, minlength=len(votes.models)).astype(np.int64)
+
+
+def centred_constants(constants: OutcomeConstants, shift: float) -> OutcomeConstants:
+    """The constants that give the same probabilities once `shift` is taken from every score."""
+    return OutcomeConstants(
+        constants.tie_slope,
+        constants.bad_slope,
+        constants.tie + (2 * constants.tie_slope - 1) * shift,
+        constants.both_bad - (2 * constants.bad_slope + 1) * shift,
+    )
+
+
+def refit_with_weights(votes: ScoringVotes, weight: WideArray, start: ScoreFit, penalty: float) -> ScoreFit:
+    """Ratings from weighted votes, with the slopes of an earlier fit."""
+    return fit_scores(aggregated_design(votes, penalty, weight), start, learn_slopes=False)
+
+
+def _one_hot(column: npt.NDArray[np.integer], n_columns: int, dense: bool = False) -> Any:
+    n_rows = len(column)
+    if dense and n_rows * n_columns <= _DENSE_ENTRIES:
+        return np.eye(n_columns)[column]
+    return sparse.csr_matrix((np.ones(n_rows), (np.arange(n_rows), column)), (n_rows, n_columns))

@@ -1,0 +1,138 @@
+r"""The network of stage 2: what a prompt and a behaviour add to ratings.
+
+    score(p, m) = offset_m + [x_p; t_p] W z_m + [1; x_p; t_p] . v_m
+    tie(p) = tie + [x_p; t_p] . u_1        both_bad(p) = both_bad + [x_p; t_p] . u_2
+
+with x_p the prompt's features, t_p = tanh(A x_p + c) the hidden layer, z_m the frozen embedding of the behaviour, v_m a
+learned vector of each voted model (0 for others), and u how easy the prompt is. W, v and u begin at 0, where the
+network gives what its offset gives, and normal priors hold them there where the votes say little. Votes on one prompt
+share its oddities, so the precisions below are per vote on the average prompt: 100 votes on each prompt weigh as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model_behavior.data_models.scoring_types import FloatArray, WideArray
+from model_behavior.models.scoring.outcomes import OutcomeConstants
+from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Size of the network, and its priors.
+
+    Attributes:
+        hidden: width of the hidden layer, 0 for none.
+        shift_penalty: precision of u.
+        behavior_penalty: precision of W.
+        model_penalty: precision of v.
+        slope_penalty: precision of the slopes around the offset's.
+        margin: margin by which the winner's score should lead in the ranking loss.
+        margin_weight: weight of that loss beside the likelihood; 0 for none.
+    """
+
+    hidden: int = 32
+    shift_penalty: float = 1.5
+    behavior_penalty: float = 0.5
+    model_penalty: float = 1.5
+    slope_penalty: float = 10.0
+    margin: float = 1.0
+    margin_weight: float = 0.0
+
+
+@final
+class DenseNetwork(VoteNetwork):
+    """See the module.
+
+    Args:
+        prompt_dim: of x.
+        offset: rating of each voted model, [n_models].
+        behavior: z, [n_models, behavior_dim]; behavior_dim is 0 where behaviour is not used.
+        constants: of the outcome likelihood, where training begins.
+        config: size and priors.
+    """
+
+    offset: Tensor
+    behavior: Tensor
+    slopes_before: Tensor
+
+    def __init__(
+        self,
+        prompt_dim: int,
+        offset: WideArray,
+        behavior: FloatArray,
+        constants: OutcomeConstants,
+        config: NetworkConfig,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.hidden = nn.Linear(prompt_dim, config.hidden) if config.hidden else None
+        width = prompt_dim + config.hidden
+        self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32))
+        self.register_buffer("behavior", torch.tensor(behavior, dtype=torch.float32))
+        slopes = torch.tensor([constants.tie_slope, constants.bad_slope], dtype=torch.float32)
+        self.register_buffer("slopes_before", slopes)
+        self.slopes = nn.Parameter(slopes.clone())
+        self.levels = nn.Parameter(torch.tensor([constants.tie, constants.both_bad], dtype=torch.float32))
+        self.shift = nn.Parameter(torch.zeros(width, 2))
+        self.interaction = nn.Parameter(torch.zeros(width, behavior.shape[1]))
+        self.models = nn.Parameter(torch.zeros(len(offset), width + 1))
+
+    def widen(self, prompt: Tensor) -> Tensor:
+        """[x; t], [n, width], of x, [n, prompt_dim]."""
+        if self.hidden is None:
+            return prompt
+        return torch.cat([prompt, torch.tanh(self.hidden(prompt))], dim=1)
+
+    def score(self, wide: Tensor, model: Tensor) -> Tensor:
+        """Scores of voted models, [n], from `widen`ed prompts and model indices."""
+        own = self.models[model]
+        behavior = ((wide @ self.interaction) * self.behavior[model]).sum(dim=1)
+        return self.offset[model] + own[:, 0] + (own[:, 1:] * wide).sum(dim=1) + behavior
+
+    def forward(self, batch: VoteBatch) -> tuple[Tensor, Tensor]:
+        """Logits of the outcomes, [n, 4], and the lead of the left side's score, [n]."""
+        wide = self.widen(batch.prompt)
+        a, b = self.score(wide, batch.model_a), self.score(wide, batch.model_b)
+        levels = self.levels + wide @ self.shift
+        tie, bad = self.slopes[0] * (a + b) + levels[:, 0], -self.slopes[1] * (a + b) + levels[:, 1]
+        return torch.stack([a, b, tie, bad], dim=1), a - b
+
+    def loss(self, batch: VoteBatch) -> Tensor:
+        """Mean negative log-likelihood, plus the margin ranking loss of decided votes where it is on."""
+        logits, lead = self(batch)
+        loss = functional.cross_entropy(logits, batch.outcome)
+        if self.config.margin_weight:
+            sign = (batch.outcome == 0).float() - (batch.outcome == 1).float()
+            loss = (
+                loss
+                + self.config.margin_weight * (functional.relu(self.config.margin - sign * lead) * sign.abs()).mean()
+            )
+        return loss
+
+    def penalty(self) -> Tensor:
+        """Minus the logarithm of the priors."""
+        config = self.config
+        total = config.shift_penalty * self.shift.square().sum()
+        total = total + config.behavior_penalty * self.interaction.square().sum()
+        total = total + config.model_penalty * self.models.square().sum()
+        total = total + config.slope_penalty * (self.slopes - self.slopes_before).square().sum()
+        if self.hidden is not None:
+            total = total + self.hidden.weight.square().sum()
+        return total / 2
+
+    def constants(self) -> OutcomeConstants:
+        """Of the outcome likelihood on the mean prompt."""
+        (tie_slope, bad_slope), (tie, both_bad) = self.slopes.tolist(), self.levels.tolist()
+        return OutcomeConstants(tie_slope, bad_slope, tie, both_bad)
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """Parameters and buffers."""
+        return {name: np.array(value.detach().numpy()) for name, value in self.state_dict().items()}

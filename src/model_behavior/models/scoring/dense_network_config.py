@@ -1,0 +1,55 @@
+"""The configuration of `DenseNetworkModel`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from model_behavior.models.scoring.bradley_terry import BradleyTerryConfig
+from model_behavior.models.scoring.dense_network import NetworkConfig
+from model_behavior.models.scoring.dense_network_training import ScoringSchedule
+from model_behavior.models.scoring.embedding_rating import EmbeddingRatingConfig
+from model_behavior.models.scoring.prompt_features import PromptFeaturesConfig
+
+
+@dataclass(frozen=True)
+class DenseNetworkConfig:
+    """Every choice of stage 2 in one place.
+
+    Attributes:
+        model_source: "behavior" uses the models' embeddings; "id" a learned vector per model alone, so that only models
+            with votes can be predicted.
+        average_uncertainty: average the probabilities over what is not known of an enrolled model's rating.
+        prompts: how prompts become vectors.
+        offset: of the Bradley-Terry ratings that everything is added to.
+        rating: how the offset of a model without votes is read from its embedding.
+        network: size and priors.
+        schedule: of training.
+    """
+
+    model_source: Literal["behavior", "id"] = "behavior"
+    average_uncertainty: bool = False
+    prompts: PromptFeaturesConfig = field(default_factory=PromptFeaturesConfig)
+    offset: BradleyTerryConfig = field(default_factory=BradleyTerryConfig)
+    rating: EmbeddingRatingConfig = field(default_factory=EmbeddingRatingConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    schedule: ScoringSchedule = field(default_factory=ScoringSchedule)
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested dictionaries of JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DenseNetworkConfig:
+        """The inverse of `to_json`."""
+        prompts = PromptFeaturesConfig(**{**values["prompts"], "encoders": tuple(values["prompts"]["encoders"])})
+        return cls(
+            model_source=values["model_source"],
+            average_uncertainty=values["average_uncertainty"],
+            prompts=prompts,
+            offset=BradleyTerryConfig(**values["offset"]),
+            rating=EmbeddingRatingConfig(**values["rating"]),
+            network=NetworkConfig(**values["network"]),
+            schedule=ScoringSchedule(**values["schedule"]),
+        )

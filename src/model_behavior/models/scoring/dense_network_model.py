@@ -1,0 +1,291 @@
+"""Who would win on a prompt, also for models that were never voted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model_behavior.data_models.scoring_types import (
+    FloatArray,
+    ModelTable,
+    Ratings,
+    ScoringEpochLog,
+    ScoringVotes,
+    WideArray,
+)
+from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.models.scoring.bradley_terry import NORMAL_QUANTILE, BradleyTerry
+from model_behavior.models.scoring.calibration import Temperature, fit_temperature
+from model_behavior.models.scoring.dense_network import DenseNetwork
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.dense_network_training import train_network
+from model_behavior.models.scoring.embedding_rating import EmbeddingRating
+from model_behavior.models.scoring.model_base import (
+    STATE_VERSION,
+    ModelBase,
+    check_state,
+    check_votes,
+    empty_predictions,
+    locate_models,
+    locate_sides,
+)
+from model_behavior.models.scoring.outcomes import UncertainVotes, average_probabilities
+from model_behavior.models.scoring.prompt_features import PromptFeatures
+from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
+from model_behavior.models.scoring.vote_network import batch_of, votes_between
+from model_behavior.preprocessing.cache import ContentCache
+from model_behavior.preprocessing.scoring_votes import texts_of
+
+
+@final
+class DenseNetworkModel(ModelBase):
+    """Bradley-Terry ratings as offset, a network for what prompt and behaviour add, a temperature on top.
+
+    Args:
+        table: embeddings of the models, of the voted ones at least, frozen; None with model_source="id".
+        config: see there.
+        cache: of prompt features, shared with stage 1.
+
+    Attributes:
+        history: one log per epoch, the first from before training.
+        temperature: fitted on validation votes; 1 without.
+    """
+
+    name: ClassVar[str] = "dense-network"
+
+    def __init__(
+        self,
+        table: ModelTable | None = None,
+        config: DenseNetworkConfig | None = None,
+        cache: ContentCache | None = None,
+    ) -> None:
+        self.config = config if config is not None else DenseNetworkConfig()
+        if self.config.model_source not in ("behavior", "id"):
+            raise UsageError(f"model_source {self.config.model_source!r}: unknown. Allowed: 'behavior', 'id'")
+        if self.config.model_source == "behavior" and table is None:
+            raise UsageError("model_source='behavior' needs a table of model embeddings. Fix: give one, or 'id'")
+        self.history: list[ScoringEpochLog] = []
+        self.temperature = Temperature()
+        self._cache = cache if cache is not None else ContentCache()
+        self._table = table if self.config.model_source == "behavior" else None
+        self._features = PromptFeatures(self.config.prompts, self._cache)
+        self._reader: EmbeddingRating | None = None
+        self._board: ScoreBoard | None = None
+        self._ratings = BradleyTerry(self.config.offset)
+        self._enrolled: dict[str, tuple[float, float]] = {}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Voted and enrolled models, sorted."""
+        return self._board.rows.names if self._board is not None else ()
+
+    @property
+    def voted_models(self) -> tuple[str, ...]:
+        """Models that were voted on in training, sorted."""
+        return self._ratings.models
+
+    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
+        """Fits ratings, then the network on top, then the temperature; enrols the rest of the table.
+
+        Raises:
+            DataError: no votes, or a voted model that the table has no embedding of.
+        """
+        check_votes(votes)
+        self._ratings.fit(votes)
+        voted = self._voted_table(votes.models)
+        self._reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
+        if voted is not None:
+            self._reader = EmbeddingRating(self.config.rating)
+            self._reader.fit(voted, self._ratings.rating, np.diag(self._ratings.covariance))
+            behavior = self._reader.standardise(voted).astype(np.float32)
+        self._features.fit(votes.prompts)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.schedule.seed)
+            network = DenseNetwork(
+                self._features.dim, self._ratings.rating, behavior, self._ratings.constants, self.config.network
+            )
+        known = votes_between(validation, votes.models)
+        tensors = None if known is None else batch_of(known, self._features, votes.models)
+        self.history = train_network(
+            network, batch_of(votes, self._features, votes.models), tensors, self.config.schedule
+        )
+        self._board = board_of(network, votes.models, self._features.dim)
+        self._enrolled, self.temperature = {}, Temperature()
+        if known is not None:
+            raw = self.predict(*texts_of(known))
+            self.temperature = fit_temperature(raw, known.outcome, known.prompt_index)
+        if self._table is not None:
+            self.enrol(self._table)
+
+    def enrol(self, table: ModelTable) -> None:
+        """Adds models without votes, or replaces their embeddings; models with votes keep what votes have taught.
+
+        Raises:
+            UsageError: not fitted, embeddings of another size, or a model that has no use for embeddings.
+        """
+        board = self._fitted()
+        if self._reader is None:
+            raise UsageError("model_source='id' cannot enrol models by their embeddings. Fix: use 'behavior'")
+        _check_dim(table, board.interaction.shape[1])
+        new = _rows_of(table, [index for index, name in enumerate(table.names) if name not in self.voted_models])
+        if not new.names:
+            return
+        mean, variance = self._reader.predict(new)
+        slope, intercept = self._network_scale()
+        rows = ModelRows(
+            names=new.names,
+            level=slope * mean + intercept,
+            variance=slope**2 * variance,
+            own=np.zeros((len(new.names), len(board.interaction)), np.float32),
+            behavior=self._reader.standardise(new).astype(np.float32),
+        )
+        self._board = board.with_rows(rows)
+        self._enrolled |= {name: (float(m), float(v)) for name, m, v in zip(new.names, mean, variance, strict=True)}
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Forgets enrolled models.
+
+        Raises:
+            UsageError: an unknown name, or a model with votes, which the others' ratings rest on.
+        """
+        board = self._fitted()
+        locate_models(names, self.models)
+        for name in names:
+            if name not in self._enrolled:
+                raise UsageError(f"{name!r} was voted on, so it cannot be removed. Fix: train again without its votes")
+        self._board = board.without(frozenset(names))
+        self._enrolled = {name: value for name, value in self._enrolled.items() if name not in names}
+
+    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
+        """See the base."""
+        a, b = locate_sides(prompts, models_a, models_b, self.models)
+        if not len(prompts):
+            return empty_predictions()
+        board = self._fitted()
+        distinct = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
+        row = np.fromiter((distinct[prompt] for prompt in prompts), np.int64, len(prompts))
+        wide = board.widen(self._features.transform(list(distinct)))
+        scores, shift = board.scores(wide), (wide @ board.shift).astype(np.float64)
+        deviation = np.sqrt(board.rows.variance) * self.config.average_uncertainty
+        votes = UncertainVotes(scores[row, a], scores[row, b], deviation[a], deviation[b], shift[row])
+        return self.temperature.apply(average_probabilities(votes, board.constants))
+
+    def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
+        """Ratings with 95 % intervals.
+
+        Without a prompt: the Bradley-Terry rating of a voted model, the rating read from its embedding for an enrolled
+        one, on one scale. With a prompt: scores on it; the interval is that of the rating, so what is not known of
+        the prompt's effect is not in it.
+        """
+        names = tuple(self.models if models is None else models)
+        rows = locate_models(names, self.models)
+        rating, deviation, votes = self._overall(names)
+        if prompt is not None:
+            board = self._fitted()
+            rating = board.scores(board.widen(self._features.transform([prompt])))[0, rows]
+            deviation = deviation * self._network_scale()[0]
+        margin = NORMAL_QUANTILE * deviation
+        return Ratings(names, rating, rating - margin, rating + margin, votes)
+
+    def get_state_dict(self) -> dict[str, Any]:
+        """See the base."""
+        parts: dict[str, dict[str, Any]] = {
+            "board": board_to_state(self._fitted()),
+            "ratings": self._ratings.get_state_dict(),
+            "features": self._features.get_state_dict(),
+        }
+        if self._reader is not None:
+            parts["reader"] = self._reader.get_state_dict()
+        tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.pop("tensors").items()}
+        return {
+            "state_version": STATE_VERSION,
+            "model": self.name,
+            "config": self.config.to_json(),
+            "parts": parts,
+            "enrolled": {name: list(value) for name, value in self._enrolled.items()},
+            "temperature": self.temperature.value,
+            "history": [log.to_json() for log in self.history],
+            "tensors": tensors,
+        }
+
+    @classmethod
+    def load_state_dict(cls, state_dict: Mapping[str, Any], cache: ContentCache | None = None) -> Self:
+        """See the base; `cache` as in the constructor."""
+        check_state(state_dict, cls.name)
+        try:
+            config = DenseNetworkConfig.from_json(state_dict["config"])
+            parts = _with_tensors(state_dict)
+            model = cls(None, replace(config, model_source="id"), cache)  # the board has the embeddings
+            model.config = config
+            model._board = board_from_state(parts["board"])
+            model._ratings = BradleyTerry.load_state_dict(parts["ratings"])
+            model._features = PromptFeatures.load_state_dict(parts["features"], config.prompts, cache)
+            if "reader" in parts:
+                model._reader = EmbeddingRating.load_state_dict(parts["reader"], config.rating)
+            model._enrolled = {name: (mean, var) for name, (mean, var) in state_dict["enrolled"].items()}
+            model.temperature = Temperature(state_dict["temperature"])
+            model.history = [ScoringEpochLog.from_json(log) for log in state_dict["history"]]
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise ArtifactError(f"incomplete or unknown state of {cls.name!r}: {error}") from error
+        return model
+
+    def _fitted(self) -> ScoreBoard:
+        locate_models((), self.models)
+        assert self._board is not None
+        return self._board
+
+    def _voted_table(self, names: tuple[str, ...]) -> ModelTable | None:
+        if self._table is None:
+            return None
+        missing = [name for name in names if name not in self._table.names]
+        if missing:
+            raise DataError(
+                f"no embedding of {missing[0]!r} ({len(missing)} of {len(names)} voted models lack one). "
+                "Fix: embed the models that were voted on, or drop their votes"
+            )
+        return _rows_of(self._table, [self._table.names.index(name) for name in names])
+
+    def _network_scale(self) -> tuple[float, float]:
+        """Slope and intercept from Bradley-Terry ratings to levels of the network, by least squares over the voted."""
+        board, rating = self._fitted(), self._ratings.rating
+        level = board.rows.level[locate_models(self.voted_models, self.models)]
+        spread = float(np.square(rating).sum())
+        slope = float(rating @ (level - level.mean())) / spread if spread > 1e-9 else 1.0
+        return max(slope, 0.1), float(level.mean())
+
+    def _overall(self, names: tuple[str, ...]) -> tuple[WideArray, WideArray, npt.NDArray[np.int64]]:
+        voted = dict(zip(self.voted_models, range(len(self.voted_models)), strict=True))
+        variance = np.diag(self._ratings.covariance)
+        found = [
+            (self._ratings.rating[voted[name]], variance[voted[name]], self._ratings.votes[voted[name]])
+            if name in voted
+            else (*self._enrolled[name], 0)
+            for name in names
+        ]
+        rating, spread, votes = (np.array([row[column] for row in found]) for column in range(3))
+        return rating.astype(np.float64), np.sqrt(spread.astype(np.float64)), votes.astype(np.int64)
+
+
+def _rows_of(table: ModelTable, rows: Sequence[int]) -> ModelTable:
+    chosen = np.array(rows, dtype=np.int64)
+    return ModelTable(
+        tuple(table.names[index] for index in rows), table.embedding[chosen], table.count[chosen], table.spread[chosen]
+    )
+
+
+def _check_dim(table: ModelTable, dim: int) -> None:
+    if table.embedding.ndim != 2 or table.embedding.shape[1] != dim:
+        raise UsageError(f"embeddings of shape {table.embedding.shape}: [n_models, {dim}] is needed")
+
+
+def _with_tensors(state_dict: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    parts: dict[str, dict[str, Any]] = {name: {**part, "tensors": {}} for name, part in state_dict["parts"].items()}
+    for key, value in state_dict["tensors"].items():
+        name, _, rest = key.partition(".")
+        parts[name]["tensors"][rest] = value
+    return parts

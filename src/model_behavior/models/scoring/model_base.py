@@ -1,0 +1,177 @@
+"""The interface of everything that says who would win."""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.data_models.scoring_types import FloatArray, Ratings, ScoringVotes, WideArray
+from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
+
+STATE_VERSION = 1
+
+
+class ModelBase(ABC):
+    """A model of votes that never sees the responses it predicts on."""
+
+    name: ClassVar[str]
+    """In saved states, in the registry and on the command line."""
+
+    needs_style: ClassVar[bool] = False
+    """Whether `fit` reads `style_a` and `style_b` of the votes."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[str, ...]:
+        """Names that it can predict for, sorted; empty before `fit`."""
+
+    @abstractmethod
+    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
+        """Fits to votes, from scratch.
+
+        Args:
+            votes: to learn from.
+            validation: votes on other prompts, to choose epochs and temperature by, where a model does so.
+
+        Raises:
+            DataError: no votes, or none that the model can use.
+        """
+
+    @abstractmethod
+    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
+        """Probabilities of model_a, model_b, tie and both_bad, float32, [n_votes, 4]; rows sum to 1.
+
+        Exchanging the two sides exchanges the first two columns.
+
+        Args:
+            prompts: [n_votes].
+            models_a: names, [n_votes].
+            models_b: names, [n_votes].
+
+        Raises:
+            UsageError: not fitted, lists of different lengths, or an unknown name.
+        """
+
+    @abstractmethod
+    def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
+        """Ratings of models, all by default, in the order given.
+
+        Args:
+            models: names.
+            prompt: rate on this prompt rather than over all; a model that does not look at prompts ignores it.
+
+        Raises:
+            UsageError: not fitted, or an unknown name.
+        """
+
+    @abstractmethod
+    def get_state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs: JSON values, and NumPy arrays under "tensors"."""
+
+    @classmethod
+    @abstractmethod
+    def load_state_dict(cls, state_dict: Mapping[str, Any]) -> Self:
+        """The inverse of `get_state_dict`.
+
+        Raises:
+            ArtifactError: a state of another model or version, or an incomplete one.
+        """
+
+
+def locate_models(names: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The place of each name among the known ones, [n].
+
+    Raises:
+        UsageError: a name that is not known, or nothing is known yet.
+    """
+    if not known:
+        raise UsageError("this scoring model is not fitted. Fix: call fit(), or load_state_dict() of a fitted one")
+    place = {name: index for index, name in enumerate(known)}
+    try:
+        return np.fromiter((place[name] for name in names), np.int64, len(names))
+    except KeyError as error:
+        near = difflib.get_close_matches(str(error.args[0]), known, 3, 0.4) or list(known[:5])
+        raise UsageError(f"unknown model {error.args[0]!r}. Nearest known names: {', '.join(near)}") from None
+
+
+def locate_sides(
+    prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str], known: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The places of both sides' names, after a check that the three lists have one length."""
+    if any(isinstance(texts, str) for texts in (prompts, models_a, models_b)):
+        raise UsageError("prompts, models_a and models_b are lists of texts, not one text")
+    if not len(prompts) == len(models_a) == len(models_b):
+        raise UsageError(
+            f"{len(prompts)} prompts, {len(models_a)} models_a, {len(models_b)} models_b: "
+            "one of each per vote is needed"
+        )
+    return locate_models(models_a, known), locate_models(models_b, known)
+
+
+def check_votes(votes: ScoringVotes, needs_style: bool = False) -> None:
+    """Refuses votes that nothing can be fitted to.
+
+    Raises:
+        DataError: no votes, or none with the style that is needed.
+    """
+    if not len(votes):
+        raise DataError("no votes to fit a scoring model to. Fix: give at least one vote")
+    if needs_style and (votes.style_a is None or votes.style_b is None):
+        raise DataError("these votes lack the style of their responses. Fix: to_scoring_votes(..., with_style=True)")
+
+
+def check_state(state_dict: Mapping[str, Any], name: str) -> None:
+    """Refuses a state of another model or version.
+
+    Raises:
+        ArtifactError: says which one it is.
+    """
+    found = (state_dict.get("model"), state_dict.get("state_version"))
+    if found != (name, STATE_VERSION):
+        raise ArtifactError(
+            f"scoring state of model {found[0]!r}, version {found[1]!r}; {name!r}, version {STATE_VERSION} is read "
+            "here. Fix: load it with the class that wrote it, upgrade model-behavior, or train again"
+        )
+
+
+def pack_state(
+    name: str,
+    config: Mapping[str, Any],
+    models: Sequence[str],
+    constants: OutcomeConstants,
+    tensors: Mapping[str, npt.NDArray[Any]],
+) -> dict[str, Any]:
+    """The state of a model that is ratings, constants and arrays."""
+    locate_models((), models)
+    return {
+        "state_version": STATE_VERSION,
+        "model": name,
+        "config": dict(config),
+        "models": list(models),
+        "constants": asdict(constants),
+        "tensors": {key: np.array(value) for key, value in tensors.items()},
+    }
+
+
+def predict_from_ratings(
+    rating: WideArray, constants: OutcomeConstants, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]
+) -> FloatArray:
+    """What ratings say about votes between the models at places `a` and `b`, [n_votes, 4]."""
+    return softmax(outcome_logits(rating[a], rating[b], constants)).astype(np.float32)
+
+
+def rate_without_interval(rating: WideArray, votes: npt.NDArray[np.int64], names: tuple[str, ...]) -> Ratings:
+    """Ratings of a model that has no measure of its own uncertainty."""
+    return Ratings(names, rating, rating.copy(), rating.copy(), votes)
+
+
+def empty_predictions() -> FloatArray:
+    """What `predict` gives for no votes, [0, 4]."""
+    return np.empty((0, N_OUTCOMES), dtype=np.float32)

@@ -1,0 +1,121 @@
+r"""The likelihood of the four outcomes, shared by every scoring model.
+
+With scores s_a and s_b on the log-odds scale, the outcomes have the logits
+
+    model_a:  s_a
+    model_b:  s_b
+    tie:      tie_slope (s_a + s_b) + tie
+    both_bad: -bad_slope (s_a + s_b) + both_bad
+
+and the probabilities are their softmax. Special cases:
+
+- tie_slope = 1/2 is Davidson (1970), "On extending the Bradley-Terry model to accommodate ties": the tie is as
+  strong as
+  the geometric mean of the two.
+- bad_slope = 0 is an outside option of constant strength (Luce 1959, "Individual choice behavior").
+- tie_slope = 1, bad_slope = 0, and both constants set by the prompt's difficulty d, tie = -d and both_bad = d: each
+  response is right or wrong by itself, with odds exp(s - d); a tie is both right, both_bad both wrong.
+
+Between model_a and model_b alone, all are the model of Bradley and Terry (1952). A constant added to all scores moves
+into `tie` and `both_bad`, so ratings are centred, and how hard a prompt is enters through these two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.data_models.scoring_types import WideArray
+
+N_OUTCOMES = 4
+_QUADRATURE_NODES = 7
+PSEUDO_COUNT = 0.5
+"""Votes added to every outcome, cast between two models of equal score, so that none has probability 0."""
+
+
+@dataclass(frozen=True)
+class OutcomeConstants:
+    """The four constants of the likelihood, see the module."""
+
+    tie_slope: float = 0.5
+    bad_slope: float = 0.0
+    tie: float = 0.0
+    both_bad: float = 0.0
+
+
+def outcome_logits(
+    score_a: WideArray, score_b: WideArray, constants: OutcomeConstants, shift: WideArray | None = None
+) -> WideArray:
+    """Logits of the outcomes in the order of `Outcome`, [n, 4].
+
+    Args:
+        score_a: [n].
+        score_b: [n].
+        constants: of the likelihood.
+        shift: added to `tie` and `both_bad`, [n, 2].
+    """
+    total = score_a + score_b
+    tie, bad = constants.tie_slope * total + constants.tie, -constants.bad_slope * total + constants.both_bad
+    if shift is not None:
+        tie, bad = tie + shift[:, 0], bad + shift[:, 1]
+    return np.stack([score_a, score_b, tie, bad], axis=-1)
+
+
+def softmax(logits: WideArray) -> WideArray:
+    """Probabilities over the last axis."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: WideArray = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def log_softmax(logits: WideArray) -> WideArray:
+    """Logarithms of `softmax`, also where it is too small for a float."""
+    centred = logits - logits.max(axis=-1, keepdims=True)
+    logarithms: WideArray = centred - np.log(np.exp(centred).sum(axis=-1, keepdims=True))
+    return logarithms
+
+
+def log_loss(probabilities: npt.NDArray[np.floating], outcome: npt.NDArray[np.integer]) -> WideArray:
+    """Minus the logarithm of the probability of what happened, per vote, in nats, [n]."""
+    happened = probabilities[np.arange(len(outcome)), outcome].astype(np.float64)
+    losses: WideArray = -np.log(np.maximum(happened, 1e-15))
+    return losses
+
+
+@dataclass(frozen=True, eq=False)
+class UncertainVotes:
+    """Scores with what is not known of them, [n_votes].
+
+    Attributes:
+        score_a: of the left side.
+        score_b: of the right one.
+        deviation_a: standard deviation of the left side's score, 0 where it is known.
+        deviation_b: and of the right one's.
+        shift: of tie and both_bad, [n_votes, 2].
+    """
+
+    score_a: WideArray
+    score_b: WideArray
+    deviation_a: WideArray
+    deviation_b: WideArray
+    shift: WideArray
+
+
+def average_probabilities(votes: UncertainVotes, constants: OutcomeConstants) -> WideArray:
+    """Probabilities averaged over normal scores by Gauss-Hermite quadrature, [n_votes, 4]."""
+    uncertain = (votes.deviation_a > 0) | (votes.deviation_b > 0)
+    probabilities = softmax(outcome_logits(votes.score_a, votes.score_b, constants, votes.shift))
+    if not uncertain.any():
+        return probabilities
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
+    a, b, shift = votes.score_a[uncertain], votes.score_b[uncertain], votes.shift[uncertain]
+    step_a, step_b = votes.deviation_a[uncertain], votes.deviation_b[uncertain]
+    average = np.zeros((len(a), N_OUTCOMES))
+    for node_a, weight_a in zip(nodes, weights / weights.sum(), strict=True):
+        for node_b, weight_b in zip(nodes, weights / weights.sum(), strict=True):
+            logits = outcome_logits(a + node_a * step_a, b + node_b * step_b, constants, shift)
+            average += weight_a * weight_b * softmax(logits)
+    probabilities[uncertain] = average
+    return probabilities

@@ -1,0 +1,82 @@
+"""Votes of stage 1's form as stage 2 sees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model_behavior.data_models.scoring_types import FloatArray, ScoringVotes
+from model_behavior.data_models.votes import IntArray, PairTable, TrainingData
+
+# The columns after "length" of `STYLE_COLUMNS`, as arena-rank's style control counts them; RE2.
+_MARKDOWN = (r"(?m)^#{1,6}\s", r"(?m)^\s*(?:[-*+]|\d+\.)\s", r"\*\*[^*\n]+\*\*|__[^_\n]+__")
+
+
+def to_scoring_votes(
+    data: TrainingData, votes: npt.NDArray[np.integer] | None = None, with_style: bool = False
+) -> ScoringVotes:
+    """The chosen votes, in the order given, with only the prompts and models that they use.
+
+    Args:
+        data: votes.
+        votes: indices of the votes to take, all by default.
+        with_style: measure length and Markdown of the responses, for the baselines that look at them.
+    """
+    chosen = np.arange(len(data)) if votes is None else votes
+    pair_a, pair_b = data.pair_a[chosen], data.pair_b[chosen]
+    pairs = data.pairs
+    style = measure_style(pairs) if with_style else None
+    whole = ScoringVotes(
+        prompts=tuple(pairs.prompts.to_pylist()),
+        models=pairs.models,
+        prompt_index=pairs.prompt_index[pair_a],
+        model_a=pairs.model_index[pair_a],
+        model_b=pairs.model_index[pair_b],
+        outcome=data.outcome[chosen],
+        style_a=None if style is None else style[pair_a],
+        style_b=None if style is None else style[pair_b],
+    )
+    return select_scoring_votes(whole, np.arange(len(whole)))
+
+
+def select_scoring_votes(votes: ScoringVotes, chosen: npt.NDArray[np.integer]) -> ScoringVotes:
+    """Some votes, in the order given, with only the prompts and models that they use."""
+    used_prompts, prompt_index = np.unique(votes.prompt_index[chosen], return_inverse=True)
+    sides = np.stack([votes.model_a[chosen], votes.model_b[chosen]])
+    used_models, model_index = np.unique(sides, return_inverse=True)
+    model_a, model_b = model_index.reshape(sides.shape).astype(np.int32)
+    return replace(
+        votes,
+        prompts=tuple(votes.prompts[index] for index in used_prompts),
+        models=tuple(votes.models[index] for index in used_models),
+        prompt_index=_narrow(prompt_index),
+        model_a=model_a,
+        model_b=model_b,
+        outcome=votes.outcome[chosen],
+        style_a=None if votes.style_a is None else votes.style_a[chosen],
+        style_b=None if votes.style_b is None else votes.style_b[chosen],
+    )
+
+
+def texts_of(votes: ScoringVotes) -> tuple[list[str], list[str], list[str]]:
+    """Prompt, left and right model of every vote, as the scoring models' `predict` takes them, [n_votes] each."""
+    return (
+        [votes.prompts[index] for index in votes.prompt_index],
+        [votes.models[index] for index in votes.model_a],
+        [votes.models[index] for index in votes.model_b],
+    )
+
+
+def measure_style(pairs: PairTable) -> FloatArray:
+    """`STYLE_COLUMNS` of every response, float32, [n_pairs, 4]."""
+    responses = pairs.responses
+    columns = [pc.utf8_length(responses), *(pc.count_substring_regex(responses, pattern) for pattern in _MARKDOWN)]
+    return np.column_stack([column.cast(pa.float32()).to_numpy(zero_copy_only=False) for column in columns])
+
+
+def _narrow(values: npt.NDArray[np.integer]) -> IntArray:
+    return values.astype(np.int32)
