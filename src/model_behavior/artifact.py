@@ -2,11 +2,13 @@
 
     config.json           format and version, encoder configuration, SHA-256 of the other files
     encoder.safetensors   weights of the encoder's trained part
-    models.safetensors    model embeddings: mean, count, spread
+    models.safetensors    model embeddings: mean, count, spread; hashes of the training prompts
     models.json           names of the models, in row order
     samples.safetensors   what is kept of each model's responses: style profile, sampled vectors with hashes of prompts
     exemplars.json        typical responses of each model, as text
     history.json          one record per trained epoch
+    scorer.safetensors    stage 2, arrays; only where a scorer was trained
+    scorer.json           stage 2, the rest of its state
     README.md             a card for people; may be edited, and is then kept when the folder is written again
 
 A folder is written aside and renamed, so that it is there whole or not at all.
@@ -20,21 +22,26 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
 from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
+from model_behavior.data_models.scoring_types import ModelTable
+from model_behavior.data_models.split import ValidationSplit
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.files import name_aside, open_to_others
 from model_behavior.model_card import write_card
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.preprocessing.entry_file import digest_of
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.preprocessing.entry_file import Arrays, digest_of
 
 FORMAT = "model-behavior"
 FORMAT_VERSION = 2
@@ -42,24 +49,43 @@ FORMAT_VERSION = 2
 _CONFIG, _ENCODER, _MODELS = "config.json", "encoder.safetensors", "models.safetensors"
 _NAMES, _HISTORY, _CARD = "models.json", "history.json", "README.md"
 _SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
+_SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
 _VERIFIED = (_ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
+_WITH_SCORER = (_SCORER, _SCORER_STATE)
 _SELF = "config_digest"
-_WRITTEN = (_CONFIG, *_VERIFIED, _CARD)
+_WRITTEN = (_CONFIG, *_VERIFIED, *_WITH_SCORER, _CARD)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRecord:
+    """What an encoder was trained on.
+
+    Attributes:
+        split: how its votes were divided.
+        prompts: hashes of the normalised training prompts (`catalog.prompt_keys`), ascending, uint64.
+    """
+
+    split: ValidationSplit
+    prompts: npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A trained encoder with the models that it has embedded.
+    """A trained encoder with the models that it has embedded, and what predicts votes between them.
 
     Attributes:
         encoder: trained.
         models: embeddings of the models.
         samples: what is kept of their responses, same rows; None where that is nothing.
+        scorer: stage 2, which knows all the models; None before it is trained.
+        training: what the encoder was trained on; None where that is not known.
     """
 
     encoder: ModelBehaviorEncoder
     models: ModelEmbeddings
     samples: ModelSamples | None = None
+    scorer: DenseNetworkModel | None = None
+    training: TrainingRecord | None = None
 
     @property
     def catalog(self) -> Catalog:
@@ -67,8 +93,21 @@ class Artifact:
         return Catalog.of_embeddings(self.models) if self.samples is None else Catalog(self.models, self.samples)
 
     def with_catalog(self, catalog: Catalog) -> Artifact:
-        """The same encoder with another catalog."""
-        return Artifact(self.encoder, catalog.models, catalog.samples)
+        """The same encoder with another catalog, in which the scorer enrols the models that have no votes.
+
+        Raises:
+            UsageError: a model that the scorer's votes are about is missing.
+        """
+        if self.scorer is not None:
+            names = set(catalog.models.names)
+            self.scorer.remove([name for name in self.scorer.models if name not in names])
+            self.scorer.enrol(model_table(catalog.models))
+        return replace(self, models=catalog.models, samples=catalog.samples)
+
+
+def model_table(models: ModelEmbeddings) -> ModelTable:
+    """The embeddings as the scorer takes them."""
+    return ModelTable(models.names, models.mean, models.count, models.spread)
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
@@ -126,8 +165,10 @@ def load(path: Path) -> Artifact:
     """
     config = _read_config(path)
     digests = config.get("files")
-    for name in _VERIFIED:
-        _verify(path / name, digests.get(name) if isinstance(digests, dict) else None)
+    digests = digests if isinstance(digests, dict) else {}
+    scored = any(name in digests for name in _WITH_SCORER)
+    for name in (*_VERIFIED, *(_WITH_SCORER if scored else ())):
+        _verify(path / name, digests.get(name))
     try:
         state: dict[str, Any] = {
             **config["encoder"],
@@ -139,27 +180,53 @@ def load(path: Path) -> Artifact:
         models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
         exemplars = json.loads((path / _EXEMPLARS).read_text("utf-8"))
         samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
+        scorer = _read_scorer(path) if scored else None
+        split = config["split"]
+        record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
-    return Artifact(ModelBehaviorEncoder.load_state_dict(state), models, samples)
+    return Artifact(ModelBehaviorEncoder.load_state_dict(state), models, samples, scorer, record)
 
 
 def _write_files(artifact: Artifact, folder: Path) -> None:
     state = artifact.encoder.get_state_dict()
     models = artifact.models
     save_file(state.pop("tensors"), folder / _ENCODER)
-    save_file({"mean": models.mean, "count": models.count, "spread": models.spread}, folder / _MODELS)
+    record = artifact.training
+    prompts = record.prompts if record is not None else np.zeros(0, np.uint64)
+    table: Arrays = {"mean": models.mean, "count": models.count, "spread": models.spread, "training_prompts": prompts}
+    save_file(table, folder / _MODELS)
     _write_json(folder / _NAMES, list(models.names))
     samples = artifact.catalog.samples
     save_file(samples_to_arrays(samples), folder / _SAMPLES)
     _write_json(folder / _EXEMPLARS, samples_to_json(samples))
     _write_json(folder / _HISTORY, state.pop("history"))
     (folder / _CARD).write_text(write_card(artifact.encoder, models), "utf-8")
-    digests = {name: _digest(folder / name) for name in (*_VERIFIED, _CARD)}
-    config = {"format": FORMAT, "format_version": FORMAT_VERSION, "encoder": state, "files": digests}
+    written: tuple[str, ...] = (*_VERIFIED, _CARD)
+    if artifact.scorer is not None:
+        scorer = artifact.scorer.get_state_dict()
+        save_file(scorer.pop("tensors"), folder / _SCORER)
+        _write_json(folder / _SCORER_STATE, scorer)
+        written = (*written, *_WITH_SCORER)
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "encoder": state,
+        "split": None if record is None else asdict(record.split),
+        "files": {name: _digest(folder / name) for name in written},
+    }
     _write_json(folder / _CONFIG, config | {_SELF: digest_of(json.dumps(config, sort_keys=True))})
-    for name in (_ENCODER, _MODELS, _SAMPLES):
+    for name in (_ENCODER, _MODELS, _SAMPLES, *((_SCORER,) if artifact.scorer is not None else ())):
         open_to_others(folder / name)
+
+
+def _read_scorer(path: Path) -> DenseNetworkModel:
+    state = json.loads((path / _SCORER_STATE).read_text("utf-8"))
+    return DenseNetworkModel.load_state_dict({**state, "tensors": load_file(path / _SCORER)})
+
+
+def _read_split(values: dict[str, Any]) -> ValidationSplit:
+    return ValidationSplit(**{**values, "held_out_models": tuple(values["held_out_models"])})
 
 
 def _keep_what_is_the_users(old: Path, new: Path) -> None:

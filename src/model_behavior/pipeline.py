@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,16 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_behavior.artifact import Artifact
+from model_behavior.artifact import Artifact, TrainingRecord, model_table
 from model_behavior.catalog import Catalog, enrol, merge_catalogs
+from model_behavior.catalog.enrolment import prompt_keys
 from model_behavior.data.loading import iter_pairs
 from model_behavior.data.split import pairs_of
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import PairTable, TrainingData
 from model_behavior.errors import DataError, UsageError
 from model_behavior.files import written_aside
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
+from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
 EMBEDDING_COLUMN = "embedding"
 
@@ -46,24 +52,63 @@ def train_encoder(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: Trai
     Validation responses stay out of the embeddings, so that figures on them stay honest.
     """
     encoder.train(votes, plan.split, plan.epochs, plan.batch_size)
-    catalog = enrol_training_models(encoder, votes, plan)
-    return Artifact(encoder, catalog.models, catalog.samples)
+    prepared = _prepare(encoder, votes, plan.split)
+    catalog = enrol_training_models(encoder, prepared, plan.batch_size)
+    training = pairs_of(prepared.data, prepared.split.train)
+    record = TrainingRecord(plan.split, np.unique(prompt_keys(prepared.data.pairs)[training]))
+    return Artifact(encoder, catalog.models, catalog.samples, training=record)
 
 
-def enrol_training_models(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: TrainingPlan) -> Catalog:
+def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkConfig | None = None) -> Artifact:
+    """Stage 2: trains the scorer on the votes that stage 1 was trained on, over its frozen embeddings.
+
+    The split is the encoder's, so that neither stage has seen a validation prompt. All other models of the artifact
+    are enrolled.
+
+    Raises:
+        DataError: a voted model that the artifact has not embedded.
+    """
+    encoder = artifact.encoder
+    split = artifact.training.split if artifact.training is not None else ValidationSplit()
+    prepared = _prepare(encoder, votes, split)
+    if prepared.fingerprint != encoder.data_fingerprint:
+        warnings.warn(
+            "these are not the votes that the encoder was trained on; validation prompts of the scorer may be "
+            "training prompts of the encoder",
+            UserWarning,
+            stacklevel=2,
+        )
+    scorer = DenseNetworkModel(model_table(artifact.models), config, encoder.runtime.cache)
+    train, validation = (
+        to_scoring_votes(prepared.data, side) for side in (prepared.split.train, prepared.split.validation)
+    )
+    encoder.runtime.monitor.on_progress("scorer", 0, 1)
+    scorer.fit(train, validation)
+    encoder.runtime.monitor.on_progress("scorer", 1, 1)
+    return replace(artifact, scorer=scorer)
+
+
+def _prepare(
+    encoder: ModelBehaviorEncoder, votes: TrainingData, split: ValidationSplit
+) -> PreprocessedBehaviorEncoderData:
+    preprocessor = BehaviorEmbeddingPreprocessor(encoder.runtime.cache, encoder.config.preprocessing)
+    return preprocessor.preprocess(votes, split)
+
+
+def enrol_training_models(
+    encoder: ModelBehaviorEncoder, prepared: PreprocessedBehaviorEncoderData, batch_size: int
+) -> Catalog:
     """Enrols the models of a training: embedded from their training responses, sampled from their validation responses.
 
     The encoder places responses that it was trained on closer together than new ones, so that a sample of them would
     make every later response look like a change.
     """
-    preprocessor = BehaviorEmbeddingPreprocessor(encoder.runtime.cache, encoder.config.preprocessing)
-    prepared = preprocessor.preprocess(votes, plan.split)
     data = prepared.data
     training, validation = np.zeros((2, len(data.pairs)), dtype=bool)
     training[pairs_of(data, prepared.split.train)] = True
     validation[pairs_of(data, prepared.split.validation)] = True
     progress = partial(encoder.runtime.monitor.on_progress, "model embeddings")
-    return enrol(encoder, data.pairs, plan.batch_size, training, validation & ~training, progress)
+    return enrol(encoder, data.pairs, batch_size, training, validation & ~training, progress)
 
 
 def embed_into(artifact: Artifact, pairs: PairTable, batch_size: int) -> Artifact:
