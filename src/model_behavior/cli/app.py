@@ -13,6 +13,7 @@ from model_behavior.cli import (
     demo_command,
     encoder_commands,
     map_command,
+    scoring_commands,
 )
 from model_behavior.cli.console import show_warnings, stderr
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
@@ -28,6 +29,7 @@ app = typer.Typer(
     help="Embeddings of LLMs from what they answer, learned from pairwise votes. Start with `model-behavior demo`.",
 )
 encoder_commands.register(app)
+scoring_commands.register(app)
 catalog_commands.register(app)
 map_command.register(app)
 demo_command.register(app)

@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from model_behavior import artifact, pipeline
-from model_behavior.artifact import Artifact
-from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result, stderr
+from model_behavior import pipeline
+from model_behavior.cli.console import Progress, print_result
 from model_behavior.cli.options import (
     ArtifactFolder,
     BatchSize,
@@ -21,13 +20,12 @@ from model_behavior.cli.options import (
     open_artifact,
     open_cache,
 )
+from model_behavior.cli.training import TrainingRun, check_trained_output, describe_encoder
 from model_behavior.data.filters import FilterConfig
-from model_behavior.data.loading import load_votes
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.objectives import ObjectiveConfig
 from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
@@ -110,7 +108,7 @@ def train_encoder(
 ) -> None:
     """Stage 1: train a ModelBehaviorEncoder on pairwise votes and embed the models that were voted on."""
     started = time.monotonic()
-    artifact.check_output(output, overwrite, ", or add --overwrite")
+    check_trained_output(output, overwrite)
     settings = EncoderConfig(
         preprocessing=PreprocessingConfig(
             FilterConfig(min_comparisons=min_comparisons, mask_self_naming=mask_self_naming),
@@ -140,28 +138,15 @@ def train_encoder(
         "pooling": pooling,
         "precision": precision,
     }
-    monitor = ConsoleMonitor()
-    checkpoint = output.resolve().with_name(f".{output.resolve().name}.checkpoint")
     behavior_encoder = ModelBehaviorEncoder(
-        make_text_encoders(encoder or DEFAULT_ENCODERS, {"semantic": semantic}),
-        settings,
-        Runtime(open_cache(cache), monitor, checkpoint, resume),
+        make_text_encoders(encoder or DEFAULT_ENCODERS, {"semantic": semantic}), settings
     )
-    progress = Progress()
-    data, report = load_votes(*votes, progress=lambda done, total: progress.show("reading votes", done, total))
-    progress.close()
-    print_load_report(report)
     split = ValidationSplit(validation_fraction, seed, split_by, tuple(hold_out or ()))
-    try:
-        trained = pipeline.train_encoder(behavior_encoder, data, pipeline.TrainingPlan(split, epochs, batch_size))
-    except KeyboardInterrupt:
-        monitor.close()
-        if checkpoint.exists():
-            stderr().print("To go on after the last finished epoch, run the same command with --resume.")
-        raise
-    artifact.save(trained, output)
-    checkpoint.unlink(missing_ok=True)
-    _print_trained(trained, output, time.monotonic() - started, json)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache))
+    trained, _ = run.train_encoder(behavior_encoder, votes, pipeline.TrainingPlan(split, epochs, batch_size))
+    run.finish(trained)
+    value, text = describe_encoder(trained, output, time.monotonic() - started)
+    print_result(value, json, text)
 
 
 def encode(
@@ -182,23 +167,3 @@ def encode(
     progress.close()
     value = {"output": str(output), "rows": n_rows, "dim": loaded.encoder.dim}
     print_result(value, json, f"{output}: {n_rows:,} rows, {loaded.encoder.dim} dimensions")
-
-
-def _print_trained(trained: Artifact, output: Path, seconds: float, as_json: bool) -> None:
-    history = trained.encoder.history
-    best = max(history, key=lambda log: log.triplet_accuracy)
-    value = {
-        "output": str(output),
-        "models": len(trained.models),
-        "best_epoch": best.epoch,
-        "triplet_accuracy": best.triplet_accuracy,
-        "identification_at_8": best.identification,
-        "seconds": round(seconds, 1),
-        "history": [log.to_json() for log in history],
-    }
-    identification = "-" if best.identification is None else f"{best.identification:.3f}"
-    text = (
-        f"{output}: encoder with {len(trained.models)} models in {seconds:.0f} s; epoch {best.epoch} kept, "
-        f"validation triplet accuracy {best.triplet_accuracy:.3f}, identification at 8 {identification}"
-    )
-    print_result(value, as_json, text)

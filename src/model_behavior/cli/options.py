@@ -13,6 +13,7 @@ from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
 
 
@@ -60,3 +61,14 @@ def open_artifact(folder: Path, cache: Path | None) -> Artifact:
     loaded = artifact.load(folder)
     loaded.encoder.runtime = Runtime(open_cache(cache), ConsoleMonitor())
     return loaded
+
+
+def scorer_of(loaded: Artifact, folder: Path) -> DenseNetworkModel:
+    """The scorer of an artifact.
+
+    Raises:
+        UsageError: stage 2 was not trained.
+    """
+    if loaded.scorer is None:
+        raise UsageError(f"{folder} has no scorer. Fix: model-behavior train-scorer {folder} VOTES")
+    return loaded.scorer

@@ -1,0 +1,182 @@
+"""`model-behavior train`, `train-scorer`, `predict` and `rank`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from model_behavior import artifact, pipeline
+from model_behavior.cli.console import Progress, print_result, stderr
+from model_behavior.cli.options import (
+    ArtifactFolder,
+    CacheFolder,
+    ConfigFile,
+    Json,
+    open_artifact,
+    open_cache,
+    scorer_of,
+)
+from model_behavior.cli.training import (
+    TrainingRun,
+    check_trained_output,
+    describe_encoder,
+    describe_scorer,
+    read_votes,
+)
+from model_behavior.data.filters import FilterConfig
+from model_behavior.data_models.scoring_types import Ratings
+from model_behavior.data_models.split import ValidationSplit
+from model_behavior.files import check_output_file
+from model_behavior.models.behavior.configuration import EncoderConfig
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
+
+_SPLIT = ValidationSplit()
+_PLAN = pipeline.TrainingPlan(_SPLIT)
+_SCORER = DenseNetworkConfig()
+
+Votes = Annotated[list[str], typer.Argument(help="Files, folders of shards, or hf://owner/name.")]
+ScorerEpochs = Annotated[int, typer.Option(min=1, help="Passes of stage 2 over the training votes.")]
+ModelSource = Annotated[
+    Literal["behavior", "id"],
+    typer.Option(help="What stage 2 knows of a model: its embedding, or a vector learned for its name."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("train", epilog="Example: `model-behavior train votes.parquet --output arena --seed 1`")(train)
+    app.command("train-scorer", epilog="Example: `model-behavior train-scorer arena votes.parquet`")(train_scorer)
+    app.command("predict", epilog="Example: `model-behavior predict arena pairs.parquet --output predictions.parquet`")(
+        predict
+    )
+    app.command(
+        "rank",
+        epilog='Examples: `model-behavior rank arena` · `model-behavior rank arena --prompt "Is 7 prime?" --json`',
+    )(rank)
+
+
+def train(
+    votes: Votes,
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of stage 1 over the training votes.")] = _PLAN.epochs,
+    scorer_epochs: ScorerEpochs = _SCORER.schedule.epochs,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Text encoder: style, lexical or semantic; repeatable. [default: style, lexical]"),
+    ] = None,
+    validation_fraction: Annotated[float, typer.Option(help="Share of prompts kept for validation.")] = _SPLIT.fraction,
+    hold_out: Annotated[list[str] | None, typer.Option(help="Model kept out of training; repeatable.")] = None,
+    min_comparisons: Annotated[int, typer.Option(min=0, help="Models with fewer votes are left out.")] = 20,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact at --output.")] = False,
+    cache: CacheFolder = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Both stages: train the encoder, embed the models, train the scorer (`train-encoder` has more options)."""
+    started = time.monotonic()
+    check_trained_output(output, overwrite)
+    settings = EncoderConfig(
+        preprocessing=PreprocessingConfig(FilterConfig(min_comparisons=min_comparisons)), seed=seed
+    )
+    split = ValidationSplit(validation_fraction, seed, held_out_models=tuple(hold_out or ()))
+    run = TrainingRun(output, resume, overwrite, open_cache(cache))
+    behavior_encoder = ModelBehaviorEncoder(make_text_encoders(encoder or DEFAULT_ENCODERS), settings)
+    trained, data = run.train_encoder(behavior_encoder, votes, pipeline.TrainingPlan(split, epochs, _PLAN.batch_size))
+    scored = pipeline.train_scorer(trained, data, _scorer_config("behavior", scorer_epochs, seed))
+    run.finish(scored)
+    assert scored.scorer is not None
+    value, text = describe_encoder(scored, output, time.monotonic() - started)
+    scorer_value, scorer_text = describe_scorer(scored.scorer)
+    print_result({**value, "scorer": scorer_value}, json, f"{text}\n{scorer_text}")
+
+
+def train_scorer(
+    folder: ArtifactFolder,
+    votes: Votes,
+    epochs: ScorerEpochs = _SCORER.schedule.epochs,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    model_source: ModelSource = _SCORER.model_source,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write instead of changing DIR; it must not exist.")
+    ] = None,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Stage 2: train the scorer over the frozen embeddings in DIR, on the votes that its encoder was trained on."""
+    target = output if output is not None else folder
+    if output is not None:
+        artifact.check_output(output, overwrite=False)
+    artifact.load(folder)  # a folder that cannot be used is said before the votes are read
+    data = read_votes(votes)
+    with artifact.locked(target):
+        loaded = open_artifact(folder, cache)
+        scored = pipeline.train_scorer(loaded, data, _scorer_config(model_source, epochs, seed))
+        artifact.save(scored, target)
+    assert scored.scorer is not None
+    value, text = describe_scorer(scored.scorer)
+    print_result({"output": str(target), **value}, json, f"{target}: {text}")
+
+
+def predict(
+    folder: ArtifactFolder,
+    votes: Annotated[str, typer.Argument(help="File with prompt, model_a and model_b, folder, or hf://owner/name.")],
+    output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Predict votes: keeps all columns, adds p_model_a, p_model_b, p_tie and p_both_bad; rows in order."""
+    check_output_file(output)
+    scorer = scorer_of(open_artifact(folder, cache), folder)
+    progress = Progress()
+    n_rows, n_used = pipeline.predict_file(scorer, votes, output, lambda done: progress.show("predicting", done, None))
+    progress.close()
+    if n_used < n_rows:
+        stderr().print(f"{n_rows - n_used:,} rows without a prompt or a model have no prediction")
+    value = {"output": str(output), "rows": n_rows, "predicted": n_used}
+    print_result(value, json, f"{output}: {n_used:,} of {n_rows:,} rows predicted")
+
+
+def rank(
+    folder: ArtifactFolder,
+    prompt: Annotated[str | None, typer.Option(help="Rank on this prompt rather than over all.")] = None,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Rank all models, best first, with 95 % intervals; models without votes are rated by what they answer."""
+    ratings = scorer_of(open_artifact(folder, cache), folder).rate(prompt=prompt)
+    rows = _rows_best_first(ratings)
+    print_result(rows, json, _describe_ranking(rows))
+
+
+def _scorer_config(model_source: Literal["behavior", "id"], epochs: int, seed: int) -> DenseNetworkConfig:
+    return replace(_SCORER, model_source=model_source, schedule=replace(_SCORER.schedule, epochs=epochs, seed=seed))
+
+
+def _rows_best_first(ratings: Ratings) -> list[dict[str, Any]]:
+    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes)
+    rows = [
+        {"model": model, "rating": float(rating), "low": float(low), "high": float(high), "votes": int(votes)}
+        for model, rating, low, high, votes in zip(*columns, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (-row["rating"], row["model"]))
+
+
+def _describe_ranking(rows: list[dict[str, Any]]) -> str:
+    width = max(len(row["model"]) for row in rows) + 2
+    lines = [f"{'rank':>4}  {'model':<{width}} {'rating':>7}  {'95 % interval':<16} {'votes':>7}"]
+    for place, row in enumerate(rows, 1):
+        name = row["model"] if row["votes"] else f"{row['model']} *"
+        span = f"{row['low']:.2f} to {row['high']:.2f}"
+        lines.append(f"{place:>4}  {name:<{width}} {row['rating']:>7.2f}  {span:<16} {row['votes']:>7,}")
+    if any(not row["votes"] for row in rows):
+        lines.append("* never voted on: rated by what it answers")
+    return "\n".join(lines)
