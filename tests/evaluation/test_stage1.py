@@ -103,7 +103,7 @@ def test_the_benchmark_writes_a_report(arena: Arena, tmp_path: Path, capsys: pyt
     write_votes(arena, tmp_path / "votes.parquet")
     output = tmp_path / "report" / "stage1.md"
     arguments = ["benchmark", "stage1", str(tmp_path / "votes.parquet"), "--output", str(output), "--no-semantic"]
-    arguments += ["--seeds", "2", "--epochs", "2", "--validation-fraction", "0.3", "--cache", str(tmp_path / "c")]
+    arguments += ["--seeds", "2", "--epochs", "1", "--validation-fraction", "0.3", "--cache", str(tmp_path / "c")]
     assert run(arguments) == 0
     text = output.read_text()
     assert "## votes" in text and "trained, default (style + lexical)" in text and "TF-IDF" in text
