@@ -101,13 +101,24 @@ class Artifact:
         if self.scorer is not None:
             names = set(catalog.models.names)
             self.scorer.remove([name for name in self.scorer.models if name not in names])
-            self.scorer.enrol(model_table(catalog.models))
+            self.scorer.enrol(model_table(self.encoder, catalog.models))
         return replace(self, models=catalog.models, samples=catalog.samples)
 
 
-def model_table(models: ModelEmbeddings) -> ModelTable:
-    """The embeddings as the scorer takes them."""
-    return ModelTable(models.names, models.mean, models.count, models.spread)
+def model_table(encoder: ModelBehaviorEncoder, models: ModelEmbeddings) -> ModelTable:
+    """The embeddings as the scorer takes them: their identity part, or all of them where that is off.
+
+    Votes have shaped the other part around the very models that the scorer learns from, so that ratings read from it
+    hold less well for new ones (decision 0007).
+    """
+    weight = encoder.config.features.identity_weight
+    if not weight:
+        return ModelTable(models.names, models.mean, models.count, models.spread)
+    identity = np.ascontiguousarray(encoder.identity_of(models.mean))
+    # In a unit embedding the identity part of a pair has this square length.
+    square = weight**2 / (1 + weight**2)
+    spread = np.sqrt(np.maximum(square - np.square(identity).sum(axis=1), 0)).astype(np.float32)
+    return ModelTable(models.names, identity, models.count, spread)
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "") -> None:

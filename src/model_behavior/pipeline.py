@@ -81,7 +81,7 @@ def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkCo
             UserWarning,
             stacklevel=2,
         )
-    scorer = DenseNetworkModel(model_table(artifact.models), config, encoder.runtime.cache)
+    scorer = DenseNetworkModel(model_table(encoder, artifact.models), config, encoder.runtime.cache)
     train, validation = (
         to_scoring_votes(prepared.data, side) for side in (prepared.split.train, prepared.split.validation)
     )

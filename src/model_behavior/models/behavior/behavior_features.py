@@ -34,7 +34,7 @@ class FeatureConfig:
     """
 
     remove_topic: bool = True
-    identity_weight: float = 0.6
+    identity_weight: float = 0.5
     dense_shrinkage: float = 0.03
     rate_shrinkage: float = 0.5
     rate_weight: float = 0.6

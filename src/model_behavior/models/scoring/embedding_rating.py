@@ -30,7 +30,7 @@ class EmbeddingRatingConfig:
     """
 
     inflation: float = 1.5
-    least_residual: float = 0.25
+    least_residual: float = 0.15
 
 
 @dataclass(frozen=True, eq=False)
