@@ -219,11 +219,11 @@ def test_cache_info_and_clear(encoder: Path, tmp_path: Path, capsys: pytest.Capt
     assert run(["encode", str(encoder), str(tmp_path / "p.jsonl"), "--output", str(tmp_path / "v.parquet")]) == 0
     capsys.readouterr()
     assert run(["cache", "info", "--json"]) == 0
-    assert said(capsys)[0]["entries"] == {"features-style": 1}
+    assert said(capsys)[0]["entries"] == {"features-style": 2}  # the pair, and its prompt
     assert run(["cache", "clear"]) == 0
     assert run(["cache", "info", "--json"]) == 0
     cleared, info = capsys.readouterr().out.split("{", 1)
-    assert "1 entries" in cleared and json.loads("{" + info)["entries"] == {}
+    assert "2 entries" in cleared and json.loads("{" + info)["entries"] == {}
 
 
 def _start(arguments: list[str], cache: Path) -> subprocess.Popen[str]:

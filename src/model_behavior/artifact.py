@@ -16,8 +16,6 @@ A folder is written aside and renamed, so that it is there whole or not at all.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -32,6 +30,20 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from model_behavior.artifact_files import (
+    CARD,
+    CONFIG,
+    ENCODER,
+    FORMAT,
+    FORMAT_VERSION,
+    digest,
+    keep_what_is_the_users,
+    read_config,
+    swap,
+    verify,
+    write_config,
+    write_json,
+)
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
 from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
 from model_behavior.data_models.scoring_types import ModelTable
@@ -41,19 +53,15 @@ from model_behavior.files import name_aside, open_to_others
 from model_behavior.model_card import write_card
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.preprocessing.entry_file import Arrays, digest_of
+from model_behavior.preprocessing.entry_file import Arrays
 
-FORMAT = "model-behavior"
-FORMAT_VERSION = 2
-
-_CONFIG, _ENCODER, _MODELS = "config.json", "encoder.safetensors", "models.safetensors"
-_NAMES, _HISTORY, _CARD = "models.json", "history.json", "README.md"
+_MODELS = "models.safetensors"
+_NAMES, _HISTORY = "models.json", "history.json"
 _SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
 _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
-_VERIFIED = (_ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
+_VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
-_SELF = "config_digest"
-_WRITTEN = (_CONFIG, *_VERIFIED, *_WITH_SCORER, _CARD)
+_WRITTEN = (CONFIG, *_VERIFIED, *_WITH_SCORER, CARD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +142,7 @@ def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not (path / _CONFIG).is_file():
+    if not (path / CONFIG).is_file():
         raise UsageError(f"{path} exists and is not a model-behavior artifact. Fix: choose another --output")
     if not overwrite:
         raise UsageError(f"{path} holds an artifact already. Fix: choose another --output{hint}")
@@ -154,8 +162,8 @@ def save(artifact: Artifact, path: Path) -> None:
     aside.mkdir()
     try:
         _write_files(artifact, aside)
-        _keep_what_is_the_users(path, aside)
-        _swap(aside, path)
+        keep_what_is_the_users(path, aside, _WRITTEN)
+        swap(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -174,16 +182,16 @@ def load(path: Path) -> Artifact:
     Raises:
         ArtifactError: it is missing, no artifact, of a newer version, or a file in it is missing or altered.
     """
-    config = _read_config(path)
+    config = read_config(path)
     digests = config.get("files")
     digests = digests if isinstance(digests, dict) else {}
     scored = any(name in digests for name in _WITH_SCORER)
     for name in (*_VERIFIED, *(_WITH_SCORER if scored else ())):
-        _verify(path / name, digests.get(name))
+        verify(path / name, digests.get(name))
     try:
         state: dict[str, Any] = {
             **config["encoder"],
-            "tensors": load_file(path / _ENCODER),
+            "tensors": load_file(path / ENCODER),
             "history": json.loads((path / _HISTORY).read_text("utf-8")),
         }
         table = load_file(path / _MODELS)
@@ -202,32 +210,32 @@ def load(path: Path) -> Artifact:
 def _write_files(artifact: Artifact, folder: Path) -> None:
     state = artifact.encoder.get_state_dict()
     models = artifact.models
-    save_file(state.pop("tensors"), folder / _ENCODER)
+    save_file(state.pop("tensors"), folder / ENCODER)
     record = artifact.training
     prompts = record.prompts if record is not None else np.zeros(0, np.uint64)
     table: Arrays = {"mean": models.mean, "count": models.count, "spread": models.spread, "training_prompts": prompts}
     save_file(table, folder / _MODELS)
-    _write_json(folder / _NAMES, list(models.names))
+    write_json(folder / _NAMES, list(models.names))
     samples = artifact.catalog.samples
     save_file(samples_to_arrays(samples), folder / _SAMPLES)
-    _write_json(folder / _EXEMPLARS, samples_to_json(samples))
-    _write_json(folder / _HISTORY, state.pop("history"))
-    (folder / _CARD).write_text(write_card(artifact.encoder, models), "utf-8")
-    written: tuple[str, ...] = (*_VERIFIED, _CARD)
+    write_json(folder / _EXEMPLARS, samples_to_json(samples))
+    write_json(folder / _HISTORY, state.pop("history"))
+    (folder / CARD).write_text(write_card(artifact.encoder, models), "utf-8")
+    written: tuple[str, ...] = (*_VERIFIED, CARD)
     if artifact.scorer is not None:
         scorer = artifact.scorer.get_state_dict()
         save_file(scorer.pop("tensors"), folder / _SCORER)
-        _write_json(folder / _SCORER_STATE, scorer)
+        write_json(folder / _SCORER_STATE, scorer)
         written = (*written, *_WITH_SCORER)
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "encoder": state,
         "split": None if record is None else asdict(record.split),
-        "files": {name: _digest(folder / name) for name in written},
+        "files": {name: digest(folder / name) for name in written},
     }
-    _write_json(folder / _CONFIG, config | {_SELF: digest_of(json.dumps(config, sort_keys=True))})
-    for name in (_ENCODER, _MODELS, _SAMPLES, *((_SCORER,) if artifact.scorer is not None else ())):
+    write_config(folder, config)
+    for name in (ENCODER, _MODELS, _SAMPLES, *((_SCORER,) if artifact.scorer is not None else ())):
         open_to_others(folder / name)
 
 
@@ -238,76 +246,3 @@ def _read_scorer(path: Path) -> DenseNetworkModel:
 
 def _read_split(values: dict[str, Any]) -> ValidationSplit:
     return ValidationSplit(**{**values, "held_out_models": tuple(values["held_out_models"])})
-
-
-def _keep_what_is_the_users(old: Path, new: Path) -> None:
-    """Carries over what a user put into the folder, and an edited card where the encoder stays the same."""
-    if not old.exists():
-        return
-    for path in old.iterdir():
-        if path.name not in _WRITTEN:
-            if path.is_dir() and not path.is_symlink():
-                shutil.copytree(path, new / path.name, symlinks=True)
-            elif path.is_file() or path.is_symlink():
-                shutil.copy2(path, new / path.name, follow_symlinks=False)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        recorded = json.loads((old / _CONFIG).read_text("utf-8"))["files"]
-        if recorded[_CARD] != _digest(old / _CARD) and recorded[_ENCODER] == _digest(new / _ENCODER):
-            shutil.copy2(old / _CARD, new / _CARD)
-
-
-def _swap(aside: Path, path: Path) -> None:
-    if not path.exists():
-        aside.rename(path)
-        return
-    # A folder cannot be renamed over a full one; the old one steps aside and comes back if that fails.
-    old = name_aside(path)
-    path.rename(old)
-    try:
-        aside.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise ArtifactError(
-            f"{path} is not a folder. A trained encoder is a folder with {_CONFIG}, as train-encoder writes"
-        )
-    try:
-        config: dict[str, Any] = json.loads((path / _CONFIG).read_text("utf-8"))
-        written_by, version = config["format"], config["format_version"]
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} has no {_CONFIG}, so it is no model-behavior artifact") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path / _CONFIG} is damaged ({error}). Fix: restore it, or train again") from error
-    if written_by != FORMAT:
-        raise ArtifactError(f"{path / _CONFIG} is of format {written_by!r}, not {FORMAT!r}")
-    if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
-        fix = "upgrade model-behavior" if newer else "train again"
-        raise ArtifactError(f"{path} has format version {version!r}; this release reads {FORMAT_VERSION}. Fix: {fix}")
-    if config.pop(_SELF, None) != digest_of(json.dumps(config, sort_keys=True)):
-        raise ArtifactError(f"{path / _CONFIG} was altered. Fix: restore the folder from a copy, or train again")
-    return config
-
-
-def _verify(path: Path, digest: str | None) -> None:
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing. Fix: restore the folder from a copy, or train again")
-    if _digest(path) != digest:
-        raise ArtifactError(
-            f"{path} was altered or cut off: its SHA-256 is not the one in {_CONFIG}. "
-            "Fix: restore the folder from a copy, or train again"
-        )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")

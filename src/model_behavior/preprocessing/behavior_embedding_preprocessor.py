@@ -15,6 +15,7 @@ from model_behavior.data_models.behavior_encoder_types import PreprocessedBehavi
 from model_behavior.data_models.reports import FilterReport
 from model_behavior.data_models.split import SplitVotes, ValidationSplit
 from model_behavior.data_models.votes import PairTable, TrainingData
+from model_behavior.errors import DataError
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.columns import data_fingerprint, data_from_arrays, data_to_arrays
 from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, digest_of
@@ -66,8 +67,14 @@ class BehaviorEmbeddingPreprocessor:
         return _from_entries(kept, votes.metadata, triplets, key)
 
     def sampler(self, prepared: PreprocessedBehaviorEncoderData) -> TripletSampler:
-        """Draws the training triplets, afresh each epoch."""
-        return TripletSampler(prepared.data, prepared.split.train, self._config.triplets)
+        """Draws the training triplets, afresh each epoch.
+
+        Raises:
+            DataError: not one triplet can be formed on either side of the split.
+        """
+        sampler = TripletSampler(prepared.data, prepared.split.train, self._config.triplets)
+        _check_triplets(prepared, sampler)
+        return sampler
 
     def embed(
         self, encoder: PairEncoder, pairs: PairTable, batch_size: int, progress: Progress | None = None
@@ -112,3 +119,15 @@ def _from_entries(
         ),
         fingerprint=key,
     )
+
+
+def _check_triplets(prepared: PreprocessedBehaviorEncoderData, sampler: TripletSampler) -> None:
+    sides = {"training": sampler.sample(np.random.default_rng(0)), "validation": prepared.validation_triplets}
+    for side, triplets in sides.items():
+        if not len(triplets):
+            reasons = ", ".join(f"{count} x {reason}" for reason, count in triplets.skipped.items()) or "no votes"
+            raise DataError(
+                f"not one {side} triplet can be formed ({reasons}). A decided vote needs a model with responses to "
+                "two prompts on its side of the split, a tie a third model. Fix: more votes, or another "
+                "validation fraction."
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -122,6 +122,27 @@ class BehaviorFeatures:
         centre, span = principal_span(joined, model, identity_dim)
         fitted = cls(views, discriminants, centre, span, identity_dim)
         return fitted, BehaviorBlocks(blocks, fitted._project(joined))
+
+    @classmethod
+    def fit_and_transform(
+        cls,
+        features: Sequence[Features],
+        prompts: PromptFeatures,
+        model: npt.NDArray[np.integer],
+        rows: npt.NDArray[np.int64],
+        config: FeatureConfig,
+        identity_dim: int,
+    ) -> tuple[BehaviorFeatures, BehaviorBlocks]:
+        """Fits on the training pairs at `rows`, and gives what is known of all pairs. Otherwise as `fit`."""
+        training = replace(prompts, prompt=prompts.prompt[rows])
+        fitted, own = cls.fit([block[rows] for block in features], training, model[rows], config, identity_dim)
+        blocks = fitted.transform(features, prompts)
+        # What is predicted of a training prompt by a regression that has seen it would flatter its pairs.
+        for block, residual in zip(blocks.blocks, own.blocks, strict=True):
+            if isinstance(block, np.ndarray):
+                block[rows] = residual
+        blocks.identity[rows] = own.identity
+        return fitted, blocks
 
     def transform(self, features: Sequence[Features], prompts: PromptFeatures) -> BehaviorBlocks:
         """What is known of any pairs."""

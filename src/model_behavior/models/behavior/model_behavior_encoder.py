@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from model_behavior.data.byte_streams import replace_surrogates
@@ -21,23 +20,20 @@ from model_behavior.data_models.behavior_encoder_types import PreprocessedBehavi
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import TrainingData
-from model_behavior.errors import ArtifactError, DataError, UsageError
-from model_behavior.models.behavior.behavior_features import BehaviorBlocks, BehaviorFeatures, compose
+from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.models.behavior.behavior_features import BehaviorFeatures, compose
 from model_behavior.models.behavior.checkpoint import load_checkpoint, save_checkpoint
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
 from model_behavior.models.behavior.feature_views import inside
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.objectives import Objective
+from model_behavior.models.behavior.pair_features import PairFeatureSource
 from model_behavior.models.behavior.projection import ProjectionHead, fit_projection, projection_from_state
 from model_behavior.models.behavior.registry import check_registered, make_text_encoder, make_text_encoders
-from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.models.behavior.training import Schedule, Trainer, TrainingExamples
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.entry_file import digest_of
-from model_behavior.preprocessing.feature_cache import Features, encode_through_cache
-from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
-from model_behavior.preprocessing.triplets import TripletSampler
 
 STATE_VERSION = 2
 
@@ -97,9 +93,13 @@ class ModelBehaviorEncoder:
         prepared = preprocessor.preprocess(data, validation_split, self._progress("filters"))
         self.runtime.monitor.on_prepared(prepared)
         sampler = preprocessor.sampler(prepared)
-        _check_triplets(prepared, sampler)
         train_pairs = pairs_of(prepared.data, prepared.split.train)
-        blocks = self._fit_features(prepared, preprocessor, train_pairs, batch_size)
+        source = self._feature_source(batch_size)
+        features, prompts = source.of_table(prepared.data.pairs)
+        model = prepared.data.pairs.model_index
+        transforms, blocks = BehaviorFeatures.fit_and_transform(
+            features, prompts, model, train_pairs, self.config.features, self.config.identity_dim
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             projection = replace(self.config.projection, dim=self.config.quality_dim)
@@ -109,7 +109,7 @@ class ModelBehaviorEncoder:
             prepared=head.prepare(blocks.blocks),
             identity=blocks.identity,
             identity_weight=self.config.features.identity_weight,
-            model=prepared.data.pairs.model_index,
+            model=model,
             train_pairs=train_pairs,
             validation_pairs=pairs_of(prepared.data, prepared.split.validation),
             sampler=sampler,
@@ -118,7 +118,8 @@ class ModelBehaviorEncoder:
         schedule = Schedule(epochs, batch_size, self.config.seed, self.config.optimisation)
         trainer = Trainer(head, objective, examples, schedule)
         self._run(trainer, self._run_key(prepared, epochs, batch_size))
-        self._head, self.history, self.data_fingerprint = head.eval(), trainer.history, prepared.fingerprint
+        self._head, self._features = head.eval(), transforms
+        self.history, self.data_fingerprint = trainer.history, prepared.fingerprint
         self._quality = objective.quality_direction()
 
     def encode(self, prompts: list[str], responses: list[str], batch_size: int) -> np.ndarray:
@@ -147,13 +148,7 @@ class ModelBehaviorEncoder:
         prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
         if self.config.preprocessing.filters.mask_self_naming:
             responses, _ = mask_self_naming(responses)
-        features: list[Features] = [
-            encode_through_cache(encoder, prompts, responses, self.runtime.cache, batch_size)
-            for encoder in self.text_encoders
-        ]
-        distinct = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
-        index = np.array([distinct[prompt] for prompt in prompts], dtype=np.int64)
-        blocks = transforms.transform(features, self._describe_prompts(list(distinct), index, batch_size))
+        blocks = transforms.transform(*self._feature_source(batch_size).of_texts(prompts, responses))
         trained = head.embed(head.prepare(blocks.blocks), batch_size)
         return compose(trained, blocks.identity, self.config.features.identity_weight)
 
@@ -281,40 +276,8 @@ class ModelBehaviorEncoder:
     def _progress(self, task: str) -> Any:
         return partial(self.runtime.monitor.on_progress, task)
 
-    def _fit_features(
-        self,
-        prepared: PreprocessedBehaviorEncoderData,
-        preprocessor: BehaviorEmbeddingPreprocessor,
-        train_pairs: npt.NDArray[np.int64],
-        batch_size: int,
-    ) -> BehaviorBlocks:
-        """Fits the transforms on training pairs and applies them to all."""
-        pairs = prepared.data.pairs
-        features = [
-            preprocessor.embed(encoder, pairs, batch_size, self._progress(f"features: {encoder.name}"))
-            for encoder in self.text_encoders
-        ]
-        prompts = self._describe_prompts(pairs.prompts.to_pylist(), pairs.prompt_index, batch_size)
-        self._features, fitted = BehaviorFeatures.fit(
-            [block[train_pairs] for block in features],
-            replace(prompts, prompt=prompts.prompt[train_pairs]),
-            pairs.model_index[train_pairs],
-            self.config.features,
-            self.config.identity_dim,
-        )
-        blocks = self._features.transform(features, prompts)
-        # What is predicted of a training prompt by a regression that has seen it would flatter its pairs.
-        for block, own in zip(blocks.blocks, fitted.blocks, strict=True):
-            if isinstance(block, np.ndarray):
-                block[train_pairs] = own
-        blocks.identity[train_pairs] = fitted.identity
-        return blocks
-
-    def _describe_prompts(self, prompts: list[str], prompt: npt.NDArray[np.integer], batch_size: int) -> PromptFeatures:
-        if not self.config.features.remove_topic:
-            return PromptFeatures((), prompt)
-        preprocessors = (PromptEmbeddingPreprocessor(encoder, self.runtime.cache) for encoder in self.text_encoders)
-        return PromptFeatures([each.preprocess(prompts, batch_size) for each in preprocessors], prompt)
+    def _feature_source(self, batch_size: int) -> PairFeatureSource:
+        return PairFeatureSource(self.text_encoders, self.runtime, batch_size, self.config.features.remove_topic)
 
     def _trained(self) -> tuple[ProjectionHead, BehaviorFeatures]:
         if self._head is None or self._features is None:
@@ -326,15 +289,3 @@ def _check_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise UsageError(f"{name}={value}: at least 1 is needed")
-
-
-def _check_triplets(prepared: PreprocessedBehaviorEncoderData, sampler: TripletSampler) -> None:
-    sides = {"training": sampler.sample(np.random.default_rng(0)), "validation": prepared.validation_triplets}
-    for side, triplets in sides.items():
-        if not len(triplets):
-            reasons = ", ".join(f"{count} x {reason}" for reason, count in triplets.skipped.items()) or "no votes"
-            raise DataError(
-                f"not one {side} triplet can be formed ({reasons}). A decided vote needs a model with responses to "
-                "two prompts on its side of the split, a tie a third model. Fix: more votes, or another "
-                "validation fraction."
-            )

@@ -1,0 +1,110 @@
+"""Files of an artifact's folder: verified when read, written aside, the user's own files kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from model_behavior.errors import ArtifactError
+from model_behavior.files import name_aside
+from model_behavior.preprocessing.entry_file import digest_of
+
+FORMAT = "model-behavior"
+FORMAT_VERSION = 2
+
+CONFIG, CARD, ENCODER = "config.json", "README.md", "encoder.safetensors"
+_SELF = "config_digest"
+
+
+def write_config(path: Path, config: dict[str, Any]) -> None:
+    """Writes `config.json` with a digest of itself."""
+    write_json(path / CONFIG, config | {_SELF: digest_of(json.dumps(config, sort_keys=True))})
+
+
+def keep_what_is_the_users(old: Path, new: Path, ours: Collection[str]) -> None:
+    """Carries over what a user put into the folder, and an edited card where the encoder stays the same.
+
+    Args:
+        old: the folder that is replaced.
+        new: the one that takes its place.
+        ours: names of files that are not the user's.
+    """
+    if not old.exists():
+        return
+    for path in old.iterdir():
+        if path.name not in ours:
+            if path.is_dir() and not path.is_symlink():
+                shutil.copytree(path, new / path.name, symlinks=True)
+            elif path.is_file() or path.is_symlink():
+                shutil.copy2(path, new / path.name, follow_symlinks=False)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        recorded = json.loads((old / CONFIG).read_text("utf-8"))["files"]
+        if recorded[CARD] != digest(old / CARD) and recorded[ENCODER] == digest(new / ENCODER):
+            shutil.copy2(old / CARD, new / CARD)
+
+
+def swap(aside: Path, path: Path) -> None:
+    """Puts the new folder `aside` in the place of `path`."""
+    if not path.exists():
+        aside.rename(path)
+        return
+    # A folder cannot be renamed over a full one; the old one steps aside and comes back if that fails.
+    old = name_aside(path)
+    path.rename(old)
+    try:
+        aside.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The verified content of `config.json`."""
+    if not path.is_dir():
+        raise ArtifactError(
+            f"{path} is not a folder. A trained encoder is a folder with {CONFIG}, as train-encoder writes"
+        )
+    try:
+        config: dict[str, Any] = json.loads((path / CONFIG).read_text("utf-8"))
+        written_by, version = config["format"], config["format_version"]
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} has no {CONFIG}, so it is no model-behavior artifact") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path / CONFIG} is damaged ({error}). Fix: restore it, or train again") from error
+    if written_by != FORMAT:
+        raise ArtifactError(f"{path / CONFIG} is of format {written_by!r}, not {FORMAT!r}")
+    if version != FORMAT_VERSION:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        fix = "upgrade model-behavior" if newer else "train again"
+        raise ArtifactError(f"{path} has format version {version!r}; this release reads {FORMAT_VERSION}. Fix: {fix}")
+    if config.pop(_SELF, None) != digest_of(json.dumps(config, sort_keys=True)):
+        raise ArtifactError(f"{path / CONFIG} was altered. Fix: restore the folder from a copy, or train again")
+    return config
+
+
+def verify(path: Path, recorded: str | None) -> None:
+    """Refuses a file whose SHA-256 is not the recorded one."""
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing. Fix: restore the folder from a copy, or train again")
+    if digest(path) != recorded:
+        raise ArtifactError(
+            f"{path} was altered or cut off: its SHA-256 is not the one in {CONFIG}. "
+            "Fix: restore the folder from a copy, or train again"
+        )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, indented."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
