@@ -79,7 +79,7 @@ def test_the_readme_shows_what_the_demo_prints(folder: Path) -> None:
     def shape(text: str) -> list[str]:
         """Figures may differ in the last digits from machine to machine; names and the true order may not."""
         lines = [re.sub(r" +", " ", line).strip() for line in text.splitlines() if line.strip()]
-        rows = [re.sub(r"^(\d+) \d+ (.*) -?[\d.]+$", r"\1 \2", line) for line in lines]
+        rows = [re.sub(r"^(\d+) \d+ (.*) -?[\d.]+ -?[\d.]+ to -?[\d.]+$", r"\1 \2", line) for line in lines]
         return [re.sub(r"\d\.\d+|\d+ s\.", "#", line) for line in rows]
 
     assert shape(shown) == shape(printed.getvalue())

@@ -1,4 +1,4 @@
-"""`model-behavior demo`: the whole of stage 1 on the built-in arena."""
+"""`model-behavior demo`: both stages on the built-in arena."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ VOTES, ENCODER, MAP = "arena_votes.parquet", "arena_encoder", "arena_map.html"
 
 _NEXT = """
 Your own votes (CSV, JSON, JSONL or Parquet with prompt, model_a, response_a, model_b, response_b, winner):
-  model-behavior train-encoder votes.parquet --output encoder
-  model-behavior embed-models encoder new_model.jsonl --model new-model
-  model-behavior map encoder --output map.html"""
+  model-behavior train votes.parquet --output arena
+  model-behavior onboard arena new_model.jsonl --model new-model
+  model-behavior rank arena"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class _Row:
     responses: int
     quality: float
     rating: float
+    low: float
+    high: float
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +53,7 @@ def run_demo(
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Train on a synthetic arena, then place models that were never voted on. Takes about a minute."""
+    """Train both stages on a synthetic arena, then rate models that were never voted on. Takes about a minute."""
     started = time.monotonic()
     artifact.check_output(output / ENCODER, overwrite=True)
     arena = build_arena(seed)
@@ -64,7 +66,8 @@ def run_demo(
     )
     plan = pipeline.TrainingPlan(ValidationSplit(0.2, seed))
     trained = pipeline.train_encoder(encoder, arena.votes, plan)
-    complete = pipeline.embed_into(trained, arena.held_out_responses, plan.batch_size)
+    scored = pipeline.train_scorer(trained, arena.votes)
+    complete = pipeline.embed_into(scored, arena.held_out_responses, plan.batch_size)
     output.mkdir(parents=True, exist_ok=True)
     write_votes(arena, output / VOTES)
     artifact.save(complete, output / ENCODER)
@@ -75,14 +78,16 @@ def run_demo(
 
 
 def _compare(trained: Artifact, arena: Arena) -> list[_Row]:
-    models = trained.models
-    ratings = trained.encoder.rate(models.mean)
-    quality = np.array([arena.quality[name] for name in models.names])
+    assert trained.scorer is not None
+    counts = dict(zip(trained.models.names, trained.models.count.tolist(), strict=True))
+    ratings = trained.scorer.rate(trained.models.names)
+    quality = np.array([arena.quality[name] for name in ratings.models])
     # Only differences of ratings mean something; they are shown around the same mean as the truth.
-    ratings = ratings - ratings.mean() + quality.mean()
+    shift = quality.mean() - ratings.rating.mean()
+    columns = (ratings.models, quality, *(column + shift for column in (ratings.rating, ratings.low, ratings.high)))
     rows = [
-        _Row(name, name in arena.held_out, int(models.count[i]), float(quality[i]), float(ratings[i]))
-        for i, name in enumerate(models.names)
+        _Row(name, name in arena.held_out, counts[name], float(true), float(rating), float(low), float(high))
+        for name, true, rating, low, high in zip(*columns, strict=True)
     ]
     return sorted(rows, key=lambda row: -row.quality)
 
@@ -109,13 +114,13 @@ def _draw(rows: list[_Row], value: dict[str, Any], output: Path) -> str:
     place = {row.model: n for n, row in enumerate(sorted(rows, key=lambda row: -row.rating), 1)}
     lines = [
         "",
-        "SYNTHETIC arena: true order beside the order read from the embeddings (* = never voted on)",
+        "SYNTHETIC arena: true order beside the order found (* = never voted on, rated by what it answers)",
         "",
-        f"{'true':>4}  {'found':>5}  {'model':<18}{'responses':>9}  {'quality':>7}  {'rating':>7}",
+        f"{'true':>4}  {'found':>5}  {'model':<18}{'responses':>9}  {'quality':>7}  {'rating':>7}  95 % interval",
     ]
     lines += [
         f"{n:>4}  {place[row.model]:>5}  {row.model + (' *' if row.held_out else ''):<18}{row.responses:>9}  "
-        f"{row.quality:>7.2f}  {row.rating:>7.2f}"
+        f"{row.quality:>7.2f}  {row.rating:>7.2f}  {row.low:.2f} to {row.high:.2f}"
         for n, row in enumerate(rows, 1)
     ]
     n_held_out = sum(row.held_out for row in rows)
