@@ -14,9 +14,12 @@ PromptKeys = npt.NDArray[np.uint64]
 
 
 def prompt_keys(prompts: Sequence[str]) -> PromptKeys:
-    """The first 8 bytes of the SHA-256 of each normalised prompt, [n_prompts]; equal for prompts equal once normalised.
+    """The 8-byte BLAKE2b digest of each normalised prompt, [n_prompts]; equal for prompts equal once normalised.
 
     Among a million prompts the chance that any two share a key is below 1 in 10 million.
     """
-    digests = (hashlib.sha256(normalise_prompt(prompt).encode("utf-8", "replace")).digest() for prompt in prompts)
-    return np.fromiter((int.from_bytes(digest[:8], "little") for digest in digests), np.uint64, len(prompts))
+    digests = (
+        hashlib.blake2b(normalise_prompt(prompt).encode("utf-8", "replace"), digest_size=8).digest()
+        for prompt in prompts
+    )
+    return np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64, len(prompts))
