@@ -30,10 +30,12 @@ from safetensors.numpy import load_file, save_file
 
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
 from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
+from model_behavior.data.prompt_keys import PromptKeys
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.files import name_aside, open_to_others
 from model_behavior.model_card import write_card
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
@@ -60,6 +62,8 @@ class Artifact:
     encoder: ModelBehaviorEncoder
     models: ModelEmbeddings
     samples: ModelSamples | None = None
+    scorer: DenseNetworkModel | None = None
+    training_prompts: PromptKeys | None = None
 
     @property
     def catalog(self) -> Catalog:
@@ -68,7 +72,7 @@ class Artifact:
 
     def with_catalog(self, catalog: Catalog) -> Artifact:
         """The same encoder with another catalog."""
-        return Artifact(self.encoder, catalog.models, catalog.samples)
+        return Artifact(self.encoder, catalog.models, catalog.samples, self.scorer, self.training_prompts)
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
@@ -141,14 +145,17 @@ def load(path: Path) -> Artifact:
         samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
-    return Artifact(ModelBehaviorEncoder.load_state_dict(state), models, samples)
+    return Artifact(ModelBehaviorEncoder.load_state_dict(state), models, samples, None, table.get("training_prompts"))
 
 
 def _write_files(artifact: Artifact, folder: Path) -> None:
     state = artifact.encoder.get_state_dict()
     models = artifact.models
     save_file(state.pop("tensors"), folder / _ENCODER)
-    save_file({"mean": models.mean, "count": models.count, "spread": models.spread}, folder / _MODELS)
+    table = {"mean": models.mean, "count": models.count, "spread": models.spread}
+    if artifact.training_prompts is not None:
+        table["training_prompts"] = artifact.training_prompts
+    save_file(table, folder / _MODELS)
     _write_json(folder / _NAMES, list(models.names))
     samples = artifact.catalog.samples
     save_file(samples_to_arrays(samples), folder / _SAMPLES)
