@@ -152,7 +152,7 @@ def _write_files(artifact: Artifact, folder: Path) -> None:
     state = artifact.encoder.get_state_dict()
     models = artifact.models
     save_file(state.pop("tensors"), folder / _ENCODER)
-    table = {"mean": models.mean, "count": models.count, "spread": models.spread}
+    table: dict[str, Any] = {"mean": models.mean, "count": models.count, "spread": models.spread}
     if artifact.training_prompts is not None:
         table["training_prompts"] = artifact.training_prompts
     save_file(table, folder / _MODELS)

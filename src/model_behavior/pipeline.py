@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, enrol, merge_catalogs
 from model_behavior.data.loading import iter_pairs
-from model_behavior.data.prompt_keys import prompt_keys
+from model_behavior.data.prompt_keys import hash_prompts
 from model_behavior.data.split import pairs_of
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import PairTable, TrainingData
@@ -53,7 +53,7 @@ def train_encoder(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: Trai
     )
     pairs = prepared.data.pairs
     used = np.unique(pairs.prompt_index[prepared.data.pair_a[prepared.split.train]])
-    keys = np.unique(prompt_keys(pairs.prompts.take(pa.array(used)).to_pylist()))
+    keys = np.unique(hash_prompts(pairs.prompts.take(pa.array(used)).to_pylist()))
     return Artifact(encoder, catalog.models, catalog.samples, training_prompts=keys)
 
 
