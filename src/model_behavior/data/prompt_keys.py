@@ -13,7 +13,7 @@ from model_behavior.data.split import normalise_prompt
 PromptKeys = npt.NDArray[np.uint64]
 
 
-def prompt_keys(prompts: Sequence[str]) -> PromptKeys:
+def hash_prompts(prompts: Sequence[str]) -> PromptKeys:
     """The 8-byte BLAKE2b digest of each normalised prompt, [n_prompts]; equal for prompts equal once normalised.
 
     Among a million prompts the chance that any two share a key is below 1 in 10 million.
