@@ -12,6 +12,7 @@ from model_behavior.cli import (
     catalog_commands,
     demo_command,
     encoder_commands,
+    evaluate_command,
     map_command,
 )
 from model_behavior.cli.console import show_warnings, stderr
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 encoder_commands.register(app)
 catalog_commands.register(app)
+evaluate_command.register(app)
 map_command.register(app)
 demo_command.register(app)
 app.add_typer(benchmark_commands.app, name="benchmark")
