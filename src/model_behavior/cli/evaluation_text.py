@@ -84,7 +84,8 @@ def _describe_cell(cell: CellFigures) -> Rows:
 def _cell(figure: Figure | None) -> str:
     if figure is None or not math.isfinite(figure.value):
         return "-"
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] ({figure.n:,})"
+    interval = f" [{figure.low:.3f}, {figure.high:.3f}]" if math.isfinite(figure.low) else ""
+    return f"{figure.value:.3f}{interval} ({figure.n:,})"
 
 
 def _write(title: str, rows: Sequence[tuple[str, ...]]) -> str:

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from model_behavior.artifact import Artifact
 from model_behavior.data.families import family_of
+from model_behavior.data.split import normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import TripletKind
 from model_behavior.data_models.scoring_types import ScoringVotes, WideArray
-from model_behavior.data_models.votes import Outcome, PairTable
+from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
 from model_behavior.evaluation.collapse import measure_collapse
 from model_behavior.evaluation.figures import Figure
 from model_behavior.evaluation.length_control import LengthControl, control_length
@@ -103,7 +104,7 @@ def measure_encoder(
         family=by_family,
         family_chance=chance_of_recognition(held, family),
         collapse=collapse,
-        readout=_read_votes(artifact.encoder, embeddings, measured, seed),
+        readout=read_votes(artifact.encoder, embeddings, measured.fresh, np.arange(len(measured.fresh)), seed),
         parts=_probe(artifact.encoder, held, names, measured, seed),
     )
     step()
@@ -144,19 +145,31 @@ def _control_triplets(embeddings: FloatArray, measured: MeasuredVotes, seed: int
     return control_length(hits, length[anchor], length[negative], measured.prompt[anchor], seed)
 
 
-def _read_votes(
-    encoder: ModelBehaviorEncoder, embeddings: FloatArray, measured: MeasuredVotes, seed: int
+def read_votes(
+    encoder: ModelBehaviorEncoder,
+    embeddings: FloatArray,
+    data: TrainingData,
+    votes: npt.NDArray[np.integer],
+    seed: int,
 ) -> VoteReadout | None:
-    if not encoder.config.objectives.vote:
+    """Calls decided votes by the encoder's read-out of quality; None where it has none, or no vote is decided.
+
+    Args:
+        encoder: trained.
+        embeddings: of all pairs of `data` by it, [n_pairs, dim].
+        data: votes.
+        votes: indices of those to call.
+        seed: of the bootstrap.
+    """
+    decided = votes[data.outcome[votes] <= Outcome.MODEL_B]
+    if not encoder.config.objectives.vote or not len(decided):
         return None
-    votes = measured.fresh
-    rating, length = encoder.rate(embeddings), _lengths(votes.pairs)
-    decided = votes.outcome <= Outcome.MODEL_B
-    left_wins = votes.outcome[decided] == Outcome.MODEL_A
-    a, b = votes.pair_a[decided], votes.pair_b[decided]
+    rating, length = encoder.rate(embeddings), _lengths(data.pairs)
+    left_wins = data.outcome[decided] == Outcome.MODEL_A
+    a, b = data.pair_a[decided], data.pair_b[decided]
     winner, loser = np.where(left_wins, a, b), np.where(left_wins, b, a)
     hits = (np.sign(rating[winner] - rating[loser]) + 1) / 2
-    prompt = measured.prompt[winner]
+    prompt = normalised_prompt_ids(data.pairs.prompts)[data.pairs.prompt_index[winner]]
     control = control_length(hits, length[winner], length[loser], prompt, seed)
     return VoteReadout(mean_figure(hits, prompt, seed), control)
 

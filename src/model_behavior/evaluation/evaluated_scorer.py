@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.data_models.scoring_types import STYLE_COLUMNS, FloatArray, ScoringVotes
+from model_behavior.data_models.scoring_types import STYLE_COLUMNS, ScoringVotes
 from model_behavior.data_models.votes import Outcome
 from model_behavior.evaluation.figures import Figure
-from model_behavior.evaluation.length_control import LengthControl, control_length
+from model_behavior.evaluation.length_control import LengthControl, control_predictions
 from model_behavior.evaluation.measured_votes import MeasuredVotes
 from model_behavior.evaluation.stage2 import (
     Cell,
     Stage2Figures,
-    decided_hits,
     mean_figure,
     measure_stage2,
     predict_votes,
@@ -98,19 +97,9 @@ def _measure_cell(methods: Mapping[str, ModelBase], votes: ScoringVotes, seed: i
             probabilities = predict_votes(model, votes)
             figures = measure_stage2(probabilities, votes, seed)
             assert figures is not None
-            predicted[name] = PredictedVotes(figures, _control(probabilities, votes, length_a, length_b, seed))
+            predicted[name] = PredictedVotes(figures, control_predictions(probabilities, votes, seed))
     lead = np.sign(length_a.astype(np.float64) - length_b)
     decided = np.flatnonzero(votes.outcome <= Outcome.MODEL_B)
     side = np.where(votes.outcome == Outcome.MODEL_A, 1, -1)
     longer = ((lead * side + 1) / 2)[decided]
     return CellFigures(predicted, mean_figure(longer, votes.prompt_index[decided], seed))
-
-
-def _control(
-    probabilities: FloatArray, votes: ScoringVotes, length_a: FloatArray, length_b: FloatArray, seed: int
-) -> LengthControl:
-    hits, decided = decided_hits(probabilities, votes.outcome)
-    left = votes.outcome[decided] == Outcome.MODEL_A
-    winner = np.where(left, length_a[decided], length_b[decided])
-    loser = np.where(left, length_b[decided], length_a[decided])
-    return control_length(hits[decided], winner, loser, votes.prompt_index[decided], seed)

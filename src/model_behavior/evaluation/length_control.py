@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.data_models.scoring_types import STYLE_COLUMNS, FloatArray, ScoringVotes
+from model_behavior.data_models.votes import Outcome
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts
+from model_behavior.evaluation.stage2 import decided_hits
 
 MATCHED_RATIO = 1.1
 """Two responses are matched where the longer has at most so many times the characters of the shorter."""
 
 _REPLICATES = 200
+_LENGTH = STYLE_COLUMNS.index("length")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,22 @@ def control_length(
         shorter_won=_share(hits, shorter, prompt, seed),
         balanced=Figure(balanced(unequal), low, high, len(unequal)),
     )
+
+
+def control_predictions(probabilities: FloatArray, votes: ScoringVotes, seed: int = 0) -> LengthControl:
+    """The same for predictions of votes, of which the decided ones count.
+
+    Args:
+        probabilities: [n_votes, 4].
+        votes: with style.
+        seed: of the bootstrap.
+    """
+    assert votes.style_a is not None and votes.style_b is not None
+    hits, decided = decided_hits(probabilities, votes.outcome)
+    left_won = votes.outcome[decided] == Outcome.MODEL_A
+    left, right = (style[decided, _LENGTH].astype(np.float64) for style in (votes.style_a, votes.style_b))
+    winner, loser = np.where(left_won, left, right), np.where(left_won, right, left)
+    return control_length(hits[decided], winner, loser, votes.prompt_index[decided], seed)
 
 
 def _share(
