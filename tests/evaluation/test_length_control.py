@@ -16,10 +16,10 @@ def test_strata_by_hand() -> None:
     loser = np.array([100, 100, 100, 100, 104, 200])
     hits = np.array([1.0, 0.5, 1.0, 0.0, 1.0, 0.0])
     control = control_length(hits, winner, loser, np.arange(6))
-    assert (control.matched.value, control.matched.n) == (pytest.approx(2.5 / 3), 3)
-    assert (control.longer_won.value, control.longer_won.n) == (pytest.approx(1.5 / 2), 2)
-    assert (control.shorter_won.value, control.shorter_won.n) == (pytest.approx(1 / 3), 3)
-    assert (control.balanced.value, control.balanced.n) == (pytest.approx((1.5 / 2 + 1 / 3) / 2), 5)
+    assert control.matched.value == pytest.approx(2.5 / 3) and control.matched.n == 3
+    assert control.longer_won.value == pytest.approx(1.5 / 2) and control.longer_won.n == 2
+    assert control.shorter_won.value == pytest.approx(1 / 3) and control.shorter_won.n == 3
+    assert control.balanced.value == pytest.approx((1.5 / 2 + 1 / 3) / 2) and control.balanced.n == 5
 
 
 def test_length_alone_is_worth_a_half() -> None:
