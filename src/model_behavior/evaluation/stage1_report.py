@@ -35,7 +35,7 @@ of them are measured on, with {seeds} seeds, each its own split and training. A 
   longer and that the shorter response won, which is 0.5 for length alone.
 - *New LLMs*: {held_out} of the LLMs, in whole families, held out of both stages and enrolled from k of their responses
   to training prompts. Spearman's correlation of predicted ratings with Bradley-Terry ratings from all votes; accuracy
-  on votes on new prompts between a new and a known LLM, beside Bradley-Terry that has seen the new LLMs' votes (oracle).
+  on votes on new prompts between a new and a known LLM, beside Bradley-Terry that has seen their votes (oracle).
 
 The epoch is chosen by triplet accuracy on the same validation prompts, which flatters the trained rows a little (one
 choice among {epochs} epochs of one run).
