@@ -70,7 +70,7 @@ class TrainingRecord:
 
     Attributes:
         split: how its votes were divided.
-        prompts: hashes of the normalised training prompts (`catalog.prompt_keys`), ascending, uint64.
+        prompts: keys of the training prompts (`data.prompt_keys`), ascending, uint64.
     """
 
     split: ValidationSplit

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from model_behavior.artifact import Artifact, TrainingRecord, model_table
 from model_behavior.catalog import Catalog, enrol, merge_catalogs
-from model_behavior.catalog.enrolment import prompt_keys
 from model_behavior.data.loading import iter_pairs
 from model_behavior.data.matchups import iter_matchups
+from model_behavior.data.prompt_keys import hash_prompts
 from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.split import ValidationSplit
@@ -57,8 +57,10 @@ def train_encoder(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: Trai
     encoder.train(votes, plan.split, plan.epochs, plan.batch_size)
     prepared = _prepare(encoder, votes, plan.split)
     catalog = enrol_training_models(encoder, prepared, plan.batch_size)
-    training = pairs_of(prepared.data, prepared.split.train)
-    record = TrainingRecord(plan.split, np.unique(prompt_keys(prepared.data.pairs)[training]))
+    data = prepared.data
+    prompts = data.pairs.prompt_index[data.pair_a[prepared.split.train]]
+    keys = hash_prompts(data.pairs.prompts.take(np.unique(prompts)).to_pylist())
+    record = TrainingRecord(plan.split, np.unique(keys))
     return Artifact(encoder, catalog.models, catalog.samples, training=record)
 
 

@@ -15,7 +15,7 @@ from model_behavior.data_models.split import ValidationSplit
 from model_behavior.evaluation.baselines import BASELINES, length_alone
 from model_behavior.evaluation.figures import bootstrap_prompts, bootstrap_share
 from model_behavior.evaluation.stage1 import measure_stage1
-from model_behavior.evaluation.stage1_benchmark import VARIANTS
+from model_behavior.evaluation.stage1_variants import VARIANTS
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 
@@ -108,6 +108,15 @@ def test_the_benchmark_writes_a_report(arena: Arena, tmp_path: Path, capsys: pyt
     text = output.read_text()
     assert "## votes" in text and "trained, default (style + lexical)" in text and "TF-IDF" in text
     assert f"{len(arena.votes):,} votes, 18 models, 60 prompts" in text
-    rows = [line for line in text.splitlines() if line.startswith("| ") and " ± " in line]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") > 10 and " ± " in line]
     assert len(rows) == 3 + len(VARIANTS) - 2
+    for name in VARIANTS:
+        assert (f"| {name} |" in text) == ("semantic" not in name)
+    assert "Topic share of style features: 0." in text and "| oracle | 1 | 0." in text
+    assert "| 128 | " in text and "within 10 % of length" in text
+    assert "benchmark stage1 votes.parquet --output stage1.md --validation-fraction 0.3 --seeds 2 --epochs 2" in text
+    assert "nan" not in text
+    pictures = sorted(path.name for path in output.parent.glob("*.svg"))
+    assert pictures == [f"stage1-votes-{name}.svg" for name in ("identification", "map", "new-models")]
+    assert all(f"![{name}]({name})" in text for name in pictures)
     capsys.readouterr()

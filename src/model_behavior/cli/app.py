@@ -12,6 +12,7 @@ from model_behavior.cli import (
     catalog_commands,
     demo_command,
     encoder_commands,
+    evaluate_command,
     map_command,
     scoring_commands,
 )
@@ -31,6 +32,7 @@ app = typer.Typer(
 encoder_commands.register(app)
 scoring_commands.register(app)
 catalog_commands.register(app)
+evaluate_command.register(app)
 map_command.register(app)
 demo_command.register(app)
 app.add_typer(benchmark_commands.app, name="benchmark")

@@ -2,58 +2,109 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
 from model_behavior.cli.console import ConsoleMonitor, print_load_report, print_result
 from model_behavior.cli.options import CacheFolder, Json, open_cache
 from model_behavior.data.loading import load_votes
-from model_behavior.evaluation.stage1_benchmark import BenchmarkPlan, run_benchmark, write_report
+from model_behavior.data_models.votes import TrainingData
+from model_behavior.evaluation.plain_values import plain_values
+from model_behavior.evaluation.stage1_benchmark import BenchmarkPlan, run_benchmark
+from model_behavior.evaluation.stage1_report import write_stage1_report
+from model_behavior.evaluation.stage2_benchmark import Stage2Plan, run_stage2_benchmark
+from model_behavior.evaluation.stage2_report import write_stage2_report
 from model_behavior.files import check_output_file, written_aside
 from model_behavior.models.behavior.monitor import Runtime
 
 _PLAN = BenchmarkPlan()
+_PLAN2 = Stage2Plan()
+_Result = TypeVar("_Result")
+
+Votes: TypeAlias = Annotated[list[str], typer.Argument(help="Vote files or hf://owner/name, each measured by itself.")]
+Output: TypeAlias = Annotated[Path, typer.Option(help="Markdown file to write; pictures go beside it.")]
+Seeds: TypeAlias = Annotated[int, typer.Option(min=1, help="Splits and trainings.")]
+Epochs: TypeAlias = Annotated[int, typer.Option(min=1, help="Of every training of stage 1.")]
+Fraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts to measure on.")]
+HeldOut: TypeAlias = Annotated[float, typer.Option(help="Share of LLMs held out, in whole families.")]
 
 app = typer.Typer(no_args_is_help=True, help="Measure on votes, beside baselines, and write a report.")
 
 
-@app.callback()
-def group() -> None:
-    """Keeps `stage1` a name of its own, though it is alone so far."""
-
-
 @app.command("stage1", epilog="Example: `model-behavior benchmark stage1 votes.parquet --output stage1.md`")
 def benchmark_stage1(
-    votes: Annotated[list[str], typer.Argument(help="Vote files or hf://owner/name, each measured by itself.")],
-    output: Annotated[Path, typer.Option(help="Markdown file to write.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Splits and trainings.")] = _PLAN.seeds,
-    epochs: Annotated[int, typer.Option(min=1, help="Of every training.")] = _PLAN.epochs,
-    validation_fraction: Annotated[float, typer.Option(help="Share of prompts.")] = _PLAN.validation_fraction,
+    votes: Votes,
+    output: Output,
+    seeds: Seeds = _PLAN.seeds,
+    epochs: Epochs = _PLAN.epochs,
+    validation_fraction: Fraction = _PLAN.validation_fraction,
+    held_out_share: HeldOut = _PLAN.held_out_share,
     semantic: Annotated[bool, typer.Option(help="Run what needs a transformer, too.")] = _PLAN.semantic,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Stage 1 beside its baselines: triplet accuracy, identification, collapse."""
+    """Stage 1 beside its baselines: triplet accuracy, identification, collapse, new LLMs."""
     check_output_file(output)
-    plan = BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic)
+    plan = BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic, held_out_share)
+    results = _measure(votes, cache, lambda name, data, runtime: run_benchmark(name, data, plan, runtime))
+    command = _describe("stage1", votes, output, plan, _PLAN)
+    _write(output, *write_stage1_report(results, plan, command))
+    _print(output, results, seeds, json)
+
+
+@app.command("stage2", epilog="Example: `model-behavior benchmark stage2 votes.parquet --output stage2.md`")
+def benchmark_stage2(
+    votes: Votes,
+    output: Output,
+    seeds: Seeds = _PLAN2.seeds,
+    epochs: Epochs = _PLAN2.epochs,
+    validation_fraction: Fraction = _PLAN2.validation_fraction,
+    held_out_share: HeldOut = _PLAN2.held_out_share,
+    draws: Annotated[int, typer.Option(min=1, help="Enrolments of new LLMs per size.")] = _PLAN2.draws,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Stage 2 beside its baselines: accuracy, log loss and calibration on seen and new prompts and LLMs."""
+    check_output_file(output)
+    plan = Stage2Plan(validation_fraction, held_out_share, seeds, epochs, _PLAN2.batch_size, draws)
+    results = _measure(votes, cache, lambda name, data, runtime: run_stage2_benchmark(name, data, plan, runtime))
+    command = _describe("stage2", votes, output, plan, _PLAN2)
+    _write(output, *write_stage2_report(results, plan, command))
+    _print(output, results, seeds, json)
+
+
+def _measure(
+    votes: Sequence[str], cache: Path | None, measure: Callable[[str, TrainingData, Runtime], _Result]
+) -> list[_Result]:
     results = []
     for source in votes:
         data, report = load_votes(source)
         print_load_report(report)
-        results.append(run_benchmark(Path(source).stem, data, plan, Runtime(open_cache(cache), ConsoleMonitor())))
-    options = {
-        "--seeds": seeds != _PLAN.seeds and seeds,
-        "--epochs": epochs != _PLAN.epochs and epochs,
-        "--validation-fraction": validation_fraction != _PLAN.validation_fraction and validation_fraction,
-        "--no-semantic": not semantic and "",
-    }
-    words = [Path(source).name for source in votes] + ["--output", output.name]
-    words += [f"{name} {value}".strip() for name, value in options.items() if value is not False]
-    command = "model-behavior benchmark stage1 " + " ".join(words)
-    with written_aside(output) as aside:
-        aside.write_text(write_report(results, plan, command), "utf-8")
-    value = {"output": str(output), "results": [asdict(result) for result in results]}
-    print_result(value, json, f"{output}: {len(results)} vote files, {seeds} seeds")
+        monitor = ConsoleMonitor()
+        results.append(measure(Path(source).stem, data, Runtime(open_cache(cache), monitor)))
+        monitor.close()
+    return results
+
+
+def _describe(stage: str, votes: Sequence[str], output: Path, plan: Any, usual: Any) -> str:
+    """The command that does the same again: options that differ from the usual ones are named."""
+    words = ["model-behavior benchmark", stage, *(Path(source).name for source in votes), "--output", output.name]
+    for name, value in vars(plan).items():
+        if value != getattr(usual, name):
+            option = name.replace("_", "-")
+            words.append(f"--{'' if value else 'no-'}{option}" if isinstance(value, bool) else f"--{option} {value}")
+    return " ".join(words)
+
+
+def _write(output: Path, text: str, pictures: Mapping[str, str]) -> None:
+    for path, content in {output: text, **{output.with_name(name): each for name, each in pictures.items()}}.items():
+        with written_aside(path) as aside:
+            aside.write_text(content, "utf-8")
+
+
+def _print(output: Path, results: Sequence[object], seeds: int, as_json: bool) -> None:
+    value = {"output": str(output), "results": plain_values(results)}
+    print_result(value, as_json, f"{output}: {len(results)} vote files, {seeds} seeds")

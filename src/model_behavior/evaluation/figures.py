@@ -71,7 +71,9 @@ def bootstrap_prompts(
 
 
 def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95 % of bootstrap replicates; NaN ones do not count."""
+    """The middle 95 % of bootstrap replicates; NaN ones do not count, and nothing but them gives NaN."""
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     tail = (1 - _LEVEL) / 2
     low, high = np.nanquantile(values, [tail, 1 - tail])
     return float(low), float(high)

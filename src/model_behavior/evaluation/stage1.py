@@ -9,14 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from model_behavior.data.split import normalised_prompt_ids, pairs_of
-from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind
-from model_behavior.evaluation.figures import Figure, bootstrap_prompts, bootstrap_share
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind, Triplets
+from model_behavior.evaluation.figures import Figure, bootstrap_share
+from model_behavior.evaluation.recognition import IDENTIFICATION_SIZES as IDENTIFICATION_SIZES
+from model_behavior.evaluation.recognition import HeldResponses, measure_recognition
 from model_behavior.models.behavior import metrics
 from model_behavior.models.behavior.encoder_base import FloatArray
-
-IDENTIFICATION_SIZES = (1, 8, 32)
-_DRAWS = 20
-_REPLICATES = 100
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,10 @@ def measure_stage1(embeddings: FloatArray, prepared: PreprocessedBehaviorEncoder
     held = embeddings[validation]
     prompt = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index]
     known = metrics.centroids(embeddings[train], pairs.model_index[train], len(pairs.models))
+    responses = HeldResponses(held, pairs.model_index[validation], prompt[validation], known)
     return Stage1Figures(
-        triplet=_measure_triplets(embeddings, prepared, prompt, seed),
-        identification={
-            k: figure
-            for k in IDENTIFICATION_SIZES
-            if (figure := _identify(held, pairs.model_index[validation], prompt[validation], known, k, seed))
-        },
+        triplet=measure_triplets(embeddings, prepared.validation_triplets, prompt, seed),
+        identification=measure_recognition(responses, seed),
         n_models=int((~np.isnan(known).any(axis=1)).sum()),
         mean_distance=metrics.mean_pairwise_distance(held),
         effective_rank=metrics.effective_rank(held) if held.shape[1] > 1 else 1.0,
@@ -71,13 +66,17 @@ def measure_stage1(embeddings: FloatArray, prepared: PreprocessedBehaviorEncoder
     )
 
 
-def _measure_triplets(
-    embeddings: FloatArray,
-    prepared: PreprocessedBehaviorEncoderData,
-    prompt_of_pair: npt.NDArray[np.integer],
-    seed: int,
+def measure_triplets(
+    embeddings: FloatArray, triplets: Triplets, prompt_of_pair: npt.NDArray[np.integer], seed: int
 ) -> dict[str, Figure]:
-    triplets = prepared.validation_triplets
+    """Triplet accuracy of decided votes: "all", "identity" and "performance", as `Stage1Figures.triplet`.
+
+    Args:
+        embeddings: of all pairs, [n_pairs, dim].
+        triplets: indices into them.
+        prompt_of_pair: the cluster of the intervals, [n_pairs].
+        seed: of the bootstrap.
+    """
     hits = metrics.triplet_hits(embeddings, triplets)
     prompt = prompt_of_pair[triplets.anchor]
     sides = {
@@ -89,29 +88,3 @@ def _measure_triplets(
         name: bootstrap_share(hits[chosen], prompt[chosen], np.random.default_rng(seed))
         for name, chosen in sides.items()
     }
-
-
-def _identify(
-    embeddings: FloatArray,
-    model: npt.NDArray[np.integer],
-    prompt: npt.NDArray[np.integer],
-    known: FloatArray,
-    k: int,
-    seed: int,
-) -> Figure | None:
-    rng = np.random.default_rng(seed)
-
-    def share(rows: npt.NDArray[np.int64], draws: int) -> tuple[float, int]:
-        # A prompt that was drawn twice counts twice, but never gives the same response twice to one mean.
-        distinct, times = np.unique(rows, return_counts=True)
-        groups, truth = metrics.draw_groups(model[distinct], k, draws, rng, times)
-        if not len(truth):
-            return float("nan"), 0
-        means = embeddings[distinct][groups].mean(axis=1)
-        return float(metrics.identification_hits(means, truth, known).mean()), len(truth)
-
-    value, n_draws = share(np.arange(len(model)), _DRAWS)
-    if not n_draws:
-        return None
-    low, high = bootstrap_prompts(prompt, lambda rows: share(rows, _DRAWS // 4)[0], _REPLICATES, rng)
-    return Figure(value, low, high, n_draws)

@@ -95,7 +95,7 @@ def measure_stage2(probabilities: FloatArray, votes: ScoringVotes, seed: int = 0
     confidence, right = probabilities.max(axis=1).astype(np.float64), (top == votes.outcome).astype(np.float64)
 
     def figure(values: WideArray, rows: npt.NDArray[np.int64]) -> Figure:
-        return _mean_figure(values[rows], votes.prompt_index[rows], seed)
+        return mean_figure(values[rows], votes.prompt_index[rows], seed)
 
     def calibration(rows: npt.NDArray[np.int64]) -> float:
         return expected_calibration_error(confidence[rows], right[rows])
@@ -178,7 +178,8 @@ def coverage(low: WideArray, high: WideArray, later: WideArray) -> float:
     return float(((low <= later) & (later <= high)).mean())
 
 
-def _mean_figure(values: WideArray, prompt: npt.NDArray[np.integer], seed: int) -> Figure:
+def mean_figure(values: WideArray, prompt: npt.NDArray[np.integer], seed: int) -> Figure:
+    """The mean of values, with an interval from resampled prompts; NaN where there are none."""
     if not len(values):
         return Figure(float("nan"), float("nan"), float("nan"), 0)
     mean = partial(_mean_of, values)

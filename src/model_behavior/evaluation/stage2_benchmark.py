@@ -17,6 +17,7 @@ from model_behavior.evaluation.cold_start import (
     measure_cold_start,
     measure_oracle,
 )
+from model_behavior.evaluation.length_control import LengthControl, control_predictions
 from model_behavior.evaluation.stage2 import (
     Cell,
     ReliabilityBin,
@@ -93,6 +94,7 @@ class SeedResult:
 
     Attributes:
         cells: figures by method and cell.
+        length_control: by method, on new prompts.
         responses_seen: the longer of the two very responses, where the cell has votes.
         oracle: Bradley-Terry that knows the new LLMs' votes.
         cold_start: by k.
@@ -103,6 +105,7 @@ class SeedResult:
     """
 
     cells: Mapping[str, Mapping[Cell, Stage2Figures]]
+    length_control: Mapping[str, LengthControl]
     responses_seen: Mapping[Cell, Stage2Figures]
     oracle: Stage2Figures | None
     cold_start: Mapping[int, ColdStartFigures]
@@ -162,6 +165,11 @@ def measure_seed(
     new_prompts = votes.get(NEW_PROMPTS)
     return SeedResult(
         cells={name: measure_cells(model, votes, seed) for name, model in models.items()},
+        length_control={}
+        if new_prompts is None
+        else {
+            name: control_predictions(predict_votes(m, new_prompts), new_prompts, seed) for name, m in models.items()
+        },
         responses_seen=_measure_lengths(longer, votes, seed),
         oracle=measure_oracle(material, seed),
         cold_start=cold_start,

@@ -32,6 +32,8 @@ in whole families, with {seeds} seeds, each its own split and training of both s
 - *Log loss*: over the four outcomes, in nats. *ECE*: expected calibration error of the likeliest outcome, 10 bins.
 - *New LLM*: votes between a held-out LLM, enrolled from 32 responses to training prompts, and a known one. The oracle
   is Bradley-Terry that has seen the held-out LLMs' votes on training prompts.
+- *Length controlled for*: accuracy on decided votes whose responses differ by at most 10 % in length; and the mean of
+  the accuracies on votes that the longer and that the shorter response won, which is 0.5 for length alone.
 - *Coverage*: share of the new LLMs' later Bradley-Terry ratings, from all votes, within the 95 % interval.
 """
 
@@ -72,7 +74,7 @@ def _write_result(result: Stage2Result) -> list[str]:
         if not (cell.seen_prompt or cell.seen_models):
             rows.append(("Bradley-Terry oracle", [seed.oracle for seed in result.seeds if seed.oracle is not None]))
         lines += _write_cell(cell.label, [(name, figures) for name, figures in rows if figures])
-    return [*lines, *_write_cold_start(result.seeds), *_write_calibration(result.seeds)]
+    return [*lines, *_write_lengths(result.seeds), *_write_cold_start(result.seeds), *_write_calibration(result.seeds)]
 
 
 def _write_cell(label: str, rows: Sequence[tuple[str, Sequence[Stage2Figures]]]) -> list[str]:
@@ -94,6 +96,19 @@ def _write_cell(label: str, rows: Sequence[tuple[str, Sequence[Stage2Figures]]])
             [f.calibration_error for f in figures],
         )
         lines.append(f"| {name} | " + " | ".join(map(_cell, cells)) + " |")
+    return [*lines, ""]
+
+
+def _write_lengths(seeds: Sequence[SeedResult]) -> list[str]:
+    methods = [name for name in METHODS if any(name in seed.length_control for seed in seeds)]
+    if not methods:
+        return []
+    lines = ["### New prompt, known LLM, length controlled for", ""]
+    lines += ["| method | lengths within 10 % | longer and shorter winners balanced |", "|---|---|---|"]
+    for name in methods:
+        controls = [seed.length_control[name] for seed in seeds if name in seed.length_control]
+        columns = ([each.matched for each in controls], [each.balanced for each in controls])
+        lines.append(f"| {name} | " + " | ".join(f"{_cell(column)}, n = {column[0].n:,}" for column in columns) + " |")
     return [*lines, ""]
 
 

@@ -1,0 +1,136 @@
+"""One saved artifact on one vote file, by the protocol of the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from model_behavior.artifact import Artifact
+from model_behavior.data_models.votes import TrainingData
+from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_BASELINES
+from model_behavior.evaluation.evaluated_encoder import EncoderFigures, measure_encoder
+from model_behavior.evaluation.evaluated_scorer import CellFigures, measure_scorer
+from model_behavior.evaluation.figures import Figure
+from model_behavior.evaluation.measured_votes import MeasuredVotes, prepare_baselines, select_measured
+from model_behavior.evaluation.stage1 import measure_stage1
+from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How an artifact is evaluated.
+
+    Attributes:
+        seed: of triplets, draws and bootstrap replicates.
+        batch_size: pairs encoded at once.
+        semantic: measure the baseline that needs a transformer, too.
+    """
+
+    seed: int = 0
+    batch_size: int = 512
+    semantic: bool = False
+
+
+@dataclass(frozen=True)
+class VoteCounts:
+    """What was measured on.
+
+    Attributes:
+        read: votes given.
+        used: after filtering.
+        new_prompt_votes: on prompts that the artifact was not trained on: all of stage 1 is measured on these.
+        new_prompts: those prompts.
+        seen_prompts: the others.
+        unknown_models: names that the artifact has no embedding of, sorted.
+    """
+
+    read: int
+    used: int
+    new_prompt_votes: int
+    new_prompts: int
+    seen_prompts: int
+    unknown_models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BaselineFigures:
+    """An untrained embedding, beside the encoder: see `prepare_baselines` for what it is measured on."""
+
+    triplet: Mapping[str, Figure]
+    identification: Mapping[int, Figure]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything measured.
+
+    Attributes:
+        votes: counts.
+        stage1: of the encoder.
+        baselines: by name, of untrained embeddings.
+        stage2: by label of the cell; None where the artifact has no scoring model.
+    """
+
+    votes: VoteCounts
+    stage1: EncoderFigures
+    baselines: Mapping[str, BaselineFigures]
+    stage2: Mapping[str, CellFigures] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested dictionaries; a figure is {value, low, high, n}."""
+        return asdict(self)
+
+
+def evaluate(artifact: Artifact, votes: TrainingData, config: EvaluationConfig | None = None) -> Evaluation:
+    """Measures an artifact on votes, on prompts that it was not trained on.
+
+    Args:
+        artifact: its encoder's runtime has the cache and is told the progress.
+        votes: unfiltered; may be those that it was trained on, of which its validation side is measured.
+        config: seed and sizes.
+
+    Raises:
+        UsageError: the artifact does not say which prompts it was trained on.
+        DataError: no vote is left after filtering, or none is on a new prompt.
+    """
+    config = config if config is not None else EvaluationConfig()
+    runtime = artifact.encoder.runtime
+    measured = select_measured(artifact, votes, config.seed, partial(runtime.monitor.on_progress, "filters"))
+    encoder = measure_encoder(artifact, measured, config.batch_size, config.seed, runtime.monitor.on_progress)
+    return Evaluation(
+        votes=_count(artifact, votes, measured),
+        stage1=encoder,
+        baselines=_measure_baselines(measured, config, runtime),
+        stage2=None if artifact.scorer is None else measure_scorer(artifact.scorer, measured, config.seed),
+    )
+
+
+def _count(artifact: Artifact, votes: TrainingData, measured: MeasuredVotes) -> VoteCounts:
+    new_prompts = len(np.unique(measured.prompt))
+    data = measured.data
+    return VoteCounts(
+        read=len(votes),
+        used=len(data),
+        new_prompt_votes=len(measured.new),
+        new_prompts=new_prompts,
+        seen_prompts=len(np.unique(data.pairs.prompt_index[data.pair_a[measured.seen]])),
+        unknown_models=tuple(sorted(set(data.pairs.models) - set(artifact.models.names))),
+    )
+
+
+def _measure_baselines(
+    measured: MeasuredVotes, config: EvaluationConfig, runtime: Runtime
+) -> dict[str, BaselineFigures]:
+    prepared = prepare_baselines(measured, config.seed)
+    preprocessor = BehaviorEmbeddingPreprocessor(runtime.cache)
+    figures = {}
+    for name, embed in (BASELINES | SEMANTIC_BASELINES if config.semantic else BASELINES).items():
+        embeddings = embed(prepared, preprocessor, partial(runtime.monitor.on_progress, name))
+        own = measure_stage1(embeddings, prepared, config.seed)
+        figures[name] = BaselineFigures(own.triplet, own.identification)
+    return figures

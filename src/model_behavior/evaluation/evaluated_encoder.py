@@ -1,0 +1,195 @@
+"""Stage 1's figures of a saved encoder on votes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from model_behavior.artifact import Artifact
+from model_behavior.data.families import family_of
+from model_behavior.data.split import normalised_prompt_ids
+from model_behavior.data_models.behavior_encoder_types import TripletKind
+from model_behavior.data_models.scoring_types import ScoringVotes, WideArray
+from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
+from model_behavior.evaluation.collapse import measure_collapse
+from model_behavior.evaluation.figures import Figure
+from model_behavior.evaluation.length_control import LengthControl, control_length
+from model_behavior.evaluation.measured_votes import MeasuredVotes
+from model_behavior.evaluation.recognition import HeldResponses, chance_of_recognition, measure_recognition
+from model_behavior.evaluation.stage1 import measure_triplets
+from model_behavior.evaluation.stage2 import mean_figure
+from model_behavior.evaluation.subspaces import SubspaceFigures, probe_subspaces
+from model_behavior.models.behavior import metrics
+from model_behavior.models.behavior.encoder_base import FloatArray
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.scoring.bradley_terry import BradleyTerry
+from model_behavior.preprocessing.feature_cache import cut_by_content
+from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+
+
+@dataclass(frozen=True)
+class VoteReadout:
+    """Votes called by the encoder's read-out of quality from the two responses, which it sees."""
+
+    accuracy: Figure
+    length_control: LengthControl
+
+
+@dataclass(frozen=True)
+class EncoderFigures:
+    """An encoder on responses to new prompts.
+
+    Attributes:
+        triplet: accuracy on decided votes, "all", "identity", "performance".
+        triplet_length_control: the same triplets by the lengths of winner and loser.
+        identification: by k, among the artifact's models; of those models alone.
+        identification_chance: share right by blind choice.
+        family: the same, where the right family is right.
+        family_chance: share right by blind choice.
+        collapse: mean_distance, effective_rank, prompt_share, model_share.
+        readout: None where the encoder was trained without the vote term.
+        parts: what each part of the embedding knows.
+    """
+
+    triplet: Mapping[str, Figure]
+    triplet_length_control: LengthControl
+    identification: Mapping[int, Figure]
+    identification_chance: float
+    family: Mapping[int, Figure]
+    family_chance: float
+    collapse: Mapping[str, Figure]
+    readout: VoteReadout | None
+    parts: Mapping[str, SubspaceFigures]
+
+
+def measure_encoder(
+    artifact: Artifact, measured: MeasuredVotes, batch_size: int, seed: int, progress: Callable[[str, int, int], None]
+) -> EncoderFigures:
+    """Embeds the responses to new prompts and measures.
+
+    A model that was enrolled from the very responses that are measured is recognised too easily; the artifact keeps no
+    record of those.
+
+    Args:
+        artifact: encoder and models.
+        measured: votes.
+        batch_size: pairs encoded at once.
+        seed: of draws and bootstrap.
+        progress: told (task, done, total).
+    """
+    pairs = measured.fresh.pairs
+    embeddings = embed_pairs(artifact.encoder, pairs, batch_size, lambda *at: progress("responses", *at))
+    steps = iter(range(1, 6))
+
+    def step() -> None:
+        progress("figures", next(steps), 5)
+
+    held, names = _held_responses(artifact, embeddings, measured)
+    family = np.unique([family_of(name) for name in names], return_inverse=True)[1]
+    triplet = measure_triplets(embeddings, measured.triplets, measured.prompt, seed)
+    step()
+    identification, by_family = measure_recognition(held, seed), measure_recognition(held, seed, family)
+    step()
+    collapse = measure_collapse(embeddings, pairs.model_index, measured.prompt, seed)
+    step()
+    figures = EncoderFigures(
+        triplet=triplet,
+        triplet_length_control=_control_triplets(embeddings, measured, seed),
+        identification=identification,
+        identification_chance=chance_of_recognition(held),
+        family=by_family,
+        family_chance=chance_of_recognition(held, family),
+        collapse=collapse,
+        readout=read_votes(artifact.encoder, embeddings, measured.fresh, np.arange(len(measured.fresh)), seed),
+        parts=_probe(artifact.encoder, held, names, measured, seed),
+    )
+    step()
+    return figures
+
+
+def embed_pairs(
+    encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int, progress: Callable[[int, int], None]
+) -> FloatArray:
+    """All pairs through the encoder, chunk by chunk, [n_pairs, dim]."""
+    prompts, responses = pairs.prompts.take(pairs.prompt_index).to_pylist(), pairs.responses.to_pylist()
+    parts = []
+    for chunk in cut_by_content(prompts, responses):
+        parts.append(encoder.encode(prompts[chunk], responses[chunk], batch_size))
+        progress(chunk.stop, len(responses))
+    whole: FloatArray = np.concatenate(parts)
+    return whole
+
+
+def _held_responses(
+    artifact: Artifact, embeddings: FloatArray, measured: MeasuredVotes
+) -> tuple[HeldResponses, tuple[str, ...]]:
+    """The responses of the artifact's models, and the names of these."""
+    names = artifact.models.names
+    place = {name: index for index, name in enumerate(names)}
+    pairs = measured.fresh.pairs
+    row = np.array([place.get(name, -1) for name in pairs.models])[pairs.model_index]
+    known = np.flatnonzero(row >= 0)
+    return HeldResponses(embeddings[known], row[known], measured.prompt[known], artifact.models.mean), names
+
+
+def _control_triplets(embeddings: FloatArray, measured: MeasuredVotes, seed: int) -> LengthControl:
+    triplets = measured.triplets
+    decided = triplets.kind <= TripletKind.PERFORMANCE
+    anchor, negative = triplets.anchor[decided], triplets.negative[decided]
+    hits = metrics.triplet_hits(embeddings, triplets)[decided].astype(np.float64)
+    length = _lengths(measured.fresh.pairs)
+    return control_length(hits, length[anchor], length[negative], measured.prompt[anchor], seed)
+
+
+def read_votes(
+    encoder: ModelBehaviorEncoder,
+    embeddings: FloatArray,
+    data: TrainingData,
+    votes: npt.NDArray[np.integer],
+    seed: int,
+) -> VoteReadout | None:
+    """Calls decided votes by the encoder's read-out of quality; None where it has none, or no vote is decided.
+
+    Args:
+        encoder: trained.
+        embeddings: of all pairs of `data` by it, [n_pairs, dim].
+        data: votes.
+        votes: indices of those to call.
+        seed: of the bootstrap.
+    """
+    decided = votes[data.outcome[votes] <= Outcome.MODEL_B]
+    if not encoder.config.objectives.vote or not len(decided):
+        return None
+    rating, length = encoder.rate(embeddings), _lengths(data.pairs)
+    left_wins = data.outcome[decided] == Outcome.MODEL_A
+    a, b = data.pair_a[decided], data.pair_b[decided]
+    winner, loser = np.where(left_wins, a, b), np.where(left_wins, b, a)
+    hits = (np.sign(rating[winner] - rating[loser]) + 1) / 2
+    prompt = normalised_prompt_ids(data.pairs.prompts)[data.pairs.prompt_index[winner]]
+    control = control_length(hits, length[winner], length[loser], prompt, seed)
+    return VoteReadout(mean_figure(hits, prompt, seed), control)
+
+
+def _probe(
+    encoder: ModelBehaviorEncoder, held: HeldResponses, names: tuple[str, ...], measured: MeasuredVotes, seed: int
+) -> dict[str, SubspaceFigures]:
+    dim, quality = encoder.dim, encoder.config.quality_dim
+    parts = {"whole": slice(0, dim), "quality": slice(0, quality), "identity": slice(quality, dim)}
+    return probe_subspaces(parts, held, names, _rate(to_scoring_votes(measured.data), names), seed)
+
+
+def _rate(votes: ScoringVotes, names: tuple[str, ...]) -> WideArray:
+    """Bradley-Terry ratings from all votes of the file, NaN for a model without votes."""
+    model = BradleyTerry()
+    model.fit(votes)
+    found = dict(zip(model.models, model.rating.tolist(), strict=True))
+    return np.array([found.get(name, np.nan) for name in names])
+
+
+def _lengths(pairs: PairTable) -> npt.NDArray[np.float64]:
+    lengths: npt.NDArray[np.float64] = pc.utf8_length(pairs.responses).to_numpy(zero_copy_only=False).astype(np.float64)
+    return lengths

@@ -1,0 +1,119 @@
+"""The votes of a file that a saved encoder may honestly be measured on: those on prompts that it never learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.artifact import Artifact
+from model_behavior.data.filters import filter_votes, select_votes
+from model_behavior.data.prompt_keys import PromptKeys, hash_prompts
+from model_behavior.data.split import normalised_prompt_ids
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, Triplets
+from model_behavior.data_models.reports import FilterReport
+from model_behavior.data_models.split import SplitVotes
+from model_behavior.data_models.votes import IntArray, TrainingData
+from model_behavior.errors import DataError, UsageError
+from model_behavior.preprocessing.triplets import TripletConfig, TripletSampler
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredVotes:
+    """Filtered votes, divided by whether the prompt is new.
+
+    Attributes:
+        data: all votes after filtering.
+        report: what filtering left out.
+        new: indices of the votes on prompts that nothing was fitted to.
+        seen: and of the others.
+        fresh: the new votes alone, with their pairs.
+        prompt: id of the normalised prompt of each pair of `fresh`, [n_pairs].
+        triplets: of `fresh`, as training draws its validation triplets.
+    """
+
+    data: TrainingData
+    report: FilterReport
+    new: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+    fresh: TrainingData
+    prompt: IntArray
+    triplets: Triplets
+
+
+def select_measured(
+    artifact: Artifact, votes: TrainingData, seed: int, progress: Callable[[int, int], None] | None = None
+) -> MeasuredVotes:
+    """Filters as in training, except that rare models stay, and keeps prompts apart that training has seen.
+
+    Args:
+        artifact: says which prompts it was trained on.
+        votes: unfiltered.
+        seed: of the triplets.
+        progress: of the filters.
+
+    Raises:
+        UsageError: the artifact does not say which prompts it was trained on.
+        DataError: no vote is left after filtering, or none is on a new prompt.
+    """
+    seen_keys = training_prompts_of(artifact)
+    filters = replace(artifact.encoder.config.preprocessing.filters, min_comparisons=0)
+    data, report = filter_votes(votes, filters, progress)
+    prompt_is_seen = np.isin(hash_prompts(data.pairs.prompts.to_pylist()), seen_keys)
+    vote_is_seen = prompt_is_seen[data.pairs.prompt_index[data.pair_a]]
+    new, seen = np.flatnonzero(~vote_is_seen), np.flatnonzero(vote_is_seen)
+    if not len(new):
+        raise DataError(
+            f"all {len(data):,} votes are on prompts that the encoder was trained on, so that figures on them would "
+            "say nothing. Fix: give votes on other prompts, or the file that it was trained on with its validation side"
+        )
+    fresh = select_votes(data, new)
+    return MeasuredVotes(
+        data=data,
+        report=report,
+        new=new,
+        seen=seen,
+        fresh=fresh,
+        prompt=normalised_prompt_ids(fresh.pairs.prompts)[fresh.pairs.prompt_index],
+        triplets=_draw_triplets(fresh, np.arange(len(fresh)), seed),
+    )
+
+
+def training_prompts_of(artifact: Artifact) -> PromptKeys:
+    """Keys of the prompts that anything in the artifact was fitted to.
+
+    Raises:
+        UsageError: it does not say.
+    """
+    if artifact.training is None:
+        raise UsageError(
+            "this artifact does not say which prompts it was trained on, so nothing can be measured honestly. "
+            "Fix: train it again with this release"
+        )
+    return artifact.training.prompts
+
+
+def prepare_baselines(measured: MeasuredVotes, seed: int) -> PreprocessedBehaviorEncoderData:
+    """The votes as baselines need them, which must be fitted to something.
+
+    They are fitted to the votes on prompts that the encoder was trained on, where the file has at least as many of
+    those as of new ones; else to half of the new prompts, and then measured on the other half alone.
+    """
+    if len(measured.seen) >= len(measured.new):
+        split = SplitVotes(measured.seen, measured.new, np.zeros(0, np.int64))
+        return _prepare(measured.data, measured.report, split, seed)
+    prompt = measured.prompt[measured.fresh.pair_a]
+    distinct = np.random.default_rng(seed).permutation(np.unique(prompt))
+    fits = np.isin(prompt, distinct[: len(distinct) // 2])
+    split = SplitVotes(np.flatnonzero(fits), np.flatnonzero(~fits), np.zeros(0, np.int64))
+    return _prepare(measured.fresh, measured.report, split, seed)
+
+
+def _prepare(data: TrainingData, report: FilterReport, split: SplitVotes, seed: int) -> PreprocessedBehaviorEncoderData:
+    return PreprocessedBehaviorEncoderData(data, split, _draw_triplets(data, split.validation, seed), report, "")
+
+
+def _draw_triplets(data: TrainingData, votes: npt.NDArray[np.int64], seed: int) -> Triplets:
+    return TripletSampler(data, votes, TripletConfig()).sample(np.random.default_rng(seed))
