@@ -13,6 +13,7 @@ from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
 
 
@@ -60,3 +61,15 @@ def open_artifact(folder: Path, cache: Path | None) -> Artifact:
     loaded = artifact.load(folder)
     loaded.encoder.runtime = Runtime(open_cache(cache), ConsoleMonitor())
     return loaded
+
+
+def scorer_of(loaded: Artifact, folder: Path) -> DenseNetworkModel:
+    """The scoring model of an artifact.
+
+    Raises:
+        UsageError: it has none.
+    """
+    scorer = getattr(loaded, "scorer", None)
+    if not isinstance(scorer, DenseNetworkModel):
+        raise UsageError(f"{folder} has no scoring model. Fix: run train-scorer on it first")
+    return scorer
