@@ -108,6 +108,7 @@ def sweep_thresholds(frontier: Frontier, cost: WideArray, value: WideArray) -> S
 
     def accumulate(of_steps: WideArray) -> WideArray:
         moved = np.cumsum(np.diff(of_steps, axis=1)[changes][order])[last]
-        return np.append(0.0, moved) / len(value) + of_steps[:, 0].mean()
+        mean: WideArray = np.append(0.0, moved) / len(value) + of_steps[:, 0].mean()
+        return mean
 
     return Sweep(np.append(-np.inf, prices[order][last]), accumulate(costs), accumulate(values))

@@ -78,7 +78,7 @@ class Router:
             raise UsageError(
                 f"floor {self.floor}: a win rate against the best model, from 0 to {EVEN}, where only the best will do"
             )
-        if self.floor is not None and self.threshold != 0 or np.isnan(self.threshold):
+        if (self.floor is not None and self.threshold != 0) or np.isnan(self.threshold):
             raise UsageError(f"threshold {self.threshold}, floor {self.floor}. Allowed: a number, or a floor instead")
 
     def route(self, prompts: Sequence[str]) -> list[Choice]:
