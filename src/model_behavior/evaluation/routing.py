@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,6 +27,7 @@ from model_behavior.routing.gap_recovery import (
 from model_behavior.routing.router import EVEN, Router
 
 _REPLICATES = 500
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,15 @@ def measure_routing(
     strong_value = np.where(strong_first, _value_of_a(votes), 1 - _value_of_a(votes))
     curve = partial(_curve, EVEN + lead / 2, strong_value)
 
-    def figure(measure: npt.NDArray[np.float64] | None, level: float | None) -> Figure:
-        def of_rows(rows: npt.NDArray[np.int64]) -> float:
-            if measure is not None:
-                return float(measure[rows].mean())
-            found = curve(rows)
-            return average_gap_recovered(found) if level is None else call_performance_threshold(found, level)
-
+    def figure(measure: Callable[[Rows], float]) -> Figure:
         rng = np.random.default_rng(seed)
-        low, high = bootstrap_prompts(votes.prompt_index, of_rows, _REPLICATES, rng)
-        return Figure(of_rows(np.arange(len(votes))), low, high, len(votes))
+        low, high = bootstrap_prompts(votes.prompt_index, measure, _REPLICATES, rng)
+        return Figure(measure(np.arange(len(votes))), low, high, len(votes))
 
     return RoutingFigures(
-        strong_win_rate=figure(strong_value, None),
-        apgr=figure(None, None),
-        cpt={level: figure(None, level) for level in CPT_LEVELS},
+        strong_win_rate=figure(lambda rows: float(strong_value[rows].mean())),
+        apgr=figure(lambda rows: average_gap_recovered(curve(rows))),
+        cpt={level: figure(partial(_reach, curve, level)) for level in CPT_LEVELS},
     )
 
 
@@ -129,10 +124,14 @@ def _value_of_a(votes: ScoringVotes) -> WideArray:
     return values
 
 
-def _curve(strong_rate: WideArray, strong_value: WideArray, rows: npt.NDArray[np.int64]) -> GapCurve:
+def _curve(strong_rate: WideArray, strong_value: WideArray, rows: Rows) -> GapCurve:
     rate, won = strong_rate[rows], strong_value[rows]
     calls = np.array([1.0, 0.0])
     value = np.stack([won, 1 - won], axis=1)
     frontier = find_frontier(np.stack([rate, 1 - rate], axis=1), calls)
     ends = Ends(0.0, float(value[:, 1].mean()), 1.0, float(value[:, 0].mean()))
     return recover_gap(sweep_thresholds(frontier, calls, value), ends)
+
+
+def _reach(curve: Callable[[Rows], GapCurve], level: float, rows: Rows) -> float:
+    return call_performance_threshold(curve(rows), level)
