@@ -13,6 +13,7 @@ from model_behavior.cli import (
     demo_command,
     encoder_commands,
     map_command,
+    route_commands,
 )
 from model_behavior.cli.console import show_warnings, stderr
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
@@ -30,6 +31,7 @@ app = typer.Typer(
 encoder_commands.register(app)
 catalog_commands.register(app)
 map_command.register(app)
+route_commands.register(app)
 demo_command.register(app)
 app.add_typer(benchmark_commands.app, name="benchmark")
 app.add_typer(cache_commands.app, name="cache")
