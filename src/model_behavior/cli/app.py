@@ -14,6 +14,7 @@ from model_behavior.cli import (
     encoder_commands,
     evaluate_command,
     map_command,
+    route_commands,
     scoring_commands,
 )
 from model_behavior.cli.console import show_warnings, stderr
@@ -34,6 +35,7 @@ scoring_commands.register(app)
 catalog_commands.register(app)
 evaluate_command.register(app)
 map_command.register(app)
+route_commands.register(app)
 demo_command.register(app)
 app.add_typer(benchmark_commands.app, name="benchmark")
 app.add_typer(cache_commands.app, name="cache")

@@ -1,4 +1,4 @@
-"""The page around the model map: heading, figure and table. It escapes every text that it is given."""
+"""The page around a figure: heading, figure and table. It escapes every text that it is given."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ tbody th { font-weight: normal; white-space: nowrap }
 """
 
 
-def fill_page(title: str, subtitle: str, plot: str, columns: dict[str, list[str]]) -> str:
+def fill_page(title: str, subtitle: str, plot: str, columns: dict[str, list[str]], caption: str) -> str:
     """The page: heading, figure, and the same content as a table for those who cannot use the figure.
 
     Args:
@@ -30,18 +30,19 @@ def fill_page(title: str, subtitle: str, plot: str, columns: dict[str, list[str]
         subtitle: one line below it, plain text.
         plot: the figure as HTML, taken as it is.
         columns: the table by head, plain text, all of one length; the first column names the rows.
+        caption: of the table, plain text.
     """
     heads = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in columns)
     rows = "\n".join(_fill_row(*cells) for cells in zip(*columns.values(), strict=True))
-    title, subtitle = html.escape(title), html.escape(subtitle)
+    title, subtitle, caption = html.escape(title), html.escape(subtitle), html.escape(caption)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>{STYLE}</style></head>
-<body><h1>{title}</h1><p>{subtitle} Hover over a dot for details; crowded labels show only there.</p>
-<noscript><p>The figure needs JavaScript. The table holds the same models.</p></noscript>
+<body><h1>{title}</h1><p>{subtitle}</p>
+<noscript><p>The figure needs JavaScript. The table holds the same.</p></noscript>
 <div class="scroll"><div class="figure" aria-hidden="true">{plot}</div></div>
-<div class="scroll"><table><caption>The models and their nearest neighbours</caption>
+<div class="scroll"><table><caption>{caption}</caption>
 <thead><tr>{heads}</tr></thead><tbody>
 {rows}
 </tbody></table></div></body></html>

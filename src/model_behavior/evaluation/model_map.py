@@ -230,4 +230,6 @@ def _fill_page(data: MapData, plot: str, neighbours: Neighbours) -> str:
     names = [name + " ★ new" * (name in data.marked) for name in data.names]
     columns = {"Model": names} | {head: cells for head, cells in columns.items() if cells}
     order = sorted(range(len(data.names)), key=lambda row: data.names[row])
-    return fill_page(data.title, data.subtitle, plot, {k: [cells[i] for i in order] for k, cells in columns.items()})
+    columns = {head: [cells[i] for i in order] for head, cells in columns.items()}
+    subtitle = f"{data.subtitle} Hover over a dot for details; crowded labels show only there."
+    return fill_page(data.title, subtitle, plot, columns, "The models and their nearest neighbours")

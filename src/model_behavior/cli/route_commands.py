@@ -1,0 +1,193 @@
+"""`model-behavior route` and `calibrate-threshold`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+
+from model_behavior import artifact
+from model_behavior.cli import route_text
+from model_behavior.cli.console import print_load_report, print_result, stderr
+from model_behavior.cli.options import ArtifactFolder, Json, scorer_of
+from model_behavior.data.loading import load_votes
+from model_behavior.data.prompts import load_prompts
+from model_behavior.errors import UsageError
+from model_behavior.evaluation.routing import RoutingFigures, measure_routing, measure_win_rates, votes_between
+from model_behavior.evaluation.routing_page import TradeOff, check_curve_file, write_trade_off
+from model_behavior.files import check_output_file, written_aside
+from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+from model_behavior.routing.costs import load_costs
+from model_behavior.routing.gap_recovery import average_gap_recovered, recover_gap, thresholds_of_levels
+from model_behavior.routing.router import Choice, Router, make_router
+from model_behavior.routing.traffic import Traffic
+
+Costs = Annotated[
+    Path, typer.Option(help="JSON, TOML or table: of each model the cost per request, or prices per 1M tokens.")
+]
+Models = Annotated[list[str] | None, typer.Option(help="Candidate; repeatable. [default: all models with a cost]")]
+Reference = Annotated[
+    str | None, typer.Option(help="Model that win rates are against. [default: the best-rated candidate]")
+]
+Budget = Annotated[float | None, typer.Option(help="Largest mean cost of a request over the prompts.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(
+        "route",
+        epilog="Examples: `model-behavior route encoder --prompt 'Prove it.' --costs costs.json --threshold 2` · "
+        "`model-behavior route encoder --prompts prompts.txt --costs costs.json --budget 0.01 --output out.parquet`",
+    )(route)
+    app.command(
+        "calibrate-threshold",
+        epilog="Example: `model-behavior calibrate-threshold encoder prompts.txt --costs costs.json --budget 0.01 "
+        "--curve curve.html`",
+    )(calibrate_threshold)
+
+
+def route(
+    folder: ArtifactFolder,
+    costs: Costs,
+    prompt: Annotated[str | None, typer.Option(help="One prompt.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="File of prompts: text, table, votes or responses.")] = None,
+    budget: Budget = None,
+    floor: Annotated[
+        float | None, typer.Option(help="Cheapest model with this win rate against the best one, 0 to 0.5.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Win rate that one unit of cost must add. [default: 0, the best model]")
+    ] = None,
+    models: Models = None,
+    reference: Reference = None,
+    output: Annotated[Path | None, typer.Option(help="Parquet file to write, one row per prompt.")] = None,
+    json: Json = False,
+) -> None:
+    """Choose a model for each prompt by expected win rate and cost."""
+    _allow_one({"--prompt": prompt, "--prompts": prompts}, at_least=1)
+    _allow_one({"--budget": budget, "--floor": floor, "--threshold": threshold})
+    if output is not None:
+        check_output_file(output)
+    router = _open_router(folder, costs, models, reference)
+    asked = [prompt] if prompt is not None else _read_prompts(str(prompts))
+    if budget is not None:
+        threshold = Traffic.of_prompts(router, asked).threshold_for_budget(budget)
+    router = replace(router, threshold=threshold or 0.0, floor=floor)
+    choices = router.route(asked)
+    if output is not None:
+        _write_choices(output, asked, choices)
+    value = {
+        "reference": router.reference,
+        "threshold": None if floor is not None else router.threshold,
+        "floor": floor,
+        "mean_cost": sum(choice.cost for choice in choices) / len(choices),
+        "win_rate": sum(choice.win_rate for choice in choices) / len(choices),
+        "output": None if output is None else str(output),
+        "choices": [{"prompt": text, **asdict(choice)} for text, choice in zip(asked, choices, strict=True)],
+    }
+    print_result(value, json, route_text.describe_choices(router, asked, choices))
+
+
+def calibrate_threshold(
+    folder: ArtifactFolder,
+    prompts: Annotated[str, typer.Argument(help="Your own prompts: text, table, votes or responses.")],
+    costs: Costs,
+    budget: Budget = None,
+    strong_share: Annotated[
+        float | None, typer.Option(help="Share of calls to the dearer of two candidates, 0 to 1.")
+    ] = None,
+    models: Models = None,
+    reference: Reference = None,
+    curve: Annotated[
+        Path | None, typer.Option(help="Cost against win rate, as a page or as data: .html, .json or .csv.")
+    ] = None,
+    votes: Annotated[
+        list[str] | None, typer.Option(help="Votes not trained on, to measure the router on; repeatable.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find the threshold for a budget on your own prompts, and say what it means."""
+    _allow_one({"--budget": budget, "--strong-share": strong_share}, at_least=1)
+    if curve is not None:
+        check_curve_file(curve)
+        check_output_file(curve)
+    router = _open_router(folder, costs, models, reference)
+    traffic = Traffic.of_prompts(router, _read_prompts(prompts))
+    if budget is not None:
+        threshold = traffic.threshold_for_budget(budget)
+    else:
+        threshold = traffic.threshold_for_strong_share(float(strong_share or 0))
+    chosen, points = traffic.describe(threshold), tuple(traffic.curve())
+    thresholds = [threshold, *(point.threshold for point in points)]
+    figures, measured = _measure(router, votes, thresholds) if votes else (None, None)
+    trade_off = TradeOff(points, chosen, router.reference, None if measured is None else tuple(measured[1:]))
+    if curve is not None:
+        write_trade_off(curve, trade_off)
+    gap = recover_gap(traffic.sweep, traffic.ends)
+    value: dict[str, Any] = {
+        **asdict(chosen),
+        "reference": router.reference,
+        "prompts": len(traffic.prompts),
+        "win_rate_cut": traffic.win_rate_cut(threshold),
+        "expected_apgr": average_gap_recovered(gap),
+        "expected_cpt": {f"{level:.0%}": share for level, share in thresholds_of_levels(gap).items()},
+        "measured_win_rate": None if measured is None else measured[0],
+        "measured": None if figures is None else asdict(figures),
+        "curve": trade_off.to_rows(),
+    }
+    print_result(value, json, route_text.describe_calibration(traffic, chosen, gap, figures))
+
+
+def _allow_one(options: dict[str, Any], at_least: int = 0) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if not at_least <= len(given) <= 1:
+        found = " and ".join(given) or "none of them"
+        raise UsageError(f"{found} given. Allowed: one of {', '.join(options)}{'' if at_least else ', or none'}")
+
+
+def _open_router(folder: Path, costs: Path, models: list[str] | None, reference: str | None) -> Router:
+    table = load_costs(costs)
+    scorer = scorer_of(artifact.load(folder), folder)
+    router = make_router(scorer, table, models, reference)
+    unpriced = table.unpriced(scorer.models)
+    if unpriced and not models:
+        stderr().print(f"no cost, so nothing is routed to: {', '.join(unpriced)}", markup=False)
+    return router
+
+
+def _read_prompts(source: str) -> list[str]:
+    prompts, report = load_prompts(source)
+    print_load_report(report)
+    return prompts
+
+
+def _measure(router: Router, sources: list[str], thresholds: list[float]) -> tuple[RoutingFigures, list[float]]:
+    data, report = load_votes(*sources)
+    print_load_report(report)
+    costs = dict(zip(router.candidates, router.costs, strict=True))
+    votes = votes_between(to_scoring_votes(data), costs)
+    return measure_routing(router.scorer, votes, costs), measure_win_rates(router, votes, thresholds)
+
+
+def _write_choices(path: Path, prompts: list[str], choices: list[Choice]) -> None:
+    table = pa.Table.from_pylist(
+        [{"prompt": prompt, **asdict(choice)} for prompt, choice in zip(prompts, choices, strict=True)],
+        pa.schema(
+            [
+                ("prompt", pa.large_string()),
+                ("model", pa.string()),
+                ("win_rate", pa.float64()),
+                ("cost", pa.float64()),
+                (
+                    "alternatives",
+                    pa.list_(pa.struct([("model", pa.string()), ("win_rate", pa.float64()), ("cost", pa.float64())])),
+                ),
+            ]
+        ),
+    )
+    with written_aside(path) as aside:
+        pq.write_table(table, aside)

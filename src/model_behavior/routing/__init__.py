@@ -1,0 +1,1 @@
+"""Which model answers which prompt, when models cost differently."""

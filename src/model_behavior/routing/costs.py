@@ -1,0 +1,132 @@
+"""What a request to each model costs, read from a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_behavior.catalog.lookup import find_model
+from model_behavior.data.sources import open_rows
+from model_behavior.errors import DataError, UsageError
+
+_PRICE_COLUMNS = ("input", "output", "input_tokens", "output_tokens")
+_PER_TOKENS = 1_000_000
+_FORMS = (
+    "Allowed for each model: a cost per request, or input and output (prices per 1M tokens) with input_tokens and "
+    "output_tokens (tokens per request)"
+)
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Cost of one request, by model, in one currency for all of them; 0 or more."""
+
+    per_request: Mapping[str, float]
+
+    def check_names(self, known: Sequence[str]) -> None:
+        """Refuses costs of models that nobody knows, which are mostly misspelt.
+
+        Raises:
+            UsageError: lists the nearest known names.
+        """
+        for name in self.per_request:
+            _find_priced(known, name)
+
+    def unpriced(self, known: Sequence[str]) -> list[str]:
+        """Known models without a cost, which nothing can be routed to."""
+        return [name for name in known if name not in self.per_request]
+
+    def costs_of(self, candidates: Sequence[str]) -> tuple[float, ...]:
+        """The cost of each candidate.
+
+        Raises:
+            UsageError: a candidate without a cost.
+        """
+        missing = self.unpriced(candidates)
+        if missing:
+            raise UsageError(f"no cost of {', '.join(missing)}. Fix: add it to the cost table, or leave the model out")
+        return tuple(self.per_request[name] for name in candidates)
+
+
+def load_costs(path: str | Path) -> CostTable:
+    """The cost table in a file.
+
+    JSON and TOML: an object from model to a cost per request, or to an object with `input` and `output` (prices per
+    1M tokens), `input_tokens` and `output_tokens` (tokens per request). CSV, TSV, JSON lines and Parquet: a column
+    `model`, and a column `cost` or those four.
+
+    Raises:
+        DataError: a file that cannot be read, without models, with a model twice, or with a cost that is none.
+    """
+    source = Path(path)
+    if source.suffix.lower() in (".json", ".toml"):
+        entries = _read_object(source)
+    else:
+        rows = open_rows(source)
+        if "model" not in rows.columns:
+            raise DataError(
+                f"{path}: no column 'model' (columns: {', '.join(rows.columns)}). Allowed: model, and cost or "
+                f"{', '.join(_PRICE_COLUMNS)}"
+            )
+        entries = [
+            (str(row.get("model") or "").strip(), row if row.get("cost") in (None, "") else row["cost"])
+            for batch in rows.rows(rows.columns)
+            for row in batch
+        ]
+    if not entries:
+        raise DataError(f"{path}: no model in the cost table. {_FORMS}")
+    table: dict[str, float] = {}
+    for name, value in entries:
+        if name in table or not name:
+            raise DataError(f"{path}: {'model ' + repr(name) + ' is there twice' if name else 'a row names no model'}")
+        table[name] = _cost_of(value, f"{path}: {name}")
+    return CostTable(table)
+
+
+def _read_object(path: Path) -> list[tuple[str, Any]]:
+    try:
+        text = path.read_text("utf-8")
+        if path.suffix.lower() == ".toml":
+            return list(tomllib.loads(text).items())
+        value = json.loads(text, object_pairs_hook=_Pairs)
+    except (OSError, ValueError) as error:  # both decoders' errors are ValueErrors
+        raise DataError(f"{path}: {error}. Fix: a JSON or TOML object from model to cost") from error
+    if not isinstance(value, _Pairs):
+        raise DataError(f"{path}: holds {type(value).__name__}, not an object. {_FORMS}")
+    return [(name, dict(each) if isinstance(each, _Pairs) else each) for name, each in value]
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object before repeated keys are lost."""
+
+
+def _cost_of(value: Any, place: str) -> float:
+    if not isinstance(value, Mapping):
+        return _number(value, place)
+    missing = [column for column in _PRICE_COLUMNS if value.get(column) in (None, "")]
+    if missing:
+        raise DataError(f"{place}: without {', '.join(missing)}. {_FORMS}")
+    price_in, price_out, n_in, n_out = (_number(value[column], f"{place}, {column}") for column in _PRICE_COLUMNS)
+    return (price_in * n_in + price_out * n_out) / _PER_TOKENS
+
+
+def _number(value: Any, place: str) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise DataError(f"{place}: {value!r} is not a cost. {_FORMS}; each a finite number, 0 or more")
+    return number
+
+
+def _find_priced(known: Sequence[str], name: str) -> None:
+    try:
+        find_model(known, name)
+    except UsageError as error:
+        raise UsageError(f"cost table: {error}") from None

@@ -1,0 +1,178 @@
+"""What a threshold does to a user's own prompts, and which threshold does what the user wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import numpy as np
+
+from model_behavior.data_models.scoring_types import WideArray
+from model_behavior.errors import DataError, UsageError
+from model_behavior.routing.frontier import Frontier, IntArray, Sweep, find_frontier, sweep_thresholds
+from model_behavior.routing.gap_recovery import Ends
+from model_behavior.routing.router import EVEN, Router
+
+_ROUNDING = 1e-9  # a mean of costs may exceed the budget by this share
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What routing at one threshold means on some prompts.
+
+    Attributes:
+        threshold: win rate that one unit of cost must add.
+        mean_cost: per prompt.
+        win_rate: expected, against the reference model, mean over prompts.
+        blind_win_rate: the same for the best mix of models that does not look at the prompt, at the same mean cost.
+        shares: share of the calls that each model gets.
+    """
+
+    threshold: float
+    mean_cost: float
+    win_rate: float
+    blind_win_rate: float
+    shares: dict[str, float]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Traffic:
+    """Prompts as a router sees them.
+
+    Attributes:
+        router: whose candidates and costs; its own threshold and floor do not matter here.
+        prompts: [n_prompts].
+        quality: expected win rates against the reference, [n_prompts, n_models].
+    """
+
+    router: Router
+    prompts: tuple[str, ...]
+    quality: WideArray
+
+    @classmethod
+    def of_prompts(cls, router: Router, prompts: Sequence[str]) -> Traffic:
+        """Predicts once for all that follows.
+
+        Raises:
+            DataError: no prompts.
+        """
+        if not prompts:
+            raise DataError("no prompts to calibrate on. Fix: give at least one, better some hundred of your own")
+        return cls(router, tuple(prompts), router.expect_win_rates(prompts))
+
+    @cached_property
+    def costs(self) -> WideArray:
+        """Of the candidates, [n_models]."""
+        return np.array(self.router.costs)
+
+    @cached_property
+    def frontier(self) -> Frontier:
+        """All choices that some threshold makes."""
+        return find_frontier(self.quality, self.costs)
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """Expected cost and win rate at every threshold."""
+        return sweep_thresholds(self.frontier, self.costs, self.quality)
+
+    @cached_property
+    def blind(self) -> Sweep:
+        """The same for a router that takes every prompt for the average one."""
+        mean = self.quality.mean(axis=0, keepdims=True)
+        return sweep_thresholds(find_frontier(mean, self.costs), self.costs, mean)
+
+    @property
+    def ends(self) -> Ends:
+        """The cheapest candidate, and the reference, or the best on average where the reference is no candidate."""
+        mean = self.quality.mean(axis=0)
+        weak = int(np.lexsort((-mean, self.costs))[0])
+        known = self.router.reference in self.router.candidates
+        strong = self.router.candidates.index(self.router.reference) if known else int(mean.argmax())
+        return Ends(float(self.costs[weak]), float(mean[weak]), float(self.costs[strong]), float(mean[strong]))
+
+    def describe(self, threshold: float) -> OperatingPoint:
+        """What one threshold means here."""
+        return self.describe_choices(self.frontier.choose(threshold), threshold)
+
+    def describe_choices(self, chosen: IntArray, threshold: float) -> OperatingPoint:
+        """What any choices mean here, [n_prompts]."""
+        cost = float(self.costs[chosen].mean())
+        share = np.bincount(chosen, minlength=len(self.costs)) / len(chosen)
+        return OperatingPoint(
+            threshold=threshold,
+            mean_cost=cost,
+            win_rate=float(self.quality[np.arange(len(chosen)), chosen].mean()),
+            blind_win_rate=float(np.interp(cost, self.blind.cost[::-1], self.blind.value[::-1])),
+            shares={name: float(each) for name, each in zip(self.router.candidates, share, strict=True)},
+        )
+
+    def threshold_for_budget(self, budget: float) -> float:
+        """The least threshold, 0 or more, at which the mean cost is within the budget.
+
+        Raises:
+            UsageError: a budget below the cost of the cheapest candidate.
+        """
+        cheapest = float(self.costs.min())
+        if not budget >= cheapest * (1 - _ROUNDING):
+            raise UsageError(
+                f"budget {budget:g}: the cheapest candidate costs {cheapest:g} a request. Fix: raise the budget, or "
+                "add a cheaper model"
+            )
+        limit = budget + _ROUNDING * abs(budget)
+        if self.costs[self.frontier.choose(0.0)].mean() <= limit:
+            return 0.0
+        return _inside(self.sweep.threshold, int(np.flatnonzero(self.sweep.cost <= limit)[0]))
+
+    def threshold_for_strong_share(self, share: float) -> float:
+        """The least threshold at which the dearer of two candidates gets at most this share of the calls.
+
+        Raises:
+            UsageError: other than two candidates, candidates of equal cost, or a share outside [0, 1].
+        """
+        if not 0 <= share <= 1:
+            raise UsageError(f"share {share} of calls to the strong model. Allowed: 0 to 1")
+        if len(self.costs) != 2 or self.costs[0] == self.costs[1]:
+            raise UsageError(
+                f"a share of calls to the strong model needs two candidates of different cost, not {len(self.costs)}: "
+                f"{', '.join(self.router.candidates)}. Fix: name two with --models, or give a budget"
+            )
+        low, high = self.costs.min(), self.costs.max()
+        shares = (self.sweep.cost - low) / (high - low)
+        return _inside(self.sweep.threshold, int(np.flatnonzero(shares <= share + _ROUNDING)[0]))
+
+    def win_rate_cut(self, threshold: float) -> float | None:
+        """RouteLLM's alpha: P(dearer wins) from which on the dearer of two is called; None with more candidates.
+
+        With win rates against one of the two, q_strong - q_weak = P(strong wins) - 1/2, ties counted half, so
+        alpha = 1/2 + threshold (c_strong - c_weak).
+        """
+        if len(self.costs) != 2 or self.router.reference not in self.router.candidates:
+            return None
+        return EVEN + threshold * float(np.ptp(self.costs))
+
+    def curve(self, n_points: int = 41) -> list[OperatingPoint]:
+        """The trade-off from the best choices (threshold 0) to the cheapest, evenly spaced in cost."""
+        useful = np.flatnonzero(self.sweep.threshold >= 0)
+        thresholds = [0.0]
+        if len(useful):
+            wanted = np.linspace(self.sweep.cost[useful[0]], self.sweep.cost[useful[-1]], n_points)
+            places = [
+                int(np.flatnonzero(self.sweep.cost[useful] <= cost + _ROUNDING * abs(cost))[0]) for cost in wanted
+            ]
+            thresholds += [_inside(self.sweep.threshold, int(useful[place])) for place in dict.fromkeys(places)]
+        return [self.describe(threshold) for threshold in dict.fromkeys(thresholds)]
+
+
+def _inside(thresholds: WideArray, place: int) -> float:
+    """A finite threshold that makes the choices of `thresholds[place]`, away from where they change.
+
+    A prompt by itself and in a batch may differ in the last digit.
+    """
+    low = thresholds[place]
+    if place + 1 < len(thresholds):
+        high = thresholds[place + 1]
+        return float((low + high) / 2) if np.isfinite(low) else float(high - max(abs(high), 1.0) / 100)
+    return float(low + max(abs(low), 1e-9) / 100) if np.isfinite(low) else 0.0
