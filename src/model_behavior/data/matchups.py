@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from model_behavior.data.formats.detection import detect_format
-from model_behavior.data.formats.records import Format, Row, Vote, is_missing, model_name
+from model_behavior.data.formats.records import Format, Row, Vote, model_name
 from model_behavior.data.formats.tables import PLAIN, PPE
 from model_behavior.data.formats.turns import parse_text
 from model_behavior.data.sources import RowSource, expand_sources, open_rows
@@ -30,7 +30,12 @@ class Matchup:
 def iter_matchups(source: str | Path, batch_rows: int = 4096) -> Iterator[tuple[pa.RecordBatch, list[Matchup | None]]]:
     """Batches of a source with all columns, and what each row asks; None for a row that lacks a prompt or a name.
 
-    A table needs the columns prompt, model_a and model_b only; any other format of votes is taken as it is.
+    A table needs the columns prompt, model_a and model_b only, and no other counts. Any other format of votes is read
+    as for training, so that a row which could not be trained on (without an outcome or an answer, say) is None too.
+
+    Args:
+        source: a file, a folder of shards, or `hf://owner/name`.
+        batch_rows: rows in a batch, at most.
 
     Raises:
         DataError: a source that cannot be read, or is none of votes, or shards of different columns.
@@ -76,9 +81,9 @@ def _read(row: Row, known: Format | None, rows: RowSource, number: int) -> Match
             record = known.convert(row)
             return Matchup(record.prompt, record.model_a, record.model_b) if isinstance(record, Vote) else None
         prompt = parse_text(row["prompt"], "prompt")
-        names = [model_name(row[column], column) for column in COLUMNS[1:]]
+        model_a, model_b = (model_name(row[column], column) for column in COLUMNS[1:])
     except DataError as error:
         raise DataError(f"{rows.name}, row {number}: {error}") from None
-    if is_missing(prompt) or prompt is None or None in names:
+    if prompt is None or model_a is None or model_b is None:
         return None
-    return Matchup(prompt, str(names[0]), str(names[1]))
+    return Matchup(prompt, model_a, model_b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -41,8 +42,12 @@ class FeatureConfig:
     rate_columns: int = 1000
 
     def __post_init__(self) -> None:
-        if min(self.identity_weight, self.dense_shrinkage, self.rate_shrinkage, self.rate_weight) < 0:
-            raise UsageError(f"{self}: weights and shrinkages must be 0 or more")
+        for name in ("identity_weight", "dense_shrinkage", "rate_shrinkage", "rate_weight"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{name}={value}: a finite number of 0 or more is needed")
+        if self.rate_columns < 1:
+            raise UsageError(f"rate_columns={self.rate_columns}: at least 1 is needed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +73,7 @@ class BehaviorFeatures:
 
     Attributes:
         views: one per text encoder.
-        discriminants: one per text encoder, and its weight.
+        discriminants: one per text encoder, and its weight; none without an identity part.
         centre: of the span, [n_directions of all discriminants].
         span: [n_directions of all discriminants, at most identity_dim].
         identity_dim: columns of the identity part; those beyond the span are 0.
@@ -97,28 +102,20 @@ class BehaviorFeatures:
             model: model index of each pair, [n_pairs].
             config: settings.
             identity_dim: columns of the identity part, 0 for none.
+
+        Returns:
+            The transforms, and the blocks of the training pairs with residuals of `TopicRemoval.fit` in the dense ones.
         """
-        views: list[DenseView | RateView] = []
-        blocks: list[Features] = []
-        discriminants: list[tuple[Discriminant, float]] = []
-        for block in features:
-            if isinstance(block, np.ndarray):
-                dense, residual = DenseView.fit(block, prompts if config.remove_topic else None)
-                views.append(dense)
-                blocks.append(residual)
-                shrinkage, weight = config.dense_shrinkage, 1.0
-            else:
-                rates = RateView.fit(block, config.rate_columns)
-                views.append(rates)
-                blocks.append(block)
-                residual = rates.apply(block)
-                shrinkage, weight = config.rate_shrinkage, config.rate_weight
-            if identity_dim:
-                discriminants.append((Discriminant.fit(residual, model, shrinkage, identity_dim), weight))
-        unspanned = cls(views, discriminants, np.zeros(0, np.float32), np.zeros((0, 0), np.float32), identity_dim)
+        views, blocks = _fit_views(features, prompts, config)
+        unspanned = cls(views, [], np.zeros(0, np.float32), np.zeros((0, 0), np.float32), identity_dim)
         if not identity_dim:
             return unspanned, BehaviorBlocks(blocks, np.zeros((len(model), 0), np.float32))
-        joined = unspanned._join(blocks)
+        discriminants: list[tuple[Discriminant, float]] = []
+        for view, block in zip(views, blocks, strict=True):
+            dense = isinstance(view, DenseView)
+            shrinkage, weight = (config.dense_shrinkage, 1.0) if dense else (config.rate_shrinkage, config.rate_weight)
+            discriminants.append((Discriminant.fit(_readable(view, block), model, shrinkage, identity_dim), weight))
+        joined = replace(unspanned, discriminants=discriminants)._join(blocks)
         centre, span = principal_span(joined, model, identity_dim)
         fitted = cls(views, discriminants, centre, span, identity_dim)
         return fitted, BehaviorBlocks(blocks, fitted._project(joined))
@@ -145,7 +142,12 @@ class BehaviorFeatures:
         return fitted, blocks
 
     def transform(self, features: Sequence[Features], prompts: PromptFeatures) -> BehaviorBlocks:
-        """What is known of any pairs."""
+        """What is known of any pairs.
+
+        Args:
+            features: of each text encoder, [n_pairs, dim] each.
+            prompts: the prompts of the pairs.
+        """
         blocks = [
             view.apply(block, prompts) if isinstance(view, DenseView) and isinstance(block, np.ndarray) else block
             for view, block in zip(self.views, features, strict=True)
@@ -153,12 +155,6 @@ class BehaviorFeatures:
         if not self.identity_dim:
             return BehaviorBlocks(blocks, np.zeros((blocks[0].shape[0], 0), np.float32))
         return BehaviorBlocks(blocks, self._project(self._join(blocks)))
-
-    @property
-    def topic_share(self) -> Mapping[int, float]:
-        """By text encoder: share of the variance between prompts that was predicted for prompts held out."""
-        topics = {index: view.topic for index, view in enumerate(self.views) if isinstance(view, DenseView)}
-        return {index: topic.explained for index, topic in topics.items() if topic is not None}
 
     def to_arrays(self) -> Arrays:
         """For saving."""
@@ -192,8 +188,7 @@ class BehaviorFeatures:
     def _join(self, blocks: Sequence[Features]) -> FloatArray:
         parts = []
         for view, block, (discriminant, weight) in zip(self.views, blocks, self.discriminants, strict=True):
-            dense = view.apply(block) if isinstance(view, RateView) else block
-            parts.append(weight * discriminant.apply(dense))
+            parts.append(weight * discriminant.apply(_readable(view, block)))
         return np.concatenate(parts, axis=1)
 
     def _project(self, joined: FloatArray) -> FloatArray:
@@ -202,7 +197,35 @@ class BehaviorFeatures:
         return identity
 
 
+def _fit_views(
+    features: Sequence[Features], prompts: PromptFeatures, config: FeatureConfig
+) -> tuple[list[DenseView | RateView], list[Features]]:
+    """The views, and the blocks of the training pairs: dense ones transformed, counts as they are."""
+    views: list[DenseView | RateView] = []
+    blocks: list[Features] = []
+    for block in features:
+        if isinstance(block, np.ndarray):
+            dense, residual = DenseView.fit(block, prompts if config.remove_topic else None)
+            views.append(dense)
+            blocks.append(residual)
+        else:
+            views.append(RateView.fit(block, config.rate_columns))
+            blocks.append(block)
+    return views, blocks
+
+
+def _readable(view: DenseView | RateView, block: Features) -> FloatArray:
+    """What the discriminant reads of a block, [n_pairs, n_columns]."""
+    return view.apply(block) if isinstance(view, RateView) else block
+
+
 def compose(quality: FloatArray, identity: FloatArray, weight: float) -> FloatArray:
-    """One unit vector per pair, [n_pairs, quality_dim + identity_dim], from unit rows of both parts."""
+    """One unit vector per pair, [n_pairs, quality_dim + identity_dim].
+
+    Args:
+        quality: unit rows, [n_pairs, quality_dim].
+        identity: unit rows or rows of 0, [n_pairs, identity_dim].
+        weight: length of the identity part beside the trained one.
+    """
     joined = np.concatenate([quality, weight * identity], axis=1, dtype=np.float32)
     return normalise(joined)

@@ -13,6 +13,8 @@ from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.metrics import centroids, normalise
 from model_behavior.preprocessing.entry_file import Arrays
 
+_LEAST_SHRINKAGE = 1e-6  # below it, rounding makes the covariance of collinear features indefinite
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ class Discriminant:
             features: [n_pairs, n_features].
             model: model index of each pair, [n_pairs].
             shrinkage: at least 0; in units of the mean variance.
-            directions: at most so many are kept; never more than one less than there are models.
+            directions: at least 1; at most so many are kept, and at most one less than there are models, but never
+                none. Those beyond the rank of the means are arbitrary.
         """
         _, member = np.unique(model, return_inverse=True)
         n_models = int(member.max()) + 1
@@ -51,7 +54,7 @@ class Discriminant:
         within = features - means[member].astype(np.float32)
         covariance = (within.T @ within).astype(np.float64) / len(features)
         size = len(covariance)
-        covariance += (shrinkage * np.trace(covariance) / size + 1e-9) * np.eye(size)
+        covariance += (max(shrinkage, _LEAST_SHRINKAGE) * np.trace(covariance) / max(size, 1) + 1e-9) * np.eye(size)
         root = np.linalg.cholesky(covariance)
         whitened = np.linalg.solve(root, (means - centre).T).T
         _, _, basis = np.linalg.svd(whitened - whitened.mean(axis=0), full_matrices=False)
@@ -80,6 +83,11 @@ def principal_span(
     """The centre and the principal directions of the models' means, [n_features] and [n_features, n_directions].
 
     What lies outside them tells no two of the models apart and is noise.
+
+    Args:
+        vectors: [n_pairs, n_features].
+        model: model index of each pair, [n_pairs].
+        directions: as for `Discriminant.fit`.
     """
     _, member = np.unique(model, return_inverse=True)
     n_models = int(member.max()) + 1

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from scipy import sparse
 
 from model_behavior.models.behavior.encoder_base import FloatArray
-from model_behavior.models.behavior.topic_removal import PromptFeatures, TopicRemoval
+from model_behavior.models.behavior.topic_removal import PromptFeatures, TopicRemoval, moments
 from model_behavior.preprocessing.entry_file import Arrays
 
 _CLIP = 5.0  # standard deviations; a longer tail says no more and would dominate a mean
-_RARE = 0.01
+_RARE = 0.01  # a feature that fewer pairs have, or lack, says nothing by its presence
 _PER_TOKENS = 300.0
 
 
@@ -47,13 +47,13 @@ class DenseView:
         Returns:
             The view, and what it gives for the training pairs, [n_pairs, n_expanded] (see `TopicRemoval.fit`).
         """
-        mean, scale = _moments(features)
+        mean, scale = moments(features)
         minimum = features.min(axis=0)
         share = (features > minimum).mean(axis=0)
         present = np.flatnonzero((share > _RARE) & (share < 1 - _RARE))
         scaling = {"minimum": minimum, "mean": mean, "scale": scale, "present": present}
         wide = _expand(features, scaling)
-        wide_mean, wide_scale = _moments(wide)
+        wide_mean, wide_scale = moments(wide)
         view = cls({**scaling, "wide_mean": wide_mean, "wide_scale": wide_scale}, None)
         standard = view._standardise(wide)
         if prompts is None:
@@ -105,7 +105,7 @@ class RateView:
         found = counts.getnnz(axis=0)
         frequent = np.argsort(-found, kind="stable")[:n_columns]
         columns = np.sort(frequent[found[frequent] > 0]).astype(np.int64)
-        mean, scale = _moments(_rates(counts, columns))
+        mean, scale = moments(_rates(counts, columns))
         return cls(columns, mean, scale)
 
     def apply(self, counts: sparse.csr_matrix) -> FloatArray:
@@ -135,13 +135,6 @@ def _expand(features: FloatArray, scaling: Mapping[str, npt.NDArray[Any]]) -> Fl
     present = scaling["present"]
     found = features[:, present] > scaling["minimum"][present]
     return np.concatenate([standard, found, np.abs(standard)], axis=1, dtype=np.float32)
-
-
-def _moments(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of each column; 1 where a column is constant but for rounding."""
-    deviation = rows.std(axis=0)
-    varies = (rows.max(axis=0) > rows.min(axis=0)) & (deviation > 1e-6)
-    return rows.mean(axis=0), np.where(varies, deviation, 1).astype(np.float32)
 
 
 def _rates(counts: sparse.csr_matrix, columns: npt.NDArray[np.int64]) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,6 +18,7 @@ _PENALTY = 1.0  # of the ridge regression; every block of prompt features has a 
 _FOLDS = 5
 _MAX_COLUMNS = 2048
 _MIN_PROMPTS = 2
+_NO_SPREAD = 1e-12  # what rounding leaves of features that do not vary
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class TopicRemoval:
         weight: [n_columns, n_features].
         offset: [n_features].
         explained: share of the variance between training prompts that the regression predicts for prompts that it
-            was not fitted on (five folds).
+            was not fitted on (five folds); below 0 where the mean would have done better, 0 where nothing varies.
     """
 
     basis: PromptBasis
@@ -96,20 +97,17 @@ class TopicRemoval:
 
         Returns:
             The regression, and the residuals of the training pairs, [n_pairs, n_features]. Each is predicted by a
-            regression that has not seen its prompt, so that it is distributed as the residual of a new pair is.
+            regression that has not seen its prompt (five folds, drawn with a fixed seed), so that it is distributed as
+            the residual of a new pair is. With one prompt in all there is no such regression, and its mean is removed.
         """
         used, prompt = np.unique(prompts.prompt, return_inverse=True)
         blocks = [block[used] for block in prompts.blocks]
         basis = PromptBasis.fit(blocks)
         known = basis.transform(blocks)
         means = _mean_by(features, prompt, len(used))
-        fold = np.random.default_rng(0).permutation(len(used)) % min(_FOLDS, len(used))
-        predicted = np.empty_like(means)
-        for each in range(int(fold.max()) + 1):
-            seen = fold != each if fold.max() else np.ones(len(fold), dtype=bool)
-            predicted[fold == each] = _ridge(known[seen], means[seen])(known[fold == each])
-        spread = np.square(means - means.mean(axis=0)).sum()
-        explained = 1 - float(np.square(means - predicted).sum() / max(spread, 1e-12))
+        predicted = _predict_unseen(known, means)
+        missed, spread = (float(np.square(means - guess).sum()) for guess in (predicted, means.mean(axis=0)))
+        explained = 1 - missed / spread if spread > _NO_SPREAD else 0.0
         weight, offset = _weights(known, means)
         return cls(basis, weight, offset, explained), features - predicted[prompt]
 
@@ -138,9 +136,16 @@ class TopicRemoval:
         return cls(PromptBasis(blocks), weight, offset, float(arrays["explained"][0]))
 
 
+def moments(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of each column, [n_columns] each; 1 where a column is constant but for rounding."""
+    deviation = rows.std(axis=0)
+    varies = (rows.max(axis=0) > rows.min(axis=0)) & (deviation > 1e-6)
+    return rows.mean(axis=0), np.where(varies, deviation, 1).astype(np.float32)
+
+
 def _fit_dense(block: FloatArray) -> Mapping[str, npt.NDArray[Any]]:
-    deviation = block.std(axis=0)
-    return {"mean": block.mean(axis=0), "scale": np.where(deviation > 1e-6, deviation, 1).astype(np.float32)}
+    mean, scale = moments(block)
+    return {"mean": mean, "scale": scale}
 
 
 def _fit_sparse(block: sparse.csr_matrix) -> Mapping[str, npt.NDArray[Any]]:
@@ -157,15 +162,27 @@ def _mean_by(rows: FloatArray, group: npt.NDArray[np.integer], n_groups: int) ->
     return (sums / np.bincount(group, minlength=n_groups)[:, None]).astype(np.float32)
 
 
+def _predict_unseen(known: FloatArray, wanted: FloatArray) -> FloatArray:
+    """What regressions that were fitted on other rows predict of each row, [n_rows, n_features]."""
+    n_rows = len(known)
+    if n_rows == 1:
+        return wanted
+    fold = np.random.default_rng(0).permutation(n_rows) % min(_FOLDS, n_rows)
+    predicted = np.empty_like(wanted)
+    for each in range(int(fold.max()) + 1):
+        own = fold == each
+        weight, offset = _weights(known[~own], wanted[~own])
+        predicted[own] = known[own] @ weight + offset
+    return predicted
+
+
 def _weights(known: FloatArray, wanted: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Ridge regression with an unpenalised offset, solved in the space of rows: fewer prompts than columns."""
+    """Ridge regression with an unpenalised offset, solved in the space of rows or of columns, whichever is smaller."""
     centre, mean = known.mean(axis=0), wanted.mean(axis=0)
     rows = (known - centre).astype(np.float64)
-    dual = np.linalg.solve(rows @ rows.T + _PENALTY * np.eye(len(rows)), wanted - mean)
-    weight = rows.T @ dual
+    n_rows, n_columns = rows.shape
+    if n_rows < n_columns:
+        weight = rows.T @ np.linalg.solve(rows @ rows.T + _PENALTY * np.eye(n_rows), wanted - mean)
+    else:
+        weight = np.linalg.solve(rows.T @ rows + _PENALTY * np.eye(n_columns), rows.T @ (wanted - mean))
     return np.ascontiguousarray(weight, dtype=np.float32), (mean - centre @ weight).astype(np.float32)
-
-
-def _ridge(known: FloatArray, wanted: FloatArray) -> Callable[[FloatArray], FloatArray]:
-    weight, offset = _weights(known, wanted)
-    return lambda other: other @ weight + offset
