@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -13,7 +14,7 @@ from model_behavior.cli.options import CacheFolder, Json, open_cache
 from model_behavior.data.loading import load_votes
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.evaluation.plain_values import plain_values
-from model_behavior.evaluation.stage1_benchmark import BenchmarkPlan, run_benchmark
+from model_behavior.evaluation.stage1_benchmark import BenchmarkPlan, choose_variants, run_benchmark
 from model_behavior.evaluation.stage1_report import write_stage1_report
 from model_behavior.evaluation.stage2_benchmark import Stage2Plan, run_stage2_benchmark
 from model_behavior.evaluation.stage2_report import write_stage2_report
@@ -43,12 +44,19 @@ def benchmark_stage1(
     validation_fraction: Fraction = _PLAN.validation_fraction,
     held_out_share: HeldOut = _PLAN.held_out_share,
     semantic: Annotated[bool, typer.Option(help="Run what needs a transformer, too.")] = _PLAN.semantic,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Train this variant instead of all; repeatable. See the report's rows.")
+    ] = None,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
     """Stage 1 beside its baselines: triplet accuracy, identification, collapse, new LLMs."""
     check_output_file(output)
-    plan = BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic, held_out_share)
+    plan = replace(
+        BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic, held_out_share),
+        variant=tuple(variant or ()),
+    )
+    choose_variants(plan)
     results = _measure(votes, cache, lambda name, data, runtime: run_benchmark(name, data, plan, runtime))
     command = _describe("stage1", votes, output, plan, _PLAN)
     _write(output, *write_stage1_report(results, plan, command))
@@ -95,6 +103,9 @@ def _describe(stage: str, votes: Sequence[str], output: Path, plan: Any, usual: 
     for name, value in vars(plan).items():
         if value != getattr(usual, name):
             option = name.replace("_", "-")
+            if isinstance(value, tuple):
+                words += [f'--{option} "{each}"' for each in value]
+                continue
             words.append(f"--{'' if value else 'no-'}{option}" if isinstance(value, bool) else f"--{option} {value}")
     return " ".join(words)
 

@@ -7,7 +7,12 @@ model developed by OpenAI"). What a response says about other models, companies,
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from model_behavior.data.known_names import MAKER, MODEL, STEMS
 
@@ -146,22 +151,33 @@ _GENERIC_LINKS = (
 
 def mask_self_naming(texts: Sequence[str]) -> tuple[list[str], int]:
     """The texts with self-naming replaced by "[MODEL]" and "[MAKER]", and how many texts that changed. Idempotent."""
-    masked = [_mask(text) if _may_name_itself(text) else text for text in texts]
+    masked = list(texts)
+    chosen = np.flatnonzero(_may_name_itself(texts)).tolist()
+    if not chosen:
+        return masked, 0
+    # No pattern spans lines, so the few lines that matter are found by the cheap test first.
+    lines = [texts[index].split("\n") for index in chosen]
+    flat = [line for of_text in lines for line in of_text]
+    for index in np.flatnonzero(_may_name_itself(flat)).tolist():
+        flat[index] = _mask_line(flat[index])
+    start = 0
+    for index, of_text in zip(chosen, lines, strict=True):
+        masked[index] = "\n".join(flat[start : start + len(of_text)])
+        start += len(of_text)
     return masked, sum(new != old for new, old in zip(masked, texts, strict=True))
 
 
-def _may_name_itself(text: str) -> bool:
-    lowered = text.lower()
-    if not any(cue in lowered for cue in _CUES):
-        return False
-    if any(noun in lowered for noun in _GENERIC_NOUNS) and any(link in lowered for link in _GENERIC_LINKS):
-        return True
-    return any(stem in lowered for stem in STEMS)
+def _may_name_itself(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Whether each text has the words that every pattern needs, [n_texts]; cheap, for all texts at once."""
+    lowered = pa.array([text.lower().encode("utf-8", "replace") for text in texts], pa.large_binary())
 
+    def has(words: Iterable[str]) -> npt.NDArray[np.bool_]:
+        pattern = "|".join(re.escape(word) for word in sorted(set(words)))
+        found: npt.NDArray[np.bool_] = pc.match_substring_regex(lowered, pattern).to_numpy(zero_copy_only=False)
+        return found
 
-def _mask(text: str) -> str:
-    # No pattern spans lines, so the few lines that matter are found by the cheap test first.
-    return "\n".join(_mask_line(line) if _may_name_itself(line) else line for line in text.split("\n"))
+    cued = has(_CUES)
+    return cued & ((has(_GENERIC_NOUNS) & has(_GENERIC_LINKS)) | has(STEMS))
 
 
 def _mask_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from model_behavior.data.families import family_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import PairTable, TrainingData
+from model_behavior.errors import UsageError
 from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_BASELINES, SEMANTIC_SETTINGS
 from model_behavior.evaluation.evaluated_encoder import VoteReadout, read_votes
 from model_behavior.evaluation.model_map import project
@@ -42,6 +44,7 @@ class BenchmarkPlan:
         semantic: whether to run what needs a transformer, which takes most of the time.
         held_out_share: share of LLMs held out, in whole families, for the figures of new LLMs.
         draws: enrolments of these per number of responses.
+        variant: names of the variants to train; all without any.
     """
 
     validation_fraction: float = 0.2
@@ -51,6 +54,7 @@ class BenchmarkPlan:
     semantic: bool = True
     held_out_share: float = 0.3
     draws: int = 5
+    variant: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,19 @@ class DatasetResult:
     model_map: tuple[Point, ...]
 
 
+def choose_variants(plan: BenchmarkPlan) -> dict[str, Variant]:
+    """The variants that a plan names, in the order of `VARIANTS`.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    unknown = [name for name in plan.variant if name not in VARIANTS]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], VARIANTS, 1, 0)
+        raise UsageError(f"unknown variant {unknown[0]!r}. Nearest: {near[0]!r}. Allowed: {'; '.join(VARIANTS)}")
+    return {name: variant for name, variant in VARIANTS.items() if not plan.variant or name in plan.variant}
+
+
 def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: Runtime) -> DatasetResult:
     """Measures every baseline and every trained variant on the same splits, and new LLMs on others."""
     preprocessor = BehaviorEmbeddingPreprocessor(runtime.cache)
@@ -102,7 +119,7 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
         measured = (measure_stage1(embed(each, preprocessor, progress), each, n) for n, each in enumerate(prepared))
         methods.append(MethodResult(method, tuple(measured), None))
     model_map: tuple[Point, ...] = ()
-    for method, variant in VARIANTS.items():
+    for method, variant in choose_variants(plan).items():
         if plan.semantic or "semantic" not in variant.encoders:
             result, embeddings = _train(method, variant, votes, (splits, prepared), plan, runtime)
             methods.append(result)
