@@ -35,7 +35,8 @@ def within_by_loops(rows: Array, model: npt.NDArray[np.int64]) -> npt.NDArray[np
 def span_of(columns: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """The orthogonal projection onto the columns, which is the same for every basis of their span."""
     basis, _ = np.linalg.qr(columns.astype(np.float64))
-    return basis @ basis.T
+    projection: npt.NDArray[np.float64] = basis @ basis.T
+    return projection
 
 
 @pytest.mark.parametrize("n_models", [2, 3, 5])
