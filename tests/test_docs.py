@@ -51,11 +51,11 @@ def test_every_command_is_in_the_readme_and_has_an_example() -> None:
 
 
 def test_the_readmes_commands_run_as_they_stand(folder: Path) -> None:
-    (example,) = [block for block in blocks("") if "train-encoder votes.parquet" in block]
+    (example,) = [block for block in blocks("") if "train votes.parquet" in block]
     for line in example.strip().splitlines():
         program, *arguments = shlex.split(line)
         if program == "model-behavior":
-            extra = ["--epochs", "1"] if arguments[0] == "train-encoder" else []
+            extra = ["--epochs", "1"] if arguments[0] == "train" else []
             assert run([*arguments, *extra]) == 0, line
     assert (folder / "map.html").exists() and (folder / "vectors.parquet").exists()
 

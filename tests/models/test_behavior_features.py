@@ -165,8 +165,9 @@ def test_arrays_round_trip_bit_by_bit_and_lie_in_order() -> None:
 def test_compose_by_hand() -> None:
     quality, identity = np.array([[1, 0], [0, 1]], np.float32), np.array([[0.6, 0.8], [0, 0]], np.float32)
     # 0.75 beside 1 is 0.6 beside 0.8; where nothing tells models apart the trained part is all there is.
-    expected = np.array([[0.8, 0, 0.36, 0.48], [0, 1, 0, 0]])
-    np.testing.assert_allclose(compose(quality, identity, 0.75), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        compose(quality, identity, 0.75), np.array([[0.8, 0, 0.36, 0.48], [0, 1, 0, 0]]), atol=1e-6
+    )
     assert compose(quality[:0], identity[:0], 0.5).shape == (0, 4)
     np.testing.assert_array_equal(compose(quality, identity[:, :0], 0.5), quality)
 

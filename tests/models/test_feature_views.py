@@ -41,11 +41,10 @@ def dense_by_loops(rows: Array) -> Array:
 
 def test_dense_features_by_loops() -> None:
     rng = np.random.default_rng(0)
-    drawn = rng.normal(size=(400, 4))
-    drawn[:, 1] = np.where(rng.random(400) < 0.7, 0, rng.exponential(size=400))
-    drawn[:, 2] = np.where(np.arange(400) == 7, 1, 0)
-    drawn[:, 3] = 9
-    rows = drawn.astype(np.float32)
+    rows = draw(0, 400, 4)
+    rows[:, 1] = np.where(rng.random(400) < 0.7, 0, rng.exponential(size=400))
+    rows[:, 2] = np.where(np.arange(400) == 7, 1, 0)
+    rows[:, 3] = 9
     view, standard = DenseView.fit(rows, None)
     # Only the second one is at its minimum often enough for its presence to be told, and not always.
     assert view.scaling["present"].tolist() == [1]

@@ -10,10 +10,12 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from model_behavior import ModelBehaviorEncoder, ValidationSplit
 from model_behavior.data.arena import Arena
 from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.models.behavior.behavior_features import FeatureConfig
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.projection import ProjectionConfig
@@ -78,6 +80,66 @@ def test_state_round_trip_is_exact_and_independent(encoder: ModelBehaviorEncoder
     for value in state["tensors"].values():
         value.fill(0)
     np.testing.assert_array_equal(vectors, encoder.encode(PROMPTS, RESPONSES, batch_size=4))
+
+
+def test_an_embedding_is_a_trained_part_and_an_identity_part(encoder: ModelBehaviorEncoder) -> None:
+    vectors = encoder.encode(PROMPTS, RESPONSES, batch_size=4)
+    quality, identity = encoder.quality_of(vectors), encoder.identity_of(vectors)
+    assert (encoder.config.quality_dim, encoder.config.identity_dim) == (12, 12)
+    np.testing.assert_array_equal(np.concatenate([quality, identity], axis=1), vectors)
+    # Lengths 1 and 0.5, brought to length 1 together.
+    weight = encoder.config.features.identity_weight
+    assert weight == 0.5
+    np.testing.assert_allclose(np.linalg.norm(quality, axis=1), 1 / np.sqrt(1 + weight**2), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(identity, axis=1), weight / np.sqrt(1 + weight**2), atol=1e-5)
+
+
+def test_ratings_are_read_from_the_trained_part(encoder: ModelBehaviorEncoder) -> None:
+    vectors = encoder.encode(PROMPTS, RESPONSES, batch_size=4)
+    direction = encoder.get_state_dict()["tensors"]["quality"]
+    unit = vectors[:, :12] / np.linalg.norm(vectors[:, :12], axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.rate(vectors), unit @ direction, atol=1e-4)
+    changed = vectors.copy()
+    changed[:, 12:] = -changed[:, 12:]
+    np.testing.assert_array_equal(encoder.rate(changed), encoder.rate(vectors))
+
+
+@pytest.mark.parametrize(
+    ("dim", "weight", "quality_dim", "identity_dim"), [(24, 0.5, 12, 12), (7, 0.1, 4, 3), (24, 0.0, 24, 0)]
+)
+def test_half_of_the_columns_tell_models_apart_unless_off(
+    dim: int, weight: float, quality_dim: int, identity_dim: int
+) -> None:
+    config = EncoderConfig(projection=ProjectionConfig(dim=dim), features=FeatureConfig(identity_weight=weight))
+    assert (config.quality_dim, config.identity_dim) == (quality_dim, identity_dim)
+
+
+def test_settings_of_features_survive_json() -> None:
+    features = FeatureConfig(False, 0.25, 0.1, 0.2, 0.3, 77)
+    assert EncoderConfig.from_json(EncoderConfig(features=features).to_json()).features == features
+
+
+@pytest.mark.parametrize(
+    "features",
+    [FeatureConfig(identity_weight=0), FeatureConfig(remove_topic=False), FeatureConfig(False, identity_weight=0)],
+    ids=["no identity", "topic left in", "neither"],
+)
+def test_parts_that_are_off_train_encode_and_come_back(arena: Arena, tmp_path: Path, features: FeatureConfig) -> None:
+    config = EncoderConfig(projection=ProjectionConfig(dim=10, hidden=16), features=features)
+    encoder = ModelBehaviorEncoder(config=config, runtime=Runtime(ContentCache(tmp_path)))
+    encoder.train(arena.votes, ValidationSplit(0.2, seed=1), epochs=1, batch_size=256)
+    vectors = encoder.encode(PROMPTS, RESPONSES, batch_size=4)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    identity_dim = 5 if features.identity_weight else 0
+    assert encoder.quality_of(vectors).shape == (4, 10 - identity_dim)
+    assert encoder.identity_of(vectors).shape == (4, identity_dim)
+    state = encoder.get_state_dict()
+    assert state["tensors"]["head.output.weight"].shape[0] == 10 - identity_dim
+    # Through a file, since arrays without elements or out of order are where files differ from memory.
+    save_file(state["tensors"], tmp_path / "state.safetensors")
+    again = ModelBehaviorEncoder.load_state_dict({**state, "tensors": load_file(tmp_path / "state.safetensors")})
+    np.testing.assert_array_equal(again.encode(PROMPTS, RESPONSES, batch_size=4), vectors)
+    np.testing.assert_array_equal(again.rate(vectors), encoder.rate(vectors))
 
 
 def _newer(state: dict[str, Any]) -> None:

@@ -183,7 +183,7 @@ class ModelBehaviorEncoder:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.dim:
             raise UsageError(f"embeddings of shape {embeddings.shape}: [n_models, {self.dim}] is needed")
         # The read-out was learned on the trained part at length 1, which is shorter inside an embedding.
-        length = np.sqrt(1 + self.config.features.identity_weight**2)
+        length = np.sqrt(1 + self.config.features.identity_weight**2) if self.config.identity_dim else 1.0
         ratings: np.ndarray = length * (self.quality_of(embeddings) @ self._quality)
         return ratings
 
