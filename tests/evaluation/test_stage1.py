@@ -104,17 +104,20 @@ def test_the_benchmark_writes_a_report(arena: Arena, tmp_path: Path, capsys: pyt
     output = tmp_path / "report" / "stage1.md"
     arguments = ["benchmark", "stage1", str(tmp_path / "votes.parquet"), "--output", str(output), "--no-semantic"]
     arguments += ["--seeds", "2", "--epochs", "1", "--validation-fraction", "0.3", "--cache", str(tmp_path / "c")]
+    chosen = [DEFAULT, "default without the identity part", "default without the vote term"]
+    arguments += [word for name in chosen for word in ("--variant", name)]
     assert run(arguments) == 0
     text = output.read_text()
     assert "## votes" in text and "trained, default (style + lexical)" in text and "TF-IDF" in text
     assert f"{len(arena.votes):,} votes, 18 models, 60 prompts" in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") > 10 and " ± " in line]
-    assert len(rows) == 3 + len(VARIANTS) - 2
+    assert len(rows) == 3 + len(chosen)
     for name in VARIANTS:
-        assert (f"| {name} |" in text) == ("semantic" not in name)
+        assert (f"| {name} |" in text) == (name in chosen)
     assert "Topic share of style features: 0." in text and "| oracle | 1 | 0." in text
     assert "| 128 | " in text and "within 10 % of length" in text
-    assert "benchmark stage1 votes.parquet --output stage1.md --validation-fraction 0.3 --seeds 2 --epochs 2" in text
+    assert "benchmark stage1 votes.parquet --output stage1.md --validation-fraction 0.3 --seeds 2 --epochs 1" in text
+    assert f'--variant "{DEFAULT}"' in text
     assert "nan" not in text
     pictures = sorted(path.name for path in output.parent.glob("*.svg"))
     assert pictures == [f"stage1-votes-{name}.svg" for name in ("identification", "map", "new-models")]
