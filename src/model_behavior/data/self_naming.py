@@ -170,14 +170,18 @@ def mask_self_naming(texts: Sequence[str]) -> tuple[list[str], int]:
 def _may_name_itself(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Whether each text has the words that every pattern needs, [n_texts]; cheap, for all texts at once."""
     lowered = pa.array([text.lower().encode("utf-8", "replace") for text in texts], pa.large_binary())
+    may = _has(lowered, _CUES)
+    cued = np.flatnonzero(may)
+    lowered = lowered.take(pa.array(cued))
+    may[cued] = (_has(lowered, _GENERIC_NOUNS) & _has(lowered, _GENERIC_LINKS)) | _has(lowered, STEMS)
+    return may
 
-    def has(words: Iterable[str]) -> npt.NDArray[np.bool_]:
-        pattern = "|".join(re.escape(word) for word in sorted(set(words)))
-        found: npt.NDArray[np.bool_] = pc.match_substring_regex(lowered, pattern).to_numpy(zero_copy_only=False)
-        return found
 
-    cued = has(_CUES)
-    return cued & ((has(_GENERIC_NOUNS) & has(_GENERIC_LINKS)) | has(STEMS))
+def _has(texts: pa.LargeBinaryArray, words: Iterable[str]) -> npt.NDArray[np.bool_]:
+    """Whether each text has one of the words, [n_texts]."""
+    pattern = "|".join(re.escape(word) for word in sorted(set(words)))
+    found: npt.NDArray[np.bool_] = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+    return found.copy()
 
 
 def _mask_line(text: str) -> str:
