@@ -16,7 +16,7 @@ def test_text_has_one_prompt_per_line_and_keeps_repeats(tmp_path: Path) -> None:
     prompts, report = load_prompts(tmp_path / "p.txt")
     assert prompts == ["one", "two", "one"]
     (source,) = report.sources
-    assert (source.n_rows, source.n_used, source.skipped) == (4, 3, {"empty": 1})
+    assert (source.rows, source.used, source.skipped) == (4, 3, {"empty": 1})
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ def test_a_table_needs_only_a_column_prompt(tmp_path: Path, name: str, text: str
     (tmp_path / name).write_text(text)
     prompts, report = load_prompts(tmp_path / name)
     assert prompts == ["one", "two, too"]
-    assert (report.sources[0].n_rows, report.sources[0].n_used) == (3, 2)
+    assert (report.sources[0].rows, report.sources[0].used) == (3, 2)
 
 
 def test_votes_give_the_prompt_of_every_vote(tmp_path: Path, arena: Arena) -> None:
     write_votes(arena, tmp_path / "votes.parquet")
     prompts, report = load_prompts(tmp_path / "votes.parquet")
     assert set(prompts) == set(arena.votes.pairs.prompts.to_pylist())
-    assert len(prompts) == report.sources[0].n_used == report.sources[0].n_rows
+    assert len(prompts) == report.sources[0].used == report.sources[0].rows
 
 
 @pytest.mark.parametrize(
