@@ -1,0 +1,131 @@
+"""route and calibrate-threshold, as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from model_behavior.cli.app import run
+from model_behavior.data.arena import Arena, write_votes
+
+FAST = ["--encoder", "style", "--epochs", "2", "--validation-fraction", "0.3"]
+
+
+@pytest.fixture(scope="module")
+def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained artifact `a`, prompts.txt, and costs.json, where the n-th model costs n."""
+    path = tmp_path_factory.mktemp("routing")
+    write_votes(arena, path / "votes.parquet")
+    (path / "costs.json").write_text(json.dumps(costs_of(arena)))
+    prompts = list(dict.fromkeys(" ".join(text.split()) for text in arena.votes.pairs.prompts.to_pylist()))
+    (path / "prompts.txt").write_text("\n".join(prompts), "utf-8")
+    assert run(["train", str(path / "votes.parquet"), "--output", str(path / "a"), *FAST]) == 0
+    return path
+
+
+def costs_of(arena: Arena) -> dict[str, int]:
+    return {name: 1 + row for row, name in enumerate(arena.votes.pairs.models)}
+
+
+def answer(capsys: pytest.CaptureFixture[str], folder: Path, command: str, *arguments: object) -> Any:
+    capsys.readouterr()
+    assert run([command, str(folder / "a"), *map(str, arguments), "--costs", str(folder / "costs.json"), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_one_prompt_goes_to_the_best_model(folder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]) -> None:
+    (choice,) = answer(capsys, folder, "route", "--prompt", "Write a haiku.")["choices"]
+    rates = [choice["win_rate"], *(each["win_rate"] for each in choice["alternatives"])]
+    assert rates == sorted(rates, reverse=True) and all(0 <= rate <= 1 for rate in rates)
+    named = {choice["model"]: choice["cost"], **{each["model"]: each["cost"] for each in choice["alternatives"]}}
+    assert named == costs_of(arena)
+    assert run(["route", str(folder / "a"), "--prompt", "Hi", "--costs", str(folder / "costs.json")]) == 0
+    text = capsys.readouterr().out
+    assert "expected win rate" in text and "instead of" in text
+
+
+def test_a_budget_is_kept_and_used(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked, output = ["--prompts", folder / "prompts.txt"], tmp_path / "out.parquet"
+    best = answer(capsys, folder, "route", *asked)
+    cheapest = answer(capsys, folder, "route", *asked, "--budget", 1)
+    assert cheapest["mean_cost"] == 1 and best["mean_cost"] > 1
+    budget = (1 + best["mean_cost"]) / 2
+    value = answer(capsys, folder, "route", *asked, "--budget", budget, "--output", output)
+    assert value["mean_cost"] <= budget and value["threshold"] > 0
+    assert cheapest["win_rate"] <= value["win_rate"] <= best["win_rate"]
+    table = pq.read_table(output)
+    assert table["prompt"].to_pylist() == (folder / "prompts.txt").read_text("utf-8").split("\n")
+    assert table["model"].to_pylist() == [choice["model"] for choice in value["choices"]]
+    assert sum(table["cost"].to_pylist()) / table.num_rows == pytest.approx(value["mean_cost"])
+
+
+def test_a_lower_floor_is_cheaper(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    floors = (0, 0.3, 0.45, 0.5)
+    values = [answer(capsys, folder, "route", "--prompts", folder / "prompts.txt", "--floor", each) for each in floors]
+    assert [value["mean_cost"] for value in values] == sorted(value["mean_cost"] for value in values)
+    assert values[0]["mean_cost"] == 1 and all(value["threshold"] is None for value in values)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "none of them given"),
+        (["--prompt", "a", "--prompts", "b"], "--prompt and --prompts given"),
+        (["--prompt", "a", "--budget", "2", "--floor", "0.4"], "--budget and --floor given"),
+        (["--prompt", "a", "--floor", "0.7"], "floor 0.7"),
+        (["--prompt", "a", "--budget", "0.5"], "the cheapest candidate costs 1"),
+        (["--prompt", "a", "--budget", "nan"], "budget nan"),
+        (["--prompt", "a", "--threshold", "nan"], "threshold nan"),
+    ],
+)
+def test_options_that_make_no_sense(
+    folder: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["route", str(folder / "a"), "--costs", str(folder / "costs.json"), *options]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_costs_of_an_unknown_model(
+    folder: Path, arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = arena.votes.pairs.models[0]
+    (tmp_path / "c.json").write_text(json.dumps({f"{name}x": 1, name: 1}))
+    assert run(["route", str(folder / "a"), "--prompt", "Hi", "--costs", str(tmp_path / "c.json")]) == 2
+    said = capsys.readouterr().err
+    assert f"cost table: unknown model '{name}x'" in said and name in said.split("nearest")[1]
+
+
+@pytest.mark.parametrize("cost", ["-1", "NaN"])
+def test_a_cost_that_is_none(
+    folder: Path, arena: Arena, tmp_path: Path, cost: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = arena.votes.pairs.models[0]
+    (tmp_path / "c.json").write_text(f'{{"{name}": {cost}}}')
+    assert run(["route", str(folder / "a"), "--prompt", "Hi", "--costs", str(tmp_path / "c.json")]) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{name}: {cost.lower()} is not a cost" in said and "0 or more" in said
+
+
+@pytest.mark.parametrize("extension", ["html", "json", "csv"])
+def test_a_calibration_with_its_curve(
+    folder: Path, tmp_path: Path, extension: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curve = tmp_path / f"curve.{extension}"
+    prompts = folder / "prompts.txt"
+    value = answer(capsys, folder, "calibrate-threshold", prompts, "--budget", 2, "--curve", curve)
+    assert value["mean_cost"] <= 2 and sum(value["shares"].values()) == pytest.approx(1)
+    routed = answer(capsys, folder, "route", "--prompts", prompts, "--threshold", value["threshold"])
+    assert routed["mean_cost"] == pytest.approx(value["mean_cost"])
+    assert routed["win_rate"] == pytest.approx(value["win_rate"])
+    text = curve.read_text("utf-8")
+    if extension == "html":
+        assert "<html" in text and value["reference"] in text
+    elif extension == "csv":
+        assert len(list(csv.DictReader(text.splitlines()))) == len(value["curve"])
+    else:
+        assert json.loads(text)
