@@ -15,7 +15,7 @@ from model_behavior.data_models.split import ValidationSplit
 from model_behavior.evaluation.baselines import BASELINES, length_alone
 from model_behavior.evaluation.figures import bootstrap_prompts, bootstrap_share
 from model_behavior.evaluation.stage1 import measure_stage1
-from model_behavior.evaluation.stage1_variants import VARIANTS
+from model_behavior.evaluation.stage1_variants import DEFAULT, VARIANTS
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 
