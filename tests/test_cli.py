@@ -241,7 +241,7 @@ def test_a_killed_training_resumes_to_the_same_result(
     votes: Path, tmp_path: Path, how: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def arguments(name: str) -> list[str]:
-        return ["train-encoder", str(votes), "--output", str(tmp_path / name), "--epochs", "40", *FAST]
+        return ["train-encoder", str(votes), "--output", str(tmp_path / name), "--epochs", "80", *FAST]
 
     whole = _start(arguments("whole"), tmp_path / "cache")
     _, whole_err = whole.communicate(timeout=120)
@@ -277,4 +277,4 @@ def test_demo_runs_in_time_and_recovers_the_order(tmp_path: Path, capsys: pytest
     assert (tmp_path / "demo" / "arena_map.html").stat().st_size > 1e6
     assert run(["demo", "--output", str(tmp_path / "demo")]) == 0
     text = capsys.readouterr().out
-    assert "never voted on" in text and "model-behavior train-encoder votes.parquet" in text
+    assert "never voted on" in text and "model-behavior train votes.parquet" in text
