@@ -45,7 +45,7 @@ class TrainingPlan:
     """
 
     split: ValidationSplit
-    epochs: int = 10
+    epochs: int = 9
     batch_size: int = 128
 
 
