@@ -32,7 +32,7 @@ def test_each_part_knows_its_own() -> None:
     figures = probe_subspaces(
         {"quality": slice(0, 3), "identity": slice(3, 27), "none": slice(27, 27)},
         responses,
-        draw_recognition(responses, 0),
+        draws,
         NAMES,
         rating,
     )
