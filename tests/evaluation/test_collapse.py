@@ -23,10 +23,20 @@ def test_values_are_the_metrics_own_and_intervals_hold_them() -> None:
     assert all(figure.n == 240 for figure in figures.values())
 
 
-def test_what_the_prompt_explains_is_not_inflated_by_copies() -> None:
-    """Prompts that explain nothing still explain nothing when some are drawn twice."""
+def test_an_interval_is_as_wide_as_figures_of_new_prompts_scatter() -> None:
     rng = np.random.default_rng(1)
-    prompt = np.repeat(np.arange(50), 8)
-    figure = measure_collapse(rng.normal(size=(400, 6)).astype("f4"), np.arange(400) % 8, prompt, 0)["prompt_share"]
-    assert figure.low < 0.02 and figure.high < 0.06
-    assert figure.value == pytest.approx(0, abs=0.03)
+    prompt, model = np.repeat(np.arange(40), 6), np.tile(np.arange(6), 40)
+    direction = rng.normal(size=(6, 8))
+
+    def draw() -> np.ndarray:
+        return (rng.normal(size=(40, 8))[prompt] + direction[model] + rng.normal(size=(240, 8))).astype("f4")
+
+    figures = [measure_collapse(draw(), model, prompt, 0)["prompt_share"] for _ in range(30)]
+    scatter = 3.92 * np.std([figure.value for figure in figures], ddof=1)
+    assert np.mean([figure.high - figure.low for figure in figures]) == pytest.approx(scatter, rel=0.4)
+
+
+def test_too_few_prompts_give_no_interval() -> None:
+    rows = np.random.default_rng(2).normal(size=(12, 3)).astype("f4")
+    figures = measure_collapse(rows, np.arange(12) % 4, np.arange(12) // 4, 0)
+    assert all(np.isfinite(figure.value) and np.isnan(figure.low) for figure in figures.values())

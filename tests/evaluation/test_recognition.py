@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from model_behavior.evaluation.recognition import HeldResponses, chance_of_recognition, measure_recognition
+from model_behavior.evaluation.recognition import (
+    HeldResponses,
+    chance_of_recognition,
+    draw_recognition,
+    measure_recognition,
+)
 
 
 def responses(n_prompts: int, known: np.ndarray, of_model: np.ndarray) -> HeldResponses:
@@ -21,26 +26,28 @@ def test_a_model_is_recognised_by_its_mean_and_a_family_by_any_member() -> None:
     corners = np.eye(4, dtype=np.float32)
     confused = corners[[1, 0, 2, 3]]  # models 0 and 1 answer like each other
     asked = responses(40, corners, confused)
-    by_model = measure_recognition(asked, 0)
+    draws = draw_recognition(asked, 0)
+    by_model = measure_recognition(asked, draws)
     assert {k: figure.value for k, figure in by_model.items()} == {1: 0.5, 8: 0.5, 32: 0.5}
     assert by_model[8].n == 4 * 20
     family = np.array([0, 0, 1, 1])
-    assert {k: figure.value for k, figure in measure_recognition(asked, 0, family).items()} == {1: 1, 8: 1, 32: 1}
+    assert {k: figure.value for k, figure in measure_recognition(asked, draws, family).items()} == {1: 1, 8: 1, 32: 1}
     apart = np.array([0, 1, 1, 1])
-    assert measure_recognition(asked, 0, apart)[1].value == 0.5
+    assert measure_recognition(asked, draws, apart)[1].value == 0.5
 
 
 def test_sizes_that_no_model_can_give_are_left_out() -> None:
     corners = np.eye(3, dtype=np.float32)
-    assert list(measure_recognition(responses(7, corners, corners), 0)) == [1]
+    assert list(draw_recognition(responses(7, corners, corners), 0)) == [1]
     nothing = HeldResponses(corners[:0], np.zeros(0, np.int64), np.zeros(0, np.int64), corners)
-    assert measure_recognition(nothing, 0) == {} and math.isnan(chance_of_recognition(nothing))
+    assert draw_recognition(nothing, 0) == {} and math.isnan(chance_of_recognition(nothing))
 
 
 def test_a_model_without_an_embedding_is_never_chosen() -> None:
     known = np.eye(3, dtype=np.float32)
     known[0] = np.nan
-    figures = measure_recognition(responses(10, known, np.eye(3, dtype=np.float32)), 0)
+    asked = responses(10, known, np.eye(3, dtype=np.float32))
+    figures = measure_recognition(asked, draw_recognition(asked, 0))
     assert figures[1].value == pytest.approx(2 / 3)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_behavior.evaluation.recognition import HeldResponses
+from model_behavior.evaluation.recognition import HeldResponses, draw_recognition
 from model_behavior.evaluation.subspaces import predict_left_out, probe_subspaces
 
 NAMES = tuple(
@@ -28,8 +28,13 @@ def made_up(n_prompts: int = 20) -> tuple[HeldResponses, np.ndarray]:
 
 def test_each_part_knows_its_own() -> None:
     responses, rating = made_up()
+    draws = draw_recognition(responses, 0)
     figures = probe_subspaces(
-        {"quality": slice(0, 3), "identity": slice(3, 27), "none": slice(27, 27)}, responses, NAMES, rating
+        {"quality": slice(0, 3), "identity": slice(3, 27), "none": slice(27, 27)},
+        responses,
+        draws,
+        NAMES,
+        rating,
     )
     assert sorted(figures) == ["identity", "quality"]
     quality, identity = figures["quality"], figures["identity"]
@@ -42,8 +47,9 @@ def test_each_part_knows_its_own() -> None:
 
 def test_too_few_families_give_no_rating() -> None:
     responses, rating = made_up()
+    draws = draw_recognition(responses, 0)
     rating[12:] = np.nan
-    (figures,) = probe_subspaces({"quality": slice(0, 3)}, responses, NAMES, rating).values()
+    (figures,) = probe_subspaces({"quality": slice(0, 3)}, responses, draws, NAMES, rating).values()
     assert figures.rating_r2 is None and figures.rating_correlation is None and figures.identification
 
 

@@ -31,10 +31,10 @@ def test_a_topic_that_sets_the_form_is_removed(tmp_path: Path) -> None:
         for _ in range(2):
             words = [WORDS[i] for i in rng.integers(0, 5, 30)]
             answers.append("- " + "\n- ".join(words) if listed else " ".join(words) + ".")
-        rows.append((prompt, "m", answers[0], "n", answers[1] + " Bye.", Outcome.MODEL_A))
+        rows.append((prompt, "m", answers[0], "n", answers[1], Outcome.MODEL_A))
     cache = ContentCache(tmp_path)
     config = PreprocessingConfig(FilterConfig(min_comparisons=0))
     prepared = BehaviorEmbeddingPreprocessor(cache, config).preprocess(make_votes(rows), ValidationSplit(0.4, seed=0))
     share = measure_topic_share(prepared, cache)
-    assert share.before > 0.15
-    assert share.after < share.before / 2
+    assert share.before > 0.5
+    assert share.after < share.before / 4

@@ -13,13 +13,18 @@ from model_behavior.artifact import Artifact
 from model_behavior.data.families import family_of
 from model_behavior.data.split import normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import TripletKind
-from model_behavior.data_models.scoring_types import ScoringVotes, WideArray
+from model_behavior.data_models.scoring_types import WideArray
 from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
 from model_behavior.evaluation.collapse import measure_collapse
 from model_behavior.evaluation.figures import Figure
 from model_behavior.evaluation.length_control import LengthControl, control_length
 from model_behavior.evaluation.measured_votes import MeasuredVotes
-from model_behavior.evaluation.recognition import HeldResponses, chance_of_recognition, measure_recognition
+from model_behavior.evaluation.recognition import (
+    HeldResponses,
+    chance_of_recognition,
+    draw_recognition,
+    measure_recognition,
+)
 from model_behavior.evaluation.stage1 import measure_triplets
 from model_behavior.evaluation.stage2 import mean_figure
 from model_behavior.evaluation.subspaces import SubspaceFigures, probe_subspaces
@@ -92,7 +97,8 @@ def measure_encoder(
     family = np.unique([family_of(name) for name in names], return_inverse=True)[1]
     triplet = measure_triplets(embeddings, measured.triplets, measured.prompt, seed)
     step()
-    identification, by_family = measure_recognition(held, seed), measure_recognition(held, seed, family)
+    draws = draw_recognition(held, seed)
+    identification, by_family = measure_recognition(held, draws), measure_recognition(held, draws, family)
     step()
     collapse = measure_collapse(embeddings, pairs.model_index, measured.prompt, seed)
     step()
@@ -105,7 +111,7 @@ def measure_encoder(
         family_chance=chance_of_recognition(held, family),
         collapse=collapse,
         readout=read_votes(artifact.encoder, embeddings, measured.fresh, np.arange(len(measured.fresh)), seed),
-        parts=_probe(artifact.encoder, held, names, measured, seed),
+        parts=probe_subspaces(_parts_of(artifact.encoder), held, draws, names, _rate(measured, names), seed),
     )
     step()
     return figures
@@ -174,18 +180,15 @@ def read_votes(
     return VoteReadout(mean_figure(hits, prompt, seed), control)
 
 
-def _probe(
-    encoder: ModelBehaviorEncoder, held: HeldResponses, names: tuple[str, ...], measured: MeasuredVotes, seed: int
-) -> dict[str, SubspaceFigures]:
+def _parts_of(encoder: ModelBehaviorEncoder) -> dict[str, slice]:
     dim, quality = encoder.dim, encoder.config.quality_dim
-    parts = {"whole": slice(0, dim), "quality": slice(0, quality), "identity": slice(quality, dim)}
-    return probe_subspaces(parts, held, names, _rate(to_scoring_votes(measured.data), names), seed)
+    return {"whole": slice(0, dim), "quality": slice(0, quality), "identity": slice(quality, dim)}
 
 
-def _rate(votes: ScoringVotes, names: tuple[str, ...]) -> WideArray:
+def _rate(measured: MeasuredVotes, names: tuple[str, ...]) -> WideArray:
     """Bradley-Terry ratings from all votes of the file, NaN for a model without votes."""
     model = BradleyTerry()
-    model.fit(votes)
+    model.fit(to_scoring_votes(measured.data))
     found = dict(zip(model.models, model.rating.tolist(), strict=True))
     return np.array([found.get(name, np.nan) for name in names])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,13 +61,18 @@ def bootstrap_prompts(
         replicates: how often.
         rng: draws the prompts.
     """
+    return interval(np.array([measure(rows) for rows in resample_prompts(prompt, replicates, rng)]))
+
+
+def resample_prompts(
+    prompt: npt.NDArray[np.integer], replicates: int, rng: np.random.Generator
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The rows of as many prompts as there are, drawn with replacement, again and again."""
     order = np.argsort(prompt, kind="stable")
     rows_of_prompt = np.split(order, np.flatnonzero(np.diff(prompt[order])) + 1)
-    values = []
     for _ in range(replicates):
         drawn = rng.integers(0, len(rows_of_prompt), len(rows_of_prompt))
-        values.append(measure(np.concatenate([rows_of_prompt[index] for index in drawn])))
-    return interval(np.array(values))
+        yield np.concatenate([rows_of_prompt[index] for index in drawn])
 
 
 def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.evaluation.figures import Figure, bootstrap_prompts
+from model_behavior.evaluation.figures import Figure, interval, resample_prompts
 from model_behavior.models.behavior import metrics
 from model_behavior.models.behavior.encoder_base import FloatArray
 
@@ -33,19 +34,55 @@ class HeldResponses:
     known: FloatArray
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Groups of k responses: rows, [n_draws, k], and the model of each group, [n_draws]."""
+
+    rows: npt.NDArray[np.int64]
+    model: npt.NDArray[np.int64]
+
+
+RecognitionDraws = Mapping[int, Sequence[Drawn]]
+"""By k: the groups that the estimate is made of, then those of each bootstrap replicate."""
+
+
+def draw_recognition(responses: HeldResponses, seed: int) -> RecognitionDraws:
+    """Draws the groups to recognise, which several embeddings of the same responses can share.
+
+    Args:
+        responses: of which models and prompts are looked at.
+        seed: of draws and of the bootstrap, which draws whole prompts.
+    """
+    sizes = {k: _draw(responses, k, seed) for k in IDENTIFICATION_SIZES}
+    return {k: drawn for k, drawn in sizes.items() if drawn}
+
+
 def measure_recognition(
-    responses: HeldResponses, seed: int, label: npt.NDArray[np.integer] | None = None
+    responses: HeldResponses, draws: RecognitionDraws, label: npt.NDArray[np.integer] | None = None
 ) -> dict[int, Figure]:
-    """Share right for each k of `IDENTIFICATION_SIZES`; a k that no model has enough responses for is left out.
+    """Share right for each k; a k that no model has enough responses for is left out.
 
     Args:
         responses: to recognise.
-        seed: of draws and of the bootstrap, which draws whole prompts.
+        draws: groups of them, from `draw_recognition`.
         label: what counts as right is the same label, such as the family, [n_models]; the same model by default.
     """
     label = np.arange(len(responses.known)) if label is None else label
-    sizes = {k: _recognise(responses, label, k, seed) for k in IDENTIFICATION_SIZES}
-    return {k: figure for k, figure in sizes.items() if figure is not None}
+    missing = np.isnan(responses.known).any(axis=1)
+    known = np.nan_to_num(metrics.normalise(responses.known)).T
+
+    def share(drawn: Drawn) -> float:
+        if not len(drawn.model):
+            return float("nan")
+        similarity = responses.embeddings[drawn.rows].mean(axis=1) @ known
+        similarity[:, missing] = -np.inf
+        return float((label[similarity.argmax(axis=1)] == label[drawn.model]).mean())
+
+    figures = {}
+    for k, (whole, *replicates) in draws.items():
+        low, high = interval(np.array([share(drawn) for drawn in replicates]))
+        figures[k] = Figure(share(whole), low, high, len(whole.model))
+    return figures
 
 
 def chance_of_recognition(responses: HeldResponses, label: npt.NDArray[np.integer] | None = None) -> float:
@@ -58,23 +95,16 @@ def chance_of_recognition(responses: HeldResponses, label: npt.NDArray[np.intege
     return float((label[asked][:, None] == label[known][None, :]).mean())
 
 
-def _recognise(responses: HeldResponses, label: npt.NDArray[np.integer], k: int, seed: int) -> Figure | None:
+def _draw(responses: HeldResponses, k: int, seed: int) -> list[Drawn]:
     rng = np.random.default_rng(seed)
-    missing = np.isnan(responses.known).any(axis=1)
-    known = np.nan_to_num(metrics.normalise(responses.known)).T
 
-    def share(rows: npt.NDArray[np.int64], draws: int) -> tuple[float, int]:
+    def draw(rows: npt.NDArray[np.int64], draws: int) -> Drawn:
         # A prompt that was drawn twice counts twice, but never gives the same response twice to one mean.
         distinct, times = np.unique(rows, return_counts=True)
         groups, truth = metrics.draw_groups(responses.model[distinct], k, draws, rng, times)
-        if not len(truth):
-            return float("nan"), 0
-        similarity = responses.embeddings[distinct][groups].mean(axis=1) @ known
-        similarity[:, missing] = -np.inf
-        return float((label[similarity.argmax(axis=1)] == label[truth]).mean()), len(truth)
+        return Drawn(distinct[groups], truth)
 
-    value, n_draws = share(np.arange(len(responses.model)), _DRAWS)
-    if not n_draws:
-        return None
-    low, high = bootstrap_prompts(responses.prompt, lambda rows: share(rows, _DRAWS // 4)[0], _REPLICATES, rng)
-    return Figure(value, low, high, n_draws)
+    whole = draw(np.arange(len(responses.model)), _DRAWS)
+    if not len(whole.model):
+        return []
+    return [whole, *(draw(rows, _DRAWS // 4) for rows in resample_prompts(responses.prompt, _REPLICATES, rng))]

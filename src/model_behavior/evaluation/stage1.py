@@ -12,7 +12,7 @@ from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind, Triplets
 from model_behavior.evaluation.figures import Figure, bootstrap_share
 from model_behavior.evaluation.recognition import IDENTIFICATION_SIZES as IDENTIFICATION_SIZES
-from model_behavior.evaluation.recognition import HeldResponses, measure_recognition
+from model_behavior.evaluation.recognition import HeldResponses, draw_recognition, measure_recognition
 from model_behavior.models.behavior import metrics
 from model_behavior.models.behavior.encoder_base import FloatArray
 
@@ -57,7 +57,7 @@ def measure_stage1(embeddings: FloatArray, prepared: PreprocessedBehaviorEncoder
     responses = HeldResponses(held, pairs.model_index[validation], prompt[validation], known)
     return Stage1Figures(
         triplet=measure_triplets(embeddings, prepared.validation_triplets, prompt, seed),
-        identification=measure_recognition(responses, seed),
+        identification=measure_recognition(responses, draw_recognition(responses, seed)),
         n_models=int((~np.isnan(known).any(axis=1)).sum()),
         mean_distance=metrics.mean_pairwise_distance(held),
         effective_rank=metrics.effective_rank(held) if held.shape[1] > 1 else 1.0,

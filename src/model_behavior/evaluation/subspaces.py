@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from model_behavior.data.families import family_of
 from model_behavior.data_models.scoring_types import WideArray
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts
-from model_behavior.evaluation.recognition import HeldResponses, measure_recognition
+from model_behavior.evaluation.recognition import HeldResponses, RecognitionDraws, measure_recognition
 from model_behavior.models.behavior.encoder_base import FloatArray
 
 _PENALTIES = tuple(10.0**power for power in range(-3, 4))
@@ -37,7 +37,12 @@ class SubspaceFigures:
 
 
 def probe_subspaces(
-    parts: Mapping[str, slice], responses: HeldResponses, names: tuple[str, ...], rating: WideArray, seed: int = 0
+    parts: Mapping[str, slice],
+    responses: HeldResponses,
+    draws: RecognitionDraws,
+    names: tuple[str, ...],
+    rating: WideArray,
+    seed: int = 0,
 ) -> dict[str, SubspaceFigures]:
     """Probes each part of an embedding.
 
@@ -47,9 +52,10 @@ def probe_subspaces(
     Args:
         parts: columns of each part; one without columns is left out.
         responses: with embeddings and means of whole embeddings.
+        draws: from `draw_recognition`.
         names: of the rows of `responses.known`.
         rating: Bradley-Terry rating of each, NaN where there is none, [n_models].
-        seed: of draws and bootstrap.
+        seed: of the bootstrap.
     """
     usable = np.flatnonzero(np.isfinite(rating) & ~np.isnan(responses.known).any(axis=1))
     family = np.unique([family_of(names[index]) for index in usable], return_inverse=True)[1]
@@ -62,7 +68,7 @@ def probe_subspaces(
         if len(np.unique(family)) >= _MIN_FAMILIES:
             truth = rating[usable]
             r2, correlation = _score(predict_left_out(own.known[usable], truth, family), truth, family, seed)
-        figures[part] = SubspaceFigures(r2, correlation, measure_recognition(own, seed))
+        figures[part] = SubspaceFigures(r2, correlation, measure_recognition(own, draws))
     return figures
 
 
