@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 # Before torch is loaded: threads that spin while they wait slow everything where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, build_arena
 from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
 
@@ -41,6 +44,22 @@ def make_votes(rows: Sequence[VoteRow]) -> TrainingData:
     )
     a, b = np.array(sides, np.int32).reshape(-1, 2).T
     return TrainingData(table, a.copy(), b.copy(), np.array([row[5] for row in rows], np.int8))
+
+
+def held_out_rows(arena: Arena) -> list[dict[str, str]]:
+    """The responses of an arena's held-out models: prompt, model, response."""
+    pairs = arena.held_out_responses
+    return [
+        {"prompt": pairs.prompts[int(p)].as_py(), "model": pairs.models[int(m)], "response": response}
+        for p, m, response in zip(pairs.prompt_index, pairs.model_index, pairs.responses.to_pylist(), strict=True)
+    ]
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    """What a command that succeeds prints with --json."""
+    capsys.readouterr()
+    assert run([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ import pytest
 from model_behavior import artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
+from tests.conftest import answer, held_out_rows
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +22,7 @@ def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """votes.parquet, an encoder, and the held-out models' responses in one file and as a log without names."""
     path = tmp_path_factory.mktemp("catalog")
     write_votes(arena, path / "votes.parquet")
-    pairs = arena.held_out_responses
-    rows = [
-        {"prompt": pairs.prompts[int(p)].as_py(), "model": pairs.models[int(m)], "response": response}
-        for p, m, response in zip(pairs.prompt_index, pairs.model_index, pairs.responses.to_pylist(), strict=True)
-    ]
+    rows = held_out_rows(arena)
     pq.write_table(pa.Table.from_pylist(rows), path / "responses.parquet")
     log = [{"prompt": row["prompt"], "response": row["response"]} for row in rows if row["model"] == arena.held_out[0]]
     (path / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
@@ -51,12 +47,6 @@ def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encoder(folder: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
     return Path(shutil.copytree(folder / "e", tmp_path / "e"))
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    assert run([*map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def text(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +15,7 @@ from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 from model_behavior.errors import ArtifactError
 from model_behavior.pipeline import PREDICTION_COLUMNS
+from tests.conftest import answer, held_out_rows
 
 FAST = ["--encoder", "style", "--epochs", "2", "--validation-fraction", "0.3"]
 
@@ -26,11 +25,7 @@ def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """votes.parquet, both stages trained in `a`, and the held-out models' responses."""
     path = tmp_path_factory.mktemp("scoring")
     write_votes(arena, path / "votes.parquet")
-    pairs = arena.held_out_responses
-    rows = [
-        {"prompt": pairs.prompts[int(p)].as_py(), "model": pairs.models[int(m)], "response": response}
-        for p, m, response in zip(pairs.prompt_index, pairs.model_index, pairs.responses.to_pylist(), strict=True)
-    ]
+    rows = held_out_rows(arena)
     pq.write_table(pa.Table.from_pylist(rows), path / "responses.parquet")
     assert run(["train", str(path / "votes.parquet"), "--output", str(path / "a"), *FAST]) == 0
     return path
@@ -40,12 +35,6 @@ def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folder: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
     return Path(shutil.copytree(folder / "a", tmp_path / "a"))
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    assert run([*map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def test_rank_lists_every_model_best_first(folder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]) -> None:
