@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_behavior.artifact import Artifact, TrainingRecord, model_table
-from model_behavior.catalog import Catalog, enrol, merge_catalogs
+from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, merge_catalogs
 from model_behavior.data.loading import iter_pairs
 from model_behavior.data.matchups import iter_matchups
 from model_behavior.data.prompt_keys import hash_prompts
@@ -45,7 +45,7 @@ class TrainingPlan:
     """
 
     split: ValidationSplit
-    epochs: int = 9
+    epochs: int = 10
     batch_size: int = 128
 
 
@@ -116,11 +116,15 @@ def enrol_training_models(
     return enrol(encoder, data.pairs, batch_size, training, validation & ~training, progress)
 
 
-def embed_into(artifact: Artifact, pairs: PairTable, batch_size: int) -> Artifact:
-    """Enrols the models of `pairs` in an artifact; a model that it has already is enrolled anew."""
+def embed_into(artifact: Artifact, pairs: PairTable, batch_size: int) -> tuple[Artifact, ModelEmbeddings]:
+    """Enrols the models of `pairs` in an artifact; a model that it has already is enrolled anew.
+
+    Returns:
+        The artifact with them, and the embeddings of those that were enrolled.
+    """
     progress = partial(artifact.encoder.runtime.monitor.on_progress, "model embeddings")
     new = enrol(artifact.encoder, pairs, batch_size, progress=progress)
-    return artifact.with_catalog(merge_catalogs(artifact.catalog, new))
+    return artifact.with_catalog(merge_catalogs(artifact.catalog, new)), new.models
 
 
 def encode_file(

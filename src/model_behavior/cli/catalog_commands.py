@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from model_behavior import artifact, catalog
+from model_behavior import artifact, catalog, pipeline
 from model_behavior.catalog.drift import DriftConfig, measure_drift
 from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.neighbours import find_neighbours
@@ -56,10 +55,8 @@ def onboard(
     print_load_report(report)
     with artifact.locked(target):
         loaded = open_artifact(folder, cache)
-        progress = partial(loaded.encoder.runtime.monitor.on_progress, "model embeddings")
-        new = catalog.enrol(loaded.encoder, pairs, batch_size, progress=progress)
-        artifact.save(loaded.with_catalog(catalog.merge_catalogs(loaded.catalog, new)), target)
-    models = new.models
+        complete, models = pipeline.embed_into(loaded, pairs, batch_size)
+        artifact.save(complete, target)
     rows = [
         {"model": name, "responses": int(count), "spread": round(float(spread), 4)}
         for name, count, spread in zip(models.names, models.count, models.spread, strict=True)

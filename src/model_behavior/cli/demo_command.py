@@ -67,7 +67,7 @@ def run_demo(
     plan = pipeline.TrainingPlan(ValidationSplit(0.2, seed))
     trained = pipeline.train_encoder(encoder, arena.votes, plan)
     scored = pipeline.train_scorer(trained, arena.votes)
-    complete = pipeline.embed_into(scored, arena.held_out_responses, plan.batch_size)
+    complete, _ = pipeline.embed_into(scored, arena.held_out_responses, plan.batch_size)
     output.mkdir(parents=True, exist_ok=True)
     write_votes(arena, output / VOTES)
     artifact.save(complete, output / ENCODER)

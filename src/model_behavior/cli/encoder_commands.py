@@ -16,7 +16,16 @@ from model_behavior.cli.options import (
     BatchSize,
     CacheFolder,
     ConfigFile,
+    HoldOut,
     Json,
+    MinComparisons,
+    NewFolder,
+    Overwrite,
+    Resume,
+    Seed,
+    TextEncoders,
+    ValidationFraction,
+    VoteSources,
     open_artifact,
     open_cache,
 )
@@ -36,6 +45,7 @@ from model_behavior.preprocessing.triplets import TripletConfig
 
 _OBJECTIVES = ObjectiveConfig()
 _TRIPLETS = TripletConfig()
+_FILTERS = FilterConfig()
 _SPLIT = ValidationSplit()
 _PLAN = pipeline.TrainingPlan(_SPLIT)
 
@@ -53,15 +63,12 @@ def register(app: typer.Typer) -> None:
 
 
 def train_encoder(
-    votes: Annotated[list[str], typer.Argument(help="Files, folders of shards, or hf://owner/name.")],
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    votes: VoteSources,
+    output: NewFolder,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training votes.")] = _PLAN.epochs,
     batch_size: Annotated[int, typer.Option(min=1, help="Triplets per step.")] = _PLAN.batch_size,
-    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(help="Text encoder: style, lexical or semantic; repeatable. [default: style, lexical]"),
-    ] = None,
+    seed: Seed = 0,
+    encoder: TextEncoders = None,
     semantic_model: Annotated[
         str, typer.Option(help="Of the semantic encoder: a local folder or a hub id.")
     ] = BUNDLED_MODEL,
@@ -69,10 +76,10 @@ def train_encoder(
     response_tokens: Annotated[int, typer.Option(min=2, help="Of the semantic encoder.")] = 189,
     pooling: Annotated[Literal["mean", "cls", "max"], typer.Option(help="Of the semantic encoder.")] = "mean",
     precision: Annotated[Literal["f32", "bf16"], typer.Option(help="Of the semantic encoder.")] = "f32",
-    validation_fraction: Annotated[float, typer.Option(help="Share of prompts kept for validation.")] = _SPLIT.fraction,
+    validation_fraction: ValidationFraction = _SPLIT.fraction,
     split_by: Annotated[Literal["prompt", "random"], typer.Option(help="What is drawn for validation.")] = _SPLIT.by,
-    hold_out: Annotated[list[str] | None, typer.Option(help="Model kept out of training; repeatable.")] = None,
-    min_comparisons: Annotated[int, typer.Option(min=0, help="Models with fewer votes are left out.")] = 20,
+    hold_out: HoldOut = None,
+    min_comparisons: MinComparisons = _FILTERS.min_comparisons,
     mask_self_naming: Annotated[bool, typer.Option(help="Mask responses that name their maker.")] = True,
     identity: Annotated[float, typer.Option(min=0, help="Weight of identity positives.")] = _TRIPLETS.identity,
     performance: Annotated[float, typer.Option(min=0, help="Weight of performance positives.")] = _TRIPLETS.performance,
@@ -100,8 +107,8 @@ def train_encoder(
     kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the KL regularisation.")] = _OBJECTIVES.kl,
     dim: Annotated[int, typer.Option(min=1, help="Size of the embedding.")] = ProjectionConfig().dim,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak, of AdamW.")] = OptimisationConfig().learning_rate,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact at --output.")] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     cache: CacheFolder = None,
     config: ConfigFile = None,
     json: Json = False,

@@ -48,6 +48,18 @@ CacheFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option("--cache", help="Cache folder. [default: $MODEL_BEHAVIOR_CACHE, else ~/.cache/model-behavior]"),
 ]
+VoteSources: TypeAlias = Annotated[list[str], typer.Argument(help="Files, folders of shards, or hf://owner/name.")]
+NewFolder: TypeAlias = Annotated[Path, typer.Option(help="Folder to write.")]
+Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+TextEncoders: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="Text encoder: style, lexical or semantic; repeatable. [default: style, lexical]"),
+]
+ValidationFraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts kept for validation.")]
+HoldOut: TypeAlias = Annotated[list[str] | None, typer.Option(help="Model kept out of training; repeatable.")]
+MinComparisons: TypeAlias = Annotated[int, typer.Option(min=0, help="Models with fewer votes are left out.")]
+Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")]
+Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace an artifact at --output.")]
 ArtifactFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that train-encoder wrote.")]
 
 

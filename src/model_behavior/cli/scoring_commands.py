@@ -15,7 +15,16 @@ from model_behavior.cli.options import (
     ArtifactFolder,
     CacheFolder,
     ConfigFile,
+    HoldOut,
     Json,
+    MinComparisons,
+    NewFolder,
+    Overwrite,
+    Resume,
+    Seed,
+    TextEncoders,
+    ValidationFraction,
+    VoteSources,
     open_artifact,
     open_cache,
     scorer_of,
@@ -37,11 +46,11 @@ from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 
+_FILTERS = FilterConfig()
 _SPLIT = ValidationSplit()
 _PLAN = pipeline.TrainingPlan(_SPLIT)
 _SCORER = DenseNetworkConfig()
 
-Votes = Annotated[list[str], typer.Argument(help="Files, folders of shards, or hf://owner/name.")]
 ScorerEpochs = Annotated[int, typer.Option(min=1, help="Passes of stage 2 over the training votes.")]
 ModelSource = Annotated[
     Literal["behavior", "id"],
@@ -63,20 +72,17 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    votes: Votes,
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    votes: VoteSources,
+    output: NewFolder,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of stage 1 over the training votes.")] = _PLAN.epochs,
     scorer_epochs: ScorerEpochs = _SCORER.schedule.epochs,
-    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(help="Text encoder: style, lexical or semantic; repeatable. [default: style, lexical]"),
-    ] = None,
-    validation_fraction: Annotated[float, typer.Option(help="Share of prompts kept for validation.")] = _SPLIT.fraction,
-    hold_out: Annotated[list[str] | None, typer.Option(help="Model kept out of training; repeatable.")] = None,
-    min_comparisons: Annotated[int, typer.Option(min=0, help="Models with fewer votes are left out.")] = 20,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact at --output.")] = False,
+    seed: Seed = 0,
+    encoder: TextEncoders = None,
+    validation_fraction: ValidationFraction = _SPLIT.fraction,
+    hold_out: HoldOut = None,
+    min_comparisons: MinComparisons = _FILTERS.min_comparisons,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     cache: CacheFolder = None,
     config: ConfigFile = None,
     json: Json = False,
@@ -101,7 +107,7 @@ def train(
 
 def train_scorer(
     folder: ArtifactFolder,
-    votes: Votes,
+    votes: VoteSources,
     epochs: ScorerEpochs = _SCORER.schedule.epochs,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
     model_source: ModelSource = _SCORER.model_source,
