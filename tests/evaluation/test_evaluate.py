@@ -19,7 +19,7 @@ from model_behavior.data_models.split import SplitVotes, ValidationSplit
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import DataError, UsageError
 from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
-from model_behavior.evaluation.evaluated_scorer import BRADLEY_TERRY, SCORER, ratings_of
+from model_behavior.evaluation.evaluated_scorer import BRADLEY_TERRY, SCORER
 from model_behavior.evaluation.measured_votes import prepare_baselines, select_measured
 from model_behavior.evaluation.stage2 import measure_stage2
 from model_behavior.models.behavior.configuration import EncoderConfig
@@ -135,7 +135,7 @@ def test_the_scorer_is_measured_where_it_cannot_have_learned() -> None:
     names = known.models
     sides_of = [[names[i] for i in side] for side in (known.model_a, known.model_b)]
     prompts = [known.prompts[i] for i in known.prompt_index]
-    for name, model in ((SCORER, loaded.scorer), (BRADLEY_TERRY, ratings_of(loaded.scorer))):
+    for name, model in ((SCORER, loaded.scorer), (BRADLEY_TERRY, loaded.scorer.ratings)):
         expected = measure_stage2(model.predict(prompts, *sides_of), known)
         assert stage2["new prompt, known LLM"].methods[name].figures == expected
     assert stage2["new prompt, known LLM"].methods[SCORER].figures.accuracy.value > 0.6
@@ -144,7 +144,7 @@ def test_the_scorer_is_measured_where_it_cannot_have_learned() -> None:
 def test_the_ratings_of_a_scorer_are_its_own() -> None:
     scorer = with_scorer().scorer
     assert scorer is not None
-    ratings = ratings_of(scorer)
+    ratings = scorer.ratings
     assert ratings.models == scorer.voted_models
     np.testing.assert_array_equal(ratings.rate().rating, scorer.rate(scorer.voted_models).rating)
 

@@ -20,7 +20,6 @@ from model_behavior.evaluation.stage2 import (
     measure_stage2,
     predict_votes,
 )
-from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.model_base import ModelBase
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_scoring_votes
@@ -57,20 +56,12 @@ def measure_scorer(scorer: DenseNetworkModel, measured: MeasuredVotes, seed: int
     LLM that it has no embedding of.
     """
     votes = to_scoring_votes(measured.data, with_style=True)
-    methods: dict[str, ModelBase] = {SCORER: scorer, BRADLEY_TERRY: ratings_of(scorer)}
+    methods: dict[str, ModelBase] = {SCORER: scorer, BRADLEY_TERRY: scorer.ratings}
     return {
         cell.label: _measure_cell(methods, select_scoring_votes(votes, rows), seed)
         for cell, rows in _divide(votes, measured, scorer).items()
         if len(rows)
     }
-
-
-def ratings_of(scorer: DenseNetworkModel) -> BradleyTerry:
-    """The Bradley-Terry ratings that a scoring model starts from."""
-    state = scorer.get_state_dict()
-    prefix = "ratings."
-    tensors = {key.removeprefix(prefix): value for key, value in state["tensors"].items() if key.startswith(prefix)}
-    return BradleyTerry.load_state_dict({**state["parts"]["ratings"], "tensors": tensors})
 
 
 def _divide(

@@ -21,11 +21,11 @@ from model_behavior.models.scoring.model_base import (
     locate_sides,
     pack_state,
     predict_from_ratings,
+    rate_with_interval,
 )
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants
 from model_behavior.models.scoring.score_fit import Design, ScoreFit, clustered_covariance, fit_scores
 
-NORMAL_QUANTILE = 1.959964
 _DENSE_ENTRIES = 500_000
 
 
@@ -94,9 +94,8 @@ class BradleyTerry(ModelBase):
         """Ratings around a mean of 0 over the fitted models, with intervals clustered by prompt."""
         names = tuple(self._models if models is None else models)
         rows = locate_models(names, self._models)
-        margin = NORMAL_QUANTILE * np.sqrt(np.diag(self.covariance)[rows])
-        rating = self.rating[rows]
-        return Ratings(names, rating, rating - margin, rating + margin, self.votes[rows])
+        deviation = np.sqrt(np.diag(self.covariance)[rows])
+        return rate_with_interval(self.rating[rows], deviation, self.votes[rows], names)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""

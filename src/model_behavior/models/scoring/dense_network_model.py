@@ -19,7 +19,7 @@ from model_behavior.data_models.scoring_types import (
     WideArray,
 )
 from model_behavior.errors import ArtifactError, DataError, UsageError
-from model_behavior.models.scoring.bradley_terry import NORMAL_QUANTILE, BradleyTerry
+from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
 from model_behavior.models.scoring.dense_network import DenseNetwork
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
@@ -33,12 +33,14 @@ from model_behavior.models.scoring.model_base import (
     empty_predictions,
     locate_models,
     locate_sides,
+    rate_with_interval,
 )
 from model_behavior.models.scoring.outcomes import UncertainVotes, average_probabilities
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
 from model_behavior.models.scoring.vote_network import batch_of, votes_between
 from model_behavior.preprocessing.cache import ContentCache
+from model_behavior.preprocessing.entry_file import inside
 from model_behavior.preprocessing.scoring_votes import texts_of
 
 
@@ -83,6 +85,11 @@ class DenseNetworkModel(ModelBase):
     def models(self) -> tuple[str, ...]:
         """Voted and enrolled models, sorted."""
         return self._board.rows.names if self._board is not None else ()
+
+    @property
+    def ratings(self) -> BradleyTerry:
+        """The Bradley-Terry ratings of the voted models that everything else is added to."""
+        return self._ratings
 
     @property
     def voted_models(self) -> tuple[str, ...]:
@@ -189,8 +196,7 @@ class DenseNetworkModel(ModelBase):
             board = self._fitted()
             rating = board.scores(board.widen(self._features.transform([prompt])))[0, rows]
             deviation = deviation * self._network_scale()[0]
-        margin = NORMAL_QUANTILE * deviation
-        return Ratings(names, rating, rating - margin, rating + margin, votes)
+        return rate_with_interval(rating, deviation, votes, names)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
@@ -284,8 +290,5 @@ def _check_dim(table: ModelTable, dim: int) -> None:
 
 
 def _with_tensors(state_dict: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    parts: dict[str, dict[str, Any]] = {name: {**part, "tensors": {}} for name, part in state_dict["parts"].items()}
-    for key, value in state_dict["tensors"].items():
-        name, _, rest = key.partition(".")
-        parts[name]["tensors"][rest] = value
-    return parts
+    tensors = state_dict["tensors"]
+    return {name: {**part, "tensors": inside(tensors, f"{name}.")} for name, part in state_dict["parts"].items()}

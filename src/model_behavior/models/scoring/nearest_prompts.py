@@ -26,6 +26,7 @@ from model_behavior.models.scoring.outcomes import OutcomeConstants, outcome_log
 from model_behavior.models.scoring.prompt_features import PromptFeatures, PromptFeaturesConfig
 from model_behavior.models.scoring.score_fit import ScoreFit, fit_scores
 from model_behavior.preprocessing.cache import ContentCache
+from model_behavior.preprocessing.entry_file import inside
 
 _VOTE_COLUMNS = ("prompt_index", "model_a", "model_b", "outcome")
 
@@ -120,8 +121,7 @@ class NearestPrompts(ModelBase):
             values, tensors = dict(state_dict["config"]), state_dict["tensors"]
             prompts = PromptFeaturesConfig(**values["prompts"] | {"encoders": tuple(values["prompts"]["encoders"])})
             model = cls(NearestPromptsConfig(**values | {"prompts": prompts}), cache)
-            own = {key.removeprefix("features."): v for key, v in tensors.items() if key.startswith("features.")}
-            features = {"encoders": state_dict["encoders"], "tensors": own}
+            features = {"encoders": state_dict["encoders"], "tensors": inside(tensors, "features.")}
             model._features = PromptFeatures.load_state_dict(features, prompts, cache)
             columns = {name: tensors[f"votes.{name}"] for name in _VOTE_COLUMNS}
             model._directions = tensors["directions"]

@@ -13,7 +13,6 @@ from scipy import sparse
 from model_behavior.data_models.scoring_types import STYLE_COLUMNS, FloatArray, Ratings, ScoringVotes, WideArray
 from model_behavior.errors import ArtifactError
 from model_behavior.models.scoring.bradley_terry import (
-    NORMAL_QUANTILE,
     BradleyTerryConfig,
     centred_constants,
     count_votes,
@@ -27,6 +26,7 @@ from model_behavior.models.scoring.model_base import (
     locate_sides,
     pack_state,
     predict_from_ratings,
+    rate_with_interval,
 )
 from model_behavior.models.scoring.outcomes import OutcomeConstants
 from model_behavior.models.scoring.score_fit import Design, clustered_covariance, fit_scores
@@ -106,10 +106,8 @@ class StyleControl(ModelBase):
         """Ratings around a mean of 0, with intervals clustered by prompt."""
         names = tuple(self._models if models is None else models)
         rows = locate_models(names, self._models)
-        margin = NORMAL_QUANTILE * np.sqrt(np.diag(self.covariance)[rows])
-        return Ratings(
-            names, self.rating[rows], self.rating[rows] - margin, self.rating[rows] + margin, self.votes[rows]
-        )
+        deviation = np.sqrt(np.diag(self.covariance)[rows])
+        return rate_with_interval(self.rating[rows], deviation, self.votes[rows], names)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
