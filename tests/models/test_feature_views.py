@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from model_behavior.models.behavior.feature_views import DenseView, RateView, inside
+from model_behavior.models.behavior.feature_views import DenseView, RateView
 from model_behavior.models.behavior.topic_removal import PromptFeatures, TopicRemoval
 
 Array = npt.NDArray[np.float32]
@@ -144,8 +144,3 @@ def test_rate_arrays_round_trip_bit_by_bit() -> None:
     for name, value in again.to_arrays().items():
         assert value.dtype == view.to_arrays()[name].dtype
         np.testing.assert_array_equal(value, view.to_arrays()[name])
-
-
-def test_inside_takes_one_level_off_names() -> None:
-    one = np.ones(1)
-    assert list(inside({"1.a": one, "1.b.c": one, "10.a": one, "x1.a": one}, "1.")) == ["a", "b.c"]

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
-from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryError, digest_of, read_entry, write_entry
+from model_behavior.preprocessing.entry_file import (
+    CacheEntry,
+    DamagedEntryError,
+    digest_of,
+    inside,
+    read_entry,
+    write_entry,
+)
 
 DTYPES = (np.float32, np.float64, np.float16, np.int8, np.int32, np.int64, np.uint8, np.uint64, np.bool_)
 METADATA = {"shape": [2, 3], "name": "é\n\0", "nested": {"none": None, "share": 0.1}, "ok": True}
@@ -186,3 +193,8 @@ def test_digests_look_at_content_alone() -> None:
     assert digest_of(numbers[:, ::2]) == digest_of(numbers[:, ::2].copy())
     assert digest_of("é\ud800") == digest_of("é\ud800") != digest_of("é")
     assert digest_of() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_inside_takes_one_level_off_names() -> None:
+    one = np.ones(1)
+    assert list(inside({"1.a": one, "1.b.c": one, "10.a": one, "x1.a": one}, "1.")) == ["a", "b.c"]

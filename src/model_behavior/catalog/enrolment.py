@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from model_behavior.catalog.embeddings import ModelEmbeddings, embed_models, mer
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, empty_samples, select_samples
 from model_behavior.data.byte_streams import replace_surrogates
+from model_behavior.data.prompt_keys import hash_text
 from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data.split import normalise_prompt
 from model_behavior.data_models.votes import PairTable
@@ -114,11 +114,7 @@ def prompt_keys(pairs: PairTable) -> npt.NDArray[np.uint64]:
         f"{prompts[prompt]}\0{history}" if history else prompts[prompt]
         for prompt, history in zip(pairs.prompt_index.tolist(), pairs.histories.to_pylist(), strict=True)
     ]
-    known: dict[str, int] = {}
-    for text in texts:
-        if text not in known:
-            digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
-            known[text] = int.from_bytes(digest, "little")
+    known = {text: hash_text(text) for text in set(texts)}
     return np.array([known[text] for text in texts], dtype=np.uint64)
 
 

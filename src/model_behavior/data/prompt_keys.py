@@ -18,8 +18,9 @@ def hash_prompts(prompts: Sequence[str]) -> PromptKeys:
 
     Among a million prompts the chance that any two share a key is below 1 in 10 million.
     """
-    digests = (
-        hashlib.blake2b(normalise_prompt(prompt).encode("utf-8", "replace"), digest_size=8).digest()
-        for prompt in prompts
-    )
-    return np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64, len(prompts))
+    return np.fromiter((hash_text(normalise_prompt(prompt)) for prompt in prompts), np.uint64, len(prompts))
+
+
+def hash_text(text: str) -> int:
+    """The 8-byte BLAKE2b digest of a text as it stands, as an unsigned integer."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")

@@ -19,6 +19,11 @@ from model_behavior.files import written_aside
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
+def inside(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Arrays:
+    """The arrays whose names start with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
 class DamagedEntryError(Exception):
     """The file is there, but it is truncated, altered, or not one of ours."""
 

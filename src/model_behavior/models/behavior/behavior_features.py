@@ -13,10 +13,10 @@ import numpy.typing as npt
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.discriminant import Discriminant, principal_span
 from model_behavior.models.behavior.encoder_base import FloatArray
-from model_behavior.models.behavior.feature_views import DenseView, RateView, inside
+from model_behavior.models.behavior.feature_views import DenseView, RateView
 from model_behavior.models.behavior.metrics import normalise
 from model_behavior.models.behavior.topic_removal import PromptFeatures
-from model_behavior.preprocessing.entry_file import Arrays
+from model_behavior.preprocessing.entry_file import Arrays, inside
 from model_behavior.preprocessing.feature_cache import Features
 
 
@@ -110,12 +110,13 @@ class BehaviorFeatures:
         unspanned = cls(views, [], np.zeros(0, np.float32), np.zeros((0, 0), np.float32), identity_dim)
         if not identity_dim:
             return unspanned, BehaviorBlocks(blocks, np.zeros((len(model), 0), np.float32))
+        readable = _readable(views, blocks)
         discriminants: list[tuple[Discriminant, float]] = []
-        for view, block in zip(views, blocks, strict=True):
+        for view, rows in zip(views, readable, strict=True):
             dense = isinstance(view, DenseView)
             shrinkage, weight = (config.dense_shrinkage, 1.0) if dense else (config.rate_shrinkage, config.rate_weight)
-            discriminants.append((Discriminant.fit(_readable(view, block), model, shrinkage, identity_dim), weight))
-        joined = replace(unspanned, discriminants=discriminants)._join(blocks)
+            discriminants.append((Discriminant.fit(rows, model, shrinkage, identity_dim), weight))
+        joined = _join(discriminants, readable)
         centre, span = principal_span(joined, model, identity_dim)
         fitted = cls(views, discriminants, centre, span, identity_dim)
         return fitted, BehaviorBlocks(blocks, fitted._project(joined))
@@ -130,16 +131,21 @@ class BehaviorFeatures:
         config: FeatureConfig,
         identity_dim: int,
     ) -> tuple[BehaviorFeatures, BehaviorBlocks]:
-        """Fits on the training pairs at `rows`, and gives what is known of all pairs. Otherwise as `fit`."""
-        training = replace(prompts, prompt=prompts.prompt[rows])
-        fitted, own = cls.fit([block[rows] for block in features], training, model[rows], config, identity_dim)
-        blocks = fitted.transform(features, prompts)
-        # What is predicted of a training prompt by a regression that has seen it would flatter its pairs.
-        for block, residual in zip(blocks.blocks, own.blocks, strict=True):
-            if isinstance(block, np.ndarray):
-                block[rows] = residual
-        blocks.identity[rows] = own.identity
-        return fitted, blocks
+        """Fits on the training pairs at `rows`, and gives what is known of all pairs. Otherwise as `fit`.
+
+        Training pairs keep what `fit` gives for them: what is predicted of a prompt by a regression that has seen it
+        would flatter its pairs.
+        """
+        others = np.setdiff1d(np.arange(len(model)), rows)
+        at_rows, at_others = (replace(prompts, prompt=prompts.prompt[side]) for side in (rows, others))
+        fitted, own = cls.fit([block[rows] for block in features], at_rows, model[rows], config, identity_dim)
+        rest = fitted.transform([block[others] for block in features], at_others)
+        order = np.argsort(np.concatenate([rows, others]), kind="stable")
+        blocks = [
+            np.concatenate([left, right])[order] if isinstance(block, np.ndarray) else block
+            for block, left, right in zip(features, own.blocks, rest.blocks, strict=True)
+        ]
+        return fitted, BehaviorBlocks(blocks, np.concatenate([own.identity, rest.identity])[order])
 
     def transform(self, features: Sequence[Features], prompts: PromptFeatures) -> BehaviorBlocks:
         """What is known of any pairs.
@@ -154,7 +160,8 @@ class BehaviorFeatures:
         ]
         if not self.identity_dim:
             return BehaviorBlocks(blocks, np.zeros((blocks[0].shape[0], 0), np.float32))
-        return BehaviorBlocks(blocks, self._project(self._join(blocks)))
+        joined = _join(self.discriminants, _readable(self.views, blocks))
+        return BehaviorBlocks(blocks, self._project(joined))
 
     def to_arrays(self) -> Arrays:
         """For saving."""
@@ -185,12 +192,6 @@ class BehaviorFeatures:
         centre, span = (np.asarray(arrays[name], dtype=np.float32) for name in ("centre", "span"))
         return cls(views, discriminants, centre, span, int(arrays["identity_dim"][0]))
 
-    def _join(self, blocks: Sequence[Features]) -> FloatArray:
-        parts = []
-        for view, block, (discriminant, weight) in zip(self.views, blocks, self.discriminants, strict=True):
-            parts.append(weight * discriminant.apply(_readable(view, block)))
-        return np.concatenate(parts, axis=1)
-
     def _project(self, joined: FloatArray) -> FloatArray:
         identity = np.zeros((len(joined), self.identity_dim), dtype=np.float32)
         identity[:, : self.span.shape[1]] = normalise(((joined - self.centre) @ self.span).astype(np.float32))
@@ -214,9 +215,18 @@ def _fit_views(
     return views, blocks
 
 
-def _readable(view: DenseView | RateView, block: Features) -> FloatArray:
-    """What the discriminant reads of a block, [n_pairs, n_columns]."""
-    return view.apply(block) if isinstance(view, RateView) else block
+def _readable(views: Sequence[DenseView | RateView], blocks: Sequence[Features]) -> list[FloatArray]:
+    """What the discriminants read: dense blocks as they are, counts as rates."""
+    return [
+        view.apply(block) if isinstance(view, RateView) else block for view, block in zip(views, blocks, strict=True)
+    ]
+
+
+def _join(discriminants: Sequence[tuple[Discriminant, float]], readable: Sequence[FloatArray]) -> FloatArray:
+    parts = [
+        weight * discriminant.apply(rows) for (discriminant, weight), rows in zip(discriminants, readable, strict=True)
+    ]
+    return np.concatenate(parts, axis=1)
 
 
 def compose(quality: FloatArray, identity: FloatArray, weight: float) -> FloatArray:

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.topic_removal import PromptFeatures, TopicRemoval, moments
-from model_behavior.preprocessing.entry_file import Arrays
+from model_behavior.preprocessing.entry_file import Arrays, inside
 
 _CLIP = 5.0  # standard deviations; a longer tail says no more and would dominate a mean
 _RARE = 0.01  # a feature that fewer pairs have, or lack, says nothing by its presence
@@ -123,11 +123,6 @@ class RateView:
         """The inverse of `to_arrays`."""
         mean, scale = (np.asarray(arrays[name], dtype=np.float32) for name in ("mean", "scale"))
         return cls(np.asarray(arrays["columns"], dtype=np.int64), mean, scale)
-
-
-def inside(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
-    """The arrays whose names start with `prefix`, without it."""
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def _expand(features: FloatArray, scaling: Mapping[str, npt.NDArray[Any]]) -> FloatArray:

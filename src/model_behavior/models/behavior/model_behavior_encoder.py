@@ -25,7 +25,6 @@ from model_behavior.models.behavior.behavior_features import BehaviorFeatures, c
 from model_behavior.models.behavior.checkpoint import load_checkpoint, save_checkpoint
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
-from model_behavior.models.behavior.feature_views import inside
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.pair_features import PairFeatureSource
@@ -33,7 +32,7 @@ from model_behavior.models.behavior.projection import ProjectionHead, fit_projec
 from model_behavior.models.behavior.registry import check_registered, make_text_encoder, make_text_encoders
 from model_behavior.models.behavior.training import Schedule, Trainer, TrainingExamples
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
-from model_behavior.preprocessing.entry_file import digest_of
+from model_behavior.preprocessing.entry_file import digest_of, inside
 
 STATE_VERSION = 2
 
@@ -235,7 +234,7 @@ class ModelBehaviorEncoder:
             encoders = [make_text_encoder(entry["name"], entry["config"]) for entry in state_dict["text_encoders"]]
             encoder = cls(encoders, EncoderConfig.from_json(state_dict["config"]))
             tensors = state_dict["tensors"]
-            head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
+            head = inside(tensors, "head.")
             projection = replace(encoder.config.projection, dim=encoder.config.quality_dim)
             encoder._head = projection_from_state(head, projection).eval()
             encoder._features = BehaviorFeatures.from_arrays(copy.deepcopy(inside(tensors, "features.")))

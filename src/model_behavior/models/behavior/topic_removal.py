@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from model_behavior.models.behavior.encoder_base import FloatArray
-from model_behavior.preprocessing.entry_file import Arrays
+from model_behavior.preprocessing.entry_file import Arrays, inside
 from model_behavior.preprocessing.feature_cache import Features
 
 _PENALTY = 1.0  # of the ridge regression; every block of prompt features has a mean squared length of 1
@@ -127,11 +127,9 @@ class TopicRemoval:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> TopicRemoval:
         """The inverse of `to_arrays`."""
-        blocks: list[dict[str, npt.NDArray[Any]]] = []
-        while inside := {
-            name.split(".", 2)[2]: value for name, value in arrays.items() if name.startswith(f"basis.{len(blocks)}.")
-        }:
-            blocks.append(inside)
+        blocks: list[Arrays] = []
+        while own := inside(arrays, f"basis.{len(blocks)}."):
+            blocks.append(own)
         weight, offset = (np.asarray(arrays[name], dtype=np.float32) for name in ("weight", "offset"))
         return cls(PromptBasis(blocks), weight, offset, float(arrays["explained"][0]))
 

@@ -23,7 +23,7 @@ from model_behavior.models.behavior.behavior_features import compose
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.objectives import Objective, TripletBatch, triplet_margin_loss
 from model_behavior.models.behavior.projection import Prepared, ProjectionHead
-from model_behavior.preprocessing.entry_file import Arrays, CacheEntry
+from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, inside
 from model_behavior.preprocessing.triplets import TripletSampler
 
 _IDENTIFICATION_K = 8
@@ -248,8 +248,4 @@ class Trainer:
 
 
 def _tensors(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
-    return {
-        name.removeprefix(prefix): torch.from_numpy(np.array(value))
-        for name, value in arrays.items()
-        if name.startswith(prefix)
-    }
+    return {name: torch.from_numpy(np.array(value)) for name, value in inside(arrays, prefix).items()}
