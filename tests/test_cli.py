@@ -241,7 +241,7 @@ def test_a_killed_training_resumes_to_the_same_result(
     votes: Path, tmp_path: Path, how: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def arguments(name: str) -> list[str]:
-        return ["train-encoder", str(votes), "--output", str(tmp_path / name), "--epochs", "80", *FAST]
+        return ["train-encoder", str(votes), "--output", str(tmp_path / name), "--epochs", "40", *FAST]
 
     whole = _start(arguments("whole"), tmp_path / "cache")
     _, whole_err = whole.communicate(timeout=120)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from model_behavior.errors import DataError
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.preprocessing.feature_cache import cut_by_content
+
+CleanTexts: TypeAlias = tuple[list[str], list[str]]
+"""Prompts and responses as the encoder has encoded them, see `ModelBehaviorEncoder.clean`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +53,7 @@ def embed_models(
     batch_size: int,
     keep: npt.NDArray[np.bool_] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    observe: Callable[[slice, FloatArray], None] | None = None,
+    observe: Callable[[slice, CleanTexts, FloatArray], None] | None = None,
 ) -> ModelEmbeddings:
     """Embeds every model that has a usable pair.
 
@@ -59,7 +63,7 @@ def embed_models(
         batch_size: pairs encoded at once.
         keep: pairs to use, [n_pairs]; all by default. Pairs with an empty prompt or response are never used.
         progress: told (pairs done, pairs in all).
-        observe: shown the vectors of every part as they come: (which pairs, [n_part, dim]).
+        observe: shown every part as it comes: (which pairs, their texts as they were encoded, vectors [n_part, dim]).
 
     Raises:
         DataError: no usable pair at all.
@@ -71,10 +75,11 @@ def embed_models(
         raise DataError("not one pair has both a prompt and a response, so there is no model to embed")
     sums = np.zeros((len(pairs.models), encoder.dim), dtype=np.float64)
     for part in cut_by_content(prompts, responses):  # as the cache does, so that what training encoded is found
-        vectors = encoder.encode(prompts[part], responses[part], batch_size)
+        texts = encoder.clean(prompts[part], responses[part])
+        vectors = encoder.encode_clean(*texts, batch_size)
         np.add.at(sums, pairs.model_index[part][usable[part]], vectors[usable[part]])
         if observe is not None:
-            observe(part, vectors)
+            observe(part, texts, vectors)
         if progress is not None:
             progress(part.stop, len(responses))
     counts = np.bincount(pairs.model_index[usable], minlength=len(pairs.models))

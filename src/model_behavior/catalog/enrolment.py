@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.catalog.embeddings import ModelEmbeddings, embed_models, merge, usable_pairs
+from model_behavior.catalog.embeddings import CleanTexts, ModelEmbeddings, embed_models, merge, usable_pairs
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, empty_samples, select_samples
-from model_behavior.data.byte_streams import replace_surrogates
 from model_behavior.data.prompt_keys import hash_text
-from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data.split import normalise_prompt
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.encoder_base import FloatArray
@@ -85,9 +83,12 @@ def enrol(
     row[chosen] = np.arange(len(chosen))
     vectors = np.zeros((len(chosen), encoder.dim), dtype=np.float16)
 
-    def observe(part: slice, encoded: FloatArray) -> None:
+    style = np.empty((len(pairs), len(StyleEncoder.feature_names)), dtype=np.float32)
+
+    def observe(part: slice, texts: CleanTexts, encoded: FloatArray) -> None:
         rows = row[part]
         vectors[rows[rows >= 0]] = encoded[rows >= 0]
+        style[part] = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
 
     models = embed_models(encoder, pairs, batch_size, keep, progress, observe)
     place = {name: index for index, name in enumerate(models.names)}
@@ -96,7 +97,6 @@ def enrol(
     chosen, vectors = chosen[known], vectors[known]
     embedded = _sample(vectors, keys, model_of, chosen, len(models))
     described = (usable | held_back) & (model_of >= 0)
-    style = _encode_style(encoder, pairs, batch_size)
     moments = _moments(style[described], model_of[described])
     chosen_styles = _choose(model_of, keys, described, config.max_vectors)
     styles = _sample(style[chosen_styles], keys, model_of, chosen_styles, len(models))
@@ -158,16 +158,6 @@ def _sample(
 ) -> VectorSample:
     offsets = np.searchsorted(model_of[chosen], np.arange(n_models + 1)).astype(np.int64)
     return VectorSample(vectors.astype(np.float16), keys[chosen], offsets)
-
-
-def _encode_style(encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> FloatArray:
-    """Style features of all pairs, [n_pairs, n_features]."""
-    prompts, responses = pairs.prompts.take(pairs.prompt_index).to_pylist(), pairs.responses.to_pylist()
-    prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
-    if encoder.config.preprocessing.filters.mask_self_naming:  # as `encode` does, so that the cache has them already
-        responses, _ = mask_self_naming(responses)
-    features = encode_through_cache(StyleEncoder(), prompts, responses, encoder.runtime.cache, batch_size)
-    return np.asarray(features, dtype=np.float32)
 
 
 def _moments(style: FloatArray, owner: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:

@@ -135,18 +135,27 @@ class ModelBehaviorEncoder:
         Raises:
             UsageError: lists of different lengths, or an encoder that was never trained.
         """
-        head, transforms = self._trained()
+        self._trained()
         _check_positive(batch_size=batch_size)
         if isinstance(prompts, str) or isinstance(responses, str):
             raise UsageError("prompts and responses are lists of texts, not one text")
         if len(prompts) != len(responses):
             raise UsageError(f"{len(prompts)} prompts but {len(responses)} responses: one of each per pair is needed")
-        if len(prompts) == 0:
-            return np.empty((0, self.dim), dtype=np.float32)
+        return self.encode_clean(*self.clean(prompts, responses), batch_size)
+
+    def clean(self, prompts: list[str], responses: list[str]) -> tuple[list[str], list[str]]:
+        """The texts as they are encoded: lone surrogates replaced, self-naming masked. [n_samples] each."""
         # JSON may hold lone surrogates, which no tokenizer and no file takes.
         prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
         if self.config.preprocessing.filters.mask_self_naming:
             responses, _ = mask_self_naming(responses)
+        return prompts, responses
+
+    def encode_clean(self, prompts: list[str], responses: list[str], batch_size: int) -> np.ndarray:
+        """Embeds what `clean` gives, as `encode` does, for a caller that needs those texts, too."""
+        head, transforms = self._trained()
+        if len(prompts) == 0:
+            return np.empty((0, self.dim), dtype=np.float32)
         blocks = transforms.transform(*self._feature_source(batch_size).of_texts(prompts, responses))
         trained = head.embed(head.prepare(blocks.blocks), batch_size)
         return compose(trained, blocks.identity, self.config.features.identity_weight)
