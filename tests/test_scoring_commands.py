@@ -140,3 +140,14 @@ def test_other_votes_than_the_encoders_are_warned_of(
     pq.write_table(pq.read_table(folder / "votes.parquet")[:-100], tmp_path / "fewer.parquet")
     assert run(["train-scorer", str(trained), str(tmp_path / "fewer.parquet")]) == 0
     assert "not the votes that the encoder was trained on" in capsys.readouterr().err
+
+
+def test_options_reach_the_scorer(folder: Path, trained: Path, tmp_path: Path) -> None:
+    votes = str(folder / "votes.parquet")
+    short = ["train", votes, "--output", str(tmp_path / "short"), *FAST, "--scorer-epochs", "3"]
+    assert run(short) == 0
+    scorer = artifact.load(tmp_path / "short").scorer
+    assert scorer is not None and scorer.config.schedule.epochs == 3
+    assert run(["train-scorer", str(trained), votes, "--model-source", "id", "--epochs", "2"]) == 0
+    scorer = artifact.load(trained).scorer
+    assert scorer is not None and (scorer.config.model_source, scorer.config.schedule.epochs) == ("id", 2)
