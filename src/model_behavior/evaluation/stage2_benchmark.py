@@ -11,6 +11,7 @@ from model_behavior.data.families import draw_held_out
 from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import TrainingData
+from model_behavior.evaluation.calibrations import Calibrations, compare_calibrations
 from model_behavior.evaluation.cold_start import (
     ENROLMENT_SIZES,
     ColdStartFigures,
@@ -33,7 +34,6 @@ from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
-from model_behavior.models.scoring.calibration import Temperature
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.elo import Elo
@@ -99,7 +99,7 @@ class SeedResult:
         oracle: Bradley-Terry that knows the new LLMs' votes.
         cold_start: by k.
         learning: by share of votes, and method.
-        before_calibration: of the dense network on new prompts without its temperature.
+        calibrations: of the dense network on new prompts; None where there are no votes.
         reliability: of the dense network there.
         held_out: LLMs that were held out.
     """
@@ -110,7 +110,7 @@ class SeedResult:
     oracle: Stage2Figures | None
     cold_start: Mapping[int, ColdStartFigures]
     learning: Mapping[float, Mapping[str, Stage2Figures]]
-    before_calibration: Stage2Figures | None
+    calibrations: Calibrations | None
     reliability: tuple[ReliabilityBin, ...]
     held_out: tuple[str, ...]
 
@@ -174,7 +174,7 @@ def measure_seed(
         oracle=measure_oracle(material, seed),
         cold_start=cold_start,
         learning=_learning_curve(material, seed, cache),
-        before_calibration=None if new_prompts is None else _measure_uncalibrated(network, new_prompts, seed),
+        calibrations=None if new_prompts is None else compare_calibrations(network, new_prompts, seed),
         reliability=()
         if new_prompts is None
         else tuple(reliability(predict_votes(network, new_prompts), new_prompts.outcome)),
@@ -194,15 +194,6 @@ def _measure_lengths(model: LongerResponse, votes: Mapping[Cell, ScoringVotes], 
         if (figures := measure_stage2(model.predict_responses(chosen), chosen, seed)) is not None:
             measured[cell] = figures
     return measured
-
-
-def _measure_uncalibrated(network: DenseNetworkModel, votes: ScoringVotes, seed: int) -> Stage2Figures | None:
-    fitted = network.temperature
-    network.temperature = Temperature()
-    try:
-        return measure_stage2(predict_votes(network, votes), votes, seed)
-    finally:
-        network.temperature = fitted
 
 
 def _learning_curve(material: Stage2Material, seed: int, cache: ContentCache) -> dict[float, dict[str, Stage2Figures]]:

@@ -22,7 +22,7 @@ from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
 from model_behavior.models.scoring.dense_network import DenseNetwork
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_training import cross_validate, train_network
+from model_behavior.models.scoring.dense_network_training import HeldOutVotes, cross_validate, train_network
 from model_behavior.models.scoring.embedding_rating import EmbeddingRating
 from model_behavior.models.scoring.foundation import lay_foundation, rows_of_models
 from model_behavior.models.scoring.model_base import (
@@ -55,6 +55,7 @@ class DenseNetworkModel(ModelBase):
     Attributes:
         history: one log per epoch of the cross-validation, the first from before training.
         temperature: fitted on held-out votes; 1 without.
+        held_out: those votes as they were predicted; None before `fit` and after loading.
     """
 
     name: ClassVar[str] = "dense-network"
@@ -72,6 +73,7 @@ class DenseNetworkModel(ModelBase):
             raise UsageError("model_source='behavior' needs a table of model embeddings. Fix: give one, or 'id'")
         self.history: list[ScoringEpochLog] = []
         self.temperature = Temperature()
+        self.held_out: HeldOutVotes | None = None
         self._cache = cache if cache is not None else ContentCache()
         self._table = table if self.config.model_source == "behavior" else None
         self._features = PromptFeatures(self.config.prompts, self._cache)
@@ -112,10 +114,11 @@ class DenseNetworkModel(ModelBase):
         def build(some: ScoringVotes) -> DenseNetwork:
             return lay_foundation(some, voted, dim, self.config).network
 
-        held = cross_validate(build, votes, batch, schedule, progress)
+        self.held_out = held = cross_validate(build, votes, batch, schedule, progress)
         base = lay_foundation(votes, voted, dim, self.config)
         train_network(base.network, batch, schedule, held.best)
-        self.history, self.temperature = list(held.history), fit_temperature(*held.predicted)
+        self.history = list(held.history)
+        self.temperature = fit_temperature(held.probabilities, held.outcome, held.prompt)
         self._ratings, self._reader = base.ratings, base.reader
         self._board, self._enrolled = board_of(base.network, votes.models, dim), {}
         if self._table is not None:

@@ -58,11 +58,6 @@ class HeldOutVotes:
     history: tuple[ScoringEpochLog, ...]
     best: int
 
-    @property
-    def predicted(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer], npt.NDArray[np.integer]]:
-        """Probabilities, outcomes and prompts, as a calibration is fitted to them."""
-        return self.probabilities, self.outcome, self.prompt
-
 
 def cross_validate(
     build: Build, votes: ScoringVotes, batch: VoteBatch, schedule: ScoringSchedule, progress: Progress | None = None
