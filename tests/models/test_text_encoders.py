@@ -460,7 +460,7 @@ class TestSemantic:
     def test_other_weights_are_another_fingerprint(self) -> None:
         semantic()
         changed = SentenceTransformerEncoder(prompt_tokens=8, response_tokens=12)
-        parameter = next(iter(changed._network.parameters()))
+        parameter = next(iter(changed._transformer.parameters()))
         parameter.data[0, 0] += 1e-3
         assert changed.config == semantic().config
         assert changed.fingerprint != semantic().fingerprint
