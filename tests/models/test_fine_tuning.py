@@ -304,9 +304,9 @@ def test_a_composition_trains_is_saved_and_comes_back(bert: str, marked: Trainin
 
 
 def test_the_command_line_tunes_and_composes(
-    bert: str, arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bert: str, marked: TrainingData, arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_votes(arena, tmp_path / "votes.parquet")
+    write_votes(replace(arena, votes=marked), tmp_path / "votes.parquet")
     output = tmp_path / "trained"
     sources = ["train-encoder", tmp_path / "votes.parquet", "--output", output, "--epochs", 1]
     encoders = ["--encoder", "style", "--encoder", "finetuned", "--semantic-model", bert, "--prompt-tokens", 4]

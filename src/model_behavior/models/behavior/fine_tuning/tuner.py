@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import final
 
@@ -55,8 +56,7 @@ class FineTuner:
         self._transformer, self._votes, self._config = transformer, votes, config
         self._best: Arrays = {}
         n_models = len(votes.prepared.data.pairs.models)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(votes.seed)
+        with _seeded(votes.seed, transformer.device):
             choose_tuned_weights(transformer.network, config)
             self._objective = Objective(n_models, transformer.dim, config.objectives).to(transformer.device)
         self._tuned = tuned_weights(transformer.network)
@@ -121,9 +121,7 @@ class FineTuner:
         sums: dict[str, float] = {}
         n_triplets, skipped = 0, {}
         self._transformer.train()
-        devices = [self._transformer.device] if self._transformer.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(int(rng.integers(2**31)))
+        with _seeded(int(rng.integers(2**31)), self._transformer.device):
             for step in range(first, last):
                 triplets, rows = next(batches)
                 self._set_learning_rates(step)
@@ -175,3 +173,11 @@ class FineTuner:
         factor = min((step + 1) / (warmup + 1), (config.steps - step) / (config.steps - warmup))
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * factor
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds torch's global generators, which dropout draws from, and leaves them as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
