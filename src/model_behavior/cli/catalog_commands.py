@@ -116,10 +116,15 @@ def identify(
     pairs, report = _load_anonymous(responses)
     print_load_report(report)
     asked = catalog.enrol(loaded.encoder, pairs, batch_size)
-    styles = asked.samples.styles
+    styles, embedded = asked.samples.styles, asked.samples.embedded
     identifier = fit_identifier(loaded.catalog)
     found = [
-        (name, identifier.identify(styles.vectors[styles.rows_of(row)], prior_none))
+        (
+            name,
+            identifier.identify(
+                styles.vectors[styles.rows_of(row)], embedded.vectors[embedded.rows_of(row)], prior_none
+            ),
+        )
         for row, name in enumerate(asked.models.names)
     ]
     value = [
