@@ -119,8 +119,8 @@ def posterior(scatter: TwoCovariance, freedom: float, vectors: FloatArray, k: fl
     gains = places / (places + noise)
     gain = weight @ gains
     # The variance given t_i, and that of the mean over t_i.
-    variance = gain * noise + weight @ np.square((gains - gain) * z)
-    return scatter.restore(gain * z), float(variance @ scatter.lengths), scale
+    moved = np.square(scatter.restore(gains * z) - scatter.restore(gain * z)).sum(axis=1)
+    return scatter.restore(gain * z), float(gain * noise @ scatter.lengths + weight @ moved), scale
 
 
 def scale_of(scatter: TwoCovariance, freedom: float, vectors: FloatArray) -> float:

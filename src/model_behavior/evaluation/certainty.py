@@ -10,8 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.cluster import KMeans
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
 
 from model_behavior.catalog import Catalog, enrol
+from model_behavior.catalog.design_effect import intraclass_correlation
+from model_behavior.catalog.enrolment import prompt_keys
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
 from model_behavior.catalog.placement import LEVELS, Population
 from model_behavior.catalog.population import fit_population
@@ -19,12 +25,14 @@ from model_behavior.catalog.samples import VectorSample, empty_samples
 from model_behavior.data.filters import select_pairs
 from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
+from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError
 from model_behavior.evaluation.stage2 import expected_calibration_error
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 
 REGION_SIZES, UNKNOWN_SIZES = (1, 8, 32, 128), (1, 8, 32)
 _REGION_DRAWS, _UNKNOWN_DRAWS = 10, 10
+_TOPICS, _AXES = 20, 50
 
 
 @dataclass(frozen=True)
@@ -79,11 +87,13 @@ class CertaintyFigures:
         regions: of embeddings.
         unknown: of "none of them", from style and embeddings.
         unknown_by_style: from style alone.
+        topic_correlation: of two responses of a new LLM to one topic, around its mean; NaN with too few prompts.
     """
 
     regions: Mapping[int, RegionFigures]
     unknown: Mapping[int, UnknownFigures]
     unknown_by_style: Mapping[int, UnknownFigures]
+    topic_correlation: float
 
 
 def measure_certainty(
@@ -109,7 +119,8 @@ def measure_certainty(
     rows = np.flatnonzero(training | sampled)
     catalog = enrol(encoder, select_pairs(data.pairs, rows), batch_size, training[rows], sampled[rows])
     test = enrol(encoder, select_pairs(data.pairs, np.flatnonzero(asked & ~training)), batch_size)
-    new = enrol(encoder, select_pairs(data.pairs, np.flatnonzero(~is_known)), batch_size)
+    new_pairs = select_pairs(data.pairs, np.flatnonzero(~is_known))
+    new = enrol(encoder, new_pairs, batch_size)
     style_alone = replace(catalog.samples, embedded=empty_samples(catalog.models.names, encoder.dim).embedded)
     try:
         return CertaintyFigures(
@@ -118,9 +129,10 @@ def measure_certainty(
             _measure_unknown(
                 fit_identifier(replace(catalog, samples=style_alone), seed), test, np.random.default_rng(seed)
             ),
+            _topic_correlation(new.samples.embedded, new_pairs, seed),
         )
     except DataError:
-        return CertaintyFigures({}, {}, {})
+        return CertaintyFigures({}, {}, {}, float("nan"))
 
 
 def _measure_regions(
@@ -196,3 +208,17 @@ def _score(p: npt.NDArray[np.float64], y: npt.NDArray[np.bool_], right: npt.NDAr
         false_unknown=float((p[~y] >= 0.5).mean()),
         n=(int((~y).sum()), int(y.sum())),
     )
+
+
+def _topic_correlation(sample: VectorSample, pairs: PairTable, seed: int) -> float:
+    """By topics that are clusters of prompts: k-means on the leading axes of TF-IDF (Deerwester et al. 1990)."""
+    texts = dict(zip(prompt_keys(pairs).tolist(), pairs.prompts.take(pairs.prompt_index).to_pylist(), strict=True))
+    keys, prompt = np.unique(sample.prompt_keys, return_inverse=True)
+    if len(keys) < 5 * _TOPICS:
+        return float("nan")
+    counts = TfidfVectorizer(sublinear_tf=True, stop_words="english").fit_transform(
+        [texts[key] for key in keys.tolist()]
+    )
+    axes = TruncatedSVD(min(_AXES, counts.shape[1] - 1), random_state=seed).fit_transform(counts)
+    topic = KMeans(_TOPICS, n_init=3, random_state=seed).fit_predict(normalize(axes))
+    return intraclass_correlation(sample.vectors.astype(np.float64), sample.owner, topic[prompt])
