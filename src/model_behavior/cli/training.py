@@ -112,8 +112,8 @@ def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
         "history": [log.to_json() for log in history],
     }
     text = (
-        f"scorer of {len(scorer.voted_models)} voted and {value['enrolled_models']} enrolled models; validation log "
-        f"loss {best.validation_loss:.4f} (ratings alone {history[0].validation_loss:.4f}), accuracy of decided votes "
-        f"{best.accuracy:.3f}, temperature {scorer.temperature.value:.3f}"
+        f"scorer of {len(scorer.voted_models)} voted and {value['enrolled_models']} enrolled models; cross-validated "
+        f"log loss {best.validation_loss:.4f} (ratings alone {history[0].validation_loss:.4f}), accuracy of "
+        f"decided votes {best.accuracy:.3f}, temperature {scorer.temperature.value:.3f}"
     )
     return value, text

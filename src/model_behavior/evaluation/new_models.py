@@ -53,7 +53,7 @@ def measure_new_models(votes: TrainingData, plan: Stage2Plan, runtime: Runtime) 
         if not len(material.pool):
             continue
         network = DenseNetworkModel(material.known, cache=runtime.cache)
-        network.fit(material.fit, material.validation)
+        network.fit(material.fit)
         by_responses = {k: measure_cold_start(network, material, k, plan.draws, seed) for k in ENROLMENT_SIZES}
         certainty = measure_certainty(encoder, prepared, plan.batch_size, seed)
         results.append(NewModels(held_out, by_responses, measure_oracle(material, seed), certainty))

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from model_behavior.data.split import normalise_prompt
 from model_behavior.data_models.scoring_types import FloatArray, ScoringVotes, WideArray
-from model_behavior.data_models.votes import Outcome
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts
 from model_behavior.models.scoring.model_base import ModelBase
-from model_behavior.models.scoring.outcomes import log_loss
+from model_behavior.models.scoring.outcomes import decided_hits, log_loss
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
 
 ECE_BINS = 10
@@ -124,16 +123,6 @@ def votes_of_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, Scori
     """The votes of each cell, where there are any."""
     cells = divide_into_cells(votes, train)
     return {cell: select_scoring_votes(votes, rows) for cell, rows in cells.items() if len(rows)}
-
-
-def decided_hits(
-    probabilities: FloatArray, outcome: npt.NDArray[np.integer]
-) -> tuple[WideArray, npt.NDArray[np.int64]]:
-    """1, 1/2 or 0 for each vote, [n_votes], and the places of the decided ones, where that means something."""
-    lead = probabilities[:, 0] - probabilities[:, 1]
-    sign = np.where(outcome == Outcome.MODEL_A, 1, -1)
-    hits: WideArray = (np.sign(lead) * sign + 1) / 2
-    return hits, np.flatnonzero(outcome <= Outcome.MODEL_B)
 
 
 def expected_calibration_error(

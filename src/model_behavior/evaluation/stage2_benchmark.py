@@ -199,7 +199,7 @@ def measure_seed(
 
 def _fitted(factory: Factory, material: Stage2Material, votes: ScoringVotes, cache: ContentCache) -> ModelBase:
     model = factory(material.known, cache)
-    model.fit(votes, material.validation)
+    model.fit(votes)
     return model
 
 
