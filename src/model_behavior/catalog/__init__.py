@@ -5,7 +5,8 @@ samples.py          beside it: sampled vectors, style profiles, exemplar respons
 enrolment.py        responses -> both; merge, extend, remove
 neighbours.py       nearest models
 style_drivers.py    what sets two models apart, in words
-identification.py   which model wrote these, or none of them
+placement.py        where a model lies and how sure that is (fitted in population.py, topics in design_effect.py)
+identification.py   which model wrote these, or none of them (evidence.py, trials.py, calibration.py)
 drift.py            have the responses under a name changed
 """
 

@@ -125,7 +125,9 @@ def votes_of_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, Scori
     return {cell: select_scoring_votes(votes, rows) for cell, rows in cells.items() if len(rows)}
 
 
-def expected_calibration_error(confidence: WideArray, right: WideArray, bins: int = ECE_BINS) -> float:
+def expected_calibration_error(
+    confidence: WideArray, right: WideArray, bins: int = ECE_BINS, weight: WideArray | None = None
+) -> float:
     """Mean over votes of |share right - mean confidence| of the vote's bin (Naeini et al. 2015), in [0, 1].
 
     Bins are of equal width over [0, 1]. With n votes a perfect model reads about sqrt(bins / n) / 2, not 0.
@@ -134,10 +136,12 @@ def expected_calibration_error(confidence: WideArray, right: WideArray, bins: in
         confidence: probability of the likeliest outcome, [n].
         right: 1 where it happened, else 0, [n].
         bins: number of bins.
+        weight: of each vote, [n]; the same by default.
     """
+    weight = np.ones(len(confidence)) if weight is None else weight
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(place, right - confidence, bins)
-    return float(np.abs(gap).sum() / len(confidence))
+    gap = np.bincount(place, weight * (right - confidence), bins)
+    return float(np.abs(gap).sum() / weight.sum())
 
 
 @dataclass(frozen=True)

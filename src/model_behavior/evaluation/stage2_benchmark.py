@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_behavior.data.families import draw_held_out
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import TrainingData
@@ -141,13 +142,27 @@ def run_stage2_benchmark(name: str, votes: TrainingData, plan: Stage2Plan, runti
 
 def embed_material(votes: TrainingData, split: ValidationSplit, plan: Stage2Plan, runtime: Runtime) -> Stage2Material:
     """Trains stage 1 on the split and embeds every pair."""
+    return embed_pairs_for_stage2(*train_on_split(votes, split, plan, runtime), plan.batch_size)
+
+
+def train_on_split(
+    votes: TrainingData, split: ValidationSplit, plan: Stage2Plan, runtime: Runtime
+) -> tuple[ModelBehaviorEncoder, PreprocessedBehaviorEncoderData]:
+    """Stage 1 trained on the split, and the filtered votes with the split as it was trained on."""
     encoder = ModelBehaviorEncoder(config=EncoderConfig(seed=split.seed), runtime=runtime)
     encoder.train(votes, split, plan.epochs, plan.batch_size)
     prepared = BehaviorEmbeddingPreprocessor(runtime.cache, encoder.config.preprocessing).preprocess(votes, split)
+    return encoder, prepared
+
+
+def embed_pairs_for_stage2(
+    encoder: ModelBehaviorEncoder, prepared: PreprocessedBehaviorEncoderData, batch_size: int
+) -> Stage2Material:
+    """Embeds every pair and divides the votes for stage 2."""
     pairs = prepared.data.pairs
     prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
-    embeddings = encoder.encode(prompts, pairs.responses.to_pylist(), plan.batch_size)
-    return prepare_stage2(prepared, embeddings, split.seed)
+    embeddings = encoder.encode(prompts, pairs.responses.to_pylist(), batch_size)
+    return prepare_stage2(prepared, embeddings, encoder.config.seed)
 
 
 def measure_seed(

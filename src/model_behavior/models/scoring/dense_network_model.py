@@ -37,6 +37,7 @@ from model_behavior.models.scoring.model_base import (
 )
 from model_behavior.models.scoring.outcomes import UncertainVotes, average_probabilities
 from model_behavior.models.scoring.prompt_features import PromptFeatures
+from model_behavior.models.scoring.rating_precision import RatingPrecision
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
 from model_behavior.models.scoring.vote_network import batch_of
 from model_behavior.preprocessing.cache import ContentCache
@@ -192,6 +193,25 @@ class DenseNetworkModel(ModelBase):
             rating = board.scores(board.widen(self._features.transform([prompt])))[0, rows]
             deviation = deviation * self._network_scale()[0]
         return rate_with_interval(rating, deviation, votes, names)
+
+    def precision(self, model: str, responses: int) -> RatingPrecision | None:
+        """How precise the rating of a model without votes is, and what more responses would do.
+
+        Args:
+            model: an enrolled model.
+            responses: that it was enrolled from.
+
+        Returns:
+            None for a voted model, whose rating rests on its votes.
+
+        Raises:
+            UsageError: an unknown model.
+        """
+        locate_models([model], self.models)
+        if model not in self._enrolled or self._reader is None:
+            return None
+        rating, variance = self._enrolled[model]
+        return RatingPrecision(rating, variance, responses, self._reader.sampling_variance)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""

@@ -16,7 +16,7 @@ from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 
 STATE_VERSION = 1
-_NORMAL_QUANTILE = 1.959964
+NORMAL_QUANTILE = 1.959964
 
 
 class ModelBase(ABC):
@@ -172,7 +172,7 @@ def rate_with_interval(
     rating: WideArray, deviation: WideArray, votes: npt.NDArray[np.int64], names: tuple[str, ...]
 ) -> Ratings:
     """Ratings with 95 % intervals from their standard deviations, [n_models]; a normal approximation."""
-    margin = _NORMAL_QUANTILE * deviation
+    margin = NORMAL_QUANTILE * deviation
     return Ratings(names, rating, rating - margin, rating + margin, votes)
 
 
