@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_behavior import ValidationSplit, artifact, load_votes
-from model_behavior.evaluation.stage1 import measure_stage1
+from model_behavior.evaluation.stage1 import Stage1Protocol
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 
@@ -41,6 +41,7 @@ def measured(arguments: list[str], cache: Path) -> tuple[dict[str, Any], int]:
     return json.loads(done.stdout), int(done.stderr.strip().splitlines()[-1]) // 1024
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_default_training_keeps_its_promises(real_data: Path, tmp_path: Path) -> None:
     votes = real_data / "votes_alpaca.parquet"
@@ -60,7 +61,7 @@ def test_default_training_keeps_its_promises(real_data: Path, tmp_path: Path) ->
     prepared = BehaviorEmbeddingPreprocessor(ContentCache(cache)).preprocess(load_votes(votes)[0], ValidationSplit())
     pairs = prepared.data.pairs
     prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
-    figures = measure_stage1(trained.encoder.encode(prompts, pairs.responses.to_pylist(), 128), prepared)
+    figures = Stage1Protocol(prepared).measure(trained.encoder.encode(prompts, pairs.responses.to_pylist(), 128))
     assert figures.triplet["all"].value >= 0.72 and figures.identification[8].value >= 0.40
     assert figures.triplet["all"].low > 0.56, "above the forerunner and the length of the response"
 
@@ -75,6 +76,7 @@ def test_other_votes_train_too(real_data: Path, tmp_path: Path, name: str, n_mod
         assert {"tie", "both_bad"} <= set(value["history"][-1]["accuracy_by_kind"])
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_encoding_does_not_grow_with_the_file(real_data: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"

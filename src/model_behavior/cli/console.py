@@ -11,6 +11,7 @@ from typing import Any, TextIO, final
 
 from rich.console import Console
 
+from model_behavior.cli.interruption import raise_lost_interrupt
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.reports import FilterReport, LoadReport
 from model_behavior.data_models.training_log import EpochLog
@@ -94,6 +95,7 @@ class Progress:
 
     def show(self, task: str, done: int, total: int | None) -> None:
         """`done` of `total` units of `task` are finished."""
+        raise_lost_interrupt()
         now = time.monotonic()
         if task != self._task or done < self._first:
             self.close()
