@@ -61,6 +61,7 @@ def test_onboard_enrols_all_models_of_a_file(
     for command in ("onboard", "embed-models"):
         value = answer(capsys, command, encoder, folder / "responses.parquet", "--output", tmp_path / command)
         assert [row["model"] for row in value["embedded"]] == list(arena.held_out)
+        assert all(row["rating"] is None and row["radius"]["0.95"] > 0 for row in value["embedded"])
         catalog = artifact.load(tmp_path / command).catalog
         assert len(catalog.models) == 24 and (catalog.samples.style_count > 0).all()
     assert len(artifact.load(encoder).models) == 18

@@ -85,12 +85,9 @@ def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkCo
             stacklevel=2,
         )
     scorer = DenseNetworkModel(model_table(encoder, artifact.models), config, encoder.runtime.cache)
-    train, validation = (
-        to_scoring_votes(prepared.data, side) for side in (prepared.split.train, prepared.split.validation)
+    scorer.fit(
+        to_scoring_votes(prepared.data, prepared.split.train), partial(encoder.runtime.monitor.on_progress, "scorer")
     )
-    encoder.runtime.monitor.on_progress("scorer", 0, 1)
-    scorer.fit(train, validation)
-    encoder.runtime.monitor.on_progress("scorer", 1, 1)
     return replace(artifact, scorer=scorer)
 
 

@@ -6,7 +6,8 @@ enrolment.py        responses -> both; merge, remove
 extension.py        more responses of a model that is there already
 neighbours.py       nearest models
 style_drivers.py    what sets two models apart, in words
-identification.py   which model wrote these, or none of them
+placement.py        where a model lies and how sure that is (fitted in population.py, topics in design_effect.py)
+identification.py   which model wrote these, or none of them (evidence.py, trials.py, calibration.py)
 drift.py            have the responses under a name changed
 """
 

@@ -14,6 +14,7 @@ from model_behavior.catalog.drift import DriftConfig, measure_drift
 from model_behavior.catalog.embeddings import ModelEmbeddings, usable_pairs
 from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.neighbours import find_neighbours
+from model_behavior.certainty import check_half_width, measure_certainty
 from model_behavior.cli import catalog_text
 from model_behavior.cli.console import print_load_report, print_result, stderr
 from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, Json, open_artifact
@@ -50,12 +51,17 @@ def onboard(
         bool, typer.Option("--add", help="Join the responses to those of a model that is there, instead of replacing.")
     ] = False,
     output: Output = None,
+    half_width: Annotated[
+        float | None,
+        typer.Option(help="Wanted of the rating's 95 % interval; a tenth above what is possible if not set."),
+    ] = None,
     batch_size: BatchSize = 512,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
     """Enrol every model in RESPONSES in DIR; a model that is there already is enrolled anew, or extended by --add."""
     target = _check_target(folder, output)
+    check_half_width(half_width)
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
     with artifact.locked(target):
@@ -63,17 +69,18 @@ def onboard(
         complete, models = pipeline.embed_into(loaded, pairs, batch_size, add)
         artifact.save(complete, target)
     _say_what_became_of_known_models(loaded.models, models, pairs, add)
+    certainty = measure_certainty(complete, models.names, half_width)
     rows = [
-        {"model": name, "responses": int(count), "spread": round(float(spread), 4)}
-        for name, count, spread in zip(models.names, models.count, models.spread, strict=True)
+        {**asdict(sure), "spread": round(float(spread), 4)}
+        for sure, spread in zip(certainty, models.spread, strict=True)
     ]
     n_unusable = len(pairs) - int(usable_pairs(pairs).sum())
     if n_unusable:
         left_out = sorted(set(pairs.models) - set(models.names))
         tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
         stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
-    lines = [f"{row['model']}: {row['responses']:,} responses, spread {row['spread']:.3f}" for row in rows]
-    print_result({"output": str(target), "embedded": rows}, json, "\n".join(lines))
+    text = catalog_text.describe_certainty(certainty, models.spread.tolist())
+    print_result({"output": str(target), "embedded": rows}, json, text)
 
 
 def remove(
@@ -122,10 +129,15 @@ def identify(
     pairs, report = _load_anonymous(responses)
     print_load_report(report)
     asked = catalog.enrol(loaded.encoder, pairs, batch_size)
-    styles = asked.samples.styles
+    styles, embedded = asked.samples.styles, asked.samples.embedded
     identifier = fit_identifier(loaded.catalog)
     found = [
-        (name, identifier.identify(styles.vectors[styles.rows_of(row)], prior_none))
+        (
+            name,
+            identifier.identify(
+                styles.vectors[styles.rows_of(row)], embedded.vectors[embedded.rows_of(row)], prior_none
+            ),
+        )
         for row, name in enumerate(asked.models.names)
     ]
     value = [

@@ -155,6 +155,15 @@ class ConsoleMonitor:
         """Clears the progress line."""
         self._progress.close()
 
+    def on_tuning_round(self, log: EpochLog) -> None:
+        """Prints one line."""
+        self._progress.close()
+        stderr().print(
+            f"fine-tuning, round {log.epoch}: train loss {log.train_loss:.4f}, val. loss {log.validation_loss:.4f}, "
+            f"triplet acc. {log.triplet_accuracy:.3f}, ident.@8 {_figure(log.identification)}, "
+            f"distance {log.mean_distance:.3f}, {log.seconds:.1f} s"
+        )
+
     def on_epoch(self, log: EpochLog) -> None:
         """Prints one row of the table."""
         self._progress.close()

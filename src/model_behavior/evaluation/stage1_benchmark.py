@@ -122,7 +122,7 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
         methods.append(MethodResult(method, tuple(measured), None))
     model_map: tuple[Point, ...] = ()
     for method, variant in choose_variants(plan).items():
-        if plan.semantic or "semantic" not in variant.encoders:
+        if plan.semantic or not variant.needs_transformer:
             result, embeddings = _train(method, variant, votes, (splits, prepared, protocols), plan, runtime)
             methods.append(result)
             model_map = _map_models(embeddings, prepared[0].data.pairs) if method == DEFAULT else model_map
@@ -155,7 +155,9 @@ def _train(
     first: FloatArray | None = None
     for split, each, protocol in zip(*sides, strict=True):
         config = EncoderConfig(objectives=variant.objectives, features=variant.features, seed=split.seed)
-        text_encoders = make_text_encoders(variant.encoders, {"semantic": SEMANTIC_SETTINGS})
+        text_encoders = make_text_encoders(
+            variant.encoders, dict.fromkeys(("semantic", "finetuned"), SEMANTIC_SETTINGS)
+        )
         encoder = ModelBehaviorEncoder(text_encoders, config, runtime)
         encoder.train(votes, split, plan.epochs, plan.batch_size)
         seconds.append(sum(log.seconds for log in encoder.history))
