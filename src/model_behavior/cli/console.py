@@ -120,11 +120,12 @@ class Progress:
 
     def _describe(self, done: int, total: int | None, seconds: float) -> str:
         rate = (done - self._first) / max(seconds, 1e-9)
+        shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         if total is None:
-            return f"{self._task}: {done:,} ({rate:,.0f}/s)"
+            return f"{self._task}: {done:,} ({shown}/s)"
         left = (total - done) / rate if rate > 0 else float("inf")
         remaining = f"{left:.0f} s left" if left < 120 else f"{left / 60:.0f} min left" if left < 1e6 else "starting"
-        return f"{self._task}: {done:,} of {total:,} ({rate:,.0f}/s, {remaining})"
+        return f"{self._task}: {done:,} of {total:,} ({shown}/s, {remaining})"
 
 
 @final
