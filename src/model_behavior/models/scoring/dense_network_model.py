@@ -152,7 +152,8 @@ class DenseNetworkModel(ModelBase):
             behavior=self._reader.standardise(new).astype(np.float32),
         )
         self._board = board.with_rows(rows)
-        self._enrolled |= {name: (float(m), float(v)) for name, m, v in zip(new.names, mean, variance, strict=True)}
+        added = {name: (float(m), float(v)) for name, m, v in zip(new.names, mean, variance, strict=True)}
+        self._enrolled = {**self._enrolled, **added}  # a new one, so that a copy of this model keeps its own
 
     def remove(self, names: Sequence[str]) -> None:
         """Forgets enrolled models.
