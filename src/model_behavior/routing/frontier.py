@@ -29,7 +29,8 @@ class Frontier:
 
     Attributes:
         models: columns of the models on the hull, the last one repeated, [n_prompts, length of the longest hull].
-        prices: threshold from which on the next one is chosen, rising, infinite after the last, [n_prompts, length - 1].
+        prices: threshold from which on the next one is chosen, rising, infinite after the last,
+            [n_prompts, length - 1].
     """
 
     models: IntArray

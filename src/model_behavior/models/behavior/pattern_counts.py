@@ -89,16 +89,13 @@ def _as_python(pattern: str) -> str:
     """An RE2 pattern of `style_features` in Python's syntax, for `re.ASCII`."""
     parts, in_class = [], False
     for token in re.findall(r"\\x\{[0-9a-f]+\}|\\.|.", pattern, re.DOTALL):
-        if token == "[" and not in_class:
-            in_class = True
-        elif token == "]" and in_class:
-            in_class = False
-        elif token.startswith(r"\x{"):
-            token = re.escape(chr(int(token[3:-1], 16)))
-        elif token in (r"\s", r"\S"):
-            negated = token == r"\S"
-            token = _RE2_SPACE if in_class else f"[{'^' * negated}{_RE2_SPACE}]"
-        elif token == "$" and not in_class:
-            token = r"\Z"
-        parts.append(token)
+        in_class = token == "[" or (in_class and token != "]")
+        if token.startswith(r"\x{"):
+            parts.append(re.escape(chr(int(token[3:-1], 16))))
+        elif token == r"\s":
+            parts.append(_RE2_SPACE if in_class else f"[{_RE2_SPACE}]")
+        elif token == r"\S":
+            parts.append(f"[^{_RE2_SPACE}]")
+        else:
+            parts.append(r"\Z" if token == "$" and not in_class else token)
     return "".join(parts)
