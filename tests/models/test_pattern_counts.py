@@ -19,13 +19,17 @@ PIECES = [
     "\\(", "](",
 ]
 # fmt: on
-TEXTS = st.lists(st.one_of(st.sampled_from(PIECES), st.characters(exclude_categories=["Cs"])), max_size=30).map("".join)
+TEXTS = st.lists(
+    st.one_of(st.sampled_from(PIECES), st.characters(exclude_categories=["Cs"], exclude_characters="\u017f\u212a")),
+    max_size=30,
+).map("".join)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.lists(TEXTS, min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(TEXTS, min_size=1, max_size=30))
 def test_few_and_many_agree(texts: list[str]) -> None:
-    np.testing.assert_array_equal(count_patterns(texts), count_in_many(texts))
+    np.testing.assert_array_equal(count_in_few(texts), count_in_many(texts))
+    np.testing.assert_array_equal(count_patterns(texts[:1]), count_in_many(texts[:1]))
 
 
 def test_few_and_many_agree_on_responses(arena: Arena) -> None:
