@@ -63,11 +63,12 @@ def swap(aside: Path, path: Path) -> None:
         return
     old = _parked(path)
     shutil.rmtree(old, ignore_errors=True)
-    path.rename(old)
     try:
+        path.rename(old)
         aside.rename(path)
-    except BaseException:
-        old.rename(path)
+    except BaseException:  # an interrupt, too, at any point
+        if old.exists() and not path.exists():
+            old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
 

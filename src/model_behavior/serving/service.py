@@ -155,7 +155,8 @@ class Service:
         for prompt, response in zip(prompts, responses, strict=True):
             builder.add(prompt, "(unnamed)", response, "")
         asked = catalog.enrol(snapshot.artifact.encoder, builder.finish(), _BATCH)
-        found = snapshot.identifier.identify(asked.samples.styles.vectors, prior_none)
+        samples = asked.samples
+        found = snapshot.identifier.identify(samples.styles.vectors, samples.embedded.vectors, prior_none)
         return views.IdentifiedModel(snapshot.version, found.likeliest, found.none, found.n_responses, found.candidates)
 
     def upload(self, body: bytes, model: str | None, dry_run: bool) -> views.Upload:
