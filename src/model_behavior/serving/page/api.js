@@ -64,6 +64,11 @@ export class LiveSource {
     return (await this.#fetch("/v1/models.parquet")).blob();
   }
 
+  /** Whether a key was given. */
+  get hasKey() {
+    return sessionStorage.getItem(KEY) !== null;
+  }
+
   /** Keeps a key for as long as the tab is open. */
   useKey(key) {
     sessionStorage.setItem(KEY, key);
