@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check lint types imports clean
+.PHONY: demo test browser check lint types imports clean
 
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
 
-test: $(VENV)/.dev  ## Run the tests
+test: $(VENV)/.dev browser  ## Run the tests
 	$(BIN)/pytest
+
+browser:  ## Debian's Chromium, which the tests of the page drive; they are skipped without it
+	@command -v chromium >/dev/null || { \
+	  echo "The tests of the page need Chromium, which is not here: installing it with apt-get"; \
+	  apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium >/dev/null; } || \
+	  echo "Chromium could not be installed: the tests of the page will be skipped. Fix: sudo apt-get install chromium"
 
 check: lint types imports  ## Everything that must be clean besides the tests
 

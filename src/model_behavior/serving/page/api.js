@@ -13,6 +13,7 @@ export class ApiError extends Error {
 /** Every question that the page asks, answered by the server. */
 export class LiveSource {
   live = true;
+  fresh = [];
 
   session() {
     return this.#ask("/v1/session");

@@ -26,9 +26,14 @@ export class EmbeddedSource {
     return { model: name, neighbours: this.#data.details[name].neighbours };
   }
 
-  /** Pairs are kept once, with the name that sorts first as the subject. */
+  /** Models to show as new. */
+  get fresh() {
+    return this.#data.fresh;
+  }
+
+  /** Pairs are kept once, with one of the two as the subject. */
   async compare(a, b) {
-    const [first, second] = a < b ? [a, b] : [b, a];
+    const [first, second] = this.#data.pairs[a]?.[b] ? [a, b] : [b, a];
     const { distance, prediction, drivers } = this.#data.pairs[first][second];
     const told = { a: this.#row(first), b: this.#row(second), distance, prediction, shared: [] };
     return {

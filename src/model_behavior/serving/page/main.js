@@ -26,7 +26,6 @@ const VIEWS = {
 };
 
 class App {
-  fresh = new Set(); // names of models that were added on this page
   scopes = [];
   catalog = null;
   params = {};
@@ -35,6 +34,7 @@ class App {
 
   constructor(source, main) {
     Object.assign(this, { source, main });
+    this.fresh = new Set(source.fresh); // names of models to show as new
   }
 
   async start() {

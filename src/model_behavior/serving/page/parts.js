@@ -58,7 +58,7 @@ export function driverList(drivers, subject, other) {
   return h("ol", { class: "drivers" }, ...drivers.map((driver) => driverItem(driver, subject, other)));
 }
 
-function driverItem({ text, value, reference, unit, effect }, subject, other) {
+function driverItem({ text, value, reference, effect }, subject, other) {
   const most = Math.max(value, reference, 1e-9);
   const bar = (kind, name, size) =>
     h(
@@ -74,7 +74,6 @@ function driverItem({ text, value, reference, unit, effect }, subject, other) {
     h("p", {}, text),
     bar("first", subject, value),
     bar("second", other, reference),
-    h("p", { class: "unseen" }, unit),
   );
 }
 
