@@ -71,7 +71,8 @@ def test_three_hundred_models_are_painted_within_a_second_and_move_smoothly(open
           const times = [];
           const turn = (n) => {
             const started = performance.now();
-            svg.dispatchEvent(new WheelEvent("wheel", {deltaY: n % 2 ? 60 : -60, clientX: 500, clientY: 500, cancelable: true}));
+            const deltaY = n % 2 ? 60 : -60;
+            svg.dispatchEvent(new WheelEvent("wheel", {deltaY, clientX: 500, clientY: 500, cancelable: true}));
             requestAnimationFrame(() => requestAnimationFrame(() => {
               times.push(performance.now() - started);
               if (n) turn(n - 1); else done(times.sort((a, b) => a - b)[times.length >> 1]);
@@ -144,11 +145,8 @@ def test_a_catalog_of_two_models_has_all_views_but_no_map(
     open_page: OpenPage, arena_folder: Path, tmp_path: Path
 ) -> None:
     loaded = artifact.load(arena_folder)
-    two = ModelEmbeddings(
-        *(column[:2] for column in (loaded.models.names, loaded.models.mean)),
-        loaded.models.count[:2],
-        loaded.models.spread[:2],
-    )
+    models = loaded.models
+    two = ModelEmbeddings(models.names[:2], models.mean[:2], models.count[:2], models.spread[:2])
     artifact.save(replace(loaded, models=two, samples=None, scorer=None), tmp_path / "two")
     with serving(Service(tmp_path / "two")) as address:
         page = open_page(address)

@@ -18,7 +18,8 @@ def places(page: Page) -> dict[str, tuple[float, float]]:
     """Where the points are, by name, pixels."""
     found = page.eval_on_selector_all(
         ".point",
-        "all => all.map(p => [p.getAttribute('aria-label'), p.transform.baseVal[0].matrix.e, p.transform.baseVal[0].matrix.f])",
+        """all => all.map(p => [p.getAttribute('aria-label'), p.transform.baseVal[0].matrix])
+                     .map(([label, {e, f}]) => [label, e, f])""",
     )
     return {label.split(",")[0]: (x, y) for label, x, y in found}
 

@@ -88,7 +88,7 @@ def test_texts_of_models_cannot_end_the_script(open_page: OpenPage, static_page:
 
 MODULES = {
     "a.js": 'import { twice as double } from "./b.js";\nimport { base } from "./c.js";\nconsole.log(double(base));\n',
-    "b.js": 'import { base } from "./c.js";\nconst hidden = 1;\nexport function twice(n) {\n  return 2 * n + base - base;\n}\n',
+    "b.js": 'import { base } from "./c.js";\nconst hidden = 1;\nexport function twice(n) {\n  return base * 2;\n}\n',
     "c.js": "const hidden = 20;\nexport const base = hidden + 1;\n",
 }
 

@@ -28,7 +28,8 @@ def test_the_leaderboard_is_in_order_with_intervals_and_marks(
     assert page.locator("tr.enrolled th a").all_inner_texts() == [row.name for row in rows if row.enrolled]
     drawn = page.eval_on_selector_all(
         ".interval",
-        "all => all.map(e => [...e.querySelectorAll('.span')].map(l => [l.x1, l.x2].map(v => v.baseVal.valueInSpecifiedUnits))[0])",
+        """all => all.map(e => e.querySelector('.span'))
+                     .map(line => [line.x1, line.x2].map(v => v.baseVal.valueInSpecifiedUnits))""",
     )
     widths = [right - left for left, right in drawn]
     expected = [row.high - row.low for row in rows if row.high is not None and row.low is not None]
@@ -154,7 +155,8 @@ def test_a_file_can_be_dropped_and_what_is_wrong_with_it_is_said(open_page: Open
         """() => {
           const data = new DataTransfer();
           data.items.add(new File(["no responses at all"], "letter.txt"));
-          document.querySelector(".drop").dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+          const drop = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
+          document.querySelector(".drop").dispatchEvent(drop);
         }"""
     )
     expect(page.get_by_role("alert")).to_be_visible(timeout=20_000)

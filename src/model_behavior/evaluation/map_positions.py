@@ -47,7 +47,7 @@ class Ellipse:
 
 def fit_axes(embeddings: FloatArray) -> PrincipalAxes:
     """The first two principal axes of embeddings, [n_models, dim]."""
-    centre = np.mean(embeddings, axis=0, dtype=np.float64)
+    centre: FloatArray = np.asarray(embeddings, dtype=np.float64).mean(axis=0)
     _, singular, axes = np.linalg.svd(np.asarray(embeddings, dtype=np.float64) - centre, full_matrices=False)
     largest = np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], axis=1)
     directions, shares = np.zeros((len(centre), 2)), np.zeros(2)

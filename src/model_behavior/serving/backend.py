@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TypeVar, final
 
 from model_behavior.errors import ModelBehaviorError
+from model_behavior.serving import views
+from model_behavior.serving.batching import Batcher
 from model_behavior.serving.chat import ChatRouter
 from model_behavior.serving.lanes import Lane
 from model_behavior.serving.metrics import Metrics
 from model_behavior.serving.refusals import refusal_of
-from model_behavior.serving.service import Service
+from model_behavior.serving.service import RouteQuery, Service
 from model_behavior.serving.settings import ServeSettings
 
 _T = TypeVar("_T")
@@ -29,6 +31,7 @@ class Backend:
         metrics: figures.
         quick: for answers of some milliseconds.
         slow: for uploads, encoding, identification and drift, one at a time.
+        routes: which model for a prompt.
         chat: sends chat completions on.
     """
 
@@ -37,6 +40,7 @@ class Backend:
     metrics: Metrics
     quick: Lane
     slow: Lane
+    routes: Batcher[RouteQuery, views.Route]
     chat: ChatRouter
 
     async def ask(self, lane: Lane, work: Callable[[], _T]) -> _T:
@@ -62,7 +66,9 @@ def build_backend(service: Service, settings: ServeSettings) -> Backend:
     metrics = Metrics()
     limits = settings.limits
     quick, slow = Lane("quick", limits.queue), Lane("slow", limits.slow_queue)
-    for lane in (quick, slow):
-        metrics.watch(lane.name, lambda lane=lane: float(lane.waiting))
+    routes = Batcher(quick, limits.queue, service.route_together)
+    metrics.watch("quick", quick.count)
+    metrics.watch("slow", slow.count)
+    metrics.watch("routes", routes.count)
     metrics.watch_models(lambda: float(len(service.snapshot.rows)))
-    return Backend(service, settings, metrics, quick, slow, ChatRouter(service, settings.upstreams, metrics))
+    return Backend(service, settings, metrics, quick, slow, routes, ChatRouter(service, settings.upstreams, metrics))

@@ -84,15 +84,15 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         """Sets what the caller may do, as `scope["state"]["scopes"]`."""
-        headers = Headers(scope=scope)
+        headers, address = Headers(scope=scope), str((scope.get("client") or ("",))[0])
+        scopes: tuple[str, ...]
         if not self._settings.keys:
             _check_local(headers)
-            scopes, client = SCOPES, str((scope.get("client") or ("",))[0])
+            scopes, client = SCOPES, address
         else:
             scheme, _, secret = headers.get("authorization", "").partition(" ")
             key = self._settings.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
-            scopes = () if key is None else key.scopes
-            client = str((scope.get("client") or ("",))[0]) if key is None else f"key {key.name}"
+            scopes, client = ((), address) if key is None else (key.scopes, f"key {key.name}")
         self._rates.spend(client)
         path = scope["path"]
         if not scopes and path not in _PUBLIC and not path.startswith(_STATIC):

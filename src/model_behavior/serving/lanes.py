@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, final
 
-from model_behavior.serving.refusals import RefusalError
+from model_behavior.serving.refusals import overloaded
 
 _T = TypeVar("_T")
 _MEMORY = 0.9  # of the running mean of durations
@@ -31,6 +31,10 @@ class Lane:
         self._seconds = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
 
+    def count(self) -> float:
+        """How many are waiting or being done."""
+        return float(self.waiting)
+
     @property
     def full(self) -> bool:
         """Whether the next one would be refused."""
@@ -43,8 +47,7 @@ class Lane:
             RefusalError: 503, too many wait already.
         """
         if self.full:
-            wait = max(1, math.ceil(self.waiting * self._seconds))
-            raise RefusalError(503, "overloaded", "too many requests are waiting", {"Retry-After": str(wait)})
+            raise overloaded(max(1, math.ceil(self.waiting * self._seconds)))
         self.waiting += 1
         future = asyncio.get_running_loop().run_in_executor(self._executor, self._timed, work)
         future.add_done_callback(self._leave)

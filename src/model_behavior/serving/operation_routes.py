@@ -8,7 +8,7 @@ from starlette.responses import Response
 from model_behavior.serving import views
 from model_behavior.serving.backend import Backend
 from model_behavior.serving.documented import KEY, refusals
-from model_behavior.serving.refusals import RefusalError
+from model_behavior.serving.refusals import RefusalError, overloaded
 from model_behavior.serving.static_files import INDEX, StaticFile, load_static_files
 
 
@@ -41,8 +41,8 @@ def make_router(backend: Backend) -> APIRouter:
     @router.get("/readyz", tags=["operation"], responses=refusals())
     async def readyz() -> views.Readiness:
         """Whether requests can be answered: 503 while too many wait."""
-        if backend.quick.full:
-            raise RefusalError(503, "overloaded", "too many requests are waiting", {"Retry-After": "1"})
+        if backend.quick.full or backend.routes.full:
+            raise overloaded(1)
         snapshot = backend.service.snapshot
         return views.Readiness("ready", len(snapshot.rows), snapshot.version)
 

@@ -1,7 +1,7 @@
 """The page's files as one HTML file that loads nothing: style sheets, modules and data inside.
 
-The browser runs ES modules from a server alone, so the modules become functions of one script, each with names of its own.
-A content security policy lets nothing run but that script, known by its hash.
+A browser imports modules from a server alone, so they become functions of one script, each with names of its own. A
+content security policy lets nothing run but that script, known by its hash.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def fill_static_page(data: Mapping[str, Any]) -> str:
     script = bundle_modules({name: text for name, text in files.items() if name.endswith(".js")}, _ENTRY)
     icon = f"data:image/svg+xml;base64,{base64.b64encode(files['icon.svg'].encode()).decode()}"
     page = _STYLE.sub("", page).replace(_SCRIPT, "").replace(_ICON, icon)
-    head = f'<meta http-equiv="Content-Security-Policy" content="{_policy(script, style)}">\n<style>{style}</style>\n</head>'
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_policy(script, style)}">'
+    head = f"{policy}\n<style>{style}</style>\n</head>"
     body = f'<script type="application/json" id="page-data">{_embed(data)}</script>\n<script>{script}</script>\n</body>'
     return page.replace("</head>", head, 1).replace("</body>", body, 1)
 
@@ -41,8 +42,8 @@ def bundle_modules(modules: Mapping[str, str], entry: str) -> str:
     """One script that does what the entry module does.
 
     Args:
-        modules: source by file name; imports are `import { a, b } from "./file.js";`, one a line, exports are put before
-            a declaration.
+        modules: source by file name; imports are `import { a, b } from "./file.js";`, one a line; `export` stands
+            before a declaration.
         entry: the file that is started.
 
     Raises:

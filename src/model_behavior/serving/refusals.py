@@ -37,6 +37,11 @@ def refusal_of(error: ModelBehaviorError) -> RefusalError:
     return internal_error()
 
 
+def overloaded(seconds: int) -> RefusalError:
+    """Too many requests wait."""
+    return RefusalError(503, "overloaded", "too many requests are waiting", {"Retry-After": str(seconds)})
+
+
 def internal_error() -> RefusalError:
     """What a client is told of a fault of the service: nothing."""
     return RefusalError(500, "internal", "the service failed to answer. Fix: try again; the operator has the log")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
+from model_behavior.errors import ModelBehaviorError
 from model_behavior.serving import views
 from model_behavior.serving.backend import Backend
 from model_behavior.serving.documented import KEY, refusals
 from model_behavior.serving.limits import check_tokens
-from model_behavior.serving.refusals import RefusalError
+from model_behavior.serving.refusals import RefusalError, refusal_of
 from model_behavior.serving.schemas import (
     EncodeRequest,
     IdentifyRequest,
@@ -66,7 +67,10 @@ def make_router(backend: Backend) -> APIRouter:
             floor=request.floor,
             reference=request.reference,
         )
-        return await backend.ask(quick, lambda: service.route(query))
+        try:
+            return await backend.routes.ask(query)
+        except ModelBehaviorError as error:
+            raise refusal_of(error) from error
 
     @router.post("/encode", tags=["behaviour"], responses=_REFUSALS)
     async def encode(request: EncodeRequest) -> views.Embeddings:

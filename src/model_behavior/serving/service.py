@@ -21,7 +21,7 @@ from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, merge_catalogs
 from model_behavior.catalog.drift import measure_drift
 from model_behavior.data.pair_builder import PairBuilder
-from model_behavior.errors import UsageError
+from model_behavior.errors import ModelBehaviorError, UsageError
 from model_behavior.routing.router import Choice, Router
 from model_behavior.serving import view_making, views
 from model_behavior.serving.snapshot import NotPossibleError, Snapshot, load_snapshot, read_version
@@ -122,17 +122,24 @@ class Service:
     def route(self, query: RouteQuery) -> views.Route:
         """Which model for a prompt."""
         snapshot = self._snapshot
-        router, choice = self._choose(snapshot, query)
-        return views.Route(
-            version=snapshot.version,
-            model=choice.model,
-            win_rate=choice.win_rate,
-            cost=choice.cost,
-            reference=router.reference,
-            threshold=router.threshold,
-            floor=router.floor,
-            alternatives=choice.alternatives,
-        )
+        router = _router_for(snapshot, query)
+        return _view_route(snapshot, router, router.route([query.prompt])[0])
+
+    def route_together(self, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
+        """The same for several, in order: those that only differ by the prompt are answered at once."""
+        snapshot = self._snapshot
+        usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
+        found: dict[int, views.Route | Exception] = {}
+        if usual and snapshot.artifact.scorer is not None:
+            choices = snapshot.router.route([queries[place].prompt for place in usual])
+            views_of = (_view_route(snapshot, snapshot.router, choice) for choice in choices)
+            found = dict(zip(usual, views_of, strict=True))
+        for place in set(range(len(queries))) - set(found):
+            try:
+                found[place] = self.route(queries[place])
+            except ModelBehaviorError as error:
+                found[place] = error
+        return [found[place] for place in range(len(queries))]
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str]) -> views.Embeddings:
         """Pairs to vectors."""
@@ -211,16 +218,6 @@ class Service:
         """What was checked since the start."""
         return views.DriftChecks(self._snapshot.version, tuple(reversed(self._checks.values())))
 
-    def _choose(self, snapshot: Snapshot, query: RouteQuery) -> tuple[Router, Choice]:
-        if query.threshold is not None and query.floor is not None:
-            raise UsageError("threshold and floor given. Allowed: one of them")
-        router = snapshot.router
-        if query.models is not None or query.costs is not None or query.reference is not None:
-            router = snapshot.make_router(query.models, query.costs, query.reference)
-        if query.threshold is not None or query.floor is not None:
-            router = replace(router, threshold=query.threshold or 0.0, floor=query.floor)
-        return router, router.route([query.prompt])[0]
-
     def _load(self) -> Snapshot:
         return load_snapshot(self.folder, self.config.costs, self.config.upstreams).prepare()
 
@@ -236,6 +233,30 @@ class Service:
         artifact.save(changed, self.folder)
         self._snapshot = replace(self._snapshot, artifact=changed, version=read_version(self.folder)).prepare()
         return self._snapshot
+
+
+def _router_for(snapshot: Snapshot, query: RouteQuery) -> Router:
+    if query.threshold is not None and query.floor is not None:
+        raise UsageError("threshold and floor given. Allowed: one of them")
+    router = snapshot.router
+    if query.models is not None or query.costs is not None or query.reference is not None:
+        router = snapshot.make_router(query.models, query.costs, query.reference)
+    if query.threshold is not None or query.floor is not None:
+        router = replace(router, threshold=query.threshold or 0.0, floor=query.floor)
+    return router
+
+
+def _view_route(snapshot: Snapshot, router: Router, choice: Choice) -> views.Route:
+    return views.Route(
+        version=snapshot.version,
+        model=choice.model,
+        win_rate=choice.win_rate,
+        cost=choice.cost,
+        reference=router.reference,
+        threshold=router.threshold,
+        floor=router.floor,
+        alternatives=choice.alternatives,
+    )
 
 
 def _with(loaded: Artifact, new: Catalog) -> Artifact:

@@ -51,7 +51,7 @@ def count_in_many(texts: Sequence[str]) -> Counts:
     return np.stack([_count(column, lines, feature) for feature in FEATURES]).astype(np.float64)
 
 
-def _count(column: pa.LargeStringArray, lines: pa.ListArray, feature: StyleFeature) -> npt.NDArray[np.floating]:
+def _count(column: pa.LargeStringArray, lines: pa.ListArray, feature: StyleFeature) -> Counts:
     if feature.per == "text":
         return _to_numpy(pc.match_substring_regex(column, feature.pattern))
     if feature.per != "lines":
@@ -59,7 +59,8 @@ def _count(column: pa.LargeStringArray, lines: pa.ListArray, feature: StyleFeatu
         return _to_numpy(count(column, feature.pattern))
     # Lines are matched one by one: counting in the whole text takes `^` for the end of the match before, too.
     found = _to_numpy(pc.match_substring_regex(lines.flatten(), feature.pattern))
-    return np.bincount(_to_numpy(pc.list_parent_indices(lines)).astype(np.int64), found, len(column))
+    owner = _to_numpy(pc.list_parent_indices(lines)).astype(np.int64)
+    return np.bincount(owner, found, len(column)).astype(np.float64)
 
 
 def _to_numpy(column: pa.Array) -> Counts:
