@@ -48,7 +48,7 @@ export class Camera {
     return this.scale <= this.whole * 1.001;
   }
 
-  /** Goes to another camera's place, step by step; `draw` is called at each, and the last one is exact. */
+  /** Goes to another camera's place, step by step; `draw(moving)` is called at each, the last one at the goal. */
   travel(goal, draw, milliseconds) {
     const from = { scale: this.scale, left: this.left, top: this.top };
     const started = performance.now();
@@ -56,7 +56,7 @@ export class Camera {
       const part = milliseconds ? Math.min(Math.max((now - started) / milliseconds, 0), 1) : 1;
       const eased = 1 - (1 - part) ** 3;
       this.set(...["scale", "left", "top"].map((key) => from[key] + eased * (goal[key] - from[key])));
-      draw();
+      draw(part < 1);
       if (part < 1) requestAnimationFrame(step);
     };
     step(started);

@@ -9,6 +9,7 @@ import { placeLabels } from "./map_labels.js";
 const STAR = "M0 -10 2.7 -3.4 9.8 -3.1 4.3 1.4 6.2 8.3 0 4.4 -6.2 8.3 -4.3 1.4 -9.8 -3.1 -2.7 -3.4Z";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const JOURNEY = 450; // milliseconds
+const SETTLED = 120; // milliseconds without a move, after which names are placed anew
 
 /**
  * The figure of `models` (with x, y, ellipse). `colourOf(family)` is a class; `fresh` holds names of models just placed;
@@ -24,6 +25,7 @@ export class MapFigure {
   #labels = [];
   #lit = null;
   #waiting = 0;
+  #settling = 0;
 
   constructor({ models, axes, colourOf, fresh = new Set(), onPick = () => {} }) {
     Object.assign(this, { models, axes, colourOf, fresh, onPick });
@@ -36,6 +38,7 @@ export class MapFigure {
 
   close() {
     this.#watcher.disconnect();
+    clearTimeout(this.#settling);
   }
 
   /** Chooses a model by name, null for none, draws lines to its neighbours, and brings it into sight. */
@@ -80,7 +83,7 @@ export class MapFigure {
   }
 
   #build() {
-    this.ellipses = this.models.map((model) => model.ellipse && s("ellipse", { class: `region ${this.#classOf(model)}` }));
+    this.ellipses = this.models.map((model) => this.#region(model));
     this.points = this.models.map((model, index) => this.#point(model, index));
     this.layers = Object.fromEntries(["grid", "lines", "regions", "dots", "names"].map((name) => [name, s("g", { class: name })]));
     for (const name of ["grid", "lines", "regions", "names"]) set(this.layers[name], { "aria-hidden": "true" });
@@ -97,6 +100,14 @@ export class MapFigure {
       hover: (at) => this.#hover(at ? nearestPoint(this.#screen, at) : -1),
       pick: (at) => this.#pick(nearestPoint(this.#screen, at)),
     });
+  }
+
+  // In map units with y up: the layer has the camera's transform, so that a move is one attribute for all of them.
+  #region(model) {
+    if (!model.ellipse) return null;
+    const { x, y, ellipse } = model;
+    const turned = `rotate(${((180 * ellipse.angle) / Math.PI).toFixed(2)} ${x} ${y})`;
+    return s("ellipse", { class: `region ${this.#classOf(model)}`, cx: x, cy: y, rx: ellipse.major, ry: ellipse.minor, transform: turned });
   }
 
   #point(model, index) {
@@ -135,11 +146,13 @@ export class MapFigure {
   #change(move) {
     move();
     this.#hover(-1);
-    if (!this.#waiting) this.#waiting = requestAnimationFrame(() => this.#draw());
+    if (!this.#waiting) this.#waiting = requestAnimationFrame(() => this.#draw(true));
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => this.#draw(), SETTLED);
   }
 
   #travel(goal) {
-    this.#camera.travel(goal, () => this.#draw(), mayMove() ? JOURNEY : 0);
+    this.#camera.travel(goal, (moving) => this.#draw(moving), mayMove() ? JOURNEY : 0);
   }
 
   #centred(index) {
@@ -148,23 +161,18 @@ export class MapFigure {
     return [this.#size.width / 2 - scale * x, this.#size.height / 2 + scale * y];
   }
 
-  #draw() {
+  #draw(moving = false) {
     this.#waiting = 0;
     if (!this.#size.width) return;
     this.svg.classList.toggle("zoomed", !this.#camera.isWhole);
     this.#screen = this.models.map((model) => this.#camera.toScreen(model));
-    this.#screen.forEach(({ x, y }, index) => {
-      const at = `translate(${x.toFixed(2)} ${y.toFixed(2)})`;
-      set(this.points[index], { transform: at });
-      const { ellipse } = this.models[index];
-      if (ellipse) {
-        const [rx, ry] = [ellipse.major, ellipse.minor].map((half) => (half * this.#camera.scale).toFixed(2));
-        set(this.ellipses[index], { rx, ry, transform: `${at} rotate(${((-180 * ellipse.angle) / Math.PI).toFixed(2)})` });
-      }
-    });
+    const { left, top, scale } = this.#camera;
+    set(this.layers.regions, { transform: `translate(${left} ${top}) scale(${scale} ${-scale})` });
+    this.#screen.forEach(({ x, y }, index) => set(this.points[index], { transform: `translate(${x.toFixed(2)} ${y.toFixed(2)})` }));
     this.#drawLines();
     this.#drawGrid();
-    this.#drawNames();
+    if (moving) this.#moveNames();
+    else this.#drawNames();
   }
 
   #drawLines() {
@@ -189,6 +197,13 @@ export class MapFigure {
     );
   }
 
+  // While the map moves, names go along with their points.
+  #moveNames() {
+    this.#labels.forEach(({ index, dx, dy }, place) => {
+      set(this.layers.names.children[place], { x: this.#screen[index].x + dx, y: this.#screen[index].y + dy });
+    });
+  }
+
   #drawNames() {
     const weight = (index) => {
       const { name, votes = 0, count: responses } = this.models[index];
@@ -198,7 +213,8 @@ export class MapFigure {
     };
     const order = this.models.map((_, index) => index).filter((index) => !this.#lit || this.#lit.has(this.models[index].name));
     order.sort((a, b) => weight(b) - weight(a));
-    this.#labels = placeLabels(this.#screen, this.models.map(({ name }) => name), order, this.#size);
+    const placed = placeLabels(this.#screen, this.models.map(({ name }) => name), order, this.#size);
+    this.#labels = placed.map((label) => ({ ...label, dx: label.x - this.#screen[label.index].x, dy: label.y - this.#screen[label.index].y }));
     this.layers.names.replaceChildren(
       ...this.#labels.map(({ index, x, y, anchor }) =>
         s("text", { x, y, "text-anchor": anchor, class: index === this.#chosen ? "chosen" : null }, this.models[index].name),
