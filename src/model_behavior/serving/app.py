@@ -35,11 +35,14 @@ def build_app(backend: Backend) -> ASGIApp:
         docs_url=None,  # both load scripts from elsewhere
         redoc_url=None,
     )
-    for module in (operation_routes, catalog_routes, scoring_routes, chat_routes):
+    # The busiest first, since they are tried in order.
+    for module in (scoring_routes, chat_routes, operation_routes, catalog_routes):
         app.include_router(module.make_router(backend))
     app.add_exception_handler(RefusalError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_http)
+    app.add_exception_handler(Exception, _refuse)
+    app.openapi()  # prepares the routes, for which the first requests would wait
     return Guard(app, backend.settings, backend.metrics)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Depends
 from fastapi.security import HTTPBearer
 
-from model_behavior.serving.problems import Problem
+from model_behavior.serving.problems import PROBLEM_SCHEMA
 
 # The guard has checked the key before; this tells clients how to send it.
 KEY: Any = Depends(HTTPBearer(auto_error=False, description="An API key, where the service has any."))
@@ -30,4 +30,5 @@ _ALWAYS = (400, 401, 403, 429, 503)
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a route: those of all routes, and these."""
-    return {status: {"model": Problem, "description": _MEANING[status]} for status in sorted({*_ALWAYS, *statuses})}
+    content = {"application/json": {"schema": PROBLEM_SCHEMA}}
+    return {status: {"description": _MEANING[status], "content": content} for status in {*_ALWAYS, *statuses}}

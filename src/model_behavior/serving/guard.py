@@ -8,6 +8,7 @@ import traceback
 from typing import final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_behavior.serving.keys import SCOPES
@@ -116,8 +117,8 @@ class Guard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > limit:
-                raise _too_large(limit)
+            if received > limit:  # the one exception that FastAPI lets through while it reads a body
+                raise HTTPException(413, str(_too_large(limit)))
             return message
 
         return receive_bounded

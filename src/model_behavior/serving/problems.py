@@ -1,40 +1,37 @@
-"""How refusals look: one JSON shape for every error."""
+"""How refusals look: one JSON shape for every error, which OpenAI clients can read."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import Response
 
 from model_behavior.serving.refusals import RefusalError
 
-
-@dataclass(frozen=True)
-class FieldProblem:
-    """What is wrong with one field of a request."""
-
-    at: str
-    message: str
-
-
-@dataclass(frozen=True)
-class ProblemDetails:
-    """What went wrong, as OpenAI clients read it."""
-
-    type: str
-    message: str
-    code: str | None
-    fields: tuple[FieldProblem, ...]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """The body of every answer with a status of 400 or more."""
-
-    error: ProblemDetails
+_FIELD = {
+    "type": "object",
+    "required": ["at", "message"],
+    "properties": {"at": {"type": "string"}, "message": {"type": "string"}},
+}
+PROBLEM_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["type", "message", "code", "fields"],
+            "properties": {
+                "type": {"type": "string", "examples": ["invalid_request", "overloaded"]},
+                "message": {"type": "string"},
+                "code": {"type": "null"},
+                "fields": {"type": "array", "items": _FIELD},
+            },
+        }
+    },
+}
+"""Of the body of every answer with a status of 400 or more."""
 
 
 def problem_response(refusal: RefusalError, fields: Sequence[Mapping[str, str]] = ()) -> Response:
