@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test browser check lint types imports clean
+.PHONY: demo test browser screenshots check lint types imports clean
 
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
@@ -29,6 +29,9 @@ types: $(VENV)/.dev
 
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
+
+screenshots: $(VENV)/.dev browser  ## Take the pictures in docs/images again: ARTIFACT=DIR LOG=FILE NAME=MODEL COSTS=FILE
+	$(BIN)/python -m tests.page.screenshots $(ARTIFACT) $(LOG) $(NAME) $(COSTS)
 
 clean:  ## Remove what make has made
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

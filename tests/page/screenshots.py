@@ -22,8 +22,9 @@ def take(browser: Browser, address: str, service: Service, log: Path, name: str)
     best, other = (service.models().models[place].name for place in (0, -1))
 
     def shoot(file: str, view: str, dark: bool = False, phone: bool = False) -> None:
+        size = PHONE if phone else DESKTOP
         context = browser.new_context(
-            viewport=PHONE if phone else DESKTOP,
+            viewport={"width": size["width"], "height": size["height"]},
             color_scheme="dark" if dark else "light",
             reduced_motion="reduce",
             device_scale_factor=1.5 if phone else 1,

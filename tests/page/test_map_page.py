@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from playwright.sync_api import Page, expect
 
 from model_behavior.serving.service import Service
@@ -167,6 +168,22 @@ def test_the_map_is_saved_as_png_in_twice_its_size(open_page: OpenPage, arena_se
     size = page.eval_on_selector(".figure svg", "e => [e.width.baseVal.value, e.height.baseVal.value]")
     drawn = np.frombuffer(content[PNG_SIZE], ">u4")
     np.testing.assert_allclose(drawn, 2 * np.array(size), atol=2)
+
+
+def test_the_models_are_saved_as_parquet_with_their_embeddings(
+    open_page: OpenPage, arena_server: str, arena_service: Service, tmp_path: Path
+) -> None:
+    page = open_page(arena_server)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save for embedding-atlas as Parquet").click()
+    download.value.save_as(tmp_path / "models.parquet")
+    table = pq.read_table(tmp_path / "models.parquet")
+    points = arena_service.map().models
+    assert table.column("name").to_pylist() == [point.name for point in points]
+    assert table.column("x").to_pylist() == [point.x for point in points]
+    models = arena_service.snapshot.artifact.models
+    rows = [models.names.index(point.name) for point in points]
+    np.testing.assert_array_equal(np.array(table.column("embedding").to_pylist(), np.float32), models.mean[rows])
 
 
 def test_an_unknown_model_in_the_address_is_said(open_page: OpenPage, arena_server: str) -> None:
