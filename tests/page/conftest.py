@@ -107,7 +107,21 @@ def arena_folder(arena: Arena, chat_logs: dict[str, Path], tmp_path_factory: pyt
     """What `train` makes of the built-in arena, with the first of its held-out models enrolled."""
     folder = tmp_path_factory.mktemp("page")
     write_votes(arena, folder / "votes.parquet")
-    assert run(["train", str(folder / "votes.parquet"), "--output", str(folder / "arena"), "--epochs", "1"]) == 0
+    assert (
+        run(
+            [
+                "train",
+                str(folder / "votes.parquet"),
+                "--output",
+                str(folder / "arena"),
+                "--epochs",
+                "1",
+                "--scorer-epochs",
+                "2",
+            ]
+        )
+        == 0
+    )
     name, log = next(iter(chat_logs.items()))
     assert run(["onboard", str(folder / "arena"), str(log), "--model", name]) == 0
     return folder / "arena"
@@ -133,9 +147,12 @@ def graded_service(tmp_path_factory: pytest.TempPathFactory) -> Service:
     if not source.is_file():
         pytest.skip(f"real votes are not at {source}")
     folder = tmp_path_factory.mktemp("graded")
-    pq.write_table(pq.read_table(source).slice(0, 1500), folder / "votes.parquet")
+    pq.write_table(pq.read_table(source).slice(0, 700), folder / "votes.parquet")
     votes, output = str(folder / "votes.parquet"), str(folder / "graded")
-    assert run(["train", votes, "--output", output, "--epochs", "1", "--scorer-epochs", "2"]) == 0
+    assert (
+        run(["train", votes, "--output", output, "--epochs", "1", "--scorer-epochs", "2", "--min-comparisons", "5"])
+        == 0
+    )
     return Service(folder / "graded")
 
 
