@@ -144,7 +144,10 @@ def test_without_keys_only_this_machine_may_ask(make_client: MakeClient, shared_
 def test_every_answer_has_the_security_headers(client: TestClient) -> None:
     for path in ("/", "/v1/models", "/v1/nothing", "/static/../app.py", "/static/%2e%2e%2fapp.py"):
         headers = client.get(path).headers
-        assert "script-src 'self'" in headers["Content-Security-Policy"] and "unsafe" not in headers["Content-Security-Policy"]
+        assert (
+            "script-src 'self'" in headers["Content-Security-Policy"]
+            and "unsafe" not in headers["Content-Security-Policy"]
+        )
         assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
     assert client.get("/static/..%2fapp.py").status_code == 404
     page = client.get("/")

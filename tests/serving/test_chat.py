@@ -108,9 +108,7 @@ def configured(upstreams: dict[str, Upstream], names: dict[str, str], tmp_path: 
 @pytest.fixture
 def client(configured: Upstreams, trained: Path, keys: KeyRing, names: dict[str, str]) -> Iterator[openai.OpenAI]:
     """OpenAI's client of a served artifact."""
-    config = ServiceConfig(
-        {names["good"]: 2.0, **configured.costs}, frozenset(configured.models), configured.accepted
-    )
+    config = ServiceConfig({names["good"]: 2.0, **configured.costs}, frozenset(configured.models), configured.accepted)
     settings = ServeSettings(port=0, keys=keys, upstreams=configured)
     app = build_app(build_backend(Service(trained, config), settings))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", port=0))
@@ -174,9 +172,7 @@ def test_when_an_upstream_fails_the_next_best_answers(
     assert caught.value.status_code == 502
 
 
-def test_what_any_model_would_refuse_is_not_tried_again(
-    client: openai.OpenAI, upstreams: dict[str, Upstream]
-) -> None:
+def test_what_any_model_would_refuse_is_not_tried_again(client: openai.OpenAI, upstreams: dict[str, Upstream]) -> None:
     upstreams["good"].refuses = True
     with pytest.raises(openai.BadRequestError):
         ask(client)

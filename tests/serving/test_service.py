@@ -20,7 +20,7 @@ from model_behavior.serving.uploads import read_upload
 
 
 def test_a_route_is_what_the_command_says(trained: Path, shared_service: Service, tmp_path: Path) -> None:
-    (tmp_path / "costs.json").write_text(json.dumps({name: 0 for name in shared_service.snapshot.rows}))
+    (tmp_path / "costs.json").write_text(json.dumps(dict.fromkeys(shared_service.snapshot.rows, 0)))
     prompt = "Explain recursion to a child.\n- briefly\n- with an example"
     router = shared_service.snapshot.make_router(None, None)
     (expected,) = router.route([prompt])

@@ -40,6 +40,7 @@ def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[st
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
     )
     socket = config.bind_socket()
+    socket.listen(config.backlog)  # who connects before the application has started waits instead of being refused
     host, port = socket.getsockname()[:2]
     on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
     try:
