@@ -66,7 +66,7 @@ def bundle_modules(modules: Mapping[str, str], entry: str) -> str:
 
 def _as_function(name: str, source: str) -> str:
     exported = _EXPORT.findall(source)
-    body = _IMPORT.sub(lambda found: f'const {{ {found[1]} }} = modules["{found[2]}"];\n', source)
+    body = _IMPORT.sub(lambda found: f'const {{ {found[1].replace(" as ", ": ")} }} = modules["{found[2]}"];\n', source)
     body = _EXPORT.sub("", body)
     unknown = _OTHER_FORMS.search(body)
     if unknown:
