@@ -86,7 +86,7 @@ def test_texts_of_models_cannot_end_the_script(open_page: OpenPage, static_page:
 
 
 MODULES = {
-    "a.js": 'import { twice as double } from "./b.js";\nimport { base } from "./c.js";\nglobalThis.answer = double(base);\n',
+    "a.js": 'import { twice as two } from "./b.js";\nimport { base } from "./c.js";\nwindow.found = two(base);\n',
     "b.js": 'import { base } from "./c.js";\nconst hidden = 1;\nexport function twice(n) {\n  return base * 2;\n}\n',
     "c.js": "const hidden = 20;\nexport const base = hidden + 1;\n",
 }
@@ -95,7 +95,7 @@ MODULES = {
 def test_a_bundle_does_what_its_modules_do(browser: Browser) -> None:
     page = browser.new_page()
     page.add_script_tag(content=bundle_modules(MODULES, "a.js"))
-    assert page.evaluate("answer") == 42
+    assert page.evaluate("found") == 42
     page.close()
 
 
