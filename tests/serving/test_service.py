@@ -76,6 +76,16 @@ def test_an_upload_lands_where_a_dry_run_said_and_can_be_removed(folder: Path, c
         service.remove(before.models[0].name)
 
 
+def test_few_responses_say_how_many_more_would_narrow_the_interval(shared_service: Service, chat_log: bytes) -> None:
+    (few,) = shared_service.upload(b"\n".join(chat_log.splitlines()[:1]), "newcomer", dry_run=True).models
+    assert few.high is not None and few.rating is not None
+    for planned in few.more:
+        assert planned.responses > 0 and planned.half_width < few.high - few.rating
+    (many,) = shared_service.upload(chat_log, "newcomer", dry_run=True).models
+    assert len(few.more) == 1 and len(many.more) <= 1
+    assert all(planned.responses < few.more[0].responses for planned in many.more)
+
+
 def test_what_another_process_changes_is_taken_over(folder: Path, chat_log: bytes, tmp_path: Path) -> None:
     service = Service(folder)
     assert not service.refresh()

@@ -18,6 +18,7 @@ from model_behavior.serving.views import (
     ModelDetails,
     ModelList,
     ModelMap,
+    MoreResponses,
     NearModel,
     NeighbourList,
     PlacedModel,
@@ -29,6 +30,7 @@ from model_behavior.serving.views import (
 
 _N_DRIVERS = 5
 _N_NEAR = 5
+_NEAR_FLOOR = 1.1  # times the half width that no number of responses goes below
 
 
 def list_models(snapshot: Snapshot, chat_models: Sequence[str]) -> ModelList:
@@ -113,8 +115,27 @@ def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[Place
         distances[index] = np.inf
         nearest = np.argsort(distances, kind="stable")[: min(_N_NEAR, len(models) - 1)]
         near = tuple(NearModel(models.names[other], float(distances[other])) for other in nearest)
-        placed.append(PlacedModel(**vars(points[name]), spread=row.spread, low=row.low, high=row.high, neighbours=near))
+        placed.append(
+            PlacedModel(
+                **vars(points[name]),
+                spread=row.spread,
+                low=row.low,
+                high=row.high,
+                neighbours=near,
+                more=_plan_responses(after, name, row.count),
+            )
+        )
     return tuple(placed)
+
+
+def _plan_responses(snapshot: Snapshot, name: str, count: int) -> tuple[MoreResponses, ...]:
+    scorer = snapshot.artifact.scorer
+    precision = None if scorer is None else scorer.precision(name, count)
+    if precision is None:
+        return ()
+    half_width = _NEAR_FLOOR * precision.floor
+    needed = precision.responses_needed(half_width)
+    return (MoreResponses(needed, half_width),) if needed else ()
 
 
 def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:

@@ -207,13 +207,25 @@ class NearModel:
 
 
 @dataclass(frozen=True)
+class MoreResponses:
+    """About so many more responses make the rating's 95 % interval as narrow as +- `half_width`."""
+
+    responses: int
+    half_width: float
+
+
+@dataclass(frozen=True)
 class PlacedModel(MapPoint):
-    """A model that an upload has placed, in the coordinates of the map before the upload."""
+    """A model that an upload has placed, in the coordinates of the map before the upload.
+
+    `more` is empty where more responses would do next to nothing, or nothing is known of the rating.
+    """
 
     spread: float
     low: float | None
     high: float | None
     neighbours: tuple[NearModel, ...]
+    more: tuple[MoreResponses, ...]
 
 
 @dataclass(frozen=True)
