@@ -35,7 +35,6 @@ from model_behavior.models.scoring.model_base import (
     locate_sides,
     rate_with_interval,
 )
-from model_behavior.models.scoring.outcomes import UncertainVotes, average_probabilities
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.rating_precision import RatingPrecision
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
@@ -172,15 +171,16 @@ class DenseNetworkModel(ModelBase):
             return empty_predictions()
         distinct = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
         row = np.fromiter((distinct[prompt] for prompt in prompts), np.int64, len(prompts))
-        wide = self._fitted().widen(self._features.transform(list(distinct)))
-        return self._probabilities(wide, row, *sides)
+        board = self._fitted()
+        wide = board.widen(self._features.transform(list(distinct)))
+        return self.temperature.apply(board.probabilities(wide, row, *sides))
 
     def predict_on_average(self, models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
         """`predict` for the mean training prompt, which is where all prompt features are 0, [n_votes, 4]."""
         board = self._fitted()
         wide = board.widen(np.zeros((1, self._features.dim), np.float32))
         sides = locate_sides([""] * len(models_a), models_a, models_b, self.models)
-        return self._probabilities(wide, np.zeros(len(models_a), np.int64), *sides)
+        return self.temperature.apply(board.probabilities(wide, np.zeros(len(models_a), np.int64), *sides))
 
     def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
         """Ratings with 95 % intervals.
@@ -263,16 +263,6 @@ class DenseNetworkModel(ModelBase):
         locate_models((), self.models)
         assert self._board is not None
         return self._board
-
-    def _probabilities(
-        self, wide: FloatArray, row: npt.NDArray[np.int64], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]
-    ) -> FloatArray:
-        """Of votes on the prompts in these rows of `wide`, between the models at `a` and `b`, [n_votes, 4]."""
-        board = self._fitted()
-        scores, shift = board.scores(wide), (wide @ board.shift).astype(np.float64)
-        deviation = np.sqrt(board.rows.variance)
-        votes = UncertainVotes(scores[row, a], scores[row, b], deviation[a], deviation[b], shift[row])
-        return self.temperature.apply(average_probabilities(votes, board.constants))
 
     def _network_scale(self) -> tuple[float, float]:
         """Slope and intercept from Bradley-Terry ratings to levels of the network, by least squares over the voted."""
