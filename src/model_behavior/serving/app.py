@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from model_behavior.errors import ModelBehaviorError
-from model_behavior.serving import catalog_routes, chat_routes, operation_routes, scoring_routes
+from model_behavior.serving import catalog_routes, chat_routes, export_routes, operation_routes, scoring_routes
 from model_behavior.serving.backend import Backend
 from model_behavior.serving.guard import Guard
 from model_behavior.serving.problems import fields_of, problem_response
@@ -36,7 +36,7 @@ def build_app(backend: Backend) -> ASGIApp:
         redoc_url=None,
     )
     # The busiest first, since they are tried in order.
-    for module in (scoring_routes, chat_routes, operation_routes, catalog_routes):
+    for module in (scoring_routes, chat_routes, operation_routes, catalog_routes, export_routes):
         app.include_router(module.make_router(backend))
     app.add_exception_handler(RefusalError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
