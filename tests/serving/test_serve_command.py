@@ -80,3 +80,17 @@ def test_only_files_of_known_types_are_served(tmp_path: Path) -> None:
     files = load_static_files(tmp_path)
     assert sorted(files) == ["index.html", "page.js"] and files["index.html"].content == b"index.html"
     assert b"running" in load_static_files(tmp_path / "nothing")["index.html"].content
+
+
+def test_a_service_under_load_is_described(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "service.md"
+    options = ["--requests", 40, "--clients", 4, "--rate", 20, "--seconds", 1]
+    value = answer(capsys, "benchmark", "service", trained, "--output", output, *options)
+    loads = {each["name"]: each for each in value["figures"]}
+    assert [each["requests"] for each in loads.values()] == [20, 40, 20, 200]
+    assert all(each["statuses"] == {"200": each["requests"]} for each in loads.values())
+    assert value["cpu_per_request"] > 0 and value["memory_after"] > 1 << 20
+    steady = loads["20 requests a second"]
+    assert steady["per_second"] < 25 and steady["p50"] <= steady["p95"] <= steady["slowest"]
+    text = output.read_text()
+    assert "over 18 models" in text and value["command"] in text and "| 20 requests a second | 20 |" in text

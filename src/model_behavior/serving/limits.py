@@ -37,7 +37,7 @@ class Limits:
     batch: int = 256
     tokens: int = 32_768
     requests_per_second: float = 500.0
-    queue: int = 128
+    queue: int = 64
     slow_queue: int = 8
     connections: int = 1024
 

@@ -35,8 +35,9 @@ answered; at a fixed rate requests leave when they are due, and latency counts f
 |---|---|---|---|---|---|---|---|
 {rows}
 
-A status of 0 is a connection that failed. Resident memory of the service: {before:.0f} MiB before and {after:.0f} MiB
-after {total:,} requests. {_refusals(report)}
+A status of 0 is a connection that failed. The service used {report.cpu_per_request:.1f} ms of CPU time a request.
+Resident memory of the service: {before:.0f} MiB before and {after:.0f} MiB after
+{total:,} requests. {_refusals(report)}
 """
 
 

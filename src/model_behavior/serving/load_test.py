@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import final
 
-import httpx
 import numpy as np
 
-_TIMEOUT_SECONDS = 60.0
+from model_behavior.serving.load_client import LoadClient
+
+_OK = 200
 _TEXT = (
     "explain the difference between a list and tuple in python with an example then write short poem about rivers "
     "mountains rain integrals of sine over this domain why do cats purr when people sleep how many moons has jupiter "
@@ -76,11 +77,12 @@ class LoadFigures:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """All loads, and the memory of the service before and after, bytes."""
+    """All loads, the memory of the service before and after, bytes, and its CPU time for one request, milliseconds."""
 
     figures: tuple[LoadFigures, ...]
     memory_before: int
     memory_after: int
+    cpu_per_request: float
 
 
 def make_prompts(plan: LoadPlan) -> Iterator[str]:
@@ -100,23 +102,23 @@ async def run_load(address: str, plan: LoadPlan, progress: Callable[[str, int, i
         plan: what to send.
         progress: told (load, requests answered, requests in all).
     """
-    limits = httpx.Limits(max_connections=2000, max_keepalive_connections=500)
-    async with httpx.AsyncClient(base_url=address, limits=limits, timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
-        prompts = make_prompts(plan)
-        warm = _Recorder("warm-up", 50, progress)
-        await _ask_closed(client, prompts, warm, 1)
-        before = await _read_memory(client)
-        steady = _Recorder(f"{plan.rate:g} requests a second", round(plan.rate * plan.seconds), progress)
-        await _ask_open(client, prompts, steady, plan.rate)
-        full = _Recorder(f"full speed, {plan.clients} clients", plan.requests, progress)
-        await _ask_closed(client, prompts, full, plan.clients)
-        rate = plan.burst * plan.rate
-        burst = _Recorder(f"burst of {rate:g} requests a second", round(rate * plan.seconds / 10), progress)
-        await _ask_open(client, prompts, burst, rate)
-        again = _Recorder("afterwards, one client", 200, progress)
-        await _ask_closed(client, prompts, again, 1)
-        figures = tuple(each.summarise() for each in (steady, full, burst, again))
-        return LoadReport(figures, before, await _read_memory(client))
+    client, prompts = LoadClient(address), make_prompts(plan)
+    await _ask_closed(client, prompts, _Recorder("warm-up", 50, progress), 1)
+    memory, cpu = await _read_process(client)
+    steady = _Recorder(f"{plan.rate:g} requests a second", round(plan.rate * plan.seconds), progress)
+    await _ask_open(client, prompts, steady, plan.rate)
+    full = _Recorder(f"full speed, {plan.clients} clients", plan.requests, progress)
+    await _ask_closed(client, prompts, full, plan.clients)
+    rate = plan.burst * plan.rate
+    burst = _Recorder(f"burst of {rate:g} requests a second", round(rate * plan.seconds / 10), progress)
+    await _ask_open(client, prompts, burst, rate)
+    again = _Recorder("afterwards, one client", 200, progress)
+    await _ask_closed(client, prompts, again, 1)
+    figures = tuple(each.summarise() for each in (steady, full, burst, again))
+    memory_after, cpu_after = await _read_process(client)
+    await client.close()
+    answered = sum(each.statuses.get(_OK, 0) for each in figures)
+    return LoadReport(figures, memory, memory_after, 1000 * (cpu_after - cpu) / max(answered, 1))
 
 
 @final
@@ -132,20 +134,16 @@ class _Recorder:
         self._retry_after = True
         self._first, self._last = float("inf"), 0.0
 
-    async def ask(self, client: httpx.AsyncClient, prompt: str, due: float) -> None:
-        try:
-            response = await client.post("/v1/route", json={"prompt": prompt})
-            status, told = response.status_code, "retry-after" in response.headers
-        except httpx.TransportError:
-            status, told = 0, False
+    async def ask(self, client: LoadClient, prompt: str, due: float) -> None:
+        answer = await client.post("/v1/route", {"prompt": prompt})
         now = time.perf_counter()
         seconds = now - due
         self._first, self._last = min(self._first, due), max(self._last, now)
-        self._statuses[status] += 1
+        self._statuses[answer.status] += 1
         self._slowest = max(self._slowest, seconds)
-        if status == httpx.codes.OK:
+        if answer.status == _OK:
             self._good.append(seconds)
-        elif not told:
+        elif not answer.retry_after:
             self._retry_after = False
         self._progress(self.name, self._statuses.total(), self.n)
 
@@ -165,7 +163,7 @@ class _Recorder:
         )
 
 
-async def _ask_closed(client: httpx.AsyncClient, prompts: Iterator[str], recorder: _Recorder, clients: int) -> None:
+async def _ask_closed(client: LoadClient, prompts: Iterator[str], recorder: _Recorder, clients: int) -> None:
     left = iter(range(recorder.n))
 
     async def one() -> None:
@@ -175,7 +173,7 @@ async def _ask_closed(client: httpx.AsyncClient, prompts: Iterator[str], recorde
     await asyncio.gather(*(one() for _ in range(clients)))
 
 
-async def _ask_open(client: httpx.AsyncClient, prompts: Iterator[str], recorder: _Recorder, rate: float) -> None:
+async def _ask_open(client: LoadClient, prompts: Iterator[str], recorder: _Recorder, rate: float) -> None:
     started = time.perf_counter()
     asked: list[Awaitable[None]] = []
     for number in range(recorder.n):
@@ -185,8 +183,9 @@ async def _ask_open(client: httpx.AsyncClient, prompts: Iterator[str], recorder:
     await asyncio.gather(*asked)
 
 
-async def _read_memory(client: httpx.AsyncClient) -> int:
-    """Resident memory of the service, bytes; 0 where the system does not tell."""
-    text = (await client.get("/metrics")).text
-    found = [line.split()[1] for line in text.splitlines() if line.startswith("process_resident_memory_bytes ")]
-    return int(float(found[0])) if found else 0
+async def _read_process(client: LoadClient) -> tuple[int, float]:
+    """Resident memory of the service, bytes, and its CPU time, seconds; 0 where the system does not tell."""
+    lines = (await client.get("/metrics")).body.decode().splitlines()
+    figures = dict(line.split(" ", 1) for line in lines if line.startswith("process_"))
+    memory, cpu = (float(figures.get(f"process_{name}", 0)) for name in ("resident_memory_bytes", "cpu_seconds_total"))
+    return int(memory), cpu
