@@ -13,12 +13,23 @@ from model_behavior.catalog.drift import DriftConfig, measure_drift
 from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.neighbours import find_neighbours
 from model_behavior.cli import catalog_text
-from model_behavior.cli.console import print_load_report, print_result, stderr
-from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, Json, open_artifact
+from model_behavior.cli.console import Progress, print_load_report, print_result, stderr
+from model_behavior.cli.options import (
+    Address,
+    ArtifactFolder,
+    BatchSize,
+    CacheFolder,
+    EngineName,
+    Json,
+    Sharding,
+    ShardRows,
+    open_artifact,
+)
 from model_behavior.data.loading import load_responses
 from model_behavior.data_models.reports import LoadReport
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import UsageError
+from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
 _DRIFT = DriftConfig()
 _UNNAMED = "(unnamed)"
@@ -46,16 +57,24 @@ def onboard(
     model: Annotated[str | None, typer.Option(help="Name of the model, where the file does not say.")] = None,
     output: Output = None,
     batch_size: BatchSize = 512,
+    engine: EngineName = "local",
+    address: Address = None,
+    shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
     """Enrol every model in RESPONSES in DIR; a model that is there already is enrolled anew."""
     target = _check_target(folder, output)
+    sharding = Sharding(engine, address, shard_rows)
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
     with artifact.locked(target):
         loaded = open_artifact(folder, cache)
-        complete, models = pipeline.embed_into(loaded, pairs, batch_size)
+        progress = Progress()
+        run = sharding.plan("enrol", folder, loaded, batch_size, cache)
+        parts = run.over_pairs(pairs, target, lambda done: progress.show("model embeddings", done, len(pairs)))
+        complete, models = pipeline.embed_into(loaded, pairs, batch_size, parts)
+        progress.close()
         artifact.save(complete, target)
     rows = [
         {"model": name, "responses": int(count), "spread": round(float(spread), 4)}
