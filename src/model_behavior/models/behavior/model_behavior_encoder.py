@@ -88,34 +88,10 @@ class ModelBehaviorEncoder:
             CollapseError: every pair is mapped to the same point.
         """
         _check_positive(epochs=epochs, batch_size=batch_size)
-        preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
-        prepared = preprocessor.preprocess(data, validation_split, self._progress("filters"))
-        self.runtime.monitor.on_prepared(prepared)
-        sampler = preprocessor.sampler(prepared)
-        train_pairs = pairs_of(prepared.data, prepared.split.train)
-        source = self._feature_source(batch_size)
-        features, prompts = source.of_table(prepared.data.pairs)
-        model = prepared.data.pairs.model_index
-        transforms, blocks = BehaviorFeatures.fit_and_transform(
-            features, prompts, model, train_pairs, self.config.features, self.config.identity_dim
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            projection = replace(self.config.projection, dim=self.config.quality_dim)
-            head = fit_projection([block[train_pairs] for block in blocks.blocks], projection)
-            objective = Objective(len(prepared.data.pairs.models), projection.dim, self.config.objectives)
-        examples = TrainingExamples(
-            prepared=head.prepare(blocks.blocks),
-            identity=blocks.identity,
-            identity_weight=self.config.features.identity_weight,
-            model=model,
-            train_pairs=train_pairs,
-            validation_pairs=pairs_of(prepared.data, prepared.split.validation),
-            sampler=sampler,
-            validation_triplets=prepared.validation_triplets,
-        )
+        with self.runtime.group.first_alone():
+            prepared, transforms, head, objective, examples = self._prepare(data, validation_split, batch_size)
         schedule = Schedule(epochs, batch_size, self.config.seed, self.config.optimisation)
-        trainer = Trainer(head, objective, examples, schedule)
+        trainer = Trainer(head, objective, examples, schedule, self.runtime.group)
         self._run(trainer, self._run_key(prepared, epochs, batch_size))
         self._head, self._features = head.eval(), transforms
         self.history, self.data_fingerprint = trainer.history, prepared.fingerprint
@@ -261,6 +237,38 @@ class ModelBehaviorEncoder:
                 )
         return encoder
 
+    def _prepare(
+        self, data: TrainingData, validation_split: ValidationSplit, batch_size: int
+    ) -> tuple[PreprocessedBehaviorEncoderData, BehaviorFeatures, ProjectionHead, Objective, TrainingExamples]:
+        """Everything that the training loop starts from."""
+        preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
+        prepared = preprocessor.preprocess(data, validation_split, self._progress("filters"))
+        self.runtime.monitor.on_prepared(prepared)
+        sampler = preprocessor.sampler(prepared)
+        train_pairs = pairs_of(prepared.data, prepared.split.train)
+        source = self._feature_source(batch_size)
+        features, prompts = source.of_table(prepared.data.pairs)
+        model = prepared.data.pairs.model_index
+        transforms, blocks = BehaviorFeatures.fit_and_transform(
+            features, prompts, model, train_pairs, self.config.features, self.config.identity_dim
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            projection = replace(self.config.projection, dim=self.config.quality_dim)
+            head = fit_projection([block[train_pairs] for block in blocks.blocks], projection)
+            objective = Objective(len(prepared.data.pairs.models), projection.dim, self.config.objectives)
+        examples = TrainingExamples(
+            prepared=head.prepare(blocks.blocks),
+            identity=blocks.identity,
+            identity_weight=self.config.features.identity_weight,
+            model=model,
+            train_pairs=train_pairs,
+            validation_pairs=pairs_of(prepared.data, prepared.split.validation),
+            sampler=sampler,
+            validation_triplets=prepared.validation_triplets,
+        )
+        return prepared, transforms, head, objective, examples
+
     def _run(self, trainer: Trainer, key: str) -> None:
         checkpoint, monitor = self.runtime.checkpoint, self.runtime.monitor
         if checkpoint is not None and self.runtime.resume:
@@ -270,7 +278,7 @@ class ModelBehaviorEncoder:
                 monitor.on_epoch(log)
 
         def on_epoch(log: EpochLog) -> None:
-            if checkpoint is not None:
+            if checkpoint is not None and self.runtime.group.is_first:
                 save_checkpoint(checkpoint, trainer, key)
             monitor.on_epoch(log)
 

@@ -22,6 +22,7 @@ from model_behavior.models.behavior.batches import draw_batches
 from model_behavior.models.behavior.behavior_features import compose
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.objectives import Objective, TripletBatch, triplet_margin_loss
+from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.models.behavior.projection import Prepared, ProjectionHead
 from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, inside
 from model_behavior.preprocessing.triplets import TripletSampler
@@ -84,19 +85,25 @@ class Schedule:
 
 
 class Trainer:
-    """Trains a head in place.
+    """Trains a head in place, alone or as one process of a `ProcessGroup`.
 
     Every epoch draws from a generator of its own, seeded by (seed, epoch), so that a run that goes on from a
     checkpoint gives what an uninterrupted one gives.
     """
 
     def __init__(
-        self, head: ProjectionHead, objective: Objective, examples: TrainingExamples, schedule: Schedule
+        self,
+        head: ProjectionHead,
+        objective: Objective,
+        examples: TrainingExamples,
+        schedule: Schedule,
+        group: ProcessGroup | None = None,
     ) -> None:
         self.history: list[EpochLog] = []
         self._network = nn.ModuleDict({"head": head, "objective": objective})
         self._head, self._objective = head, objective
         self._examples, self._schedule = examples, schedule
+        self._group = group if group is not None else ProcessGroup()
         self._best: dict[str, torch.Tensor] = {}
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(),
@@ -164,7 +171,7 @@ class Trainer:
         anchor, positive, negative = torch.from_numpy(position.reshape(sides.shape))
         examples, kind = self._examples, triplets.kind[rows]
         batch = TripletBatch(
-            raw=self._head([block[pairs] for block in examples.prepared]),
+            raw=self._embed([block[pairs] for block in examples.prepared]),
             anchor=anchor,
             positive=positive,
             negative=negative,
@@ -177,8 +184,15 @@ class Trainer:
         loss, terms = self._objective(batch)
         self._optimizer.zero_grad()
         loss.backward()
+        self._group.sum_gradients(self._head.parameters())
+        self._group.mean_gradients(self._objective.parameters())
         self._optimizer.step()
         return {"total": float(loss.detach()), **terms}
+
+    def _embed(self, rows: Sequence[Prepared]) -> torch.Tensor:
+        """Raw embeddings of all rows, of which this process has computed its own."""
+        n_rows = rows[0].shape[0]
+        return self._group.gather_rows(self._head(rows, self._group.own(n_rows)), n_rows)
 
     def _set_learning_rate(self, progress: float) -> None:
         config = self._schedule.optimisation
@@ -191,7 +205,9 @@ class Trainer:
 
     def _validate(self, epoch: int, means: Mapping[str, float], triplets: Triplets, started: float) -> EpochLog:
         examples, config = self._examples, self._objective.config
-        trained = self._head.embed(examples.prepared, _EMBED_BATCH)
+        n_pairs = len(examples.model)
+        own = self._head.embed([block[self._group.own(n_pairs)] for block in examples.prepared], _EMBED_BATCH)
+        trained = self._group.gather_rows(torch.from_numpy(own), n_pairs).numpy()
         embeddings = compose(trained, examples.identity, examples.identity_weight)
         fixed = examples.validation_triplets
         hits = metrics.triplet_hits(embeddings, fixed)
