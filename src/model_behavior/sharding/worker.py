@@ -96,7 +96,7 @@ def finished_report(task: ShardTask) -> ShardReport | None:
 def without_footer(schema: pa.Schema) -> pa.Schema:
     """The schema of a shard as its source had it."""
     kept = {key: value for key, value in (schema.metadata or {}).items() if key != _FOOTER}
-    return schema.with_metadata(kept or None)
+    return schema.with_metadata(kept) if kept else schema.remove_metadata()
 
 
 def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = None) -> ShardReport:
