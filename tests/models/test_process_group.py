@@ -35,7 +35,7 @@ def start_process(rank: int, port: int, arguments: list[str]) -> subprocess.Pope
 
 
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
-    write_votes(build_arena(seed=3, n_prompts=20), tmp_path / "votes.parquet")
+    write_votes(build_arena(seed=3, n_prompts=8), tmp_path / "votes.parquet")
     arguments = ["train-encoder", str(tmp_path / "votes.parquet"), *_ALL_TERMS, "--output"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -49,7 +49,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     one, two = (load_file(tmp_path / name / "encoder.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for name, expected in one.items():
-        np.testing.assert_allclose(two[name], expected, rtol=2e-3, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(two[name], expected, rtol=1e-4, atol=5e-6, err_msg=name)
 
 
 def test_shares_are_all_rows_once_and_nearly_equal() -> None:

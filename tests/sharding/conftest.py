@@ -13,7 +13,6 @@ from model_behavior import artifact
 from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import build_arena, write_votes
-from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.sharding.worker import JobKind, ShardJob
 from tests.conftest import held_out_rows
 
@@ -28,8 +27,8 @@ class Material:
     def loaded(self) -> Artifact:
         return artifact.load(self.folder)
 
-    def job(self, kind: JobKind, cache: ContentCache | None = None) -> ShardJob:
-        return ShardJob(kind, self.folder, artifact.fingerprint(self.folder), cache=cache and cache.path)
+    def job(self, kind: JobKind) -> ShardJob:
+        return ShardJob(kind, self.folder, artifact.fingerprint(self.folder))
 
 
 @pytest.fixture(scope="package")
