@@ -8,11 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from model_behavior.cli.app import run
@@ -57,38 +61,44 @@ def cluster() -> Iterator[str]:
 
 def workers_of(address: str) -> list[int]:
     """The cluster's processes that do a shard at this moment."""
+    port = address.rsplit(":", 1)[1].encode()
     found = []
     for process in Path("/proc").iterdir():
         try:
-            title = (process / "cmdline").read_bytes()
-            parent = (process / "status").read_text().split("PPid:", 1)[1].split()[0]
-            if (
-                title.startswith(b"ray::run_shard")
-                and address.encode() in Path("/proc", parent, "cmdline").read_bytes()
-            ):
-                found.append(int(process.name))
-        except (OSError, IndexError):
+            if process.name.isdigit() and (process / "cmdline").read_bytes().startswith(b"ray::run_shard"):
+                parent = (process / "status").read_text().split("PPid:", 1)[1].split()[0]
+                if port in Path("/proc", parent, "cmdline").read_bytes():
+                    found.append(int(process.name))
+        except OSError:
             continue
     return found
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds workers by /proc")
 def test_a_killed_worker_costs_nothing(material: Material, cluster: str, tmp_path: Path) -> None:
+    table = pq.read_table(material.responses)
+    more = [table.set_column(0, "prompt", pc.binary_join_element_wise(table["prompt"], str(n), " ")) for n in range(8)]
+    pq.write_table(pa.concat_tables(more), tmp_path / "more.parquet")
     local, ray = tmp_path / "local.parquet", tmp_path / "ray.parquet"
-    job = material.job("encode")
-    ShardedRun(job, LocalEngine(material.loaded), 30).over_file(material.responses, local, lambda _: None)
+    job = replace(material.job("encode"), cache=tmp_path / "cache of local")
+    ShardedRun(job, LocalEngine(material.loaded), 200).over_file(tmp_path / "more.parquet", local, lambda _: None)
     killed: list[int] = []
+    ended = threading.Event()
 
-    def kill_one(done: int) -> None:
-        deadline = time.monotonic() + 2
-        while not killed and time.monotonic() < deadline:
+    def kill_one() -> None:
+        while not killed and not ended.is_set():
             for worker in workers_of(cluster)[:1]:
                 os.kill(worker, signal.SIGKILL)
                 killed.append(worker)
 
-    report = ShardedRun(job, RayEngine(cluster), 30).over_file(material.responses, ray, kill_one)
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    job = replace(job, cache=tmp_path / "cache of ray")
+    report = ShardedRun(job, RayEngine(cluster), 200).over_file(tmp_path / "more.parquet", ray, lambda _: None)
+    ended.set()
+    killer.join()
     assert killed
-    assert report.rows == report.used
+    assert report.rows == report.used == 8 * len(table)
     assert ray.read_bytes() == local.read_bytes()
 
 
