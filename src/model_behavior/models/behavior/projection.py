@@ -71,9 +71,10 @@ class DenseInput(nn.Module):
         clipped: FloatArray = np.clip(standard, -_STANDARD_DEVIATIONS, _STANDARD_DEVIATIONS, dtype=np.float32)
         return clipped
 
-    def forward(self, rows: FloatArray, own: slice) -> torch.Tensor:
-        """The rows `own` of [n_rows, n_features] to [n_own, hidden]. Dropout is drawn for all rows."""
-        hidden: torch.Tensor = self.linear(self.dropout(torch.from_numpy(rows))[own])
+    def forward(self, rows: FloatArray, own: slice | None = None) -> torch.Tensor:
+        """The rows `own` (all by default) of [n_rows, n_features] to [n_own, hidden]. Dropout is drawn for all rows."""
+        dropped = self.dropout(torch.from_numpy(rows))
+        hidden: torch.Tensor = self.linear(dropped if own is None else dropped[own])
         return hidden
 
 
@@ -112,9 +113,9 @@ class SparseInput(nn.Module):
         length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
         return (sparse.diags(1 / np.maximum(length, 1e-12)) @ weighted).tocsr().astype(np.float32)
 
-    def forward(self, rows: sparse.csr_matrix, own: slice) -> torch.Tensor:
-        """The rows `own` of [n_rows, n_columns] to [n_own, hidden]. Dropout is drawn for all rows."""
-        starts = rows.indptr[own.start : own.stop + 1].astype(np.int64)
+    def forward(self, rows: sparse.csr_matrix, own: slice | None = None) -> torch.Tensor:
+        """The rows `own` (all by default) of [n_rows, n_columns] to [n_own, hidden]. Dropout is drawn for all rows."""
+        starts = (rows.indptr if own is None else rows.indptr[own.start : own.stop + 1]).astype(np.int64)
         found = slice(starts[0], starts[-1])
         return nn.functional.embedding_bag(
             torch.from_numpy(rows.indices[found].astype(np.int64)),
@@ -153,15 +154,13 @@ class ProjectionHead(nn.Module):
             own: the rows to embed, all by default. They come out as they would among all rows, since dropout is drawn
                 for all of them: see `process_group`.
         """
-        n_rows = rows[0].shape[0]
-        wanted = own if own is not None else slice(0, n_rows)
         layers = zip(self._layers(), rows, strict=True)
-        hidden = torch.stack([layer(block, wanted) for layer, block in layers]).sum(dim=0)
+        hidden = torch.stack([layer(block, own) for layer, block in layers]).sum(dim=0)
         activated = nn.functional.gelu(self.norm(hidden))
-        if len(activated) == n_rows:
+        if own is None:
             dropped = self.dropout(activated)
         else:
-            dropped = activated * self.dropout(torch.ones(n_rows, activated.shape[1]))[wanted]
+            dropped = activated * self.dropout(torch.ones(rows[0].shape[0], activated.shape[1]))[own]
         raw: torch.Tensor = self.output(dropped)
         return raw
 

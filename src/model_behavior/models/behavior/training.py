@@ -191,6 +191,9 @@ class Trainer:
 
     def _embed(self, rows: Sequence[Prepared]) -> torch.Tensor:
         """Raw embeddings of all rows, of which this process has computed its own."""
+        if self._group.size == 1:
+            raw: torch.Tensor = self._head(rows)
+            return raw
         n_rows = rows[0].shape[0]
         return self._group.gather_rows(self._head(rows, self._group.own(n_rows)), n_rows)
 
