@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from model_behavior.data_models.training_log import EpochLog
 from model_behavior.errors import ArtifactError
+from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.training import Trainer
 from model_behavior.preprocessing.entry_file import DamagedEntryError, read_entry, write_entry
 
@@ -38,3 +42,26 @@ def load_checkpoint(path: Path, trainer: Trainer, key: str) -> bool:
         )
     trainer.restore(state)
     return True
+
+
+def run_with_checkpoints(trainer: Trainer, key: str, runtime: Runtime) -> None:
+    """Runs a training, from the runtime's checkpoint where it is to be resumed, and keeps its state after each epoch.
+
+    Args:
+        trainer: fresh.
+        key: as in `save_checkpoint`.
+        runtime: where the state is kept, and who is told of the progress.
+    """
+    path, monitor = runtime.checkpoint, runtime.monitor
+    if path is not None and runtime.resume:
+        if not load_checkpoint(path, trainer, key):
+            warnings.warn(f"there is no {path} to resume from; starting from the beginning", UserWarning, 3)
+        for log in trainer.history:
+            monitor.on_epoch(log)
+
+    def on_epoch(log: EpochLog) -> None:
+        if path is not None and runtime.group.is_first:
+            save_checkpoint(path, trainer, key)
+        monitor.on_epoch(log)
+
+    trainer.run(partial(monitor.on_progress, "training"), on_epoch)

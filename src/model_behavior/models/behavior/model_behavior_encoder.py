@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +21,7 @@ from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.behavior_features import BehaviorFeatures, compose
-from model_behavior.models.behavior.checkpoint import load_checkpoint, save_checkpoint
+from model_behavior.models.behavior.checkpoint import run_with_checkpoints
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
 from model_behavior.models.behavior.monitor import Runtime
@@ -92,7 +91,7 @@ class ModelBehaviorEncoder:
             prepared, transforms, head, objective, examples = self._prepare(data, validation_split, batch_size)
         schedule = Schedule(epochs, batch_size, self.config.seed, self.config.optimisation)
         trainer = Trainer(head, objective, examples, schedule, self.runtime.group)
-        self._run(trainer, self._run_key(prepared, epochs, batch_size))
+        run_with_checkpoints(trainer, self._run_key(prepared, epochs, batch_size), self.runtime)
         self._head, self._features = head.eval(), transforms
         self.history, self.data_fingerprint = trainer.history, prepared.fingerprint
         self._quality = objective.quality_direction()
@@ -268,21 +267,6 @@ class ModelBehaviorEncoder:
             validation_triplets=prepared.validation_triplets,
         )
         return prepared, transforms, head, objective, examples
-
-    def _run(self, trainer: Trainer, key: str) -> None:
-        checkpoint, monitor = self.runtime.checkpoint, self.runtime.monitor
-        if checkpoint is not None and self.runtime.resume:
-            if not load_checkpoint(checkpoint, trainer, key):
-                warnings.warn(f"there is no {checkpoint} to resume from; starting from the beginning", UserWarning, 3)
-            for log in trainer.history:
-                monitor.on_epoch(log)
-
-        def on_epoch(log: EpochLog) -> None:
-            if checkpoint is not None and self.runtime.group.is_first:
-                save_checkpoint(checkpoint, trainer, key)
-            monitor.on_epoch(log)
-
-        trainer.run(partial(monitor.on_progress, "training"), on_epoch)
 
     def _run_key(self, prepared: PreprocessedBehaviorEncoderData, epochs: int, batch_size: int) -> str:
         fingerprints = [encoder.fingerprint for encoder in self.text_encoders]
