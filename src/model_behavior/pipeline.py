@@ -10,7 +10,16 @@ from functools import partial
 import numpy as np
 
 from model_behavior.artifact import Artifact, TrainingRecord, model_table
-from model_behavior.catalog import Catalog, EncodedPart, ModelEmbeddings, enrol, enrol_encoded, merge_catalogs
+from model_behavior.catalog import (
+    Catalog,
+    EncodedPart,
+    ModelEmbeddings,
+    enrol,
+    enrol_encoded,
+    extend_catalog,
+    merge_catalogs,
+)
+from model_behavior.catalog.embeddings import usable_pairs
 from model_behavior.data.prompt_keys import hash_prompts
 from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
@@ -73,12 +82,9 @@ def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkCo
             stacklevel=2,
         )
     scorer = DenseNetworkModel(model_table(encoder, artifact.models), config, encoder.runtime.cache)
-    train, validation = (
-        to_scoring_votes(prepared.data, side) for side in (prepared.split.train, prepared.split.validation)
+    scorer.fit(
+        to_scoring_votes(prepared.data, prepared.split.train), partial(encoder.runtime.monitor.on_progress, "scorer")
     )
-    encoder.runtime.monitor.on_progress("scorer", 0, 1)
-    scorer.fit(train, validation)
-    encoder.runtime.monitor.on_progress("scorer", 1, 1)
     return replace(artifact, scorer=scorer)
 
 
@@ -106,19 +112,30 @@ def enrol_training_models(
 
 
 def embed_into(
-    artifact: Artifact, pairs: PairTable, batch_size: int, parts: Iterable[EncodedPart] | None = None
+    artifact: Artifact,
+    pairs: PairTable,
+    batch_size: int,
+    add: bool = False,
+    parts: Iterable[EncodedPart] | None = None,
 ) -> tuple[Artifact, ModelEmbeddings]:
-    """Enrols the models of `pairs` in an artifact; a model that it has already is enrolled anew.
+    """Enrols the models of `pairs` in an artifact.
 
     Args:
-        artifact: trained.
+        artifact: with an encoder to use.
         pairs: answers of any number of models.
         batch_size: pairs encoded at once.
+        add: of a model that the artifact has already, the responses join those behind its embedding; by default it is
+            enrolled anew.
         parts: the pairs, where they are encoded already.
 
     Returns:
-        The artifact with them, and the embeddings of those that were enrolled.
+        The artifact with them, and the embeddings of those that have a usable pair.
     """
+    if add:
+        grown = extend_catalog(artifact.catalog, artifact.encoder, pairs, batch_size, parts)
+        asked = {pairs.models[index] for index in np.unique(pairs.model_index[usable_pairs(pairs)])}
+        rows = [row for row, name in enumerate(grown.models.names) if name in asked]
+        return artifact.with_catalog(grown), grown.models.select(rows)
     progress = partial(artifact.encoder.runtime.monitor.on_progress, "model embeddings")
     if parts is None:
         new = enrol(artifact.encoder, pairs, batch_size, progress=progress)

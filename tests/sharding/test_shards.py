@@ -112,7 +112,8 @@ def test_enrolment_in_shards_is_enrolment(material: Material, tmp_path: Path) ->
     loaded = material.loaded
     expected = catalog.enrol(loaded.encoder, pairs, 512)
     enrolment = ShardedRun(material.job("enrol"), LocalEngine(loaded), 1)
-    found = catalog.enrol_encoded(pairs, enrolment.over_pairs(pairs, tmp_path / "out", nothing))
+    with enrolment.over_pairs(pairs, tmp_path / "out", nothing) as parts:
+        found = catalog.enrol_encoded(pairs, parts)
     for name in ("mean", "count", "spread"):
         np.testing.assert_array_equal(getattr(found.models, name), getattr(expected.models, name))
     np.testing.assert_array_equal(found.samples.embedded.vectors, expected.samples.embedded.vectors)

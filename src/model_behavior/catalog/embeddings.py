@@ -35,6 +35,12 @@ class ModelEmbeddings:
     def __len__(self) -> int:
         return len(self.names)
 
+    def select(self, rows: Sequence[int]) -> ModelEmbeddings:
+        """These rows alone, in this order."""
+        chosen = np.array(rows, dtype=np.int64)
+        names = tuple(self.names[row] for row in chosen)
+        return ModelEmbeddings(names, self.mean[chosen], self.count[chosen], self.spread[chosen])
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedPart:

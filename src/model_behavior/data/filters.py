@@ -97,8 +97,17 @@ def select_votes(data: TrainingData, vote_indices: npt.NDArray[np.integer]) -> T
         vote_indices: [n_chosen].
     """
     used, pair_a, pair_b = _renumber(data, vote_indices)
-    pairs = _select_pairs(data.pairs, used, take_texts(data.pairs.responses, used))
-    return TrainingData(pairs, pair_a, pair_b, data.outcome[vote_indices])
+    return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices])
+
+
+def select_pairs(pairs: PairTable, used: npt.NDArray[np.integer]) -> PairTable:
+    """The chosen pairs in the order given, with only the prompts and models that they use.
+
+    Args:
+        pairs: to choose from.
+        used: indices, [n_chosen].
+    """
+    return _select_pairs(pairs, used, take_texts(pairs.responses, used))
 
 
 def _renumber(

@@ -84,8 +84,8 @@ def is_blank(column: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
 
 
 def take_texts(column: pa.LargeStringArray, rows: npt.NDArray[np.integer]) -> pa.LargeStringArray:
-    """The texts at `rows`, distinct and ascending; the column itself where these are all of them."""
-    return column if len(rows) == len(column) else column.take(pa.array(rows))
+    """The texts at `rows`; the column itself where these are all of them, in order."""
+    return column if np.array_equal(rows, np.arange(len(column))) else column.take(pa.array(rows))
 
 
 def text_ids(column: pa.LargeStringArray) -> npt.NDArray[np.int64]:

@@ -63,10 +63,11 @@ class ShardedRun:
         shutil.rmtree(folder, ignore_errors=True)
         return ShardReport(sum(report.rows for report in reports), sum(report.used for report in reports))
 
-    def over_pairs(self, pairs: PairTable, folder: Path, on_rows: OnRows) -> Iterator[EncodedPart]:
-        """The pairs as `catalog.enrol` takes them, encoded in shards that are kept in a hidden folder beside `folder`.
+    @contextlib.contextmanager
+    def over_pairs(self, pairs: PairTable, folder: Path, on_rows: OnRows) -> Iterator[Iterator[EncodedPart]]:
+        """The pairs as `catalog.enrol_encoded` takes them, from shards in a hidden folder beside `folder`.
 
-        It is removed when the last part was taken.
+        It is removed when the block ends well.
         """
         work = _work_folder(folder)
         tasks = [
@@ -74,13 +75,7 @@ class ShardedRun:
             for place, shard in enumerate(_write_pairs(pairs, work, self.shard_rows))
         ]
         self._finish(tasks, on_rows)
-        start = 0
-        for task in tasks:
-            with pq.ParquetFile(task.output) as file:
-                for group in range(file.num_row_groups):
-                    part = part_of(file.read_row_group(group), start)
-                    start = part.rows.stop
-                    yield part
+        yield _read_parts(tasks)
         shutil.rmtree(work, ignore_errors=True)
 
     def _finish(self, tasks: Sequence[ShardTask], on_rows: OnRows) -> list[ShardReport]:
@@ -103,6 +98,16 @@ class ShardedRun:
 def _work_folder(output: Path) -> Path:
     output = output.resolve()
     return output.with_name(f".{output.name}.shards")
+
+
+def _read_parts(tasks: Sequence[ShardTask]) -> Iterator[EncodedPart]:
+    start = 0
+    for task in tasks:
+        with pq.ParquetFile(task.output) as file:
+            for group in range(file.num_row_groups):
+                part = part_of(file.read_row_group(group), start)
+                start = part.rows.stop
+                yield part
 
 
 def _join(tasks: Sequence[ShardTask], path: Path) -> None:
