@@ -17,6 +17,7 @@ from model_behavior.cli import (
     route_commands,
     scale_benchmark_command,
     scoring_commands,
+    serve_commands,
 )
 from model_behavior.cli.console import show_warnings, stderr
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
@@ -37,6 +38,7 @@ catalog_commands.register(app)
 evaluate_command.register(app)
 map_command.register(app)
 route_commands.register(app)
+serve_commands.register(app)
 demo_command.register(app)
 scale_benchmark_command.register(benchmark_commands.app)
 app.add_typer(benchmark_commands.app, name="benchmark")

@@ -11,6 +11,7 @@ import typer
 
 from model_behavior.cli.console import ConsoleMonitor, print_load_report, print_result
 from model_behavior.cli.options import CacheFolder, Json, open_cache
+from model_behavior.cli.service_benchmark import benchmark_service
 from model_behavior.data.loading import load_votes
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.evaluation.plain_values import plain_values
@@ -33,6 +34,10 @@ Fraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts to me
 HeldOut: TypeAlias = Annotated[float, typer.Option(help="Share of LLMs held out, in whole families.")]
 
 app = typer.Typer(no_args_is_help=True, help="Measure on votes, beside baselines, and write a report.")
+
+app.command("service", epilog="Example: `model-behavior benchmark service arena --output service.md`")(
+    benchmark_service
+)
 
 
 @app.command("stage1", epilog="Example: `model-behavior benchmark stage1 votes.parquet --output stage1.md`")

@@ -84,8 +84,9 @@ def open_cache(path: Path | None) -> ContentCache:
 
 def open_artifact(folder: Path, cache: Path | None) -> Artifact:
     """The artifact in a folder, ready to encode with progress on stderr."""
-    loaded = artifact.load(folder)
-    loaded.encoder.runtime = Runtime(open_cache(cache), ConsoleMonitor())
+    opened = open_cache(cache)
+    loaded = artifact.load(folder, opened)
+    loaded.encoder.runtime = Runtime(opened, ConsoleMonitor())
     return loaded
 
 

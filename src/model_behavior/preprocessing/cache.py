@@ -52,10 +52,12 @@ class ContentCache:
 
     Args:
         path: the folder, made when the first entry is written; by default `default_cache_path()`.
+        enabled: False to build everything anew and write nothing, where texts must leave no trace on disk.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, enabled: bool = True) -> None:
         self.path = path if path is not None else default_cache_path()
+        self.enabled = enabled
 
     def get_or_build(self, kind: str, key: str, build: Callable[[], CacheEntry]) -> CacheEntry:
         """The entry, from disk if it is there and whole, else built and kept.
@@ -65,6 +67,8 @@ class ContentCache:
             key: hexadecimal digest of all that decides the content.
             build: computes the entry.
         """
+        if not self.enabled:
+            return build()
         path = self._place(kind, key)
         entry = self._read(path, key)
         if entry is None:

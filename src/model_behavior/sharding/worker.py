@@ -22,7 +22,6 @@ from model_behavior.artifact import Artifact
 from model_behavior.data.shards import Shard
 from model_behavior.errors import ArtifactError, DataError
 from model_behavior.files import written_aside
-from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
 from model_behavior.sharding.tables import TABLES
@@ -147,6 +146,4 @@ def run_shard_alone(task: ShardTask) -> ShardReport:
 def _open(job: ShardJob) -> Artifact:
     if artifact.fingerprint(job.folder) != job.artifact_digest:
         raise ArtifactError(f"{job.folder} has changed since the run began. Fix: start the run again")
-    loaded = artifact.load(job.folder)
-    loaded.encoder.runtime = Runtime(ContentCache(job.cache))
-    return loaded
+    return artifact.load(job.folder, ContentCache(job.cache))

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase, portions
-from model_behavior.models.behavior.style_features import FEATURES, RELATIONS, SIZES, StyleFeature
+from model_behavior.models.behavior.pattern_counts import count_patterns
+from model_behavior.models.behavior.style_features import FEATURES, RELATIONS, SIZES
 from model_behavior.models.behavior.tokens import Tokens, tokenize, word_ngrams
 
 _N_OPENING_TOKENS = 5
@@ -52,10 +53,10 @@ def _describe(prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
     words = _to_numpy(pc.count_substring_regex(texts, r"\w+"))
     lines = 1 + _to_numpy(pc.count_substring(pc.utf8_trim_whitespace(texts), "\n"))
     units = {"chars": characters / 100, "words": words / 100}
-    split = pc.split_pattern(texts, "\n")
+    units["lines"] = 1 + _to_numpy(pc.count_substring(texts, "\n"))
     counted = [
-        _share_of_lines(split, feature) if feature.per == "lines" else _count(texts, feature, units)
-        for feature in FEATURES
+        counts if feature.per == "text" else np.log1p(counts / np.maximum(units[feature.per], 1))
+        for feature, counts in zip(FEATURES, count_patterns(responses), strict=True)
     ]
     response_tokens, prompt_tokens = tokenize(responses), tokenize(prompts)
     sizes = _measure(texts, characters, words, lines, response_tokens)
@@ -65,23 +66,6 @@ def _describe(prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
         *_overlap(prompt_tokens, response_tokens),
     ]
     return np.column_stack([*counted, *sizes, *relations]).astype(np.float32)
-
-
-def _count(
-    texts: pa.LargeStringArray, feature: StyleFeature, units: Mapping[str, npt.NDArray[np.float64]]
-) -> npt.NDArray[np.float64]:
-    if feature.per == "text":
-        return _to_numpy(pc.match_substring_regex(texts, feature.pattern).cast(pa.int32()))
-    count = pc.count_substring if feature.literal else pc.count_substring_regex
-    return np.log1p(_to_numpy(count(texts, feature.pattern)) / np.maximum(units[feature.per], 1))
-
-
-def _share_of_lines(lines: pa.ListArray, feature: StyleFeature) -> npt.NDArray[np.float64]:
-    """Lines are matched one by one: counting in the whole text takes `^` for the end of the match before, too."""
-    found = _to_numpy(pc.match_substring_regex(lines.flatten(), feature.pattern).cast(pa.int32()))
-    n_lines = _to_numpy(pc.list_value_length(lines))
-    hits = np.bincount(_to_numpy(pc.list_parent_indices(lines)).astype(np.int64), found, len(n_lines))
-    return np.log1p(hits / np.maximum(n_lines, 1))
 
 
 def _measure(

@@ -148,7 +148,8 @@ class DenseNetworkModel(ModelBase):
             behavior=(self.config.carry_over * self._reader.standardise(new)).astype(np.float32),
         )
         self._board = board.with_rows(rows)
-        self._enrolled |= {name: (float(m), float(v)) for name, m, v in zip(new.names, mean, variance, strict=True)}
+        added = {name: (float(m), float(v)) for name, m, v in zip(new.names, mean, variance, strict=True)}
+        self._enrolled = {**self._enrolled, **added}  # a new one, so that a copy of this model keeps its own
 
     def remove(self, names: Sequence[str]) -> None:
         """Forgets enrolled models.
@@ -166,17 +167,20 @@ class DenseNetworkModel(ModelBase):
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
         """See the base."""
-        a, b = locate_sides(prompts, models_a, models_b, self.models)
+        sides = locate_sides(prompts, models_a, models_b, self.models)
         if not len(prompts):
             return empty_predictions()
-        board = self._fitted()
         distinct = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
         row = np.fromiter((distinct[prompt] for prompt in prompts), np.int64, len(prompts))
-        wide = board.widen(self._features.transform(list(distinct)))
-        scores, shift = board.scores(wide), (wide @ board.shift).astype(np.float64)
-        deviation = np.sqrt(board.rows.variance)
-        votes = UncertainVotes(scores[row, a], scores[row, b], deviation[a], deviation[b], shift[row])
-        return self.temperature.apply(average_probabilities(votes, board.constants))
+        wide = self._fitted().widen(self._features.transform(list(distinct)))
+        return self._probabilities(wide, row, *sides)
+
+    def predict_on_average(self, models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
+        """`predict` for the mean training prompt, which is where all prompt features are 0, [n_votes, 4]."""
+        board = self._fitted()
+        wide = board.widen(np.zeros((1, self._features.dim), np.float32))
+        sides = locate_sides([""] * len(models_a), models_a, models_b, self.models)
+        return self._probabilities(wide, np.zeros(len(models_a), np.int64), *sides)
 
     def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
         """Ratings with 95 % intervals.
@@ -259,6 +263,16 @@ class DenseNetworkModel(ModelBase):
         locate_models((), self.models)
         assert self._board is not None
         return self._board
+
+    def _probabilities(
+        self, wide: FloatArray, row: npt.NDArray[np.int64], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]
+    ) -> FloatArray:
+        """Of votes on the prompts in these rows of `wide`, between the models at `a` and `b`, [n_votes, 4]."""
+        board = self._fitted()
+        scores, shift = board.scores(wide), (wide @ board.shift).astype(np.float64)
+        deviation = np.sqrt(board.rows.variance)
+        votes = UncertainVotes(scores[row, a], scores[row, b], deviation[a], deviation[b], shift[row])
+        return self.temperature.apply(average_probabilities(votes, board.constants))
 
     def _network_scale(self) -> tuple[float, float]:
         """Slope and intercept from Bradley-Terry ratings to levels of the network, by least squares over the voted."""
