@@ -183,6 +183,16 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def fingerprint(path: Path) -> str:
+    """Hash of the whole content of a folder, whose `config.json` has the digests of all other files.
+
+    Raises:
+        ArtifactError: as for `load`, but for other files than `config.json`.
+    """
+    read_config(path)
+    return digest(path / CONFIG)
+
+
 def load(path: Path, cache: ContentCache | None = None) -> Artifact:
     """Reads and verifies a folder.
 

@@ -15,6 +15,7 @@ from model_behavior.cli import (
     evaluate_command,
     map_command,
     route_commands,
+    scale_benchmark_command,
     scoring_commands,
     serve_commands,
 )
@@ -39,6 +40,7 @@ map_command.register(app)
 route_commands.register(app)
 serve_commands.register(app)
 demo_command.register(app)
+scale_benchmark_command.register(benchmark_commands.app)
 app.add_typer(benchmark_commands.app, name="benchmark")
 app.add_typer(cache_commands.app, name="cache")
 

@@ -64,7 +64,7 @@ def benchmark_stage1(
     choose_variants(plan)
     results = _measure(votes, cache, lambda name, data, runtime: run_benchmark(name, data, plan, runtime))
     command = _describe("stage1", votes, output, plan, _PLAN)
-    _write(output, *write_stage1_report(results, plan, command))
+    write_report(output, *write_stage1_report(results, plan, command))
     _print(output, results, seeds, json)
 
 
@@ -85,7 +85,7 @@ def benchmark_stage2(
     plan = Stage2Plan(validation_fraction, held_out_share, seeds, epochs, _PLAN2.batch_size, draws)
     results = _measure(votes, cache, lambda name, data, runtime: run_stage2_benchmark(name, data, plan, runtime))
     command = _describe("stage2", votes, output, plan, _PLAN2)
-    _write(output, *write_stage2_report(results, plan, command))
+    write_report(output, *write_stage2_report(results, plan, command))
     _print(output, results, seeds, json)
 
 
@@ -115,7 +115,8 @@ def _describe(stage: str, votes: Sequence[str], output: Path, plan: Any, usual: 
     return " ".join(words)
 
 
-def _write(output: Path, text: str, pictures: Mapping[str, str]) -> None:
+def write_report(output: Path, text: str, pictures: Mapping[str, str]) -> None:
+    """Writes the Markdown, and each picture beside it by its name."""
     for path, content in {output: text, **{output.with_name(name): each for name, each in pictures.items()}}.items():
         with written_aside(path) as aside:
             aside.write_text(content, "utf-8")
