@@ -9,8 +9,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
 
-test: $(VENV)/.dev  ## Run the tests
-	$(BIN)/pytest
+test: $(VENV)/.dev  ## Run the tests: two at once, then by themselves those that measure time or memory
+	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal
+	$(BIN)/pytest -m alone
 
 check: lint types imports  ## Everything that must be clean besides the tests
 

@@ -10,6 +10,9 @@ from typing import Any
 
 # Before torch is loaded: threads that spin while they wait slow everything where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Tests that run side by side share the cores; each gets one.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pyarrow as pa

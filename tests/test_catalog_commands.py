@@ -61,6 +61,7 @@ def test_onboard_enrols_all_models_of_a_file(
     for command in ("onboard", "embed-models"):
         value = answer(capsys, command, encoder, folder / "responses.parquet", "--output", tmp_path / command)
         assert [row["model"] for row in value["embedded"]] == list(arena.held_out)
+        assert all(row["rating"] is None and row["radius"]["0.95"] > 0 for row in value["embedded"])
         catalog = artifact.load(tmp_path / command).catalog
         assert len(catalog.models) == 24 and (catalog.samples.style_count > 0).all()
     assert len(artifact.load(encoder).models) == 18
@@ -119,3 +120,36 @@ def test_remove(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert set(artifact.load(tmp_path / "left").models.names) == set(names) - {names[0], names[3]}
     assert run(["remove", str(encoder), "nobody"]) == 2
     assert artifact.load(encoder).models.names == names
+
+
+def test_onboard_adds_where_it_is_told_to(
+    folder: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    for name, part in (("first", lines[:40]), ("more", lines[30:])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(part))
+    assert run(["onboard", str(encoder), str(tmp_path / "first.jsonl"), "--model", "new"]) == 0
+    (row,) = answer(capsys, "onboard", encoder, tmp_path / "more.jsonl", "--model", "new", "--add")["embedded"]
+    assert row["responses"] == len(lines)
+    assert run(["onboard", str(encoder), str(tmp_path / "more.jsonl"), "--model", "new", "--add"]) == 0
+    assert "new: 0 responses join the 60 there, 30 known already" in capsys.readouterr().err
+    assert run(["onboard", str(encoder), str(tmp_path / "first.jsonl"), "--model", "new"]) == 0
+    assert "new: 40 responses replace the 60 there; --add would join them" in capsys.readouterr().err
+    assert int(artifact.load(encoder).models.count[artifact.load(encoder).models.names.index("new")]) == 40
+
+
+def test_a_surer_none_takes_from_the_models(folder: Path, encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few, many = (
+        answer(capsys, "identify", encoder, folder / "log.jsonl", "--prior-none", prior)[0]["none"]
+        for prior in (0.01, 0.99)
+    )
+    assert few < many
+
+
+def test_alpha_decides_what_counts_as_a_change(
+    folder: Path, encoder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["onboard", str(encoder), str(folder / "responses.parquet")]) == 0
+    asked = ["drift", encoder, folder / "log.jsonl", "--model", arena.held_out[0]]
+    strict, lax = (answer(capsys, *asked, "--alpha", alpha) for alpha in (0.0, 1.0))
+    assert not strict["changed"] and lax["changed"] and strict["p_value"] == lax["p_value"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from model_behavior.cli.console import Progress, print_result
+from model_behavior.cli.interruption import remembering_interrupts
 
 
 class Clock:
@@ -73,3 +77,30 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(out) == {"a": None, "b": [None, 1.5], "c": "é"}
     print_result({}, as_json=False, text="plain")
     assert capsys.readouterr().out == "plain\n"
+
+
+@pytest.fixture
+def default_interrupt() -> Iterator[None]:
+    """SIGINT as it is in a terminal; a test that a script started in the background would inherit it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_that_a_library_has_swallowed_is_raised_again(default_interrupt: None) -> None:
+    progress = Progress()
+    with remembering_interrupts():
+        progress.show("training", 1, 9)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            progress.show("training", 2, 9)
+    progress.show("training", 3, 9)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_was_ignored_before_stays_ignored(default_interrupt: None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with remembering_interrupts():
+        signal.raise_signal(signal.SIGINT)
+        Progress().show("training", 1, 9)

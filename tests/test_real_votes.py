@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_behavior import ValidationSplit, artifact, load_votes
-from model_behavior.evaluation.stage1 import measure_stage1
+from model_behavior.evaluation.stage1 import Stage1Protocol
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
+from tests.conftest import REAL_DATA
 
 _MEASURE = """
 import resource, sys
@@ -41,11 +43,31 @@ def measured(arguments: list[str], cache: Path) -> tuple[dict[str, Any], int]:
     return json.loads(done.stdout), int(done.stderr.strip().splitlines()[-1]) // 1024
 
 
+@dataclass(frozen=True)
+class Cold:
+    """The default encoder, trained on votes_alpaca with an empty cache: what it printed and its peak memory in MB."""
+
+    folder: Path
+    cache: Path
+    printed: dict[str, Any]
+    memory: int
+
+
+@pytest.fixture(scope="module")
+def trained_cold(tmp_path_factory: pytest.TempPathFactory) -> Cold:
+    votes = REAL_DATA / "votes_alpaca.parquet"
+    if not votes.is_file():
+        pytest.skip(f"real votes are not at {REAL_DATA}")
+    path = tmp_path_factory.mktemp("cold")
+    folder, cache = path / "cold", path / "cache"
+    return Cold(folder, cache, *measured(["train-encoder", str(votes), "--output", str(folder)], cache))
+
+
+@pytest.mark.alone
 @pytest.mark.timeout(900)
-def test_default_training_keeps_its_promises(real_data: Path, tmp_path: Path) -> None:
+def test_default_training_keeps_its_promises(real_data: Path, trained_cold: Cold, tmp_path: Path) -> None:
     votes = real_data / "votes_alpaca.parquet"
-    cache = tmp_path / "cache"
-    cold, memory = measured(["train-encoder", str(votes), "--output", str(tmp_path / "cold")], cache)
+    cold, memory, cache = trained_cold.printed, trained_cold.memory, trained_cold.cache
     assert cold["models"] == 58
     assert cold["seconds"] < 720 and memory < 3000
     assert cold["triplet_accuracy"] >= 0.72
@@ -53,14 +75,14 @@ def test_default_training_keeps_its_promises(real_data: Path, tmp_path: Path) ->
     warm, _ = measured(["train-encoder", str(votes), "--output", str(tmp_path / "warm")], cache)
     assert warm["seconds"] < 60
     for name in ("encoder.safetensors", "models.safetensors"):
-        assert (tmp_path / "cold" / name).read_bytes() == (tmp_path / "warm" / name).read_bytes()
+        assert (trained_cold.folder / name).read_bytes() == (tmp_path / "warm" / name).read_bytes()
 
     # The same figures by the protocol, from the saved folder.
-    trained = artifact.load(tmp_path / "cold")
+    trained = artifact.load(trained_cold.folder)
     prepared = BehaviorEmbeddingPreprocessor(ContentCache(cache)).preprocess(load_votes(votes)[0], ValidationSplit())
     pairs = prepared.data.pairs
     prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
-    figures = measure_stage1(trained.encoder.encode(prompts, pairs.responses.to_pylist(), 128), prepared)
+    figures = Stage1Protocol(prepared).measure(trained.encoder.encode(prompts, pairs.responses.to_pylist(), 128))
     assert figures.triplet["all"].value >= 0.72 and figures.identification[8].value >= 0.40
     assert figures.triplet["all"].low > 0.56, "above the forerunner and the length of the response"
 
@@ -75,11 +97,9 @@ def test_other_votes_train_too(real_data: Path, tmp_path: Path, name: str, n_mod
         assert {"tie", "both_bad"} <= set(value["history"][-1]["accuracy_by_kind"])
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
-def test_encoding_does_not_grow_with_the_file(real_data: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    votes = str(real_data / "votes_human.parquet")
-    measured(["train-encoder", votes, "--output", str(tmp_path / "e"), "--epochs", "1"], cache)
+def test_encoding_does_not_grow_with_the_file(real_data: Path, trained_cold: Cold, tmp_path: Path) -> None:
     source = pq.ParquetFile(real_data / "responses.parquet")
     whole = pa.Table.from_batches([next(source.iter_batches(24_000))])
     peaks = []
@@ -87,7 +107,8 @@ def test_encoding_does_not_grow_with_the_file(real_data: Path, tmp_path: Path) -
         pq.write_table(whole.slice(0, n_rows), tmp_path / "pairs.parquet", row_group_size=2_000)
         output = tmp_path / f"vectors{n_rows}.parquet"
         value, memory = measured(
-            ["encode", str(tmp_path / "e"), str(tmp_path / "pairs.parquet"), "--output", str(output)], cache
+            ["encode", str(trained_cold.folder), str(tmp_path / "pairs.parquet"), "--output", str(output)],
+            tmp_path / "cache",
         )
         assert value["rows"] == n_rows
         peaks.append(memory)
@@ -96,7 +117,7 @@ def test_encoding_does_not_grow_with_the_file(real_data: Path, tmp_path: Path) -
     assert written.drop_columns("embedding").equals(whole)
     vectors = np.stack(written["embedding"].slice(20_000, 50).to_numpy())
     part = whole.slice(20_000, 50)
-    expected = artifact.load(tmp_path / "e").encoder.encode(
+    expected = artifact.load(trained_cold.folder).encoder.encode(
         part["prompt"].to_pylist(), part["response"].to_pylist(), 50
     )
     np.testing.assert_allclose(vectors, expected, atol=1e-5)

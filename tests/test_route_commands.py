@@ -129,3 +129,31 @@ def test_a_calibration_with_its_curve(
         assert len(list(csv.DictReader(text.splitlines()))) == len(value["curve"])
     else:
         assert json.loads(text)
+
+
+def test_two_models_share_the_calls_as_asked(folder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]) -> None:
+    names = arena.votes.pairs.models
+    weak = next(name for name in names if name.endswith("-nano"))
+    strong = next(name for name in reversed(names) if name.endswith("-xl"))
+    prices, got = costs_of(arena), []
+    for share in (0.0, 0.5, 1.0):
+        asked = ["--strong-share", share, "--models", weak, "--models", strong]
+        value = answer(capsys, folder, "calibrate-threshold", folder / "prompts.txt", *asked)
+        assert set(value["shares"]) <= {weak, strong} and sum(value["shares"].values()) == pytest.approx(1)
+        got.append(value["shares"].get(strong, 0))
+        assert value["mean_cost"] == pytest.approx(prices[weak] + got[-1] * (prices[strong] - prices[weak]))
+    assert got[0] == 0 and got[2] == 1 and got[1] <= 0.5
+
+
+def test_a_chosen_reference_is_the_one_to_beat(folder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]) -> None:
+    names = arena.votes.pairs.models
+    value = answer(capsys, folder, "route", "--prompt", "Hi", "--reference", names[2], "--models", names[2])
+    assert value["reference"] == names[2] == value["choices"][0]["model"] and value["win_rate"] == pytest.approx(0.5)
+
+
+def test_a_threshold_is_measured_on_votes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts, votes = folder / "prompts.txt", folder / "votes.parquet"
+    plain = answer(capsys, folder, "calibrate-threshold", prompts, "--budget", 2)
+    value = answer(capsys, folder, "calibrate-threshold", prompts, "--budget", 2, "--votes", votes)
+    assert [key for key in plain if plain[key] is None and value[key] is not None]
+    assert all(plain[key] == value[key] for key in ("threshold", "mean_cost", "shares"))

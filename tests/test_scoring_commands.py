@@ -47,6 +47,29 @@ def test_rank_lists_every_model_best_first(folder: Path, arena: Arena, capsys: p
     assert {row["model"] for row in on_prompt} == {row["model"] for row in rows}
 
 
+def test_onboard_says_how_many_more_responses_a_precision_takes(
+    folder: Path, trained: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = answer(capsys, "onboard", trained, folder / "responses.parquet")
+    ranked = {row["model"]: row for row in answer(capsys, "rank", trained)}
+    for row in value["embedded"]:
+        rating, planned = row["rating"], row["planned"]
+        interval = ranked[row["model"]]
+        assert rating["half_width"] == pytest.approx((interval["high"] - interval["low"]) / 2)
+        widths = [planned[k]["half_width"] for k in ("8", "32", "128")]
+        assert widths == sorted(widths, reverse=True) and rating["floor"] < widths[-1]
+        assert rating["wanted"] == pytest.approx(1.1 * rating["floor"]) and rating["needed"] >= 0
+        assert planned["8"]["radius"] > planned["128"]["radius"] and 0 < planned["8"]["recognition"] <= 1
+        assert row["radius"]["0.5"] < row["radius"]["0.95"]
+    wide, narrow = value["embedded"][0]["rating"]["half_width"] + 0.01, value["embedded"][0]["rating"]["floor"] / 2
+    for width, said in ((wide, "no more responses needed for"), (narrow, "is out of reach: no number of responses")):
+        assert run(["onboard", str(trained), str(folder / "responses.parquet"), "--half-width", f"{width:.4f}"]) == 0
+        text = capsys.readouterr().out
+        assert said in text and "responses: embedding within" in text and "recognised in" in text
+    assert run(["onboard", str(trained), str(folder / "responses.parquet"), "--half-width", "-1"]) == 2
+    assert "half_width=-1.0: must be above 0" in capsys.readouterr().err
+
+
 def test_an_onboarded_model_is_ranked_and_marked(
     folder: Path, trained: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,3 +163,14 @@ def test_other_votes_than_the_encoders_are_warned_of(
     pq.write_table(pq.read_table(folder / "votes.parquet")[:-100], tmp_path / "fewer.parquet")
     assert run(["train-scorer", str(trained), str(tmp_path / "fewer.parquet")]) == 0
     assert "not the votes that the encoder was trained on" in capsys.readouterr().err
+
+
+def test_options_reach_the_scorer(folder: Path, trained: Path, tmp_path: Path) -> None:
+    votes = str(folder / "votes.parquet")
+    short = ["train", votes, "--output", str(tmp_path / "short"), *FAST, "--scorer-epochs", "3"]
+    assert run(short) == 0
+    scorer = artifact.load(tmp_path / "short").scorer
+    assert scorer is not None and scorer.config.schedule.epochs == 3
+    assert run(["train-scorer", str(trained), votes, "--model-source", "id", "--epochs", "2"]) == 0
+    scorer = artifact.load(trained).scorer
+    assert scorer is not None and (scorer.config.model_source, scorer.config.schedule.epochs) == ("id", 2)

@@ -55,11 +55,12 @@ def swap(aside: Path, path: Path) -> None:
         return
     # A folder cannot be renamed over a full one; the old one steps aside and comes back if that fails.
     old = name_aside(path)
-    path.rename(old)
     try:
+        path.rename(old)
         aside.rename(path)
-    except BaseException:
-        old.rename(path)
+    except BaseException:  # an interrupt, too, at any point
+        if old.exists() and not path.exists():
+            old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
 

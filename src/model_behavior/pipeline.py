@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_behavior.artifact import Artifact, TrainingRecord, model_table
-from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, merge_catalogs
+from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, extend_catalog, merge_catalogs
+from model_behavior.catalog.embeddings import usable_pairs
 from model_behavior.data.loading import iter_pairs
 from model_behavior.data.matchups import iter_matchups
 from model_behavior.data.prompt_keys import hash_prompts
@@ -84,12 +85,9 @@ def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkCo
             stacklevel=2,
         )
     scorer = DenseNetworkModel(model_table(encoder, artifact.models), config, encoder.runtime.cache)
-    train, validation = (
-        to_scoring_votes(prepared.data, side) for side in (prepared.split.train, prepared.split.validation)
+    scorer.fit(
+        to_scoring_votes(prepared.data, prepared.split.train), partial(encoder.runtime.monitor.on_progress, "scorer")
     )
-    encoder.runtime.monitor.on_progress("scorer", 0, 1)
-    scorer.fit(train, validation)
-    encoder.runtime.monitor.on_progress("scorer", 1, 1)
     return replace(artifact, scorer=scorer)
 
 
@@ -116,12 +114,26 @@ def enrol_training_models(
     return enrol(encoder, data.pairs, batch_size, training, validation & ~training, progress)
 
 
-def embed_into(artifact: Artifact, pairs: PairTable, batch_size: int) -> tuple[Artifact, ModelEmbeddings]:
-    """Enrols the models of `pairs` in an artifact; a model that it has already is enrolled anew.
+def embed_into(
+    artifact: Artifact, pairs: PairTable, batch_size: int, add: bool = False
+) -> tuple[Artifact, ModelEmbeddings]:
+    """Enrols the models of `pairs` in an artifact.
+
+    Args:
+        artifact: with an encoder to use.
+        pairs: answers of any number of models.
+        batch_size: pairs encoded at once.
+        add: of a model that the artifact has already, the responses join those behind its embedding; by default it is
+            enrolled anew.
 
     Returns:
-        The artifact with them, and the embeddings of those that were enrolled.
+        The artifact with them, and the embeddings of those that have a usable pair.
     """
+    if add:
+        grown = extend_catalog(artifact.catalog, artifact.encoder, pairs, batch_size)
+        asked = {pairs.models[index] for index in np.unique(pairs.model_index[usable_pairs(pairs)])}
+        rows = [row for row, name in enumerate(grown.models.names) if name in asked]
+        return artifact.with_catalog(grown), grown.models.select(rows)
     progress = partial(artifact.encoder.runtime.monitor.on_progress, "model embeddings")
     new = enrol(artifact.encoder, pairs, batch_size, progress=progress)
     return artifact.with_catalog(merge_catalogs(artifact.catalog, new)), new.models

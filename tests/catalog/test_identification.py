@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy import stats
 
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, merge_catalogs
-from model_behavior.catalog.calibration import Calibration, Scale, Trials, fit_calibration
-from model_behavior.catalog.identification import fit_identifier
+from model_behavior.catalog.calibration import Calibration, Curve, Scale, Trials, fit_calibration
+from model_behavior.catalog.evidence import gather_evidence
+from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
 from model_behavior.catalog.samples import ModelSamples, VectorSample, empty_samples
-from model_behavior.catalog.two_covariance import TwoCovariance, fit_two_covariance, fit_whitening
+from model_behavior.catalog.trials import draw_trials
+from model_behavior.catalog.two_covariance import FloatArray, TwoCovariance, fit_two_covariance, fit_whitening
 from model_behavior.data.arena import Arena
 from model_behavior.errors import DataError, UsageError
 
@@ -59,19 +62,28 @@ def test_between_variance_is_recovered() -> None:
 
 
 def test_probabilities_by_hand() -> None:
-    calibration = Calibration(Scale(0.5, 0.1), Scale(2.0, 0.0), offset=0.3, slope=-0.2)
+    calibration = Calibration(Scale(0.5, 0.1), Curve((0.7, -0.1, 0.05)), Curve((0.3, -0.2, 0.1)))
     k, ratios = 4.0, np.array([[4.0, 1.0, -np.inf]])
     probabilities = calibration.probabilities(ratios, np.array([k]), prior_none=0.2)
     s = 0.5 / (1 + 0.1 * 3)
     weights = np.exp(s * ratios[0])
-    logit = 2 * np.log(weights.sum() / 2) + 0.3 - 0.2 * np.log(4) + np.log(0.8 / 0.2)
+    log = np.log(4)
+    weight, offset = np.exp(0.7 - 0.1 * log + 0.05 * log**2), 0.3 - 0.2 * log + 0.1 * log**2
+    logit = weight * np.log(weights.sum() / 2) + offset + np.log(0.8 / 0.2)
     known = 1 / (1 + np.exp(-logit))
     np.testing.assert_allclose(probabilities[0], [*(known * weights / weights.sum()), 1 - known])
 
 
+def test_curves_are_level_beyond_what_they_were_fitted_to() -> None:
+    curve = Curve((0.0, 1.0, 1.0), most=8.0)
+    np.testing.assert_allclose(
+        curve.at(np.array([1.0, 8.0, 500.0])), [0, np.log(8) + np.log(8) ** 2] + [curve.at(np.array([8.0]))[0]]
+    )
+
+
 def test_calibration_finds_the_scale_that_made_the_answers() -> None:
     rng = np.random.default_rng(3)
-    true = Calibration(Scale(0.4, 0.05), Scale(0.8, 0.02), offset=-0.5, slope=0.1)
+    true = Calibration(Scale(0.4, 0.05), Curve((-0.2, 0.1, -0.05)), Curve((-0.5, 0.1, 0.02)))
     n = 12_000
     k = rng.choice([1.0, 4.0, 16.0, 64.0], n)
     ratios = rng.normal(0, 6, (n, 5))
@@ -85,44 +97,68 @@ def test_calibration_finds_the_scale_that_made_the_answers() -> None:
     np.testing.assert_allclose(found.logit_known(ratios, k) + shift, true.logit_known(ratios, k), atol=0.5)
 
 
-def simulate(n_models: int, n: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Responses of models that differ in place: [n_models, n, N_FEATURES]."""
-    places = rng.normal(0, 0.35, (n_models, 1, N_FEATURES))
-    result: npt.NDArray[np.float64] = places + rng.normal(0, 1, (n_models, n, N_FEATURES))
-    return result
+DIM = 8
 
 
-def catalog_of(styles: npt.NDArray[np.float64]) -> Catalog:
-    n_models, n, _ = styles.shape
-    names = tuple(f"m{index:02d}" for index in range(n_models))
-    empty = empty_samples(names, 2)
-    keys = np.tile(np.arange(n), n_models).astype(np.uint64)
-    sample = VectorSample(styles.reshape(-1, N_FEATURES).astype(np.float16), keys, np.arange(n_models + 1) * n)
-    models = ModelEmbeddings(
-        names, np.zeros((n_models, 2), np.float32), np.full(n_models, n), np.zeros(n_models, np.float32)
+def simulate(n_models: int, n: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Responses of models that differ in place: style [n_models, n, N_FEATURES], embeddings [n_models, n, DIM]."""
+    style, embedded = (
+        rng.normal(0, 0.35, (n_models, 1, size)) + rng.normal(0, 1, (n_models, n, size)) for size in (N_FEATURES, DIM)
     )
+    return style, embedded
+
+
+def catalog_of(styles: FloatArray, embedded: FloatArray, held_back: bool = False) -> Catalog:
+    """Of all responses; or its embeddings of the first half, and its samples of the second."""
+    n_models, n, _ = styles.shape
+    names = tuple(f"{chr(97 + index // 26)}{chr(97 + index % 26)}x" for index in range(n_models))
+    empty = empty_samples(names, DIM)
+    start = n // 2 if held_back else 0
+
+    def sample(vectors: FloatArray, start: int) -> VectorSample:
+        keys = np.tile(np.arange(start, n), n_models).astype(np.uint64)
+        offsets = np.arange(n_models + 1) * (n - start)
+        return VectorSample(vectors[:, start:].reshape(-1, vectors.shape[2]).astype(np.float16), keys, offsets)
+
+    inside = embedded[:, :start] if held_back else embedded
+    count = np.full(n_models, inside.shape[1])
+    models = ModelEmbeddings(names, inside.mean(axis=1).astype(np.float32), count, np.zeros(n_models, np.float32))
     samples = ModelSamples(
-        names, empty.style_mean, empty.style_deviation, empty.style_count, empty.embedded, sample, empty.exemplars
+        names,
+        empty.style_mean,
+        empty.style_deviation,
+        np.full(n_models, n),
+        sample(embedded, start),
+        sample(styles, 0),
+        empty.exemplars,
     )
     return Catalog(models, samples)
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["all", "held back"])
+def world(request: pytest.FixtureRequest) -> tuple[Identifier, FloatArray, FloatArray]:
+    """An identifier of 40 models from 80 responses each, and 160 responses of 60 models."""
+    styles, embedded = simulate(60, 160, np.random.default_rng(4))
+    return fit_identifier(catalog_of(styles[:40, :80], embedded[:40, :80], request.param)), styles, embedded
+
+
 @pytest.mark.parametrize("k", [1, 8, 32])
-def test_probabilities_hold_on_new_responses_and_new_models(k: int) -> None:
-    rng = np.random.default_rng(4)
-    everything = simulate(60, 160, rng)
-    identifier = fit_identifier(catalog_of(everything[:40, :80]))
+def test_probabilities_hold_on_new_responses_and_new_models(
+    k: int, world: tuple[Identifier, FloatArray, FloatArray]
+) -> None:
+    identifier, styles, embedded = world
     none, is_new, right = [], [], []
     for model in range(60):
         for start in range(80, 160 - k + 1, max(k, 16)):
-            found = identifier.identify(everything[model, start : start + k])
+            rows = slice(start, start + k)
+            found = identifier.identify(styles[model, rows], embedded[model, rows])
             assert found.none + sum(each.probability for each in found.candidates) == pytest.approx(1)
             assert [each.probability for each in found.candidates] == sorted(
                 (each.probability for each in found.candidates), reverse=True
             )
             none.append(found.none)
             is_new.append(model >= 40)
-            right.append(found.candidates[0].model == f"m{model:02d}")
+            right.append(model < 40 and found.candidates[0].model == identifier.names[model])
     p, y = np.array(none), np.array(is_new)
     weight = np.where(y, 0.5 / y.mean(), 0.5 / (~y).mean())
     assert abs(np.average(p - y, weights=weight)) < 0.1
@@ -130,10 +166,48 @@ def test_probabilities_hold_on_new_responses_and_new_models(k: int) -> None:
         assert np.average((p > 0.5) == y, weights=weight) > 0.9 and np.mean(np.array(right)[~y]) > 0.95
 
 
+def test_what_the_catalog_says_of_recognition_holds(world: tuple[Identifier, FloatArray, FloatArray]) -> None:
+    identifier, styles, embedded = world
+    right = [
+        identifier.identify(styles[model, start : start + 2], embedded[model, start : start + 2]).candidates[0].model
+        == identifier.names[model]
+        for model in range(40)
+        for start in range(80, 160, 4)
+    ]
+    assert identifier.recognition[2] == pytest.approx(np.mean(right), abs=0.1)
+    assert identifier.recognition[1] < identifier.recognition[4] <= identifier.recognition[16]
+
+
+def test_models_are_known_without_the_asked_responses() -> None:
+    styles, embedded = simulate(6, 20, np.random.default_rng(9))
+    evidence = gather_evidence(catalog_of(styles, embedded))
+    asked = np.arange(0, 20, 2).astype(np.uint64)
+    _, known = evidence.know(asked)
+    others = embedded.astype(np.float16).astype(np.float64)[:, 1::2].mean(axis=1)
+    np.testing.assert_allclose(known.scatter.restore(known.centroids), others, atol=2e-3)
+    np.testing.assert_array_equal(known.counts, 10)
+    back = gather_evidence(catalog_of(styles, embedded, held_back=True))
+    _, known = back.know(np.arange(10, 20).astype(np.uint64))
+    np.testing.assert_allclose(known.scatter.restore(known.centroids), embedded[:, :10].mean(axis=1), atol=1e-5)
+
+
+def test_a_model_that_the_trial_takes_out_is_unknown_alone_and_with_its_family() -> None:
+    catalog = catalog_of(*simulate(6, 20, np.random.default_rng(10)))
+    names = ("llama-1", "llama-2", "mpt", "pythia", "qwen", "yi")
+    renamed = Catalog(
+        ModelEmbeddings(names, catalog.models.mean, catalog.models.count, catalog.models.spread),
+        replace(catalog.samples, names=names),
+    )
+    trials = draw_trials(gather_evidence(renamed), np.random.default_rng(0))
+    gone = {tuple(np.flatnonzero(np.isneginf(row))) for row in trials.ratios}
+    assert gone == {(), (0,), (1,), (0, 1), (2,), (3,), (4,), (5,)}
+    np.testing.assert_array_equal(trials.answer < 0, np.isneginf(trials.ratios).any(axis=1))
+
+
 def test_a_prior_moves_the_answer() -> None:
-    styles = simulate(12, 40, np.random.default_rng(5))
-    identifier = fit_identifier(catalog_of(styles))
-    low, even, high = (identifier.identify(styles[3, :2], prior).none for prior in (0.01, 0.5, 0.99))
+    styles, embedded = simulate(12, 40, np.random.default_rng(5))
+    identifier = fit_identifier(catalog_of(styles, embedded))
+    low, even, high = (identifier.identify(styles[3, :2], embedded[3, :2], prior).none for prior in (0.01, 0.5, 0.99))
     assert low < even < high
     odds = [p / (1 - p) for p in (low, high)]
     assert odds[1] / odds[0] == pytest.approx(99**2, rel=1e-6)
@@ -141,25 +215,43 @@ def test_a_prior_moves_the_answer() -> None:
 
 def test_the_arenas_models_are_known_again(known: Artifact, arena: Arena) -> None:
     identifier = fit_identifier(known.catalog)
-    held_out = enrol(known.encoder, arena.held_out_responses, 256).samples.styles
+    samples = enrol(known.encoder, arena.held_out_responses, 256).samples
+
+    def judge(identifier: Identifier, row: int, k: int | None = None) -> Identification:
+        rows = samples.styles.rows_of(row)
+        return identifier.identify(samples.styles.vectors[rows][:k], samples.embedded.vectors[rows][:k])
+
     for row in range(6):
-        assert identifier.identify(held_out.vectors[held_out.rows_of(row)]).none > 0.5
+        assert judge(identifier, row).none > 0.5
     both = merge_catalogs(known.catalog, enrol(known.encoder, arena.held_out_responses, 256))
     grown = fit_identifier(both)
     for row, name in enumerate(arena.held_out):
-        assert grown.identify(held_out.vectors[held_out.rows_of(row)][:16]).likeliest == name
+        assert judge(grown, row, 16).likeliest == name
+
+
+def test_style_decides_alone_where_too_few_embeddings_were_sampled() -> None:
+    styles, embedded = simulate(8, 30, np.random.default_rng(7))
+    catalog = catalog_of(styles, embedded)
+    alone = replace(catalog.samples, embedded=empty_samples(catalog.models.names, DIM).embedded)
+    identifier = fit_identifier(replace(catalog, samples=alone))
+    assert len(identifier.known) == 1
+    found = identifier.identify(styles[2, :10], np.zeros((10, DIM)))
+    assert found.likeliest == identifier.names[2]
 
 
 def test_errors() -> None:
-    styles = simulate(4, 10, np.random.default_rng(6))
-    identifier = fit_identifier(catalog_of(styles))
+    styles, embedded = simulate(4, 10, np.random.default_rng(6))
+    identifier = fit_identifier(catalog_of(styles, embedded))
     with pytest.raises(UsageError, match="prior_none=1"):
-        identifier.identify(styles[0], prior_none=1)
+        identifier.identify(styles[0], embedded[0], prior_none=1)
     with pytest.raises(UsageError, match="at least one response"):
-        identifier.identify(styles[0, :0])
+        identifier.identify(styles[0, :0], embedded[0, :0])
+    with pytest.raises(UsageError, match="at least one response"):
+        identifier.identify(styles[0], embedded[0, :3])
     with pytest.raises(DataError, match="3 models with at least 5 sampled"):
-        fit_identifier(catalog_of(styles[:3]))
-    catalog = catalog_of(styles)
+        fit_identifier(catalog_of(styles[:3], embedded[:3]))
+    catalog = catalog_of(styles, embedded)
     catalog.samples.styles.prompt_keys[:] = 7
+    catalog.samples.embedded.prompt_keys[:] = 7
     with pytest.raises(DataError, match="too few prompts in common"):
         fit_identifier(catalog)

@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,14 @@ from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
 from model_behavior.errors import UsageError
 
 
+@cache
+def arena_of(seed: int) -> Arena:
+    return build_arena(seed)
+
+
 @pytest.fixture(scope="module")
 def arena() -> Arena:
-    return build_arena(seed=3)
+    return arena_of(3)
 
 
 def responses_by_model(*tables: PairTable) -> dict[str, list[str]]:
@@ -46,7 +52,7 @@ def fit_bradley_terry(votes: TrainingData) -> np.ndarray:
 
 
 def test_the_same_seed_gives_the_same_arena_and_another_seed_another(arena: Arena) -> None:
-    again, other = build_arena(seed=3), build_arena(seed=4)
+    again, other = build_arena(seed=3), arena_of(1)
     assert again.votes.pairs.responses.equals(arena.votes.pairs.responses)
     assert again.held_out_responses.responses.equals(arena.held_out_responses.responses)
     assert np.array_equal(again.votes.outcome, arena.votes.outcome)
@@ -79,7 +85,7 @@ def test_votes_compare_two_models_on_one_prompt_and_no_contest_twice(arena: Aren
 
 @pytest.mark.parametrize("seed", [0, 1, 3])
 def test_shares_of_ties_and_both_bad(seed: int) -> None:
-    outcome = build_arena(seed).votes.outcome
+    outcome = arena_of(seed).votes.outcome
     share = np.bincount(outcome, minlength=4) / len(outcome)
     assert 0.10 <= share[Outcome.TIE] <= 0.15
     assert 0.04 <= share[Outcome.BOTH_BAD] <= 0.09
@@ -102,14 +108,14 @@ def test_templates_leave_no_slot_unfilled(arena: Arena) -> None:
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_bradley_terry_recovers_the_quality(seed: int) -> None:
-    arena = build_arena(seed)
+    arena = arena_of(seed)
     truth = [arena.quality[m] for m in arena.votes.pairs.models]
     assert spearmanr(truth, fit_bradley_terry(arena.votes)).statistic > 0.95
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_length_does_not_give_quality_away(seed: int) -> None:
-    arena = build_arena(seed)
+    arena = arena_of(seed)
     texts = responses_by_model(arena.votes.pairs, arena.held_out_responses)
     length = [np.mean([len(t) for t in texts[m]]) for m in arena.quality]
     assert abs(spearmanr(length, list(arena.quality.values())).statistic) < 0.35

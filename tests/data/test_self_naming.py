@@ -159,6 +159,7 @@ def test_any_text_can_be_masked(text: str) -> None:
     assert mask_self_naming(once) == (once, 0)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "text", ["I am a " + "good " * 4000 + "language model by OpenAI", "I am " * 5000 + " ai by openai"]
 )

@@ -14,7 +14,7 @@ from model_behavior.data_models.behavior_encoder_types import TripletKind
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.evaluation.baselines import BASELINES, length_alone
 from model_behavior.evaluation.figures import bootstrap_prompts, bootstrap_share
-from model_behavior.evaluation.stage1 import measure_stage1
+from model_behavior.evaluation.stage1 import Stage1Protocol
 from model_behavior.evaluation.stage1_variants import DEFAULT, VARIANTS
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
@@ -61,21 +61,23 @@ def test_a_perfect_and_a_useless_embedding(arena: Arena, tmp_path: Path) -> None
     prepared = preprocessor.preprocess(arena.votes, ValidationSplit(0.3, seed=0))
     pairs = prepared.data.pairs
     by_model = np.eye(len(pairs.models), dtype=np.float32)[pairs.model_index]
-    perfect = measure_stage1(by_model, prepared)
+    protocol = Stage1Protocol(prepared)
+    perfect = protocol.measure(by_model)
     assert perfect.triplet["identity"].value == 1.0
     assert perfect.triplet["performance"].value == 0.0, "another model is never nearer than the loser: a draw is wrong"
     assert all(figure.value == 1.0 for figure in perfect.identification.values())
     assert perfect.model_share == pytest.approx(1.0)
     by_prompt = np.eye(len(pairs.prompts), dtype=np.float32)[pairs.prompt_index]
-    useless = measure_stage1(by_prompt, prepared)
+    useless = protocol.measure(by_prompt)
     assert useless.triplet["all"].value == 0.0 and useless.prompt_share == pytest.approx(1.0)
     kinds = prepared.validation_triplets.kind
     assert perfect.triplet["all"].n == int((kinds <= TripletKind.PERFORMANCE).sum())
     rng = np.random.default_rng(0)
-    noise = [measure_stage1(rng.normal(size=(len(pairs), 16)).astype(np.float32), prepared) for _ in range(20)]
+    noise = [protocol.measure(rng.normal(size=(len(pairs), 16)).astype(np.float32)) for _ in range(20)]
     assert np.mean([figures.triplet["all"].value for figures in noise]) == pytest.approx(0.5, abs=0.03)
     assert np.mean([figures.prompt_share for figures in noise]) == pytest.approx(0, abs=0.01)
     assert all(13 < figures.effective_rank <= 16 for figures in noise)
+    assert protocol.measure(by_model) == perfect == Stage1Protocol(prepared).measure(by_model), "no memory of others"
 
 
 def test_length_alone_orders_by_difference_of_length(arena: Arena, tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_baselines_embed_every_pair(name: str, arena: Arena, tmp_path: Path) -> 
     vectors = BASELINES[name](prepared, preprocessor, lambda done, total: None)
     assert len(vectors) == len(prepared.data.pairs) and np.isfinite(vectors).all()
     assert len(pairs_of(prepared.data, prepared.split.validation)) > 0
-    figures = measure_stage1(vectors, prepared)
+    figures = Stage1Protocol(prepared).measure(vectors)
     assert figures.identification[8].value > 1 / figures.n_models
 
 

@@ -10,12 +10,12 @@ from model_behavior.evaluation.line_plot import PlotTexts, draw_lines
 from model_behavior.evaluation.stage2 import (
     CELLS,
     coverage,
-    decided_hits,
     divide_into_cells,
     expected_calibration_error,
     measure_stage2,
     reliability,
 )
+from model_behavior.models.scoring.outcomes import decided_hits
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes
 
 

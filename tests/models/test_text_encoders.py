@@ -126,7 +126,7 @@ def test_every_configuration_has_its_own_fingerprint() -> None:
 
 
 def test_the_registry_knows_every_encoder() -> None:
-    assert set(TEXT_ENCODERS) == {make().name for make in ENCODERS.values()}
+    assert set(TEXT_ENCODERS) == {make().name for make in ENCODERS.values()} | {"finetuned"}
     assert [type(encoder) for encoder in make_text_encoders()] == [StyleEncoder, LexicalEncoder]
     with pytest.raises(UsageError, match="at least one"):
         make_text_encoders([])
@@ -460,7 +460,7 @@ class TestSemantic:
     def test_other_weights_are_another_fingerprint(self) -> None:
         semantic()
         changed = SentenceTransformerEncoder(prompt_tokens=8, response_tokens=12)
-        parameter = next(iter(changed._network.parameters()))
+        parameter = next(iter(changed._transformer.parameters()))
         parameter.data[0, 0] += 1e-3
         assert changed.config == semantic().config
         assert changed.fingerprint != semantic().fingerprint

@@ -29,7 +29,7 @@ PROMPTS = [" ".join(np.random.default_rng(seed).choice(WORDS, 8, replace=False))
 def scorer() -> DenseNetworkModel:
     """A network that has learned which models do well on which topic."""
     model = DenseNetworkModel(config=DenseNetworkConfig(model_source="id", schedule=ScoringSchedule(epochs=8)))
-    model.fit(draw_votes(6000, by_topic=2.0), draw_votes(800, seed=5, by_topic=2.0))
+    model.fit(draw_votes(6000, by_topic=2.0))
     return model
 
 

@@ -2,15 +2,18 @@
 
 embeddings.py       one row per model: mean, count, spread
 samples.py          beside it: sampled vectors, style profiles, exemplar responses
-enrolment.py        responses -> both; merge, extend, remove
+enrolment.py        responses -> both; merge, remove
+extension.py        more responses of a model that is there already
 neighbours.py       nearest models
 style_drivers.py    what sets two models apart, in words
-identification.py   which model wrote these, or none of them
+placement.py        where a model lies and how sure that is (fitted in population.py, topics in design_effect.py)
+identification.py   which model wrote these, or none of them (evidence.py, trials.py, calibration.py)
 drift.py            have the responses under a name changed
 """
 
 from model_behavior.catalog.embeddings import ModelEmbeddings, embed_models, merge
 from model_behavior.catalog.enrolment import Catalog, enrol, merge_catalogs, remove
+from model_behavior.catalog.extension import extend_catalog
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar, ModelSamples
 
@@ -21,6 +24,7 @@ __all__ = [
     "ModelSamples",
     "embed_models",
     "enrol",
+    "extend_catalog",
     "find_model",
     "merge",
     "merge_catalogs",

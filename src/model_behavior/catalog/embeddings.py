@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -37,6 +37,12 @@ class ModelEmbeddings:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def select(self, rows: Sequence[int]) -> ModelEmbeddings:
+        """These rows alone, in this order."""
+        chosen = np.array(rows, dtype=np.int64)
+        names = tuple(self.names[row] for row in chosen)
+        return ModelEmbeddings(names, self.mean[chosen], self.count[chosen], self.spread[chosen])
 
 
 def usable_pairs(pairs: PairTable, keep: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:

@@ -131,11 +131,8 @@ def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
         UsageError: a model that is not in it.
     """
     gone = {find_model(catalog.models.names, name) for name in names}
-    kept = np.array([index for index in range(len(catalog.models)) if index not in gone], dtype=np.int64)
-    models = catalog.models
-    left = tuple(models.names[index] for index in kept)
-    embeddings = ModelEmbeddings(left, models.mean[kept], models.count[kept], models.spread[kept])
-    return Catalog(embeddings, select_samples([catalog.samples], left))
+    left = catalog.models.select([index for index in range(len(catalog.models)) if index not in gone])
+    return Catalog(left, select_samples([catalog.samples], left.names))
 
 
 def _choose(

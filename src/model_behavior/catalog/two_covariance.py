@@ -12,6 +12,7 @@ than dimensions: what is not known of a direction must not speak for or against 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,32 @@ class TwoCovariance:
     mean: FloatArray
     basis: FloatArray
     between: FloatArray
+
+    @cached_property
+    def _inverse(self) -> FloatArray:
+        """Rows are the coordinates' directions, [dim, dim]; the pseudoinverse where a dimension never varies."""
+        return np.asarray(np.linalg.pinv(self.basis), dtype=np.float64)
+
+    @cached_property
+    def lengths(self) -> FloatArray:
+        """Square length of a step by 1 in each coordinate, [dim]."""
+        lengths: FloatArray = np.square(self._inverse).sum(axis=1)
+        return lengths
+
+    @property
+    def within_trace(self) -> float:
+        """Trace of W: mean square distance of a response from its model's mean."""
+        return float(self.lengths.sum())
+
+    @cached_property
+    def within_freedom(self) -> float:
+        """(trace W)^2 / trace W^2: degrees of freedom of that distance (Satterthwaite 1946)."""
+        return self.within_trace**2 / float(np.square(self._inverse @ self._inverse.T).sum())
+
+    def restore(self, place: FloatArray) -> FloatArray:
+        """The inverse of `project`, [dim] or [n, dim]."""
+        restored: FloatArray = place @ self._inverse
+        return restored + self.mean
 
     def project(self, vectors: npt.NDArray[np.floating]) -> FloatArray:
         """[n, dim] to the coordinates of the model."""

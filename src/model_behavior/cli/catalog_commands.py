@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +11,10 @@ import typer
 
 from model_behavior import artifact, catalog, pipeline
 from model_behavior.catalog.drift import DriftConfig, measure_drift
+from model_behavior.catalog.embeddings import ModelEmbeddings, usable_pairs
 from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.neighbours import find_neighbours
+from model_behavior.certainty import check_half_width, measure_certainty
 from model_behavior.cli import catalog_text
 from model_behavior.cli.console import print_load_report, print_result, stderr
 from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, Json, open_artifact
@@ -44,30 +47,40 @@ def onboard(
     folder: ArtifactFolder,
     responses: Responses,
     model: Annotated[str | None, typer.Option(help="Name of the model, where the file does not say.")] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Join the responses to those of a model that is there, instead of replacing.")
+    ] = False,
     output: Output = None,
+    half_width: Annotated[
+        float | None,
+        typer.Option(help="Wanted of the rating's 95 % interval; a tenth above what is possible if not set."),
+    ] = None,
     batch_size: BatchSize = 512,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Enrol every model in RESPONSES in DIR; a model that is there already is enrolled anew."""
+    """Enrol every model in RESPONSES in DIR; a model that is there already is enrolled anew, or extended by --add."""
     target = _check_target(folder, output)
+    check_half_width(half_width)
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
     with artifact.locked(target):
         loaded = open_artifact(folder, cache)
-        complete, models = pipeline.embed_into(loaded, pairs, batch_size)
+        complete, models = pipeline.embed_into(loaded, pairs, batch_size, add)
         artifact.save(complete, target)
+    _say_what_became_of_known_models(loaded.models, models, pairs, add)
+    certainty = measure_certainty(complete, models.names, half_width)
     rows = [
-        {"model": name, "responses": int(count), "spread": round(float(spread), 4)}
-        for name, count, spread in zip(models.names, models.count, models.spread, strict=True)
+        {**asdict(sure), "spread": round(float(spread), 4)}
+        for sure, spread in zip(certainty, models.spread, strict=True)
     ]
-    n_unusable = len(pairs) - int(models.count.sum())
+    n_unusable = len(pairs) - int(usable_pairs(pairs).sum())
     if n_unusable:
         left_out = sorted(set(pairs.models) - set(models.names))
         tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
         stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
-    lines = [f"{row['model']}: {row['responses']:,} responses, spread {row['spread']:.3f}" for row in rows]
-    print_result({"output": str(target), "embedded": rows}, json, "\n".join(lines))
+    text = catalog_text.describe_certainty(certainty, models.spread.tolist())
+    print_result({"output": str(target), "embedded": rows}, json, text)
 
 
 def remove(
@@ -116,10 +129,15 @@ def identify(
     pairs, report = _load_anonymous(responses)
     print_load_report(report)
     asked = catalog.enrol(loaded.encoder, pairs, batch_size)
-    styles = asked.samples.styles
+    styles, embedded = asked.samples.styles, asked.samples.embedded
     identifier = fit_identifier(loaded.catalog)
     found = [
-        (name, identifier.identify(styles.vectors[styles.rows_of(row)], prior_none))
+        (
+            name,
+            identifier.identify(
+                styles.vectors[styles.rows_of(row)], embedded.vectors[embedded.rows_of(row)], prior_none
+            ),
+        )
         for row, name in enumerate(asked.models.names)
     ]
     value = [
@@ -149,6 +167,22 @@ def drift(
     new = catalog.enrol(loaded.encoder, pairs, batch_size)
     found = measure_drift(loaded.catalog, model, new, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
     print_result(asdict(found), json, catalog_text.describe_drift(found))
+
+
+def _say_what_became_of_known_models(
+    before: ModelEmbeddings, after: ModelEmbeddings, pairs: PairTable, add: bool
+) -> None:
+    """Whether responses were replaced, or joined to those that were there."""
+    known = dict(zip(before.names, before.count.tolist(), strict=True))
+    given = Counter(pairs.models[index] for index in pairs.model_index[usable_pairs(pairs)].tolist())
+    for name, count in zip(after.names, after.count.tolist(), strict=True):
+        if name in known and add:
+            new = count - known[name]
+            repeated = f", {given[name] - new:,} known already" if given[name] > new else ""
+            stderr().print(f"{name}: {new:,} responses join the {known[name]:,} there{repeated}", markup=False)
+        elif name in known:
+            text = f"{name}: {count:,} responses replace the {known[name]:,} there; --add would join them"
+            stderr().print(text, markup=False)
 
 
 def _check_target(folder: Path, output: Path | None) -> Path:

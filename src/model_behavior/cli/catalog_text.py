@@ -9,6 +9,7 @@ from model_behavior.catalog.identification import Identification
 from model_behavior.catalog.neighbours import Neighbourhood
 from model_behavior.catalog.samples import Exemplar
 from model_behavior.catalog.style_drivers import StyleDriver
+from model_behavior.certainty import ModelCertainty, PlannedSize, RatingCertainty
 
 _NOTE = "Figures of counts and sizes are geometric means: what is typical of a response, not the average."
 
@@ -24,6 +25,41 @@ def describe_neighbourhood(found: Neighbourhood, n_exemplars: int) -> str:
         lines += _drivers(each.drivers, "  no difference of style beyond chance")
         lines += _exemplars(each.model, each.exemplars[:n_exemplars])
     return "\n".join([*lines, "", _NOTE])
+
+
+def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[float]) -> str:
+    """What was enrolled, how sure that is, and what more responses would buy."""
+    lines = []
+    for each, own in zip(certainty, spread, strict=True):
+        lines.append(f"{each.model}: {each.responses:,} responses, spread {own:.3f}")
+        if each.radius is not None:
+            lines.append(f"  embedding: within {each.radius[0.95]:.3f} of its place, with a probability of 95 %")
+        if each.rating is not None:
+            rating = each.rating
+            lines.append(f"  rating: {rating.rating:.2f} +- {rating.half_width:.2f} (95 %)")
+            lines.append(f"  {_needed(rating)}")
+        for k, size in each.planned.items():
+            bought = [f"{name} {value}" for name, value in _bought(size) if value is not None]
+            if bought:
+                lines.append(f"  {k:>4} responses: {', '.join(bought)}")
+    return "\n".join(lines)
+
+
+def _needed(rating: RatingCertainty) -> str:
+    floor = f"no number of responses goes below +-{rating.floor:.2f}, only votes do"
+    if rating.needed is None:
+        return f"+-{rating.wanted:.2f} is out of reach: {floor}"
+    if rating.needed == 0:
+        return f"no more responses needed for +-{rating.wanted:.2f}; {floor}"
+    return f"about {rating.needed:,} more responses needed for +-{rating.wanted:.2f}; {floor}"
+
+
+def _bought(size: PlannedSize) -> list[tuple[str, str | None]]:
+    return [
+        ("embedding within", None if size.radius is None else f"{size.radius:.3f}"),
+        ("rating +-", None if size.half_width is None else f"{size.half_width:.2f}"),
+        ("recognised in", None if size.recognition is None else f"{size.recognition:.0%} of cases"),
+    ]
 
 
 def describe_identification(name: str, found: Identification, top: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TextIO, final
 
 from rich.console import Console
 
+from model_behavior.cli.interruption import raise_lost_interrupt
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.reports import FilterReport, LoadReport
 from model_behavior.data_models.training_log import EpochLog
@@ -94,6 +95,7 @@ class Progress:
 
     def show(self, task: str, done: int, total: int | None) -> None:
         """`done` of `total` units of `task` are finished."""
+        raise_lost_interrupt()
         now = time.monotonic()
         if task != self._task or done < self._first:
             self.close()
@@ -118,11 +120,12 @@ class Progress:
 
     def _describe(self, done: int, total: int | None, seconds: float) -> str:
         rate = (done - self._first) / max(seconds, 1e-9)
+        shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         if total is None:
-            return f"{self._task}: {done:,} ({rate:,.0f}/s)"
+            return f"{self._task}: {done:,} ({shown}/s)"
         left = (total - done) / rate if rate > 0 else float("inf")
         remaining = f"{left:.0f} s left" if left < 120 else f"{left / 60:.0f} min left" if left < 1e6 else "starting"
-        return f"{self._task}: {done:,} of {total:,} ({rate:,.0f}/s, {remaining})"
+        return f"{self._task}: {done:,} of {total:,} ({shown}/s, {remaining})"
 
 
 @final
@@ -152,6 +155,15 @@ class ConsoleMonitor:
     def close(self) -> None:
         """Clears the progress line."""
         self._progress.close()
+
+    def on_tuning_round(self, log: EpochLog) -> None:
+        """Prints one line."""
+        self._progress.close()
+        stderr().print(
+            f"fine-tuning, round {log.epoch}: train loss {log.train_loss:.4f}, val. loss {log.validation_loss:.4f}, "
+            f"triplet acc. {log.triplet_accuracy:.3f}, ident.@8 {_figure(log.identification)}, "
+            f"distance {log.mean_distance:.3f}, {log.seconds:.1f} s"
+        )
 
     def on_epoch(self, log: EpochLog) -> None:
         """Prints one row of the table."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,16 +36,19 @@ from model_behavior.data_models.split import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.execution import Precision
+from model_behavior.models.behavior.fine_tuning.config import FineTuningConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.objectives import ObjectiveConfig
+from model_behavior.models.behavior.pair_transformer import ReadingConfig
 from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
-from model_behavior.models.behavior.sentence_transformer_encoder import BUNDLED_MODEL
 from model_behavior.models.behavior.training import OptimisationConfig
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 from model_behavior.preprocessing.triplets import TripletConfig
 
 _OBJECTIVES = ObjectiveConfig()
+_READING = ReadingConfig()
+_TUNING = FineTuningConfig()
 _TRIPLETS = TripletConfig()
 _FILTERS = FilterConfig()
 _SPLIT = ValidationSplit()
@@ -57,7 +60,9 @@ def register(app: typer.Typer) -> None:
     app.command(
         "train-encoder",
         epilog="Examples: `model-behavior train-encoder votes.parquet --output encoder` · "
-        "`model-behavior train-encoder shards/ more.csv.gz --output encoder --hold-out gpt-4 --seed 1`",
+        "`model-behavior train-encoder shards/ more.csv.gz --output encoder --hold-out gpt-4 --seed 1` · "
+        "`model-behavior train-encoder votes.parquet --output encoder --encoder style --encoder lexical "
+        "--encoder finetuned --tuning lora`",
     )(train_encoder)
     app.command("encode", epilog="Example: `model-behavior encode encoder responses.parquet --output vectors.parquet`")(
         encode
@@ -72,15 +77,35 @@ def train_encoder(
     seed: Seed = 0,
     encoder: TextEncoders = None,
     semantic_model: Annotated[
-        str, typer.Option(help="Of the semantic encoder: a local folder or a hub id.")
-    ] = BUNDLED_MODEL,
-    prompt_tokens: Annotated[int, typer.Option(min=1, help="Of the semantic encoder.")] = 64,
-    response_tokens: Annotated[int, typer.Option(min=2, help="Of the semantic encoder.")] = 189,
-    pooling: Annotated[Literal["mean", "cls", "max"], typer.Option(help="Of the semantic encoder.")] = "mean",
+        str, typer.Option(help="Transformer of semantic and finetuned: a local folder or a hub id.")
+    ] = _READING.model,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Read by semantic and finetuned.")] = _READING.prompt_tokens,
+    response_tokens: Annotated[
+        int, typer.Option(min=2, help="Read by semantic and finetuned.")
+    ] = _READING.response_tokens,
+    pooling: Annotated[
+        Literal["mean", "cls", "max"], typer.Option(help="Of semantic and finetuned.")
+    ] = _READING.pooling,
     precision: Annotated[
-        Precision, typer.Option(help="Of the semantic encoder: bf16 where the processor has it, or f32 everywhere.")
-    ] = "bf16",
+        Precision, typer.Option(help="Of semantic and finetuned: bf16 where the processor has it, or f32 everywhere.")
+    ] = _READING.precision,
     backend: BackendChoice = "auto",
+    tuning: Annotated[
+        Literal["full", "last-layers", "lora"], typer.Option(help="What is tuned of the encoder finetuned.")
+    ] = _TUNING.mode,
+    tuned_layers: Annotated[int, typer.Option(min=1, help="So many in mode last-layers.")] = _TUNING.last_layers,
+    lora_rank: Annotated[int, typer.Option(min=1, help="In mode lora.")] = _TUNING.lora_rank,
+    tuning_steps: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = _TUNING.steps,
+    tuning_rounds: Annotated[
+        int, typer.Option(min=1, help="Validations of fine-tuning; the best round is kept.")
+    ] = _TUNING.rounds,
+    tuning_batch_size: Annotated[int, typer.Option(min=1, help="Triplets per step.")] = _TUNING.batch_size,
+    tuning_micro_batch: Annotated[
+        int, typer.Option(min=1, help="Pairs in memory at once; more per step cost time instead.")
+    ] = _TUNING.micro_batch,
+    tuning_learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Peak. [default: 1e-4 full, 2e-4 last-layers, 1e-3 lora]")
+    ] = None,
     validation_fraction: ValidationFraction = _SPLIT.fraction,
     split_by: Annotated[Literal["prompt", "random"], typer.Option(help="What is drawn for validation.")] = _SPLIT.by,
     hold_out: HoldOut = None,
@@ -143,17 +168,21 @@ def train_encoder(
         optimisation=replace(OptimisationConfig(), learning_rate=learning_rate),
         seed=seed,
     )
-    semantic = {
-        "model": semantic_model,
-        "prompt_tokens": prompt_tokens,
-        "response_tokens": response_tokens,
-        "pooling": pooling,
-        "precision": precision,
-        "backend": backend,
-    }
-    behavior_encoder = ModelBehaviorEncoder(
-        make_text_encoders(encoder or DEFAULT_ENCODERS, {"semantic": semantic}), settings
+    reading = asdict(ReadingConfig(semantic_model, prompt_tokens, response_tokens, pooling, precision))
+    fine_tuning = replace(
+        _TUNING,
+        mode=tuning,
+        last_layers=tuned_layers,
+        lora_rank=lora_rank,
+        steps=tuning_steps,
+        rounds=tuning_rounds,
+        batch_size=tuning_batch_size,
+        micro_batch=tuning_micro_batch,
+        learning_rate=tuning_learning_rate,
     )
+    reading["backend"] = backend
+    configs = {"semantic": reading, "finetuned": {**reading, "tuning": fine_tuning}}
+    behavior_encoder = ModelBehaviorEncoder(make_text_encoders(encoder or DEFAULT_ENCODERS, configs), settings)
     split = ValidationSplit(validation_fraction, seed, split_by, tuple(hold_out or ()))
     run = TrainingRun(output, resume, overwrite, open_cache(cache))
     trained, _ = run.train_encoder(behavior_encoder, votes, pipeline.TrainingPlan(split, epochs, batch_size))

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+from model_behavior.cli.interruption import remembering_interrupts
+
 
 def main() -> None:
     """Runs the command line and exits with 0 ok, 1 failure, 2 usage, 3 unusable data, 130 interrupted."""
@@ -14,6 +16,11 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # A plain end by `kill` or `timeout` cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    from model_behavior.cli.app import run
+    try:
+        with remembering_interrupts():
+            from model_behavior.cli.app import run
 
-    sys.exit(run())
+            code = run()
+    except KeyboardInterrupt:  # before the command has begun
+        code = 128 + signal.SIGINT
+    sys.exit(code)

@@ -54,7 +54,7 @@ NewFolder: TypeAlias = Annotated[Path, typer.Option(help="Folder to write.")]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 TextEncoders: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(help="Text encoder: style, lexical or semantic; repeatable. [default: style, lexical]"),
+    typer.Option(help="Text encoder: style, lexical, semantic or finetuned; repeatable. [default: style, lexical]"),
 ]
 ValidationFraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts kept for validation.")]
 HoldOut: TypeAlias = Annotated[list[str] | None, typer.Option(help="Model kept out of training; repeatable.")]

@@ -184,5 +184,7 @@ def _describe_ranking(rows: list[dict[str, Any]]) -> str:
         span = f"{row['low']:.2f} to {row['high']:.2f}"
         lines.append(f"{place:>4}  {name:<{width}} {row['rating']:>7.2f}  {span:<16} {row['votes']:>7,}")
     if any(not row["votes"] for row in rows):
-        lines.append("* never voted on: rated by what it answers")
+        lines.append(
+            "* never voted on: rated by what it answers; `onboard` says how many more responses narrow the interval"
+        )
     return "\n".join(lines)

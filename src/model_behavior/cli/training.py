@@ -12,6 +12,7 @@ from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, stderr
 from model_behavior.data.loading import load_votes
 from model_behavior.data_models.votes import TrainingData
+from model_behavior.models.behavior.checkpoint import tuning_checkpoint
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
@@ -65,16 +66,17 @@ class TrainingRun:
             trained = pipeline.train_encoder(encoder, votes, plan)
         except KeyboardInterrupt:
             monitor.close()
-            if self.checkpoint.exists():
+            if self.checkpoint.exists() or tuning_checkpoint(self.checkpoint).exists():
                 stderr().print("To go on after the last finished epoch, run the same command with --resume.")
             raise
         monitor.close()
         return trained, votes
 
     def finish(self, trained: Artifact) -> None:
-        """Writes the folder; the checkpoint is not needed any more."""
+        """Writes the folder; the checkpoints are not needed any more."""
         artifact.save(trained, self.output)
-        self.checkpoint.unlink(missing_ok=True)
+        for path in (self.checkpoint, tuning_checkpoint(self.checkpoint)):
+            path.unlink(missing_ok=True)
 
 
 def describe_encoder(trained: Artifact, output: Path, seconds: float) -> tuple[dict[str, Any], str]:
@@ -112,8 +114,8 @@ def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
         "history": [log.to_json() for log in history],
     }
     text = (
-        f"scorer of {len(scorer.voted_models)} voted and {value['enrolled_models']} enrolled models; validation log "
-        f"loss {best.validation_loss:.4f} (ratings alone {history[0].validation_loss:.4f}), accuracy of decided votes "
-        f"{best.accuracy:.3f}, temperature {scorer.temperature.value:.3f}"
+        f"scorer of {len(scorer.voted_models)} voted and {value['enrolled_models']} enrolled models; cross-validated "
+        f"log loss {best.validation_loss:.4f} (ratings alone {history[0].validation_loss:.4f}), accuracy of "
+        f"decided votes {best.accuracy:.3f}, temperature {scorer.temperature.value:.3f}"
     )
     return value, text

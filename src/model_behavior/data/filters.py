@@ -100,14 +100,20 @@ def select_votes(data: TrainingData, vote_indices: npt.NDArray[np.integer]) -> T
     used, inverse = np.unique(both, return_inverse=True)
     pair = inverse.astype(np.int32)
     return TrainingData(
-        pairs=_select_pairs(data.pairs, used),
+        pairs=select_pairs(data.pairs, used),
         pair_a=pair[:n_chosen],
         pair_b=pair[n_chosen:],
         outcome=data.outcome[vote_indices],
     )
 
 
-def _select_pairs(pairs: PairTable, used: npt.NDArray[np.integer]) -> PairTable:
+def select_pairs(pairs: PairTable, used: npt.NDArray[np.integer]) -> PairTable:
+    """The chosen pairs in the order given, with only the prompts and models that they use.
+
+    Args:
+        pairs: to choose from.
+        used: indices, [n_chosen].
+    """
     prompts, prompt_index = np.unique(pairs.prompt_index[used], return_inverse=True)
     models, model_index = np.unique(pairs.model_index[used], return_inverse=True)
     rows = pa.array(used)

@@ -89,9 +89,9 @@ class ScoringEpochLog:
 
     Attributes:
         epoch: from 0, which is before the first step, when the network gives what its offset gives.
-        train_loss: mean loss per training vote, penalties left out.
-        validation_loss: log loss over the four outcomes per validation vote.
-        accuracy: share of decided validation votes whose winner is likelier; NaN where there are none.
+        train_loss: mean loss per training vote over the epoch's steps, penalties left out; NaN before the first.
+        validation_loss: log loss over the four outcomes per held-out vote.
+        accuracy: share of decided held-out votes whose winner is likelier; NaN where there are none.
         seconds: wall time.
     """
 

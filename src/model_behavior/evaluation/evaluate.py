@@ -16,7 +16,7 @@ from model_behavior.evaluation.evaluated_encoder import EncoderFigures, measure_
 from model_behavior.evaluation.evaluated_scorer import CellFigures, measure_scorer
 from model_behavior.evaluation.figures import Figure
 from model_behavior.evaluation.measured_votes import MeasuredVotes, prepare_baselines, select_measured
-from model_behavior.evaluation.stage1 import measure_stage1
+from model_behavior.evaluation.stage1 import Stage1Protocol
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 
@@ -128,9 +128,10 @@ def _measure_baselines(
 ) -> dict[str, BaselineFigures]:
     prepared = prepare_baselines(measured, config.seed)
     preprocessor = BehaviorEmbeddingPreprocessor(runtime.cache)
+    protocol = Stage1Protocol(prepared, config.seed)
     figures = {}
     for name, embed in (BASELINES | SEMANTIC_BASELINES if config.semantic else BASELINES).items():
         embeddings = embed(prepared, preprocessor, partial(runtime.monitor.on_progress, name))
-        own = measure_stage1(embeddings, prepared, config.seed)
+        own = protocol.measure(embeddings)
         figures[name] = BaselineFigures(own.triplet, own.identification)
     return figures

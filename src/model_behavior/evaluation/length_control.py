@@ -11,7 +11,7 @@ import numpy.typing as npt
 from model_behavior.data_models.scoring_types import STYLE_COLUMNS, FloatArray, ScoringVotes
 from model_behavior.data_models.votes import Outcome
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts
-from model_behavior.evaluation.stage2 import decided_hits
+from model_behavior.models.scoring.outcomes import decided_hits
 
 MATCHED_RATIO = 1.1
 """Two responses are matched where the longer has at most so many times the characters of the shorter."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,12 @@ from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind, Triplets
 from model_behavior.evaluation.figures import Figure, bootstrap_share
 from model_behavior.evaluation.recognition import IDENTIFICATION_SIZES as IDENTIFICATION_SIZES
-from model_behavior.evaluation.recognition import HeldResponses, draw_recognition, measure_recognition
+from model_behavior.evaluation.recognition import (
+    HeldResponses,
+    RecognitionDraws,
+    draw_recognition,
+    measure_recognition,
+)
 from model_behavior.models.behavior import metrics
 from model_behavior.models.behavior.encoder_base import FloatArray
 
@@ -40,30 +46,42 @@ class Stage1Figures:
     model_share: float
 
 
-def measure_stage1(embeddings: FloatArray, prepared: PreprocessedBehaviorEncoderData, seed: int = 0) -> Stage1Figures:
-    """Measures an embedding of all pairs.
+@final
+class Stage1Protocol:
+    """What every embedding of the same votes is asked: the same triplets, draws and bootstrap replicates.
+
+    The draws take longer than a measurement, so one protocol is meant for all embeddings that are compared.
 
     Args:
-        embeddings: [n_pairs, dim], fitted on the training side alone.
         prepared: the votes, their split and the validation triplets.
         seed: of draws and bootstrap replicates.
     """
-    pairs = prepared.data.pairs
-    train = pairs_of(prepared.data, prepared.split.train)
-    validation = pairs_of(prepared.data, prepared.split.validation)
-    held = embeddings[validation]
-    prompt = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index]
-    known = metrics.centroids(embeddings[train], pairs.model_index[train], len(pairs.models))
-    responses = HeldResponses(held, pairs.model_index[validation], prompt[validation], known)
-    return Stage1Figures(
-        triplet=measure_triplets(embeddings, prepared.validation_triplets, prompt, seed),
-        identification=measure_recognition(responses, draw_recognition(responses, seed)),
-        n_models=int((~np.isnan(known).any(axis=1)).sum()),
-        mean_distance=metrics.mean_pairwise_distance(held),
-        effective_rank=metrics.effective_rank(held) if held.shape[1] > 1 else 1.0,
-        prompt_share=metrics.variance_explained(held, prompt[validation]),
-        model_share=metrics.variance_explained(held, pairs.model_index[validation]),
-    )
+
+    def __init__(self, prepared: PreprocessedBehaviorEncoderData, seed: int = 0) -> None:
+        self._prepared, self._seed = prepared, seed
+        self._train = pairs_of(prepared.data, prepared.split.train)
+        self._validation = pairs_of(prepared.data, prepared.split.validation)
+        pairs = prepared.data.pairs
+        self._prompt = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index]
+        self._draws: RecognitionDraws | None = None
+
+    def measure(self, embeddings: FloatArray) -> Stage1Figures:
+        """The figures of an embedding of all pairs, [n_pairs, dim], fitted on the training side alone."""
+        pairs, train, validation = self._prepared.data.pairs, self._train, self._validation
+        held, prompt = embeddings[validation], self._prompt[validation]
+        known = metrics.centroids(embeddings[train], pairs.model_index[train], len(pairs.models))
+        responses = HeldResponses(held, pairs.model_index[validation], prompt, known)
+        if self._draws is None:
+            self._draws = draw_recognition(responses, self._seed)
+        return Stage1Figures(
+            triplet=measure_triplets(embeddings, self._prepared.validation_triplets, self._prompt, self._seed),
+            identification=measure_recognition(responses, self._draws),
+            n_models=int((~np.isnan(known).any(axis=1)).sum()),
+            mean_distance=metrics.mean_pairwise_distance(held),
+            effective_rank=metrics.effective_rank(held) if held.shape[1] > 1 else 1.0,
+            prompt_share=metrics.variance_explained(held, prompt),
+            model_share=metrics.variance_explained(held, pairs.model_index[validation]),
+        )
 
 
 def measure_triplets(

@@ -19,7 +19,7 @@ from model_behavior.evaluation.evaluated_encoder import VoteReadout, read_votes
 from model_behavior.evaluation.model_map import project
 from model_behavior.evaluation.new_models import NewModels, measure_new_models
 from model_behavior.evaluation.scatter_plot import Point
-from model_behavior.evaluation.stage1 import Stage1Figures, measure_stage1
+from model_behavior.evaluation.stage1 import Stage1Figures, Stage1Protocol
 from model_behavior.evaluation.stage1_variants import DEFAULT, VARIANTS, Variant
 from model_behavior.evaluation.stage2_benchmark import Stage2Plan
 from model_behavior.evaluation.topic_share import TopicShare, measure_topic_share
@@ -113,15 +113,17 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
     preprocessor = BehaviorEmbeddingPreprocessor(runtime.cache)
     splits = [ValidationSplit(plan.validation_fraction, seed) for seed in range(plan.seeds)]
     prepared = [preprocessor.preprocess(votes, split) for split in splits]
+    protocols = [Stage1Protocol(each, split.seed) for each, split in zip(prepared, splits, strict=True)]
     methods: list[MethodResult] = []
     for method, embed in (BASELINES | SEMANTIC_BASELINES if plan.semantic else BASELINES).items():
         progress = partial(runtime.monitor.on_progress, f"{name}, {method}")
-        measured = (measure_stage1(embed(each, preprocessor, progress), each, n) for n, each in enumerate(prepared))
+        embedded = (embed(each, preprocessor, progress) for each in prepared)
+        measured = (protocol.measure(vectors) for protocol, vectors in zip(protocols, embedded, strict=True))
         methods.append(MethodResult(method, tuple(measured), None))
     model_map: tuple[Point, ...] = ()
     for method, variant in choose_variants(plan).items():
-        if plan.semantic or "semantic" not in variant.encoders:
-            result, embeddings = _train(method, variant, votes, (splits, prepared), plan, runtime)
+        if plan.semantic or not variant.needs_transformer:
+            result, embeddings = _train(method, variant, votes, (splits, prepared, protocols), plan, runtime)
             methods.append(result)
             model_map = _map_models(embeddings, prepared[0].data.pairs) if method == DEFAULT else model_map
     stage2 = Stage2Plan(
@@ -144,14 +146,14 @@ def _train(
     method: str,
     variant: Variant,
     votes: TrainingData,
-    sides: tuple[Sequence[ValidationSplit], Sequence[PreprocessedBehaviorEncoderData]],
+    sides: tuple[Sequence[ValidationSplit], Sequence[PreprocessedBehaviorEncoderData], Sequence[Stage1Protocol]],
     plan: BenchmarkPlan,
     runtime: Runtime,
 ) -> tuple[MethodResult, FloatArray]:
     """The figures of every split, and the first one's embeddings of all pairs."""
     figures, seconds, readout = [], [], []
     first: FloatArray | None = None
-    for split, each in zip(*sides, strict=True):
+    for split, each, protocol in zip(*sides, strict=True):
         config = EncoderConfig(objectives=variant.objectives, features=variant.features, seed=split.seed)
         text_encoders = make_text_encoders(variant.encoders)
         encoder = ModelBehaviorEncoder(text_encoders, config, runtime)
@@ -160,7 +162,7 @@ def _train(
         pairs = each.data.pairs
         prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
         embeddings = encoder.encode(prompts, pairs.responses.to_pylist(), plan.batch_size)
-        figures.append(measure_stage1(embeddings, each, split.seed))
+        figures.append(protocol.measure(embeddings))
         if (read := read_votes(encoder, embeddings, each.data, each.split.validation, split.seed)) is not None:
             readout.append(read)
         first = embeddings if first is None else first

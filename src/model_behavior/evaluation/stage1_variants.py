@@ -18,6 +18,11 @@ class Variant:
     objectives: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
 
+    @property
+    def needs_transformer(self) -> bool:
+        """Whether one of the text encoders is a transformer."""
+        return bool({"semantic", "finetuned"} & set(self.encoders))
+
 
 DEFAULT = "trained, default (style + lexical)"
 VARIANTS: Mapping[str, Variant] = {
@@ -26,6 +31,8 @@ VARIANTS: Mapping[str, Variant] = {
     "trained, lexical alone": Variant(("lexical",)),
     "trained, semantic alone": Variant(("semantic",)),
     "trained, style + lexical + semantic": Variant((*DEFAULT_ENCODERS, "semantic")),
+    "trained, finetuned alone": Variant(("finetuned",)),
+    "trained, style + lexical + finetuned": Variant((*DEFAULT_ENCODERS, "finetuned")),
     "default without topic removal": Variant(features=FeatureConfig(remove_topic=False)),
     "default without the identity part": Variant(features=FeatureConfig(identity_weight=0)),
     "default, identity part of weight 1": Variant(features=FeatureConfig(identity_weight=1.0)),

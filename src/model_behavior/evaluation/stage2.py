@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from model_behavior.data.split import normalise_prompt
 from model_behavior.data_models.scoring_types import FloatArray, ScoringVotes, WideArray
-from model_behavior.data_models.votes import Outcome
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts
 from model_behavior.models.scoring.model_base import ModelBase
-from model_behavior.models.scoring.outcomes import log_loss
+from model_behavior.models.scoring.outcomes import decided_hits, log_loss
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
 
 ECE_BINS = 10
@@ -126,17 +125,9 @@ def votes_of_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, Scori
     return {cell: select_scoring_votes(votes, rows) for cell, rows in cells.items() if len(rows)}
 
 
-def decided_hits(
-    probabilities: FloatArray, outcome: npt.NDArray[np.integer]
-) -> tuple[WideArray, npt.NDArray[np.int64]]:
-    """1, 1/2 or 0 for each vote, [n_votes], and the places of the decided ones, where that means something."""
-    lead = probabilities[:, 0] - probabilities[:, 1]
-    sign = np.where(outcome == Outcome.MODEL_A, 1, -1)
-    hits: WideArray = (np.sign(lead) * sign + 1) / 2
-    return hits, np.flatnonzero(outcome <= Outcome.MODEL_B)
-
-
-def expected_calibration_error(confidence: WideArray, right: WideArray, bins: int = ECE_BINS) -> float:
+def expected_calibration_error(
+    confidence: WideArray, right: WideArray, bins: int = ECE_BINS, weight: WideArray | None = None
+) -> float:
     """Mean over votes of |share right - mean confidence| of the vote's bin (Naeini et al. 2015), in [0, 1].
 
     Bins are of equal width over [0, 1]. With n votes a perfect model reads about sqrt(bins / n) / 2, not 0.
@@ -145,10 +136,12 @@ def expected_calibration_error(confidence: WideArray, right: WideArray, bins: in
         confidence: probability of the likeliest outcome, [n].
         right: 1 where it happened, else 0, [n].
         bins: number of bins.
+        weight: of each vote, [n]; the same by default.
     """
+    weight = np.ones(len(confidence)) if weight is None else weight
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(place, right - confidence, bins)
-    return float(np.abs(gap).sum() / len(confidence))
+    gap = np.bincount(place, weight * (right - confidence), bins)
+    return float(np.abs(gap).sum() / weight.sum())
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_behavior.data.families import draw_held_out
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import TrainingData
+from model_behavior.evaluation.calibrations import Calibrations, compare_calibrations
 from model_behavior.evaluation.cold_start import (
     ENROLMENT_SIZES,
     ColdStartFigures,
@@ -33,7 +35,6 @@ from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
-from model_behavior.models.scoring.calibration import Temperature
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.elo import Elo
@@ -99,7 +100,7 @@ class SeedResult:
         oracle: Bradley-Terry that knows the new LLMs' votes.
         cold_start: by k.
         learning: by share of votes, and method.
-        before_calibration: of the dense network on new prompts without its temperature.
+        calibrations: of the dense network on new prompts; None where there are no votes.
         reliability: of the dense network there.
         held_out: LLMs that were held out.
     """
@@ -110,7 +111,7 @@ class SeedResult:
     oracle: Stage2Figures | None
     cold_start: Mapping[int, ColdStartFigures]
     learning: Mapping[float, Mapping[str, Stage2Figures]]
-    before_calibration: Stage2Figures | None
+    calibrations: Calibrations | None
     reliability: tuple[ReliabilityBin, ...]
     held_out: tuple[str, ...]
 
@@ -141,13 +142,27 @@ def run_stage2_benchmark(name: str, votes: TrainingData, plan: Stage2Plan, runti
 
 def embed_material(votes: TrainingData, split: ValidationSplit, plan: Stage2Plan, runtime: Runtime) -> Stage2Material:
     """Trains stage 1 on the split and embeds every pair."""
+    return embed_pairs_for_stage2(*train_on_split(votes, split, plan, runtime), plan.batch_size)
+
+
+def train_on_split(
+    votes: TrainingData, split: ValidationSplit, plan: Stage2Plan, runtime: Runtime
+) -> tuple[ModelBehaviorEncoder, PreprocessedBehaviorEncoderData]:
+    """Stage 1 trained on the split, and the filtered votes with the split as it was trained on."""
     encoder = ModelBehaviorEncoder(config=EncoderConfig(seed=split.seed), runtime=runtime)
     encoder.train(votes, split, plan.epochs, plan.batch_size)
     prepared = BehaviorEmbeddingPreprocessor(runtime.cache, encoder.config.preprocessing).preprocess(votes, split)
+    return encoder, prepared
+
+
+def embed_pairs_for_stage2(
+    encoder: ModelBehaviorEncoder, prepared: PreprocessedBehaviorEncoderData, batch_size: int
+) -> Stage2Material:
+    """Embeds every pair and divides the votes for stage 2."""
     pairs = prepared.data.pairs
     prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
-    embeddings = encoder.encode(prompts, pairs.responses.to_pylist(), plan.batch_size)
-    return prepare_stage2(prepared, embeddings, split.seed)
+    embeddings = encoder.encode(prompts, pairs.responses.to_pylist(), batch_size)
+    return prepare_stage2(prepared, embeddings, encoder.config.seed)
 
 
 def measure_seed(
@@ -174,7 +189,7 @@ def measure_seed(
         oracle=measure_oracle(material, seed),
         cold_start=cold_start,
         learning=_learning_curve(material, seed, cache),
-        before_calibration=None if new_prompts is None else _measure_uncalibrated(network, new_prompts, seed),
+        calibrations=None if new_prompts is None else compare_calibrations(network, new_prompts, seed),
         reliability=()
         if new_prompts is None
         else tuple(reliability(predict_votes(network, new_prompts), new_prompts.outcome)),
@@ -184,7 +199,7 @@ def measure_seed(
 
 def _fitted(factory: Factory, material: Stage2Material, votes: ScoringVotes, cache: ContentCache) -> ModelBase:
     model = factory(material.known, cache)
-    model.fit(votes, material.validation)
+    model.fit(votes)
     return model
 
 
@@ -194,15 +209,6 @@ def _measure_lengths(model: LongerResponse, votes: Mapping[Cell, ScoringVotes], 
         if (figures := measure_stage2(model.predict_responses(chosen), chosen, seed)) is not None:
             measured[cell] = figures
     return measured
-
-
-def _measure_uncalibrated(network: DenseNetworkModel, votes: ScoringVotes, seed: int) -> Stage2Figures | None:
-    fitted = network.temperature
-    network.temperature = Temperature()
-    try:
-        return measure_stage2(predict_votes(network, votes), votes, seed)
-    finally:
-        network.temperature = fitted
 
 
 def _learning_curve(material: Stage2Material, seed: int, cache: ContentCache) -> dict[float, dict[str, Stage2Figures]]:

@@ -13,7 +13,6 @@ from model_behavior.data_models.scoring_types import FloatArray, ModelTable, Sco
 from model_behavior.data_models.votes import PairTable
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
-_INNER_SHARE = 0.1
 _SEEN_SHARE = 0.05
 
 
@@ -23,18 +22,16 @@ class Stage2Material:
 
     Attributes:
         fit: votes between known LLMs to fit to.
-        validation: votes on other training prompts, to choose epochs and temperature by.
         test: votes to measure on: on measured prompts, and with new LLMs, and some left-out ones on `fit`'s prompts.
         oracle: `fit` and all votes of the new LLMs on training prompts: what a rating that knows them would know.
         everything: all votes, for the later rating.
-        known: embeddings of the known LLMs, from their responses in `fit` and `validation`.
+        known: embeddings of the known LLMs, from their responses in `fit`.
         embeddings: of all pairs, [n_pairs, dim].
         pairs: the pairs.
         pool: pairs of new LLMs on training prompts, to enrol from.
     """
 
     fit: ScoringVotes
-    validation: ScoringVotes
     test: ScoringVotes
     oracle: ScoringVotes
     everything: ScoringVotes
@@ -50,18 +47,14 @@ def prepare_stage2(prepared: PreprocessedBehaviorEncoderData, embeddings: FloatA
     Args:
         prepared: filtered votes and the split that the encoder was trained with; its validation prompts are measured.
         embeddings: of all pairs by that encoder, [n_pairs, dim].
-        seed: of the inner split.
+        seed: of the votes on seen prompts that are left out.
     """
     data, split = prepared.data, prepared.split
     rng = np.random.default_rng(seed)
     prompt_of_pair = normalised_prompt_ids(data.pairs.prompts)[data.pairs.prompt_index]
     prompt = prompt_of_pair[data.pair_a]
-    train_prompts = np.unique(prompt[split.train])
-    n_inner = max(1, round(_INNER_SHARE * len(train_prompts)))
-    is_inner = np.isin(prompt[split.train], rng.permutation(train_prompts)[:n_inner])
-    outer = split.train[~is_inner]
-    is_seen_test = rng.random(len(outer)) < _SEEN_SHARE
-    fit = outer[~is_seen_test]
+    is_seen_test = rng.random(len(split.train)) < _SEEN_SHARE
+    fit = split.train[~is_seen_test]
     measured = np.unique(prompt[split.validation])
     new_to_learn = split.held_out[~np.isin(prompt[split.held_out], measured)]
     new_pairs = np.unique(np.concatenate([data.pair_a[split.held_out], data.pair_b[split.held_out]]))
@@ -69,12 +62,10 @@ def prepare_stage2(prepared: PreprocessedBehaviorEncoderData, embeddings: FloatA
     is_known[data.pairs.model_index[data.pair_a[split.train]]] = True
     is_known[data.pairs.model_index[data.pair_b[split.train]]] = True
     may_enrol = ~is_known[data.pairs.model_index[new_pairs]] & ~np.isin(prompt_of_pair[new_pairs], measured)
-    taught = np.concatenate([fit, split.train[is_inner]])
-    taught_pairs = np.unique(np.concatenate([data.pair_a[taught], data.pair_b[taught]]))
-    test = np.concatenate([split.validation, split.held_out, outer[is_seen_test]])
+    taught_pairs = np.unique(np.concatenate([data.pair_a[fit], data.pair_b[fit]]))
+    test = np.concatenate([split.validation, split.held_out, split.train[is_seen_test]])
     return Stage2Material(
         fit=to_scoring_votes(data, fit, with_style=True),
-        validation=to_scoring_votes(data, split.train[is_inner], with_style=True),
         test=to_scoring_votes(data, test, with_style=True),
         oracle=to_scoring_votes(data, np.concatenate([fit, new_to_learn])),
         everything=to_scoring_votes(data),

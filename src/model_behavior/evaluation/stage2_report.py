@@ -13,7 +13,6 @@ from model_behavior.evaluation.stage2_benchmark import (
     BRADLEY_TERRY,
     DENSE_NETWORK,
     METHODS,
-    NEW_PROMPTS,
     VOTE_SHARES,
     SeedResult,
     Stage2Plan,
@@ -131,16 +130,22 @@ def _write_cold_start(seeds: Sequence[SeedResult]) -> list[str]:
 
 
 def _write_calibration(seeds: Sequence[SeedResult]) -> list[str]:
-    before = [seed.before_calibration.calibration_error for seed in seeds if seed.before_calibration is not None]
-    after = [
-        s.cells[DENSE_NETWORK][NEW_PROMPTS].calibration_error for s in seeds if NEW_PROMPTS in s.cells[DENSE_NETWORK]
-    ]
-    if not before or not after:
+    measured = [seed.calibrations for seed in seeds if seed.calibrations is not None]
+    if not measured:
         return []
-    return [
-        f"ECE of the dense network on new prompts: {_cell(before)} before its temperature, {_cell(after)} after.",
+    lines = [
+        "### New prompt, known LLM, by the calibration of DenseNetworkModel",
         "",
+        "| calibration | log loss | ECE |",
+        "|---|---|---|",
     ]
+    for name in measured[0].figures:
+        figures = [calibrations.figures[name] for calibrations in measured]
+        lines.append(
+            f"| {name} | {_cell([f.log_loss for f in figures])} | {_cell([f.calibration_error for f in figures])} |"
+        )
+    floor = _spread([calibrations.floor for calibrations in measured])
+    return [*lines, "", f"A perfect model with these confidences would read an ECE of {floor} on as many votes.", ""]
 
 
 def _draw(result: Stage2Result) -> dict[str, str]:

@@ -82,14 +82,16 @@ class TripletSampler:
         config: shares of the kinds of positive.
 
     Attributes:
+        config: as given.
+        model: index of each pair's model, [n_pairs], int64.
         prompt: id of each pair's normalised prompt, [n_pairs], int64.
         text: id of each pair's response, equal for equal texts, [n_pairs], int64.
     """
 
     def __init__(self, data: TrainingData, votes: npt.NDArray[np.int64], config: TripletConfig) -> None:
         pairs = data.pairs
-        self._config = config
-        self._model = pairs.model_index.astype(np.int64)
+        self.config = config
+        self.model: npt.NDArray[np.int64] = pairs.model_index.astype(np.int64)
         self.prompt: npt.NDArray[np.int64] = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index].astype(np.int64)
         self.text: npt.NDArray[np.int64] = pc.dictionary_encode(pairs.responses).indices.to_numpy().astype(np.int64)
         self._votes = votes
@@ -103,7 +105,7 @@ class TripletSampler:
         decided = a_wins | (self._outcome == Outcome.MODEL_B)
         self._winner = np.where(a_wins, self._a, self._b)
         self._loser = np.where(a_wins, self._b, self._a)
-        self._is_bad = np.zeros(len(self._model), dtype=bool)
+        self._is_bad = np.zeros(len(self.model), dtype=bool)
         self._is_bad[self._a[bad]] = self._is_bad[self._b[bad]] = True
         self._decided = np.flatnonzero(decided)
         in_side = np.unique(np.concatenate([self._a, self._b]))
@@ -111,7 +113,7 @@ class TripletSampler:
         winners = np.unique(self._winner[decided])
         losers = np.unique(np.concatenate([self._loser[decided], np.flatnonzero(self._is_bad)]))
         n_prompts = int(self.prompt.max(initial=-1)) + 1
-        self._by_model = _Pool.grouped(good, self._model, int(self._model.max(initial=-1)) + 1)
+        self._by_model = _Pool.grouped(good, self.model, int(self.model.max(initial=-1)) + 1)
         self._winning = _Pool.whole(winners[~self._is_bad[winners]])
         self._winning_by_prompt = _Pool.grouped(self._winning.pairs, self.prompt, n_prompts)
         self._losing = _Pool.whole(losers)
@@ -189,7 +191,7 @@ class TripletSampler:
     def _draw_positives(
         self, rng: np.random.Generator, anchor: _Indices, negative: _Indices
     ) -> tuple[_Indices, _Indices]:
-        config = self._config
+        config = self.config
         share = config.performance / (config.identity + config.performance)
         kind = np.where(rng.random(len(anchor)) < share, TripletKind.PERFORMANCE, TripletKind.IDENTITY)
         positive = np.full(len(anchor), -1)
@@ -203,20 +205,18 @@ class TripletSampler:
             return other_prompt & other_text
 
         positive[identity] = self._draw(
-            rng, self._by_model, self._model[anchor[identity]], lambda at, pair: differs(identity[at], pair)
+            rng, self._by_model, self.model[anchor[identity]], lambda at, pair: differs(identity[at], pair)
         )
         positive[performance] = self._draw(
             rng,
             self._winning,
             np.zeros(len(performance), dtype=np.int64),
-            lambda at, pair: (
-                differs(performance[at], pair) & (self._model[pair] != self._model[anchor[performance[at]]])
-            ),
+            lambda at, pair: differs(performance[at], pair) & (self.model[pair] != self.model[anchor[performance[at]]]),
         )
         return positive, kind
 
     def _unlike(self, pair: _Indices, other: _Indices) -> _Booleans:
-        other_model: _Booleans = self._model[pair] != self._model[other]
+        other_model: _Booleans = self.model[pair] != self.model[other]
         other_text: _Booleans = self.text[pair] != self.text[other]
         return other_model & other_text
 

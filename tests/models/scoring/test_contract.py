@@ -39,7 +39,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 @pytest.fixture
 def fitted(make: Make) -> ModelBase:
     model = make()
-    model.fit(VOTES, NEW_VOTES)
+    model.fit(VOTES)
     return model
 
 
@@ -103,7 +103,7 @@ def test_states_of_others_are_refused(fitted: ModelBase) -> None:
 
 def test_the_same_votes_give_the_same_model(make: Make, fitted: ModelBase) -> None:
     again = make()
-    again.fit(VOTES, NEW_VOTES)
+    again.fit(VOTES)
     np.testing.assert_array_equal(again.predict(*texts_of(NEW_VOTES)), fitted.predict(*texts_of(NEW_VOTES)))
 
 

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
+from model_behavior.data_models.scoring_types import FloatArray, ModelTable, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network import DenseNetwork, NetworkConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.models.scoring.dense_network_training import ScoringSchedule, is_clear_gain
+from model_behavior.models.scoring.dense_network_training import ScoringSchedule, cross_validate, is_clear_gain
+from model_behavior.models.scoring.foundation import lay_foundation
 from model_behavior.models.scoring.outcomes import OutcomeConstants, log_loss
 from model_behavior.models.scoring.prompt_features import PromptFeatures
-from model_behavior.models.scoring.vote_network import VoteBatch
+from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork, batch_of
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
 from tests.models.scoring.scoring_votes import draw_votes, table_for
 
@@ -26,7 +27,7 @@ NAMES = draw_votes(10).models
 @pytest.fixture(scope="module")
 def by_topic() -> DenseNetworkModel:
     model = DenseNetworkModel(table_for(NAMES), SHORT)
-    model.fit(draw_votes(6000, by_topic=2.0), draw_votes(800, seed=5, by_topic=2.0))
+    model.fit(draw_votes(6000, by_topic=2.0))
     return model
 
 
@@ -54,7 +55,7 @@ def test_topics_that_matter_are_learned(by_topic: DenseNetworkModel) -> None:
 def test_where_prompts_do_not_matter_the_ratings_stand() -> None:
     train, new = draw_votes(1200, n_prompts=30), draw_votes(3000, seed=8)
     network, ratings = DenseNetworkModel(table_for(NAMES), SHORT), BradleyTerry()
-    network.fit(train, draw_votes(200, seed=3, n_prompts=6))
+    network.fit(train)
     ratings.fit(train)
     losses = [log_loss(model.predict(*texts_of(new)), new.outcome).mean() for model in (network, ratings)]
     assert losses[0] < losses[1] + 0.003
@@ -98,15 +99,60 @@ def test_enrolled_models_can_be_replaced_and_removed_but_voted_ones_stay() -> No
 
 def test_averaging_over_what_is_not_known_gives_less_extreme_predictions() -> None:
     votes = without_model(draw_votes(2000), "hen-1")
-    sure, unsure = (
-        DenseNetworkModel(table_for(NAMES), replace(SHORT, average_uncertainty=average)) for average in (False, True)
-    )
-    for model in (sure, unsure):
+    model = DenseNetworkModel(table_for(NAMES), SHORT)
+    model.fit(votes)
+    call, known = (["x"], ["hen-1"], ["ant-1"]), (["x"], ["gnu-1"], ["ant-1"])
+    state = model.get_state_dict()
+    state["tensors"]["board.variance"][:] = 0
+    sure = DenseNetworkModel.load_state_dict(state)
+    assert sure.predict(*call)[0, 0] - 0.2 < model.predict(*call)[0, 0] < sure.predict(*call)[0, 0] - 1e-3
+    np.testing.assert_array_equal(model.predict(*known), sure.predict(*known))
+
+
+def test_an_enrolled_model_takes_over_a_share_of_what_prompts_do() -> None:
+    votes = without_model(draw_votes(1000, by_topic=3.0), "hen-1")
+    spread = []
+    for share in (0.0, 0.5, 1.0):
+        schedule = ScoringSchedule(epochs=4, folds=2)
+        model = DenseNetworkModel(table_for(NAMES), replace(SHORT, carry_over=share, schedule=schedule))
         model.fit(votes)
-    call = (["x"], ["hen-1"], ["ant-1"])
-    assert unsure.predict(*call)[0, 0] < sure.predict(*call)[0, 0]
-    known = (["x"], ["gnu-1"], ["ant-1"])
-    np.testing.assert_array_equal(unsure.predict(*known), sure.predict(*known))
+        scores = [model.rate(["hen-1"], prompt=prompt).rating[0] for prompt in votes.prompts[:20]]
+        spread.append(float(np.ptp(scores)))
+    assert spread[0] == 0 and spread[2] > 0.05
+    assert spread[1] == pytest.approx(spread[2] / 2, rel=1e-4)
+
+
+def test_votes_are_held_out_with_their_prompts_and_predicted_by_the_others() -> None:
+    votes = draw_votes(300, n_prompts=12)
+    learned: list[set[str]] = []
+
+    def build(some: ScoringVotes) -> VoteNetwork:
+        learned.append({some.prompts[index] for index in some.prompt_index})
+        return lay_foundation(some, None, features.dim, SHORT).network
+
+    features = PromptFeatures()
+    features.fit(votes.prompts)
+    schedule = ScoringSchedule(epochs=2, folds=4)
+    held = cross_validate(build, votes, batch_of(votes, features), schedule)
+    assert sorted(len(some) for some in learned) == [9, 9, 9, 9]
+    assert set.intersection(*learned) == set() and len(held.outcome) == len(votes)
+    assert sorted(np.bincount(held.prompt)) == sorted(np.bincount(votes.prompt_index))
+    losses = [log.validation_loss for log in held.history]
+    by_ratings = log_loss(predict_by_ratings(votes, learned), held.outcome).mean()
+    assert len(losses) == 3 and losses[0] == pytest.approx(by_ratings, abs=1e-5)
+    few = cross_validate(build, votes, batch_of(votes, features), replace(schedule, enough_votes=100))
+    assert len(votes) / 4 < len(few.outcome) < len(votes)
+
+
+def predict_by_ratings(votes: ScoringVotes, learned: list[set[str]]) -> FloatArray:
+    """Probabilities of all votes, fold after fold, by ratings that were fitted to the prompts of the other folds."""
+    parts = []
+    for some in learned:
+        own = np.array([votes.prompts[index] in some for index in votes.prompt_index])
+        ratings = BradleyTerry()
+        ratings.fit(select_scoring_votes(votes, np.flatnonzero(own)))
+        parts.append(ratings.predict(*texts_of(select_scoring_votes(votes, np.flatnonzero(~own)))))
+    return np.concatenate(parts)
 
 
 def test_what_cannot_be_meant_is_refused() -> None:

@@ -1,36 +1,42 @@
-"""Which triplets go into a batch together."""
+"""Which triplets go into a batch together, and their pairs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from model_behavior.models.behavior.objectives import Mining
+from model_behavior.data_models.behavior_encoder_types import TripletKind, Triplets
+from model_behavior.models.behavior.objectives import TripletBatch
+from model_behavior.preprocessing.triplets import TripletSampler
 
 SAME_PROMPT_RUN = 8
-"""Triplets of one prompt that stay together when negatives are mined, where a prompt has as many."""
+"""Triplets of one prompt that stay together where prompts are to meet in a batch, if a prompt has as many."""
 
 _Indices = npt.NDArray[np.int64]
 
 
-def draw_batches(prompt: _Indices, batch_size: int, mining: Mining, rng: np.random.Generator) -> list[_Indices]:
+def draw_batches(prompt: _Indices, batch_size: int, same_prompt: bool, rng: np.random.Generator) -> list[_Indices]:
     """Divides an epoch's triplets into batches at random.
 
-    Without mining every order is as likely. With mining, whose negatives are on the anchor's prompt, the triplets of a
-    prompt go in runs of `SAME_PROMPT_RUN`, since a batch drawn freely from many prompts has hardly two of one. (Hermans
-    et al. 2017 draw P classes with K samples each for that reason.) Runs follow one another at random.
+    Otherwise every order is as likely. With `same_prompt` the triplets of a prompt go in runs of `SAME_PROMPT_RUN`,
+    since a batch drawn freely from many prompts has hardly two of one. (Hermans et al. 2017 draw P classes with K
+    samples each for that reason.) Runs follow one another at random.
 
     Args:
         prompt: of each triplet's anchor, [n_triplets].
         batch_size: triplets in a batch; the last may have fewer.
-        mining: of the triplet term.
+        same_prompt: several models' answers to one prompt are to meet in a batch, as the mining of negatives on the
+            anchor's prompt needs, and an encoder that must not tell models apart by their prompts.
         rng: the epoch's generator.
 
     Returns:
         Indices of triplets, each in one batch.
     """
     order = rng.permutation(len(prompt))
-    if mining != "none":
+    if same_prompt:
         order = order[np.argsort(prompt[order], kind="stable")]
         _, start, inverse = np.unique(prompt[order], return_index=True, return_inverse=True)
         run = (np.arange(len(order)) - start[inverse]) // SAME_PROMPT_RUN
@@ -39,3 +45,35 @@ def draw_batches(prompt: _Indices, batch_size: int, mining: Mining, rng: np.rand
         place = rng.permutation(int(is_first.sum()))
         order = order[np.argsort(place[run_id], kind="stable")]
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def embed_batch(
+    triplets: Triplets, rows: _Indices, sampler: TripletSampler, embed: Callable[[_Indices], torch.Tensor]
+) -> TripletBatch:
+    """The batch of the triplets at `rows`, whose distinct pairs are embedded once each.
+
+    Args:
+        triplets: of the epoch.
+        rows: which of them, [n_triplets].
+        sampler: that drew them; it knows model, prompt and text of every pair.
+        embed: pairs to raw embeddings, [n] to [n, dim].
+    """
+    sides = np.stack([triplets.anchor[rows], triplets.positive[rows], triplets.negative[rows]])
+    pairs, position = np.unique(sides, return_inverse=True)
+    raw, kind = embed(pairs.astype(np.int64)), triplets.kind[rows]
+    anchor, positive, negative = torch.from_numpy(position.reshape(sides.shape)).to(raw.device)
+
+    def on_device(values: npt.NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(values).to(raw.device)
+
+    return TripletBatch(
+        raw=raw,
+        anchor=anchor,
+        positive=positive,
+        negative=negative,
+        decided=on_device(kind <= TripletKind.PERFORMANCE),
+        tied=on_device(kind == TripletKind.TIE),
+        model=on_device(sampler.model[pairs]),
+        prompt=on_device(sampler.prompt[pairs]),
+        text=on_device(sampler.text[pairs]),
+    )

@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from model_behavior.errors import ArtifactError
-from model_behavior.models.behavior.training import Trainer
-from model_behavior.preprocessing.entry_file import DamagedEntryError, read_entry, write_entry
+from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryError, read_entry, write_entry
 
 
-def save_checkpoint(path: Path, trainer: Trainer, key: str) -> None:
-    """Replaces the file by the trainer's present state.
+class Resumable(Protocol):
+    """A training that can be put where it was."""
 
-    Args:
+    def state(self) -> CacheEntry:
+        """Everything that the rest of the training depends on."""
+
+    def restore(self, state: CacheEntry) -> None:
+        """Goes back to a `state`."""
+
+
+def tuning_checkpoint(path: Path) -> Path:
+    """Where fine-tuning keeps its state, beside the checkpoint of the training that it is part of."""
+    return path.with_name(f"{path.name}.tuning")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training keeps its state.
+
+    Attributes:
+        path: the file, replaced at each `save`; None for none.
         key: hash of data and settings; only the same run can go on from it.
     """
-    state = trainer.state()
-    write_entry(path, replace(state, metadata={**state.metadata, "key": key}))
 
+    path: Path | None
+    key: str
 
-def load_checkpoint(path: Path, trainer: Trainer, key: str) -> bool:
-    """Puts the trainer where the file says; does nothing and gives False where there is no file.
+    def save(self, trainer: Resumable) -> None:
+        """Replaces the file by the trainer's present state."""
+        if self.path is not None:
+            state = trainer.state()
+            write_entry(self.path, replace(state, metadata={**state.metadata, "key": self.key}))
 
-    Raises:
-        ArtifactError: the file is damaged, or of another run.
-    """
-    try:
-        state = read_entry(path)
-    except FileNotFoundError:
-        return False
-    except DamagedEntryError as error:
-        raise ArtifactError(f"{error}. Fix: start the training anew, without resuming") from error
-    if state.metadata.get("key") != key:
-        raise ArtifactError(
-            f"{path} is of a training with other votes or settings. Fix: use the same ones, or start anew"
-        )
-    trainer.restore(state)
-    return True
+    def restore(self, trainer: Resumable) -> None:
+        """Puts the trainer where the file says; warns where there is no file.
+
+        Raises:
+            ArtifactError: the file is damaged, or of another run.
+        """
+        if self.path is None:
+            return
+        try:
+            state = read_entry(self.path)
+        except FileNotFoundError:
+            message = f"there is no {self.path} to resume from; starting from the beginning"
+            warnings.warn(message, UserWarning, stacklevel=4)
+            return
+        except DamagedEntryError as error:
+            raise ArtifactError(f"{error}. Fix: start the training anew, without resuming") from error
+        if state.metadata.get("key") != self.key:
+            raise ArtifactError(
+                f"{self.path} is of a training with other votes or settings. Fix: use the same ones, or start anew"
+            )
+        trainer.restore(state)

@@ -6,14 +6,20 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.errors import UsageError
 from model_behavior.models.behavior.execution import Backend
 from model_behavior.preprocessing.cache import ContentCache
+from model_behavior.preprocessing.entry_file import Arrays
 from model_behavior.preprocessing.feature_cache import Features
+
+if TYPE_CHECKING:
+    from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
+    from model_behavior.models.behavior.monitor import Runtime
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -36,9 +42,9 @@ def portions(texts: Sequence[str], batch_size: int) -> Iterator[slice]:
 class TextEncoderBase(ABC):
     """A frozen encoder of (prompt, response) pairs.
 
-    Nothing in it is fitted on votes: what it gives for a pair depends on the pair and on its configuration
-    alone, so that its output can be cached by content. Scaling, weighting and projection are learned by
-    `ModelBehaviorEncoder` on top of it.
+    What it gives for a pair depends on the pair, its configuration and its weights alone, so that its output can be
+    cached by content. Scaling, weighting and projection are learned by `ModelBehaviorEncoder` on top of it. One that
+    learns from votes does so once, in `fitted_on`, before anything is encoded; most have nothing to learn.
     """
 
     name: ClassVar[str]
@@ -46,6 +52,9 @@ class TextEncoderBase(ABC):
 
     version: ClassVar[int] = 1
     """Part of the fingerprint; goes up when the same configuration gives other numbers."""
+
+    learns_from_votes: ClassVar[bool] = False
+    """Whether it must be `fitted_on` votes before it can encode."""
 
     @property
     @abstractmethod
@@ -55,7 +64,10 @@ class TextEncoderBase(ABC):
     @property
     @abstractmethod
     def config(self) -> Mapping[str, Any]:
-        """The constructor's arguments, as JSON values: `type(encoder)(**encoder.config)` is an equal encoder."""
+        """The constructor's arguments, as JSON values.
+
+        `type(encoder)(**encoder.config).with_tensors(encoder.tensors())` is an equal encoder.
+        """
 
     @abstractmethod
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> Features:
@@ -90,3 +102,27 @@ class TextEncoderBase(ABC):
     def weights_digest(self) -> str:
         """Hash of the weights, "" for an encoder without weights."""
         return ""
+
+    def fitted_on(self, votes: EncoderVotes, runtime: Runtime) -> TextEncoderBase:
+        """An encoder of the same configuration that has learned from training votes; itself where there is nothing to.
+
+        Args:
+            votes: to learn from.
+            runtime: cache, progress and checkpoint.
+        """
+        del votes, runtime
+        return self
+
+    def tensors(self) -> Arrays:
+        """What it has learned from votes, for `with_tensors`."""
+        return {}
+
+    def with_tensors(self, arrays: Mapping[str, npt.NDArray[Any]]) -> TextEncoderBase:
+        """An encoder of the same configuration that has learned this.
+
+        Raises:
+            UsageError: it is not what such an encoder learns.
+        """
+        if arrays:
+            raise UsageError(f"text encoder {self.name!r} learns nothing, but was given {', '.join(sorted(arrays))}")
+        return self

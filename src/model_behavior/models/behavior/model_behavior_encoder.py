@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,15 +21,18 @@ from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.behavior_features import BehaviorFeatures, compose
-from model_behavior.models.behavior.checkpoint import load_checkpoint, save_checkpoint
+from model_behavior.models.behavior.checkpoint import Checkpoint
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
+from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.pair_features import PairFeatureSource
 from model_behavior.models.behavior.projection import ProjectionHead, fit_projection, projection_from_state
-from model_behavior.models.behavior.registry import check_registered, make_text_encoder, make_text_encoders
+from model_behavior.models.behavior.registry import make_text_encoders
+from model_behavior.models.behavior.text_encoder_state import text_encoders_from_state, text_encoders_to_state
 from model_behavior.models.behavior.training import Schedule, Trainer, TrainingExamples
+from model_behavior.models.behavior.validation import ValidationSide
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.entry_file import digest_of, inside
 
@@ -42,7 +44,8 @@ class ModelBehaviorEncoder:
     """A Siamese network over (prompt, response) pairs, trained with triplets from pairwise votes.
 
     Args:
-        text_encoders: frozen encoders whose features are used side by side; style and lexical by default.
+        text_encoders: whose features are used side by side; style and lexical by default. `train` replaces those
+            that learn from votes by fitted ones.
         config: everything that decides the result of `train`.
         runtime: cache, progress and checkpoint, which do not.
 
@@ -89,12 +92,13 @@ class ModelBehaviorEncoder:
         """
         _check_positive(epochs=epochs, batch_size=batch_size)
         preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
-        prepared = preprocessor.preprocess(data, validation_split, self._progress("filters"))
+        prepared = preprocessor.preprocess(data, validation_split, partial(self.runtime.monitor.on_progress, "filters"))
         self.runtime.monitor.on_prepared(prepared)
         sampler = preprocessor.sampler(prepared)
         train_pairs = pairs_of(prepared.data, prepared.split.train)
-        source = self._feature_source(batch_size)
-        features, prompts = source.of_table(prepared.data.pairs)
+        votes = EncoderVotes(prepared, sampler, self.config.seed)
+        encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
+        features, prompts = self._feature_source(encoders, batch_size).of_table(prepared.data.pairs)
         model = prepared.data.pairs.model_index
         transforms, blocks = BehaviorFeatures.fit_and_transform(
             features, prompts, model, train_pairs, self.config.features, self.config.identity_dim
@@ -108,16 +112,19 @@ class ModelBehaviorEncoder:
             prepared=head.prepare(blocks.blocks),
             identity=blocks.identity,
             identity_weight=self.config.features.identity_weight,
-            model=model,
-            train_pairs=train_pairs,
-            validation_pairs=pairs_of(prepared.data, prepared.split.validation),
             sampler=sampler,
-            validation_triplets=prepared.validation_triplets,
+            validation=ValidationSide(
+                model,
+                train_pairs,
+                pairs_of(prepared.data, prepared.split.validation),
+                prepared.validation_triplets,
+                self.config.seed,
+            ),
         )
         schedule = Schedule(epochs, batch_size, self.config.seed, self.config.optimisation)
         trainer = Trainer(head, objective, examples, schedule)
-        self._run(trainer, self._run_key(prepared, epochs, batch_size))
-        self._head, self._features = head.eval(), transforms
+        self._run(trainer, self._run_key(prepared, encoders, (epochs, batch_size)))
+        self.text_encoders, self._head, self._features = encoders, head.eval(), transforms
         self.history, self.data_fingerprint = trainer.history, prepared.fingerprint
         self._quality = objective.quality_direction()
 
@@ -156,7 +163,8 @@ class ModelBehaviorEncoder:
         head, transforms = self._trained()
         if len(prompts) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
-        blocks = transforms.transform(*self._feature_source(batch_size).of_texts(prompts, responses))
+        source = self._feature_source(self.text_encoders, batch_size)
+        blocks = transforms.transform(*source.of_texts(prompts, responses))
         trained = head.embed(head.prepare(blocks.blocks), batch_size)
         return compose(trained, blocks.identity, self.config.features.identity_weight)
 
@@ -210,12 +218,8 @@ class ModelBehaviorEncoder:
         tensors |= {f"features.{name}": np.array(value) for name, value in transforms.to_arrays().items()}
         if self._quality is not None:
             tensors["quality"] = self._quality.copy()
-        for encoder in self.text_encoders:
-            check_registered(encoder)
-        encoders = [
-            {"name": encoder.name, "config": dict(encoder.config), "fingerprint": encoder.fingerprint}
-            for encoder in self.text_encoders
-        ]
+        encoders, learned = text_encoders_to_state(self.text_encoders)
+        tensors |= {f"text_encoders.{name}": np.array(value) for name, value in learned.items()}
         return {
             "state_version": STATE_VERSION,
             "config": self.config.to_json(),
@@ -240,9 +244,9 @@ class ModelBehaviorEncoder:
                 "Fix: upgrade model-behavior, or train the encoder again."
             )
         try:
-            encoders = [make_text_encoder(entry["name"], entry["config"]) for entry in state_dict["text_encoders"]]
-            encoder = cls(encoders, EncoderConfig.from_json(state_dict["config"]))
             tensors = state_dict["tensors"]
+            encoders = text_encoders_from_state(state_dict["text_encoders"], inside(tensors, "text_encoders."))
+            encoder = cls(encoders, EncoderConfig.from_json(state_dict["config"]))
             head = inside(tensors, "head.")
             projection = replace(encoder.config.projection, dim=encoder.config.quality_dim)
             encoder._head = projection_from_state(head, projection).eval()
@@ -250,42 +254,38 @@ class ModelBehaviorEncoder:
             encoder._quality = np.array(tensors["quality"]) if "quality" in tensors else None
             encoder.history = [EpochLog.from_json(log) for log in state_dict["history"]]
             encoder.data_fingerprint = state_dict["data_fingerprint"]
-            expected = [entry["fingerprint"] for entry in state_dict["text_encoders"]]
         except (KeyError, TypeError, RuntimeError, UsageError) as error:
             raise ArtifactError(f"incomplete or unknown encoder state: {error}") from error
-        for text_encoder, fingerprint in zip(encoders, expected, strict=True):
-            if text_encoder.fingerprint != fingerprint:
-                raise ArtifactError(
-                    f"text encoder {text_encoder.name!r} {dict(text_encoder.config)} is not the one that this encoder "
-                    "was trained with. Fix: install the same weights and release, or train again."
-                )
         return encoder
 
     def _run(self, trainer: Trainer, key: str) -> None:
-        checkpoint, monitor = self.runtime.checkpoint, self.runtime.monitor
-        if checkpoint is not None and self.runtime.resume:
-            if not load_checkpoint(checkpoint, trainer, key):
-                warnings.warn(f"there is no {checkpoint} to resume from; starting from the beginning", UserWarning, 3)
+        path, monitor = self.runtime.checkpoint, self.runtime.monitor
+        checkpoint = Checkpoint(path, key)
+        # Where a text encoder was tuned first, the interruption may have come before the head's first epoch.
+        tuned = any(encoder.learns_from_votes for encoder in self.text_encoders)
+        if path is not None and self.runtime.resume and (path.exists() or not tuned):
+            checkpoint.restore(trainer)
             for log in trainer.history:
                 monitor.on_epoch(log)
 
         def on_epoch(log: EpochLog) -> None:
-            if checkpoint is not None:
-                save_checkpoint(checkpoint, trainer, key)
+            checkpoint.save(trainer)
             monitor.on_epoch(log)
 
         trainer.run(partial(monitor.on_progress, "training"), on_epoch)
 
-    def _run_key(self, prepared: PreprocessedBehaviorEncoderData, epochs: int, batch_size: int) -> str:
-        fingerprints = [encoder.fingerprint for encoder in self.text_encoders]
-        settings = json.dumps([STATE_VERSION, self.config.to_json(), fingerprints, epochs, batch_size], sort_keys=True)
+    def _run_key(
+        self,
+        prepared: PreprocessedBehaviorEncoderData,
+        encoders: Sequence[TextEncoderBase],
+        schedule: tuple[int, int],
+    ) -> str:
+        fingerprints = [encoder.fingerprint for encoder in encoders]
+        settings = json.dumps([STATE_VERSION, self.config.to_json(), fingerprints, *schedule], sort_keys=True)
         return digest_of(prepared.fingerprint, settings)
 
-    def _progress(self, task: str) -> Any:
-        return partial(self.runtime.monitor.on_progress, task)
-
-    def _feature_source(self, batch_size: int) -> PairFeatureSource:
-        return PairFeatureSource(self.text_encoders, self.runtime, batch_size, self.config.features.remove_topic)
+    def _feature_source(self, encoders: Sequence[TextEncoderBase], batch_size: int) -> PairFeatureSource:
+        return PairFeatureSource(encoders, self.runtime, batch_size, self.config.features.remove_topic)
 
     def _trained(self) -> tuple[ProjectionHead, BehaviorFeatures]:
         if self._head is None or self._features is None:

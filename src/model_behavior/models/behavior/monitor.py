@@ -20,6 +20,9 @@ class TrainingMonitor(Protocol):
     def on_progress(self, task: str, done: int, total: int) -> None:
         """`done` of `total` units of a named task are finished."""
 
+    def on_tuning_round(self, log: EpochLog) -> None:
+        """A round of fine-tuning a text encoder ended."""
+
     def on_epoch(self, log: EpochLog) -> None:
         """An epoch ended."""
 
@@ -31,6 +34,9 @@ class SilentMonitor:
         """Nothing."""
 
     def on_progress(self, task: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def on_tuning_round(self, log: EpochLog) -> None:
         """Nothing."""
 
     def on_epoch(self, log: EpochLog) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
+from model_behavior.models.behavior.fine_tuned_encoder import FineTunedEncoder
 from model_behavior.models.behavior.lexical_encoder import LexicalEncoder
 from model_behavior.models.behavior.sentence_transformer_encoder import SentenceTransformerEncoder
 from model_behavior.models.behavior.style_encoder import StyleEncoder
 
 TEXT_ENCODERS: dict[str, type[TextEncoderBase]] = {
-    encoder.name: encoder for encoder in (StyleEncoder, LexicalEncoder, SentenceTransformerEncoder)
+    encoder.name: encoder for encoder in (StyleEncoder, LexicalEncoder, SentenceTransformerEncoder, FineTunedEncoder)
 }
 DEFAULT_ENCODERS = ("style", "lexical")
 

@@ -6,30 +6,24 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from model_behavior.data_models.behavior_encoder_types import TripletKind, Triplets
+from model_behavior.data_models.behavior_encoder_types import Triplets
 from model_behavior.data_models.training_log import EpochLog
-from model_behavior.data_models.votes import IntArray
-from model_behavior.errors import CollapseError
-from model_behavior.models.behavior import metrics
-from model_behavior.models.behavior.batches import draw_batches
+from model_behavior.models.behavior.batches import draw_batches, embed_batch
 from model_behavior.models.behavior.behavior_features import compose
 from model_behavior.models.behavior.encoder_base import FloatArray
-from model_behavior.models.behavior.objectives import Objective, TripletBatch, triplet_margin_loss
+from model_behavior.models.behavior.objectives import Objective
+from model_behavior.models.behavior.optimizer_state import optimizer_to_arrays, restore_optimizer
 from model_behavior.models.behavior.projection import Prepared, ProjectionHead
+from model_behavior.models.behavior.validation import TrainedEpoch, ValidationSide, stop_if_collapsed
 from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, inside
 from model_behavior.preprocessing.triplets import TripletSampler
 
-_IDENTIFICATION_K = 8
-_IDENTIFICATION_DRAWS = 10
-_COLLAPSED_DISTANCE = 1e-3
-_STUCK_SHARE = 0.98  # of the margin, which is the loss when every pair is the same point
 _EMBED_BATCH = 2048
 
 
@@ -56,21 +50,15 @@ class TrainingExamples:
         prepared: features of every pair, one block per text encoder.
         identity: the identity part of every pair, [n_pairs, identity_dim].
         identity_weight: its length in the embedding.
-        model: model index of every pair, [n_pairs].
-        train_pairs: pairs of training votes.
-        validation_pairs: pairs of validation votes.
         sampler: draws training triplets.
-        validation_triplets: fixed.
+        validation: what epochs are compared on.
     """
 
     prepared: Sequence[Prepared]
     identity: FloatArray
     identity_weight: float
-    model: IntArray
-    train_pairs: npt.NDArray[np.int64]
-    validation_pairs: npt.NDArray[np.int64]
     sampler: TripletSampler
-    validation_triplets: Triplets
+    validation: ValidationSide
 
 
 @dataclass(frozen=True)
@@ -113,7 +101,7 @@ class Trainer:
         """
         for epoch in range(len(self.history) + 1, self._schedule.epochs + 1):
             log = self._run_epoch(epoch, on_step)
-            self._stop_if_collapsed(log)
+            stop_if_collapsed(log, self._objective.config.margin, self._schedule.optimisation.learning_rate)
             if all(log.triplet_accuracy > earlier.triplet_accuracy for earlier in self.history):
                 self._best = {name: value.clone() for name, value in self._network.state_dict().items()}
             self.history.append(log)
@@ -124,8 +112,7 @@ class Trainer:
         """Everything that the next epoch depends on."""
         arrays: Arrays = {f"now.{name}": value.numpy() for name, value in self._network.state_dict().items()}
         arrays |= {f"best.{name}": value.numpy() for name, value in self._best.items()}
-        for index, moments in self._optimizer.state_dict()["state"].items():
-            arrays |= {f"adam.{index}.{name}": np.asarray(value) for name, value in moments.items()}
+        arrays |= {f"adam.{name}": value for name, value in optimizer_to_arrays(self._optimizer).items()}
         return CacheEntry(arrays, {"history": [asdict(log) for log in self.history]})
 
     def restore(self, state: CacheEntry) -> None:
@@ -133,19 +120,14 @@ class Trainer:
         self.history = [EpochLog(**log) for log in state.metadata["history"]]
         self._network.load_state_dict(_tensors(state.arrays, "now."))
         self._best = _tensors(state.arrays, "best.")
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in _tensors(state.arrays, "adam.").items():
-            index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
-        groups: list[dict[str, Any]] = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        restore_optimizer(self._optimizer, inside(state.arrays, "adam."))
 
     def _run_epoch(self, epoch: int, on_step: Callable[[int, int], None]) -> EpochLog:
         started = time.perf_counter()
         rng = np.random.default_rng([self._schedule.seed, epoch])
         triplets = self._examples.sampler.sample(rng)
         prompt = self._examples.sampler.prompt[triplets.anchor]
-        batches = draw_batches(prompt, self._schedule.batch_size, self._objective.config.mining, rng)
+        batches = draw_batches(prompt, self._schedule.batch_size, self._objective.config.mining != "none", rng)
         sums: dict[str, float] = {}
         self._network.train()
         with torch.random.fork_rng(devices=[]):
@@ -156,24 +138,19 @@ class Trainer:
                     sums[name] = sums.get(name, 0.0) + value * len(rows)
                 on_step(step + 1, len(batches))
         means = {name: value / max(len(triplets), 1) for name, value in sums.items()}
-        return self._validate(epoch, means, triplets, started)
+        trained = self._head.embed(self._examples.prepared, _EMBED_BATCH)
+        embeddings = compose(trained, self._examples.identity, self._examples.identity_weight)
+        done = TrainedEpoch(epoch, means, len(triplets), triplets.skipped, started)
+        return self._examples.validation.measure(done, embeddings, trained, self._objective.config)
 
     def _take_step(self, triplets: Triplets, rows: npt.NDArray[np.int64]) -> Mapping[str, float]:
-        sides = np.stack([triplets.anchor[rows], triplets.positive[rows], triplets.negative[rows]])
-        pairs, position = np.unique(sides, return_inverse=True)
-        anchor, positive, negative = torch.from_numpy(position.reshape(sides.shape))
-        examples, kind = self._examples, triplets.kind[rows]
-        batch = TripletBatch(
-            raw=self._head([block[pairs] for block in examples.prepared]),
-            anchor=anchor,
-            positive=positive,
-            negative=negative,
-            decided=torch.from_numpy(kind <= TripletKind.PERFORMANCE),
-            tied=torch.from_numpy(kind == TripletKind.TIE),
-            model=torch.from_numpy(examples.model[pairs].astype(np.int64)),
-            prompt=torch.from_numpy(examples.sampler.prompt[pairs]),
-            text=torch.from_numpy(examples.sampler.text[pairs]),
-        )
+        examples = self._examples
+
+        def embed(pairs: npt.NDArray[np.int64]) -> torch.Tensor:
+            raw: torch.Tensor = self._head([block[pairs] for block in examples.prepared])
+            return raw
+
+        batch = embed_batch(triplets, rows, examples.sampler, embed)
         loss, terms = self._objective(batch)
         self._optimizer.zero_grad()
         loss.backward()
@@ -188,64 +165,6 @@ class Trainer:
             factor = (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup))) / 2
         for group in self._optimizer.param_groups:
             group["lr"] = config.learning_rate * factor
-
-    def _validate(self, epoch: int, means: Mapping[str, float], triplets: Triplets, started: float) -> EpochLog:
-        examples, config = self._examples, self._objective.config
-        trained = self._head.embed(examples.prepared, _EMBED_BATCH)
-        embeddings = compose(trained, examples.identity, examples.identity_weight)
-        fixed = examples.validation_triplets
-        hits = metrics.triplet_hits(embeddings, fixed)
-        unit = torch.from_numpy(trained)
-        loss = triplet_margin_loss(
-            unit[fixed.anchor], unit[fixed.positive], unit[fixed.negative], config.margin, config.distance
-        )
-        # By the protocol of `evaluation`, the figure is over decided votes; where there are none, over all triplets.
-        decided = fixed.kind <= TripletKind.PERFORMANCE
-        counted = hits[decided] if decided.any() else hits
-        by_kind = {
-            kind.name.lower(): float(hits[fixed.kind == kind].mean())
-            for kind in TripletKind
-            if (fixed.kind == kind).any()
-        }
-        return EpochLog(
-            epoch=epoch,
-            train_loss=means["total"],
-            train_terms={name: value for name, value in means.items() if name != "total"},
-            validation_loss=float(loss),
-            triplet_accuracy=float(counted.mean()),
-            accuracy_by_kind=by_kind,
-            identification=self._identify(embeddings),
-            mean_distance=metrics.mean_pairwise_distance(trained[examples.validation_pairs]),
-            n_triplets=len(triplets),
-            skipped=triplets.skipped,
-            seconds=time.perf_counter() - started,
-        )
-
-    def _identify(self, embeddings: FloatArray) -> float | None:
-        examples = self._examples
-        train, validation = examples.train_pairs, examples.validation_pairs
-        known = metrics.centroids(embeddings[train], examples.model[train], int(examples.model.max()) + 1)
-        rng = np.random.default_rng(self._schedule.seed)
-        rows, truth = metrics.draw_groups(examples.model[validation], _IDENTIFICATION_K, _IDENTIFICATION_DRAWS, rng)
-        if not len(truth):
-            return None
-        means = embeddings[validation][rows].mean(axis=1)
-        return float(metrics.identification_hits(means, truth, known).mean())
-
-    def _stop_if_collapsed(self, log: EpochLog) -> None:
-        losses = (log.train_loss, log.validation_loss, log.mean_distance)
-        if not all(map(math.isfinite, losses)):
-            raise CollapseError(
-                f"epoch {log.epoch}: the training diverged (losses {losses[0]}, {losses[1]}). Lower the learning rate "
-                f"(now {self._schedule.optimisation.learning_rate})."
-            )
-        margin = self._objective.config.margin
-        if log.mean_distance < _COLLAPSED_DISTANCE and log.validation_loss >= _STUCK_SHARE * margin:
-            raise CollapseError(
-                f"epoch {log.epoch}: the encoder has collapsed: the mean distance of validation pairs is "
-                f"{log.mean_distance:.2g} and the loss is stuck at the margin ({log.validation_loss:.3f} of {margin}). "
-                "Lower the learning rate, or the compactness weight, or raise the proxy weight."
-            )
 
 
 def _tensors(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from model_behavior.models.behavior.encoder_base import FloatArray
-from model_behavior.models.behavior.execution import Execution
+from model_behavior.models.behavior.execution import Backend, Execution, Precision, choose_execution
 from model_behavior.models.behavior.onnx_export import INPUT_NAMES, ExportError, exported_onnx
+from model_behavior.models.behavior.pair_transformer import PairTransformer
 from model_behavior.models.behavior.pooling import Pooling, PoolingMode
 from model_behavior.models.behavior.token_batches import TokenArray, pad, plan_batches
 from model_behavior.preprocessing.cache import ContentCache
@@ -93,6 +94,44 @@ class TransformerRunner:
         for rows in plan_batches(lengths, max_rows, _TOKENS_AT_ONCE):
             vectors[rows] = self._run(*pad([token_ids[row] for row in rows], self._source.padding))
         return vectors
+
+
+@final
+class TransformerRuns:
+    """How the transformer of a text encoder is run, and the runner once it is started.
+
+    Args:
+        precision: see `ReadingConfig`.
+        backend: see `choose_execution`.
+
+    Attributes:
+        execution: what was chosen.
+        cache: where an export is kept.
+    """
+
+    def __init__(self, precision: Precision, backend: Backend) -> None:
+        self._precision = precision
+        self.cache = ContentCache()
+        self.choose(backend)
+
+    def choose(self, backend: Backend) -> None:
+        """Chooses again.
+
+        Raises:
+            UsageError, MissingExtraError: as for `choose_execution`.
+        """
+        self.execution: Execution = choose_execution(backend, self._precision)
+        self._runner: TransformerRunner | None = None
+
+    def start(self, transformer: PairTransformer, weights_digest: str) -> TransformerRunner:
+        """The runner of this transformer, whose weights do not change any more."""
+        if self._runner is None:
+            pooling = transformer.config.pooling
+            network = PooledTransformer(transformer.network.auto_model, pooling)
+            fingerprint = f"{weights_digest} {pooling}"
+            source = TransformerSource(network, fingerprint, transformer.dim, transformer.padding)
+            self._runner = TransformerRunner(source, self.execution, self.cache)
+        return self._runner
 
 
 def _check_agreement(run: _Run, reference: _Run) -> None:

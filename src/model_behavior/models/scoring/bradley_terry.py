@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, final
 
@@ -71,8 +71,8 @@ class BradleyTerry(ModelBase):
         """Names, sorted."""
         return self._models
 
-    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
-        """Fits ratings; validation votes are not looked at."""
+    def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
+        """Fits ratings."""
         check_votes(votes)
         n_models = len(votes.models)
         design = aggregated_design(votes, self.config.penalty)

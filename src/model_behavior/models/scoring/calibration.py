@@ -11,7 +11,7 @@ from scipy import optimize
 from model_behavior.data_models.scoring_types import FloatArray
 from model_behavior.models.scoring.outcomes import log_loss
 
-_LOG_PRIOR_SD = 0.1
+_LOG_PRIOR_SD = 0.3
 _BOUND = 1.5
 
 

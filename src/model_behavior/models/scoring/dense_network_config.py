@@ -20,7 +20,8 @@ class DenseNetworkConfig:
     Attributes:
         model_source: "behavior" uses the models' embeddings; "id" a learned vector per model alone, so that only models
             with votes can be predicted.
-        average_uncertainty: average the probabilities over what is not known of an enrolled model's rating.
+        carry_over: share of what prompts do to the behaviour of voted models that is taken over to enrolled ones, which
+            had no say in it; in [0, 1].
         prompts: how prompts become vectors.
         offset: of the Bradley-Terry ratings that everything is added to.
         rating: how the offset of a model without votes is read from its embedding.
@@ -29,7 +30,7 @@ class DenseNetworkConfig:
     """
 
     model_source: Literal["behavior", "id"] = "behavior"
-    average_uncertainty: bool = False
+    carry_over: float = 0.25
     prompts: PromptFeaturesConfig = field(default_factory=PromptFeaturesConfig)
     offset: BradleyTerryConfig = field(default_factory=BradleyTerryConfig)
     rating: EmbeddingRatingConfig = field(default_factory=EmbeddingRatingConfig)
@@ -46,7 +47,7 @@ class DenseNetworkConfig:
         prompts = PromptFeaturesConfig(**{**values["prompts"], "encoders": tuple(values["prompts"]["encoders"])})
         return cls(
             model_source=values["model_source"],
-            average_uncertainty=values["average_uncertainty"],
+            carry_over=values["carry_over"],
             prompts=prompts,
             offset=BradleyTerryConfig(**values["offset"]),
             rating=EmbeddingRatingConfig(**values["rating"]),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from model_behavior.data_models.scoring_types import (
     FloatArray,
@@ -18,13 +17,14 @@ from model_behavior.data_models.scoring_types import (
     ScoringVotes,
     WideArray,
 )
-from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
 from model_behavior.models.scoring.dense_network import DenseNetwork
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_training import train_network
+from model_behavior.models.scoring.dense_network_training import HeldOutVotes, cross_validate, train_network
 from model_behavior.models.scoring.embedding_rating import EmbeddingRating
+from model_behavior.models.scoring.foundation import lay_foundation, rows_of_models
 from model_behavior.models.scoring.model_base import (
     STATE_VERSION,
     ModelBase,
@@ -37,11 +37,11 @@ from model_behavior.models.scoring.model_base import (
 )
 from model_behavior.models.scoring.outcomes import UncertainVotes, average_probabilities
 from model_behavior.models.scoring.prompt_features import PromptFeatures
+from model_behavior.models.scoring.rating_precision import RatingPrecision
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
-from model_behavior.models.scoring.vote_network import batch_of, votes_between
+from model_behavior.models.scoring.vote_network import batch_of
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import inside
-from model_behavior.preprocessing.scoring_votes import texts_of
 
 
 @final
@@ -54,8 +54,9 @@ class DenseNetworkModel(ModelBase):
         cache: of prompt features, shared with stage 1.
 
     Attributes:
-        history: one log per epoch, the first from before training.
-        temperature: fitted on validation votes; 1 without.
+        history: one log per epoch of the cross-validation, the first from before training.
+        temperature: fitted on held-out votes; 1 without.
+        held_out: those votes as they were predicted; None before `fit` and after loading.
     """
 
     name: ClassVar[str] = "dense-network"
@@ -73,6 +74,7 @@ class DenseNetworkModel(ModelBase):
             raise UsageError("model_source='behavior' needs a table of model embeddings. Fix: give one, or 'id'")
         self.history: list[ScoringEpochLog] = []
         self.temperature = Temperature()
+        self.held_out: HeldOutVotes | None = None
         self._cache = cache if cache is not None else ContentCache()
         self._table = table if self.config.model_source == "behavior" else None
         self._features = PromptFeatures(self.config.prompts, self._cache)
@@ -96,36 +98,30 @@ class DenseNetworkModel(ModelBase):
         """Models that were voted on in training, sorted."""
         return self._ratings.models
 
-    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
-        """Fits ratings, then the network on top, then the temperature; enrols the rest of the table.
+    def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
+        """Fits ratings, the network on top, and the temperature; enrols the rest of the table.
+
+        Epochs and temperature are chosen on votes that were held out in turn, whole prompts at a time. The embeddings
+        are not held out: they are of training responses to all of these prompts.
 
         Raises:
             DataError: no votes, or a voted model that the table has no embedding of.
         """
         check_votes(votes)
-        self._ratings.fit(votes)
-        voted = self._voted_table(votes.models)
-        self._reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
-        if voted is not None:
-            self._reader = EmbeddingRating(self.config.rating)
-            self._reader.fit(voted, self._ratings.rating, np.diag(self._ratings.covariance))
-            behavior = self._reader.standardise(voted).astype(np.float32)
+        voted = None if self._table is None else rows_of_models(self._table, votes.models)
         self._features.fit(votes.prompts)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.schedule.seed)
-            network = DenseNetwork(
-                self._features.dim, self._ratings.rating, behavior, self._ratings.constants, self.config.network
-            )
-        known = votes_between(validation, votes.models)
-        tensors = None if known is None else batch_of(known, self._features, votes.models)
-        self.history = train_network(
-            network, batch_of(votes, self._features, votes.models), tensors, self.config.schedule
-        )
-        self._board = board_of(network, votes.models, self._features.dim)
-        self._enrolled, self.temperature = {}, Temperature()
-        if known is not None:
-            raw = self.predict(*texts_of(known))
-            self.temperature = fit_temperature(raw, known.outcome, known.prompt_index)
+        batch, dim, schedule = batch_of(votes, self._features), self._features.dim, self.config.schedule
+
+        def build(some: ScoringVotes) -> DenseNetwork:
+            return lay_foundation(some, voted, dim, self.config).network
+
+        self.held_out = held = cross_validate(build, votes, batch, schedule, progress)
+        base = lay_foundation(votes, voted, dim, self.config)
+        train_network(base.network, batch, schedule, held.best)
+        self.history = list(held.history)
+        self.temperature = fit_temperature(held.probabilities, held.outcome, held.prompt)
+        self._ratings, self._reader = base.ratings, base.reader
+        self._board, self._enrolled = board_of(base.network, votes.models, dim), {}
         if self._table is not None:
             self.enrol(self._table)
 
@@ -139,7 +135,7 @@ class DenseNetworkModel(ModelBase):
         if self._reader is None:
             raise UsageError("model_source='id' cannot enrol models by their embeddings. Fix: use 'behavior'")
         _check_dim(table, board.interaction.shape[1])
-        new = _rows_of(table, [index for index, name in enumerate(table.names) if name not in self.voted_models])
+        new = rows_of_models(table, [name for name in table.names if name not in self.voted_models])
         if not new.names:
             return
         mean, variance = self._reader.predict(new)
@@ -149,7 +145,7 @@ class DenseNetworkModel(ModelBase):
             level=slope * mean + intercept,
             variance=slope**2 * variance,
             own=np.zeros((len(new.names), len(board.interaction)), np.float32),
-            behavior=self._reader.standardise(new).astype(np.float32),
+            behavior=(self.config.carry_over * self._reader.standardise(new)).astype(np.float32),
         )
         self._board = board.with_rows(rows)
         self._enrolled |= {name: (float(m), float(v)) for name, m, v in zip(new.names, mean, variance, strict=True)}
@@ -178,7 +174,7 @@ class DenseNetworkModel(ModelBase):
         row = np.fromiter((distinct[prompt] for prompt in prompts), np.int64, len(prompts))
         wide = board.widen(self._features.transform(list(distinct)))
         scores, shift = board.scores(wide), (wide @ board.shift).astype(np.float64)
-        deviation = np.sqrt(board.rows.variance) * self.config.average_uncertainty
+        deviation = np.sqrt(board.rows.variance)
         votes = UncertainVotes(scores[row, a], scores[row, b], deviation[a], deviation[b], shift[row])
         return self.temperature.apply(average_probabilities(votes, board.constants))
 
@@ -197,6 +193,25 @@ class DenseNetworkModel(ModelBase):
             rating = board.scores(board.widen(self._features.transform([prompt])))[0, rows]
             deviation = deviation * self._network_scale()[0]
         return rate_with_interval(rating, deviation, votes, names)
+
+    def precision(self, model: str, responses: int) -> RatingPrecision | None:
+        """How precise the rating of a model without votes is, and what more responses would do.
+
+        Args:
+            model: an enrolled model.
+            responses: that it was enrolled from.
+
+        Returns:
+            None for a voted model, whose rating rests on its votes.
+
+        Raises:
+            UsageError: an unknown model.
+        """
+        locate_models([model], self.models)
+        if model not in self._enrolled or self._reader is None:
+            return None
+        rating, variance = self._enrolled[model]
+        return RatingPrecision(rating, variance, responses, self._reader.sampling_variance)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
@@ -245,17 +260,6 @@ class DenseNetworkModel(ModelBase):
         assert self._board is not None
         return self._board
 
-    def _voted_table(self, names: tuple[str, ...]) -> ModelTable | None:
-        if self._table is None:
-            return None
-        missing = [name for name in names if name not in self._table.names]
-        if missing:
-            raise DataError(
-                f"no embedding of {missing[0]!r} ({len(missing)} of {len(names)} voted models lack one). "
-                "Fix: embed the models that were voted on, or drop their votes"
-            )
-        return _rows_of(self._table, [self._table.names.index(name) for name in names])
-
     def _network_scale(self) -> tuple[float, float]:
         """Slope and intercept from Bradley-Terry ratings to levels of the network, by least squares over the voted."""
         board, rating = self._fitted(), self._ratings.rating
@@ -275,13 +279,6 @@ class DenseNetworkModel(ModelBase):
         ]
         rating, spread, votes = (np.array([row[column] for row in found]) for column in range(3))
         return rating.astype(np.float64), np.sqrt(spread.astype(np.float64)), votes.astype(np.int64)
-
-
-def _rows_of(table: ModelTable, rows: Sequence[int]) -> ModelTable:
-    chosen = np.array(rows, dtype=np.int64)
-    return ModelTable(
-        tuple(table.names[index] for index in rows), table.embedding[chosen], table.count[chosen], table.spread[chosen]
-    )
 
 
 def _check_dim(table: ModelTable, dim: int) -> None:

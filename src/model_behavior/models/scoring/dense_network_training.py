@@ -1,86 +1,135 @@
-"""The training loop of stage 2: fixed epochs, the best one by validation log loss kept."""
+"""The training loop of stage 2: the number of epochs and the calibration come from cross-validation over prompts."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from model_behavior.data_models.scoring_types import ScoringEpochLog
+from model_behavior.data_models.scoring_types import ScoringEpochLog, ScoringVotes, WideArray
+from model_behavior.models.scoring.outcomes import decided_hits, log_loss, softmax
 from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork
+
+Build = Callable[[ScoringVotes], VoteNetwork]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class ScoringSchedule:
-    """Adam (Kingma and Ba 2015) with a cosine decay to 0.
+    """Adam (Kingma and Ba 2015) with a cosine decay to 0, and the cross-validation that says where to stop.
 
     Attributes:
-        epochs: passes over the training votes.
+        epochs: passes over the training votes at most.
         batch_size: votes per step.
         learning_rate: at the beginning.
-        seed: of the order of votes and of the hidden layer.
+        seed: of the order of votes, of the hidden layer and of the folds.
+        folds: parts that prompts are dealt out to; each is predicted by a network that learned from the others.
+        enough_votes: no further fold is held out once this many votes were predicted.
     """
 
     epochs: int = 30
     batch_size: int = 256
     learning_rate: float = 0.01
     seed: int = 0
+    folds: int = 5
+    enough_votes: int = 20_000
 
 
-def train_network(
-    network: VoteNetwork, train: VoteBatch, validation: VoteBatch | None, schedule: ScoringSchedule
-) -> list[ScoringEpochLog]:
-    """Trains in place and restores the best epoch; epoch 0 is the untrained network.
+@dataclass(frozen=True, eq=False)
+class HeldOutVotes:
+    """Training votes as predicted by networks that did not learn from their prompts.
 
-    Epoch 0 is kept unless the best one beats it by more than a standard error of the difference in validation log
-    loss, clustered by prompt: where a handful of prompts cannot tell, the offset alone is the safer answer (the
-    one-standard-error rule, Breiman et al. 1984).
+    Attributes:
+        probabilities: after the best epoch, float32, [n_held_out, 4].
+        outcome: what happened, [n_held_out].
+        prompt: prompt of each, [n_held_out].
+        history: one log per epoch, the first from before training.
+        best: epoch with the least log loss; 0, which is the offset alone, unless the gain over it is clear.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    outcome: npt.NDArray[np.integer]
+    prompt: npt.NDArray[np.integer]
+    history: tuple[ScoringEpochLog, ...]
+    best: int
+
+
+def cross_validate(
+    build: Build, votes: ScoringVotes, batch: VoteBatch, schedule: ScoringSchedule, progress: Progress | None = None
+) -> HeldOutVotes:
+    """Predicts votes by networks that learned from the other prompts, after every epoch.
 
     Args:
-        network: untrained.
-        train: votes to learn from.
-        validation: votes to choose the epoch by; without them the last one is kept.
-        schedule: how long.
+        build: an untrained network for votes; the places of its models are those of `votes`.
+        votes: to learn from.
+        batch: the same votes as tensors.
+        schedule: how long, and in how many folds. With a single prompt nothing is held out.
+        progress: told (folds done, folds in all).
     """
+    n_folds = min(schedule.folds, len(votes.prompts))
+    fold = (np.random.default_rng(schedule.seed).permutation(len(votes.prompts)) % n_folds)[votes.prompt_index]
+    rows: list[npt.NDArray[np.int64]] = []
+    predicted, losses, seconds = [], [], []
+    for index in range(n_folds if n_folds > 1 else 0):
+        learned = np.flatnonzero(fold != index)
+        rows.append(np.flatnonzero(fold == index))
+        train = replace(batch.take(torch.from_numpy(learned)), n_prompts=len(np.unique(votes.prompt_index[learned])))
+        held_out = batch.take(torch.from_numpy(rows[-1]))
+        probabilities, loss, took = _follow(build(_only(votes, learned)), train, held_out, schedule)
+        predicted.append(probabilities)
+        losses.append(loss)
+        seconds.append(took)
+        enough = sum(map(len, rows)) >= schedule.enough_votes
+        if progress is not None:
+            progress(n_folds if enough else index + 1, n_folds)
+        if enough:
+            break
+    if not rows:
+        return HeldOutVotes(np.empty((0, 4), np.float32), votes.outcome[:0], votes.prompt_index[:0], (), 0)
+    held = np.concatenate(rows)
+    every_epoch = np.concatenate(predicted, axis=1)
+    outcome, prompt = votes.outcome[held], votes.prompt_index[held]
+    history = _history(every_epoch, outcome, np.mean(losses, axis=0), np.sum(seconds, axis=0))
+    best = min(history, key=lambda log: log.validation_loss).epoch
+    gain = log_loss(every_epoch[0], outcome) - log_loss(every_epoch[best], outcome)
+    best = best if is_clear_gain(gain, prompt) else 0
+    return HeldOutVotes(every_epoch[best], outcome, prompt, history, best)
+
+
+def train_network(network: VoteNetwork, train: VoteBatch, schedule: ScoringSchedule, epochs: int) -> None:
+    """Trains in place, and stops after the first of the schedule's epochs."""
+    for epoch, _ in train_epochs(network, train, schedule):
+        if epoch == epochs:
+            break
+
+
+def train_epochs(network: VoteNetwork, train: VoteBatch, schedule: ScoringSchedule) -> Iterator[tuple[int, float]]:
+    """Trains in place; yields (epoch, mean loss of its steps) after every epoch, and first (0, NaN) before training."""
+    yield 0, math.nan
     generator = torch.Generator().manual_seed(schedule.seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate)
     n_votes = len(train.outcome)
-    history = [_log(network, 0, train, validation, time.perf_counter())]
-    untrained = best = _copy_state(network)
-    losses_before = None if validation is None else _losses(network, validation)
     n_steps = schedule.epochs * math.ceil(n_votes / schedule.batch_size)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(n_steps, 1))
     for epoch in range(1, schedule.epochs + 1):
-        started = time.perf_counter()
         order = torch.randperm(n_votes, generator=generator)
+        total = 0.0
         for rows in order.tensor_split(list(range(schedule.batch_size, n_votes, schedule.batch_size))):
-            _step(network, train, rows, optimizer)
+            total += _step(network, train.take(rows), optimizer) * len(rows)
             decay.step()
-        log = _log(network, epoch, train, validation, started)
-        if validation is None or all(log.validation_loss < earlier.validation_loss for earlier in history):
-            best = _copy_state(network)
-        history.append(log)
-    network.load_state_dict(best)
-    if validation is not None and losses_before is not None:
-        gain = losses_before - _losses(network, validation)
-        if not is_clear_gain(gain.numpy(), validation.prompt_index.numpy()):
-            network.load_state_dict(untrained)
-    return history
-
-
-def _step(network: VoteNetwork, train: VoteBatch, rows: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-    loss = network.loss(train.take(rows)) + network.penalty() / train.n_prompts
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+        yield epoch, total / n_votes
 
 
 def is_clear_gain(gain: npt.NDArray[np.floating], prompt: npt.NDArray[np.integer]) -> bool:
     """Whether the mean gain is above its standard error, clustered by prompt.
+
+    Where a handful of prompts cannot tell, the offset alone is the safer answer (the one-standard-error rule, Breiman
+    et al. 1984).
 
     Args:
         gain: log loss saved on each vote, [n].
@@ -95,26 +144,53 @@ def is_clear_gain(gain: npt.NDArray[np.floating], prompt: npt.NDArray[np.integer
     return bool(gain.mean() > error)
 
 
-def _copy_state(network: VoteNetwork) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in network.state_dict().items()}
+def _step(network: VoteNetwork, batch: VoteBatch, optimizer: torch.optim.Optimizer) -> float:
+    loss = network.loss(batch)
+    optimizer.zero_grad()
+    (loss + network.penalty() / batch.n_prompts).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return float(loss.detach())
 
 
-@torch.no_grad()
-def _losses(network: VoteNetwork, votes: VoteBatch) -> torch.Tensor:
-    logits, _ = network(votes)
-    return torch.nn.functional.cross_entropy(logits, votes.outcome, reduction="none")
+def _follow(
+    network: VoteNetwork, train: VoteBatch, held_out: VoteBatch, schedule: ScoringSchedule
+) -> tuple[npt.NDArray[np.float32], WideArray, WideArray]:
+    """Probabilities of the held-out votes, training loss and seconds of every epoch."""
+    predicted, losses, seconds = [], [], []
+    started = time.perf_counter()
+    for _, loss in train_epochs(network, train, schedule):
+        with torch.no_grad():
+            logits, _ = network(held_out)
+        predicted.append(softmax(logits.double().numpy()).astype(np.float32))
+        losses.append(loss)
+        seconds.append(time.perf_counter() - started)
+        started = time.perf_counter()
+    return np.stack(predicted), np.array(losses), np.array(seconds)
 
 
-@torch.no_grad()
-def _log(
-    network: VoteNetwork, epoch: int, train: VoteBatch, validation: VoteBatch | None, started: float
-) -> ScoringEpochLog:
-    train_loss = float(network.loss(train))
-    loss = accuracy = math.nan
-    if validation is not None:
-        logits, lead = network(validation)
-        loss = float(torch.nn.functional.cross_entropy(logits, validation.outcome))
-        decided = validation.outcome <= 1
-        hits = (lead > 0) == (validation.outcome == 0)
-        accuracy = float(hits[decided].float().mean()) if decided.any() else math.nan
-    return ScoringEpochLog(epoch, train_loss, loss, accuracy, time.perf_counter() - started)
+def _history(
+    probabilities: npt.NDArray[np.float32],
+    outcome: npt.NDArray[np.integer],
+    train_loss: WideArray,
+    seconds: WideArray,
+) -> tuple[ScoringEpochLog, ...]:
+    logs = []
+    for epoch, predicted in enumerate(probabilities):
+        hits, decided = decided_hits(predicted, outcome)
+        accuracy = float(hits[decided].mean()) if len(decided) else math.nan
+        loss = float(log_loss(predicted, outcome).mean())
+        logs.append(ScoringEpochLog(epoch, float(train_loss[epoch]), loss, accuracy, float(seconds[epoch])))
+    return tuple(logs)
+
+
+def _only(votes: ScoringVotes, rows: npt.NDArray[np.int64]) -> ScoringVotes:
+    """Some votes, with all prompts and models in their places."""
+    return replace(
+        votes,
+        prompt_index=votes.prompt_index[rows],
+        model_a=votes.model_a[rows],
+        model_b=votes.model_b[rows],
+        outcome=votes.outcome[rows],
+        style_a=None,
+        style_b=None,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, final
 
@@ -69,8 +69,8 @@ class Elo(ModelBase):
         """Names, sorted."""
         return self._models
 
-    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
-        """Counts the votes once, in a random order; validation votes are not looked at."""
+    def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
+        """Counts the votes once, in a random order."""
         check_votes(votes)
         order = np.random.default_rng(self.config.seed).permutation(len(votes))
         points = count_elo(votes, order, self.config.step)

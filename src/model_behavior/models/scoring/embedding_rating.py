@@ -97,15 +97,20 @@ class EmbeddingRating:
     def predict(self, table: ModelTable) -> tuple[WideArray, WideArray]:
         """Mean and variance of the ratings of models, each [n_models]."""
         arrays = self._arrays
-        noise = self._noise_ratio / np.maximum(table.count, 1)
         inputs = self.standardise(table)
         cross = _kernel(inputs, arrays["inputs"], self._signal)
         mean = cross @ arrays["precision"] @ arrays["rating"]
         prior = self._signal * np.square(inputs).sum(axis=1) + _LEVEL_VARIANCE
         posterior = prior - np.einsum("ij,jk,ik->i", cross, arrays["precision"], cross)
+        return mean, np.maximum(posterior, 0) + self._residual + self.sampling_variance(table.count)
+
+    def sampling_variance(self, count: npt.NDArray[np.integer]) -> WideArray:
+        """The part of a rating's variance that more responses take away, by number of responses; any shape."""
+        arrays = self._arrays
         weight = self._signal * arrays["inputs"].T @ arrays["precision"] @ arrays["rating"]
         explained = float(np.square(arrays["inputs"] @ weight).mean())
-        return mean, np.maximum(posterior, 0) + self._residual + explained * noise / (1 + noise)
+        noise: WideArray = self._noise_ratio / np.maximum(count, 1)
+        return explained * noise / (1 + noise)
 
     def standardise(self, table: ModelTable) -> WideArray:
         """Embeddings centred, scaled to a mean square norm of 1 and shrunk by their noise, [n_models, dim]."""

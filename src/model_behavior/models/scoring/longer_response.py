@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -56,8 +56,8 @@ class LongerResponse(ModelBase):
         """Names, sorted."""
         return self._models
 
-    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
-        """Fits the slope to the responses' own lengths; validation votes are not looked at."""
+    def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
+        """Fits the slope to the responses' own lengths."""
         check_votes(votes, needs_style=True)
         a, b = log_lengths(votes)
         sides, both = np.concatenate([votes.model_a, votes.model_b]), np.concatenate([a, b])

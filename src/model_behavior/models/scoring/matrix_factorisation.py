@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self, final
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from model_behavior.data_models.scoring_types import FloatArray, Ratings, ScoringEpochLog, ScoringVotes
 from model_behavior.errors import ArtifactError
 from model_behavior.models.scoring.bradley_terry import count_votes
-from model_behavior.models.scoring.dense_network_training import ScoringSchedule, train_network
+from model_behavior.models.scoring.dense_network_training import ScoringSchedule, cross_validate, train_network
 from model_behavior.models.scoring.model_base import (
     ModelBase,
     check_state,
@@ -28,7 +28,7 @@ from model_behavior.models.scoring.model_base import (
 )
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, PSEUDO_COUNT, OutcomeConstants
 from model_behavior.models.scoring.prompt_features import PromptFeatures, PromptFeaturesConfig
-from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork, batch_of, votes_between
+from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork, batch_of
 from model_behavior.preprocessing.cache import ContentCache
 
 
@@ -118,19 +118,23 @@ class MatrixFactorisation(ModelBase):
         """Names, sorted."""
         return self._models
 
-    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
-        """Trains by Adam and keeps the epoch with the least validation log loss."""
+    def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
+        """Trains by Adam for as many epochs as cross-validation over prompts finds best."""
         check_votes(votes)
         self._features.fit(votes.prompts)
+        batch = batch_of(votes, self._features)
+        held = cross_validate(self._build, votes, batch, self.config.schedule, progress)
+        network = self._build(votes)
+        train_network(network, batch, self.config.schedule, held.best)
+        self.history = list(held.history)
+        self._network, self._models, self.votes = network, votes.models, count_votes(votes)
+
+    def _build(self, votes: ScoringVotes) -> FactorNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.schedule.seed)
             network = FactorNetwork(self._features.dim, len(votes.models), self.config)
-        known = votes_between(validation, votes.models)
         network.start_at(np.bincount(votes.outcome, minlength=N_OUTCOMES))
-        held = None if known is None else batch_of(known, self._features, votes.models)
-        train = batch_of(votes, self._features, votes.models)
-        self.history = train_network(network, train, held, self.config.schedule)
-        self._network, self._models, self.votes = network, votes.models, count_votes(votes)
+        return network
 
     @torch.no_grad()
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:

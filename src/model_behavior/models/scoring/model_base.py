@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
@@ -16,7 +16,7 @@ from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 
 STATE_VERSION = 1
-_NORMAL_QUANTILE = 1.959964
+NORMAL_QUANTILE = 1.959964
 
 
 class ModelBase(ABC):
@@ -34,12 +34,12 @@ class ModelBase(ABC):
         """Names that it can predict for, sorted; empty before `fit`."""
 
     @abstractmethod
-    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
+    def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits to votes, from scratch.
 
         Args:
             votes: to learn from.
-            validation: votes on other prompts, to choose epochs and temperature by, where a model does so.
+            progress: told (steps done, steps in all) by models that take a while.
 
         Raises:
             DataError: no votes, or none that the model can use.
@@ -172,7 +172,7 @@ def rate_with_interval(
     rating: WideArray, deviation: WideArray, votes: npt.NDArray[np.int64], names: tuple[str, ...]
 ) -> Ratings:
     """Ratings with 95 % intervals from their standard deviations, [n_models]; a normal approximation."""
-    margin = _NORMAL_QUANTILE * deviation
+    margin = NORMAL_QUANTILE * deviation
     return Ratings(names, rating, rating - margin, rating + margin, votes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self, final
 
@@ -71,8 +71,8 @@ class NearestPrompts(ModelBase):
         """Names, sorted."""
         return self._votes.models if self._votes is not None else ()
 
-    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
-        """Keeps the votes, and fits ratings over all to begin from; validation votes are not looked at."""
+    def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
+        """Keeps the votes, and fits ratings over all to begin from."""
         check_votes(votes)
         self._features.fit(votes.prompts)
         self._directions = _unit(self._features.transform(votes.prompts))

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_behavior.data_models.scoring_types import WideArray
+from model_behavior.data_models.votes import Outcome
 
 N_OUTCOMES = 4
 _QUADRATURE_NODES = 7
@@ -82,6 +83,21 @@ def log_loss(probabilities: npt.NDArray[np.floating], outcome: npt.NDArray[np.in
     happened = probabilities[np.arange(len(outcome)), outcome].astype(np.float64)
     losses: WideArray = -np.log(np.maximum(happened, 1e-15))
     return losses
+
+
+def decided_hits(
+    probabilities: npt.NDArray[np.floating], outcome: npt.NDArray[np.integer]
+) -> tuple[WideArray, npt.NDArray[np.int64]]:
+    """1, 1/2 or 0 for each vote, [n_votes], and the places of the decided ones, where that means something.
+
+    Args:
+        probabilities: [n_votes, 4].
+        outcome: what happened, [n_votes].
+    """
+    lead = probabilities[:, 0] - probabilities[:, 1]
+    sign = np.where(outcome == Outcome.MODEL_A, 1, -1)
+    hits: WideArray = (np.sign(lead) * sign + 1) / 2
+    return hits, np.flatnonzero(outcome <= Outcome.MODEL_B)
 
 
 @dataclass(frozen=True, eq=False)

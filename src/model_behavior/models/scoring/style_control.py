@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self, final
 
@@ -78,8 +78,8 @@ class StyleControl(ModelBase):
         """Names, sorted."""
         return self._models
 
-    def fit(self, votes: ScoringVotes, validation: ScoringVotes | None = None) -> None:
-        """Fits ratings and effects together; validation votes are not looked at."""
+    def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
+        """Fits ratings and effects together."""
         check_votes(votes, needs_style=True)
         n_models = len(votes.models)
         base = vote_design(votes, self.config.ratings.penalty)

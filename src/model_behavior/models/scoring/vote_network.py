@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_behavior.data_models.scoring_types import ScoringVotes
-from model_behavior.models.scoring.model_base import locate_models
 from model_behavior.models.scoring.prompt_features import PromptFeatures
-from model_behavior.preprocessing.scoring_votes import select_scoring_votes
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +58,11 @@ class VoteNetwork(nn.Module):
         return functional.cross_entropy(logits, batch.outcome)
 
 
-def batch_of(votes: ScoringVotes, features: PromptFeatures, models: tuple[str, ...]) -> VoteBatch:
-    """Votes between `models`, whose places there are the indices."""
+def batch_of(votes: ScoringVotes, features: PromptFeatures) -> VoteBatch:
+    """Votes with the features of their prompts."""
     vectors = torch.from_numpy(features.transform(votes.prompts))
-    place = locate_models(votes.models, models)
-    a, b = (torch.from_numpy(place[side]) for side in (votes.model_a, votes.model_b))
-    prompt_index, outcome = (
-        torch.from_numpy(column.astype(np.int64)) for column in (votes.prompt_index, votes.outcome)
+    a, b, prompt_index, outcome = (
+        torch.from_numpy(column.astype(np.int64))
+        for column in (votes.model_a, votes.model_b, votes.prompt_index, votes.outcome)
     )
     return VoteBatch(vectors[prompt_index], a, b, outcome, prompt_index, len(votes.prompts))
-
-
-def votes_between(votes: ScoringVotes | None, models: tuple[str, ...]) -> ScoringVotes | None:
-    """The votes whose models are both among `models`; None where there are none."""
-    if votes is None:
-        return None
-    known = np.isin(np.array(votes.models, dtype=object), np.array(models, dtype=object))
-    chosen = np.flatnonzero(known[votes.model_a] & known[votes.model_b])
-    return select_scoring_votes(votes, chosen) if len(chosen) else None

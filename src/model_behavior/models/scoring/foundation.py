@@ -1,0 +1,72 @@
+"""What a dense network stands on: ratings, the reading of ratings from embeddings, and the network before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
+from model_behavior.errors import DataError
+from model_behavior.models.scoring.bradley_terry import BradleyTerry
+from model_behavior.models.scoring.dense_network import DenseNetwork
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.embedding_rating import EmbeddingRating
+
+
+@dataclass(frozen=True, eq=False)
+class Foundation:
+    """Fitted to votes.
+
+    Attributes:
+        ratings: of the voted models.
+        reader: of ratings from embeddings; None where behaviour is not used.
+        network: on top of both, untrained.
+    """
+
+    ratings: BradleyTerry
+    reader: EmbeddingRating | None
+    network: DenseNetwork
+
+
+def lay_foundation(
+    votes: ScoringVotes, voted: ModelTable | None, prompt_dim: int, config: DenseNetworkConfig
+) -> Foundation:
+    """Fits ratings and their reading from embeddings, and builds the network that begins there.
+
+    Args:
+        votes: to fit to.
+        voted: embeddings of their models, in their order; None to do without behaviour.
+        prompt_dim: of the prompts' features.
+        config: of the whole.
+    """
+    ratings = BradleyTerry(config.offset)
+    ratings.fit(votes)
+    reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
+    if voted is not None:
+        reader = EmbeddingRating(config.rating)
+        reader.fit(voted, ratings.rating, np.diag(ratings.covariance))
+        behavior = reader.standardise(voted).astype(np.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.schedule.seed)
+        network = DenseNetwork(prompt_dim, ratings.rating, behavior, ratings.constants, config.network)
+    return Foundation(ratings, reader, network)
+
+
+def rows_of_models(table: ModelTable, names: Sequence[str]) -> ModelTable:
+    """The rows of some models, in their order.
+
+    Raises:
+        DataError: a model without a row.
+    """
+    place = {name: index for index, name in enumerate(table.names)}
+    missing = [name for name in names if name not in place]
+    if missing:
+        raise DataError(
+            f"no embedding of {missing[0]!r} ({len(missing)} of {len(names)} voted models lack one). "
+            "Fix: embed the models that were voted on, or drop their votes"
+        )
+    chosen = np.array([place[name] for name in names], dtype=np.int64)
+    return ModelTable(tuple(names), table.embedding[chosen], table.count[chosen], table.spread[chosen])
