@@ -9,7 +9,7 @@ import pytest
 
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, merge_catalogs
-from model_behavior.catalog.neighbours import cosine_distances, find_neighbours
+from model_behavior.catalog.neighbours import find_neighbours
 from model_behavior.catalog.style_drivers import StyleProfile, average_profile, find_drivers, profile_of, say
 from model_behavior.catalog.style_labels import STYLE_LABELS
 from model_behavior.data.arena import Arena
@@ -116,7 +116,9 @@ def test_the_average_counts_each_model_once(known: Artifact) -> None:
 def test_distances_by_hand() -> None:
     many = np.array([[2, 0], [0, 3], [-1, 0], [1, 1], [0, 0]], np.float32)
     expected = [0, 1, 2, 1 - math.sqrt(0.5), 1]
-    np.testing.assert_allclose(cosine_distances(np.array([1, 0], np.float32), many), expected, atol=1e-12)
+    models = ModelEmbeddings(tuple("abcde"), many, np.arange(5), np.zeros(5, np.float32))
+    np.testing.assert_allclose(models.cosine_distances(0), expected, atol=1e-12)
+    np.testing.assert_allclose(models.cosine_distances(4), 1)
 
 
 def test_neighbours_of_hand_made_vectors() -> None:

@@ -20,9 +20,10 @@ from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import ArtifactError, CollapseError, UsageError
-from model_behavior.models.behavior import metrics
+from model_behavior.models.behavior import execution, metrics
 from model_behavior.models.behavior.batches import draw_batches, embed_batch
 from model_behavior.models.behavior.configuration import EncoderConfig
+from model_behavior.models.behavior.execution import Precision
 from model_behavior.models.behavior.fine_tuned_encoder import FineTunedEncoder
 from model_behavior.models.behavior.fine_tuning.config import FineTuningConfig, TuningMode
 from model_behavior.models.behavior.fine_tuning.tuned_weights import choose_tuned_weights, tuned_weights
@@ -31,7 +32,7 @@ from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime, SilentMonitor
 from model_behavior.models.behavior.objectives import ObjectiveConfig
-from model_behavior.models.behavior.pair_transformer import PairTransformer, Precision, ReadingConfig
+from model_behavior.models.behavior.pair_transformer import PairTransformer, ReadingConfig
 from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.registry import make_text_encoders
 from model_behavior.models.behavior.text_encoder_state import text_encoders_from_state, text_encoders_to_state
@@ -223,7 +224,10 @@ class TestMemoryAndPrecision:
         for each in first:
             assert any(torch.equal(each, other) for other in again)
 
-    def test_bf16_autocast_runs_with_f32_weights(self, bert: str, votes: EncoderVotes) -> None:
+    def test_bf16_autocast_runs_with_f32_weights(
+        self, bert: str, votes: EncoderVotes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(execution, "_processor_has_bf16", lambda: True)
         transformer = PairTransformer(reading(bert, "bf16"))
         tuner, _ = tune(transformer, votes, replace(SHORT, steps=2, rounds=1))
         assert np.isfinite(tuner.history[0].train_loss)
@@ -236,6 +240,30 @@ class TestMemoryAndPrecision:
 
 
 class TestEncoder:
+    @pytest.mark.parametrize("mode", ["full", "lora"])
+    def test_every_backend_runs_the_tuned_weights(
+        self, bert: str, votes: EncoderVotes, mode: TuningMode, tmp_path: Path
+    ) -> None:
+        pytest.importorskip("openvino")
+        runtime = Runtime(ContentCache(tmp_path))
+        untuned = FineTunedEncoder(
+            bert,
+            prompt_tokens=4,
+            response_tokens=10,
+            precision="f32",
+            tuning=replace(SHORT, mode=mode, steps=2, rounds=1),
+            backend="torch",
+        )
+        tuned = untuned.fitted_on(votes, runtime)
+        texts = votes.texts(np.arange(7))
+        expected = tuned.encode(*texts, batch_size=4)
+        backbone = PairTransformer(reading(bert)).encode(*texts, batch_size=4)
+        assert np.abs(expected - backbone).max() > 1e-3
+        tuned.use_cache(runtime.cache)
+        for backend in ("openvino", "onnxruntime"):
+            tuned.use_backend(backend)
+            np.testing.assert_allclose(tuned.encode(*texts, batch_size=4), expected, rtol=0, atol=1e-5)
+
     def test_it_must_be_tuned_first(self, bert: str) -> None:
         with pytest.raises(UsageError, match="not tuned yet"):
             encoder(bert).encode(["a"], ["b"], batch_size=1)

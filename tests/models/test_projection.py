@@ -155,6 +155,15 @@ class TestSparseInput:
         expected = rows.toarray() @ layer.weight.detach().numpy()
         np.testing.assert_allclose(layer(rows).detach().numpy(), expected, atol=1e-5)
 
+    def test_the_gradient_is_that_of_the_matrix_product(self) -> None:
+        layer = SparseInput(12, CONFIG).eval()
+        layer.fit(random_counts(), np.arange(12))
+        rows = layer.prepare(random_counts(n=5, seed=2))
+        slope = torch.randn(5, CONFIG.hidden, generator=torch.Generator().manual_seed(0))
+        (layer(rows) * slope).sum().backward()
+        assert layer.weight.grad is not None
+        np.testing.assert_allclose(layer.weight.grad.numpy(), rows.toarray().T @ slope.numpy(), atol=1e-6)
+
     def test_ngrams_are_dropped_in_training_only(self) -> None:
         torch.manual_seed(0)
         layer = SparseInput(12, CONFIG)

@@ -35,10 +35,14 @@ class LetterCounter:
 
     def __init__(self, kind: str = "dense", fingerprint: str = "f") -> None:
         self.name = f"letters-{kind}"
-        self.fingerprint = fingerprint
+        self.cache_fingerprint = fingerprint
+        self.derived: ContentCache | None = None
         self.calls: list[list[Pair]] = []
         self.batch_sizes: set[int] = set()
         self.calls_before_failure = 10**9
+
+    def use_cache(self, cache: ContentCache) -> None:
+        self.derived = cache
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> Features:
         if len(self.calls) == self.calls_before_failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,18 @@ class ModelEmbeddings:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def cosine_distances(self, row: int) -> npt.NDArray[np.float64]:
+        """1 - cosine of one row with every row, 0 (alike) to 2, [n_models]; a zero vector is at distance 1 of all."""
+        distances: npt.NDArray[np.float64] = 1 - np.clip(self._unit @ self._unit[row], -1, 1)
+        return distances
+
+    @cached_property
+    def _unit(self) -> npt.NDArray[np.float64]:
+        """The means at length 1, or 0 where they are 0, [n_models, dim]; made once for all questions."""
+        mean = self.mean.astype(np.float64)
+        length = np.linalg.norm(mean, axis=1, keepdims=True)
+        return mean / np.where(length > 0, length, 1)
 
     def select(self, rows: Sequence[int]) -> ModelEmbeddings:
         """These rows alone, in this order."""
@@ -76,7 +89,8 @@ def encode_parts(
 
 def merge(old: ModelEmbeddings, new: ModelEmbeddings) -> ModelEmbeddings:
     """Both tables' models; where a name is in both, the new row."""
-    kept = np.array([index for index, name in enumerate(old.names) if name not in new.names], dtype=np.int64)
+    replaced = set(new.names)
+    kept = np.array([index for index, name in enumerate(old.names) if name not in replaced], dtype=np.int64)
     names = [*(old.names[index] for index in kept), *new.names]
     order = sorted(range(len(names)), key=names.__getitem__)
     return ModelEmbeddings(

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from model_behavior.catalog.enrolment import Catalog
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
 from model_behavior.errors import UsageError
-from model_behavior.models.behavior.encoder_base import FloatArray
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,6 @@ class Neighbourhood:
     neighbours: tuple[Neighbour, ...]
 
 
-def cosine_distances(one: FloatArray, many: FloatArray) -> npt.NDArray[np.float64]:
-    """1 - cosine of `one` [dim] with each row of `many` [n, dim]; a zero vector is at distance 1 of all."""
-    one64, many64 = one.astype(np.float64), many.astype(np.float64)
-    length = np.linalg.norm(one64) * np.linalg.norm(many64, axis=1)
-    cosine = many64 @ one64 / np.where(length > 0, length, 1)
-    distances: npt.NDArray[np.float64] = 1 - np.clip(cosine, -1, 1)
-    return distances
-
-
 def find_neighbours(catalog: Catalog, name: str, n: int = 5, n_drivers: int = 5) -> Neighbourhood:
     """The nearest models to a model.
 
@@ -70,7 +59,7 @@ def find_neighbours(catalog: Catalog, name: str, n: int = 5, n_drivers: int = 5)
         raise UsageError(f"n={n}: at least 1 neighbour is needed")
     models, samples = catalog.models, catalog.samples
     own = find_model(models.names, name)
-    distance = cosine_distances(models.mean[own], models.mean)
+    distance = models.cosine_distances(own)
     distance[own] = np.inf
     nearest = np.argsort(distance, kind="stable")[: min(n, len(models) - 1)].tolist()
     described = samples.style_count > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,37 @@ class VectorSample:
 
 
 @dataclass(frozen=True, eq=False)
+class StyleSums:
+    """Sums over models of their style profiles.
+
+    Attributes:
+        centre: what is subtracted from the means first, so that nothing cancels; [n_features].
+        n_models: models with a profile, which is one of two responses or more.
+        n_responses: of these models.
+        offset: sum of mean - centre, [n_features].
+        square: sum of (mean - centre)^2, [n_features].
+        within: sum of the variances over a model's responses, [n_features].
+    """
+
+    centre: npt.NDArray[np.float64]
+    n_models: int
+    n_responses: int
+    offset: npt.NDArray[np.float64]
+    square: npt.NDArray[np.float64]
+    within: npt.NDArray[np.float64]
+
+    def __sub__(self, other: StyleSums) -> StyleSums:
+        return StyleSums(
+            self.centre,
+            self.n_models - other.n_models,
+            self.n_responses - other.n_responses,
+            self.offset - other.offset,
+            self.square - other.square,
+            self.within - other.within,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class ModelSamples:
     """Rows as in the `ModelEmbeddings` beside it.
 
@@ -70,6 +102,21 @@ class ModelSamples:
     styles: VectorSample
     exemplars: tuple[tuple[Exemplar, ...], ...]
 
+    @cached_property
+    def style_sums(self) -> StyleSums:
+        """Over all models with a profile, made once: the average without one model is then a subtraction."""
+        described = np.flatnonzero(self.style_count > 1)
+        centre = self.style_mean[described].mean(axis=0, dtype=np.float64) if len(described) else np.zeros(1)
+        return style_sums_of(self, described, centre)
+
+
+def style_sums_of(samples: ModelSamples, rows: npt.NDArray[np.int64], centre: npt.NDArray[np.float64]) -> StyleSums:
+    """The sums over some rows."""
+    offset = samples.style_mean[rows].astype(np.float64) - centre
+    within = np.square(samples.style_deviation[rows].astype(np.float64)).sum(axis=0)
+    count = int(samples.style_count[rows].sum())
+    return StyleSums(centre, len(rows), count, offset.sum(axis=0), np.square(offset).sum(axis=0), within)
+
 
 def empty_samples(names: Sequence[str], dim: int) -> ModelSamples:
     """Models of which nothing but the embedding is known."""
@@ -92,28 +139,28 @@ def empty_samples(names: Sequence[str], dim: int) -> ModelSamples:
 
 def select_samples(tables: Sequence[ModelSamples], names: Sequence[str]) -> ModelSamples:
     """The rows of these models, in this order; each is taken from the last table that has it."""
-    place = {name: (table, row) for table in tables for row, name in enumerate(table.names)}
-    rows = [place[name] for name in names]
-    first = tables[0]
+    place = {name: row for row, name in enumerate(name for table in tables for name in table.names)}
+    rows = np.array([place[name] for name in names], dtype=np.int64)
+    exemplars = [each for table in tables for each in table.exemplars]
     return ModelSamples(
         names=tuple(names),
-        style_mean=_stack([table.style_mean[row] for table, row in rows], first.style_mean),
-        style_deviation=_stack([table.style_deviation[row] for table, row in rows], first.style_deviation),
-        style_count=np.array([table.style_count[row] for table, row in rows], np.int64),
-        embedded=_join([(table.embedded, row) for table, row in rows], first.embedded),
-        styles=_join([(table.styles, row) for table, row in rows], first.styles),
-        exemplars=tuple(table.exemplars[row] for table, row in rows),
+        style_mean=np.concatenate([table.style_mean for table in tables])[rows],
+        style_deviation=np.concatenate([table.style_deviation for table in tables])[rows],
+        style_count=np.concatenate([table.style_count for table in tables])[rows],
+        embedded=_select([table.embedded for table in tables], rows),
+        styles=_select([table.styles for table in tables], rows),
+        exemplars=tuple(exemplars[row] for row in rows.tolist()),
     )
 
 
-def _stack(rows: Sequence[FloatArray], like: FloatArray) -> FloatArray:
-    return np.stack(rows) if rows else like[:0]
-
-
-def _join(rows: Sequence[tuple[VectorSample, int]], like: VectorSample) -> VectorSample:
-    parts = [(sample, sample.rows_of(row)) for sample, row in rows]
+def _select(samples: Sequence[VectorSample], rows: npt.NDArray[np.int64]) -> VectorSample:
+    """The vectors of some models, counted over all samples one after the other, in this order."""
+    sizes = np.concatenate([np.diff(sample.offsets) for sample in samples])
+    start = (np.cumsum(sizes) - sizes)[rows]
+    ends = np.cumsum(sizes[rows])
+    places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - (ends - sizes[rows]), sizes[rows])
     return VectorSample(
-        vectors=np.concatenate([like.vectors[:0], *(sample.vectors[part] for sample, part in parts)]),
-        prompt_keys=np.concatenate([like.prompt_keys[:0], *(sample.prompt_keys[part] for sample, part in parts)]),
-        offsets=np.cumsum([0, *(part.stop - part.start for _, part in parts)]).astype(np.int64),
+        vectors=np.concatenate([sample.vectors for sample in samples])[places],
+        prompt_keys=np.concatenate([sample.prompt_keys for sample in samples])[places],
+        offsets=np.concatenate([[0], ends]).astype(np.int64),
     )

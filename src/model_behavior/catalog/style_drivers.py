@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from model_behavior.catalog.samples import ModelSamples
+from model_behavior.catalog.samples import ModelSamples, style_sums_of
 from model_behavior.catalog.style_labels import STYLE_LABELS, StyleLabel
 from model_behavior.errors import DataError
 from model_behavior.models.behavior.style_encoder import StyleEncoder
@@ -86,12 +86,14 @@ def average_profile(samples: ModelSamples, without: int | None = None) -> StyleP
     Raises:
         DataError: there is no other model with a profile.
     """
-    kept = np.flatnonzero((samples.style_count > 1) & (np.arange(len(samples.names)) != without))
-    if not len(kept):
+    sums = samples.style_sums
+    if without is not None and samples.style_count[without] > 1:
+        sums = sums - style_sums_of(samples, np.array([without]), sums.centre)
+    if not sums.n_models:
         raise DataError("there is no other model to compare styles with. Fix: enrol one from its responses")
-    means = samples.style_mean[kept].astype(np.float64)
-    deviation = np.sqrt(np.square(samples.style_deviation[kept].astype(np.float64)).mean(axis=0) + means.var(axis=0))
-    return StyleProfile(means.mean(axis=0), deviation, int(samples.style_count[kept].sum()))
+    offset = sums.offset / sums.n_models
+    variance = np.maximum((sums.square + sums.within) / sums.n_models - np.square(offset), 0)
+    return StyleProfile(sums.centre + offset, np.sqrt(variance), sums.n_responses)
 
 
 def find_drivers(profile: StyleProfile, reference: StyleProfile, n: int = 5) -> tuple[StyleDriver, ...]:

@@ -14,6 +14,7 @@ from model_behavior.cli.console import Progress, print_result
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
+    BackendChoice,
     BatchSize,
     CacheFolder,
     ConfigFile,
@@ -38,6 +39,7 @@ from model_behavior.data.filters import FilterConfig
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
+from model_behavior.models.behavior.execution import Precision
 from model_behavior.models.behavior.fine_tuning.config import FineTuningConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.objectives import ObjectiveConfig
@@ -90,9 +92,9 @@ def train_encoder(
         Literal["mean", "cls", "max"], typer.Option(help="Of semantic and finetuned.")
     ] = _READING.pooling,
     precision: Annotated[
-        Literal["f32", "bf16"],
-        typer.Option(help="Of semantic and finetuned; bf16 is faster only where the processor has it."),
+        Precision, typer.Option(help="Of semantic and finetuned: bf16 where the processor has it, or f32 everywhere.")
     ] = _READING.precision,
+    backend: BackendChoice = "auto",
     tuning: Annotated[
         Literal["full", "last-layers", "lora"], typer.Option(help="What is tuned of the encoder finetuned.")
     ] = _TUNING.mode,
@@ -183,6 +185,7 @@ def train_encoder(
         micro_batch=tuning_micro_batch,
         learning_rate=tuning_learning_rate,
     )
+    reading["backend"] = backend
     configs = {"semantic": reading, "finetuned": {**reading, "tuning": fine_tuning}}
     behavior_encoder = ModelBehaviorEncoder(make_text_encoders(encoder or DEFAULT_ENCODERS, configs), settings)
     split = ValidationSplit(validation_fraction, seed, split_by, tuple(hold_out or ()))
@@ -198,6 +201,7 @@ def encode(
     pairs: Annotated[str, typer.Argument(help="File with prompt and response columns, folder, or hf://owner/name.")],
     output: Annotated[Path, typer.Option(help="Parquet file to write.")],
     batch_size: BatchSize = 512,
+    backend: BackendChoice = "auto",
     engine: EngineName = "local",
     address: Address = None,
     shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
@@ -207,7 +211,7 @@ def encode(
     """Embed (prompt, response) pairs: keeps all columns, adds `embedding`; rows in order."""
     check_output_file(output)
     sharding = Sharding(engine, address, shard_rows)
-    loaded = open_artifact(folder, cache)
+    loaded = open_artifact(folder, cache, backend)
     progress = Progress()
     run = sharding.plan("encode", folder, loaded, batch_size, cache)
     report = run.over_file(pairs, output, lambda done: progress.show("encoding", done, None))

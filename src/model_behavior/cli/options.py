@@ -13,6 +13,7 @@ from model_behavior import artifact
 from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor
 from model_behavior.errors import UsageError
+from model_behavior.models.behavior.execution import BACKEND_VARIABLE, Backend
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
@@ -64,6 +65,10 @@ HoldOut: TypeAlias = Annotated[list[str] | None, typer.Option(help="Model kept o
 MinComparisons: TypeAlias = Annotated[int, typer.Option(min=0, help="Models with fewer votes are left out.")]
 Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace an artifact at --output.")]
+BackendChoice: TypeAlias = Annotated[
+    Backend,
+    typer.Option(envvar=BACKEND_VARIABLE, help="What runs transformers: the fastest that is installed, or this one."),
+]
 ArtifactFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that train-encoder wrote.")]
 
 
@@ -82,10 +87,12 @@ def open_cache(path: Path | None) -> ContentCache:
     return ContentCache(path)
 
 
-def open_artifact(folder: Path, cache: Path | None) -> Artifact:
+def open_artifact(folder: Path, cache: Path | None, backend: Backend = "auto") -> Artifact:
     """The artifact in a folder, ready to encode with progress on stderr."""
     opened = open_cache(cache)
     loaded = artifact.load(folder, opened)
+    for encoder in loaded.encoder.text_encoders:
+        encoder.use_backend(backend)
     loaded.encoder.runtime = Runtime(opened, ConsoleMonitor())
     return loaded
 

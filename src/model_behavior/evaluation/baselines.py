@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from model_behavior.preprocessing.feature_cache import Features, PairEncoder, Pr
 
 _TFIDF_COLUMNS = 8192
 _BATCH = 32
-
-SEMANTIC_SETTINGS: Mapping[str, Any] = {"precision": "bf16"}
-"""Half the time of f32, at a cosine of 1.000 to it."""
 
 Baseline = Callable[[PreprocessedBehaviorEncoderData, BehaviorEmbeddingPreprocessor, Progress], FloatArray]
 
@@ -65,7 +61,7 @@ def raw_minilm(
     prepared: PreprocessedBehaviorEncoderData, preprocessor: BehaviorEmbeddingPreprocessor, progress: Progress
 ) -> FloatArray:
     """all-MiniLM-L6-v2 over prompt and response, frozen."""
-    features = _embed(prepared, preprocessor, make_text_encoder("semantic", SEMANTIC_SETTINGS), progress)
+    features = _embed(prepared, preprocessor, make_text_encoder("semantic"), progress)
     assert isinstance(features, np.ndarray)
     return features
 

@@ -14,7 +14,7 @@ from model_behavior.data_models.behavior_encoder_types import PreprocessedBehavi
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import PairTable, TrainingData
 from model_behavior.errors import UsageError
-from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_BASELINES, SEMANTIC_SETTINGS
+from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_BASELINES
 from model_behavior.evaluation.evaluated_encoder import VoteReadout, read_votes
 from model_behavior.evaluation.model_map import project
 from model_behavior.evaluation.new_models import NewModels, measure_new_models
@@ -155,9 +155,7 @@ def _train(
     first: FloatArray | None = None
     for split, each, protocol in zip(*sides, strict=True):
         config = EncoderConfig(objectives=variant.objectives, features=variant.features, seed=split.seed)
-        text_encoders = make_text_encoders(
-            variant.encoders, dict.fromkeys(("semantic", "finetuned"), SEMANTIC_SETTINGS)
-        )
+        text_encoders = make_text_encoders(variant.encoders)
         encoder = ModelBehaviorEncoder(text_encoders, config, runtime)
         encoder.train(votes, split, plan.epochs, plan.batch_size)
         seconds.append(sum(log.seconds for log in encoder.history))

@@ -30,8 +30,11 @@ class PairEncoder(Protocol):
         """What it is called."""
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of all that decides the output."""
+    def cache_fingerprint(self) -> str:
+        """Names all that decides the output."""
+
+    def use_cache(self, cache: ContentCache) -> None:
+        """Told where files that are derived from the weights may be kept."""
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> Features:
         """[n_pairs, dim]."""
@@ -52,6 +55,7 @@ def encode_through_cache(
     """
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
+    encoder.use_cache(cache)
     parts: list[Features] = []
     for chunk in cut_by_content(prompts, responses):
         pairs = list(zip(prompts[chunk], responses[chunk], strict=True))
@@ -84,7 +88,7 @@ def cut_by_content(prompts: Sequence[str], responses: Sequence[str]) -> list[sli
 def _encode_chunk(
     encoder: PairEncoder, chunk: Sequence[tuple[str, str]], cache: ContentCache, batch_size: int
 ) -> Features:
-    key = digest_of(encoder.fingerprint, *(text for pair in chunk for text in pair))
+    key = digest_of(encoder.cache_fingerprint, *(text for pair in chunk for text in pair))
 
     def build() -> CacheEntry:
         encoded = encoder.encode([prompt for prompt, _ in chunk], [response for _, response in chunk], batch_size)

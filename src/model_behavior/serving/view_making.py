@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from model_behavior.catalog import Catalog
-from model_behavior.catalog.neighbours import cosine_distances, find_neighbours
+from model_behavior.catalog.neighbours import find_neighbours
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
 from model_behavior.evaluation.map_positions import measure_ellipses
 from model_behavior.serving.snapshot import Snapshot
@@ -80,7 +80,7 @@ def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
         version=snapshot.version,
         a=rows[0],
         b=rows[1],
-        distance=float(cosine_distances(models.mean[one], models.mean[other : other + 1])[0]),
+        distance=float(models.cosine_distances(one)[other]),
         drivers=find_drivers(profile_of(samples, one), profile_of(samples, other), 2 * _N_DRIVERS) if both else (),
         prediction=prediction,
         shared=tuple(SharedPrompt(prompt, said[0][prompt], said[1][prompt]) for prompt in shared),
@@ -111,7 +111,7 @@ def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[Place
     placed = []
     for name in new.models.names:
         index, row = after.index_of(name), after.row_of(name)
-        distances = cosine_distances(models.mean[index], models.mean)
+        distances = models.cosine_distances(index)
         distances[index] = np.inf
         nearest = np.argsort(distances, kind="stable")[: min(_N_NEAR, len(models) - 1)]
         near = tuple(NearModel(models.names[other], float(distances[other])) for other in nearest)

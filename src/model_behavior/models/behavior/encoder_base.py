@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from model_behavior.errors import UsageError
+from model_behavior.models.behavior.execution import Backend
+from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import Arrays
 from model_behavior.preprocessing.feature_cache import Features
 
@@ -85,6 +87,17 @@ class TextEncoderBase(ABC):
         """Hash of everything that decides the output: name, version, configuration and weights."""
         text = json.dumps([self.name, self.version, self.weights_digest(), dict(self.config)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def cache_fingerprint(self) -> str:
+        """Names cached output: the fingerprint, and what else changes the numbers, be it in the last digits."""
+        return self.fingerprint
+
+    def use_cache(self, cache: ContentCache) -> None:  # noqa: B027 - nothing to do for most
+        """Told where files that are derived from the weights may be kept; most encoders have none."""
+
+    def use_backend(self, backend: Backend) -> None:  # noqa: B027
+        """Told which library is to run a transformer; most encoders have none."""
 
     def weights_digest(self) -> str:
         """Hash of the weights, "" for an encoder without weights."""

@@ -13,13 +13,16 @@ from model_behavior.data_models.training_log import EpochLog
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.checkpoint import Checkpoint, tuning_checkpoint
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
+from model_behavior.models.behavior.execution import Backend, Precision
 from model_behavior.models.behavior.fine_tuning.config import FineTuningConfig
 from model_behavior.models.behavior.fine_tuning.tuned_weights import choose_tuned_weights, set_tuned_weights
 from model_behavior.models.behavior.fine_tuning.tuner import FineTuner
 from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
 from model_behavior.models.behavior.monitor import Runtime
-from model_behavior.models.behavior.pair_transformer import BUNDLED_MODEL, PairTransformer, Precision, ReadingConfig
+from model_behavior.models.behavior.pair_transformer import BUNDLED_MODEL, PairTransformer, ReadingConfig
 from model_behavior.models.behavior.pooling import PoolingMode
+from model_behavior.models.behavior.transformer_runner import TransformerRuns
+from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, digest_of
 
 
@@ -33,6 +36,7 @@ class FineTunedEncoder(TextEncoderBase):
     Args:
         model: the backbone; this and the next four are those of `ReadingConfig`.
         tuning: how it is tuned.
+        backend: what runs it once it is tuned, as in `SentenceTransformerEncoder`; torch tunes it.
 
     Attributes:
         history: one log per round of its tuning; empty for one that was loaded.
@@ -49,8 +53,10 @@ class FineTunedEncoder(TextEncoderBase):
         pooling: PoolingMode = ReadingConfig.pooling,
         precision: Precision = ReadingConfig.precision,
         tuning: FineTuningConfig | Mapping[str, Any] | None = None,
+        backend: Backend = "auto",
     ) -> None:
         self._reading = ReadingConfig(model, prompt_tokens, response_tokens, pooling, precision)
+        self._runs = TransformerRuns(precision, backend)
         self._tuning = tuning if isinstance(tuning, FineTuningConfig) else FineTuningConfig.from_json(tuning or {})
         self._tuned: Arrays = {}
         self.history: list[EpochLog] = []
@@ -93,7 +99,21 @@ class FineTunedEncoder(TextEncoderBase):
                 "the text encoder 'finetuned' is not tuned yet. Fix: ModelBehaviorEncoder.train, which tunes it, or "
                 "'semantic' for the backbone as it is"
             )
-        return self._transformer.encode(prompts, responses, batch_size)
+        runner = self._runs.start(self._transformer, self.weights_digest())
+        return runner.run(self._transformer.tokenize(prompts, responses), batch_size)
+
+    @property
+    def cache_fingerprint(self) -> str:
+        """The fingerprint, and how the transformer is run."""
+        return f"{self.fingerprint} {self._runs.execution}"
+
+    def use_cache(self, cache: ContentCache) -> None:
+        """Keeps the export of the transformer there."""
+        self._runs.cache = cache
+
+    def use_backend(self, backend: Backend) -> None:
+        """Chooses what runs the transformer; see `choose_execution`."""
+        self._runs.choose(backend)
 
     def fitted_on(self, votes: EncoderVotes, runtime: Runtime) -> Self:
         """An encoder of the same configuration, tuned on these votes from the backbone on; this one stays as it is.
@@ -118,7 +138,7 @@ class FineTunedEncoder(TextEncoderBase):
         Raises:
             UsageError: they are not those of this backbone and mode, on first use.
         """
-        tuned = type(self)(**self.config)
+        tuned = type(self)(**self.config, backend=self._runs.execution.backend)
         tuned._tuned = dict(arrays)
         return tuned
 

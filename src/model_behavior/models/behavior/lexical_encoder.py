@@ -56,7 +56,9 @@ class LexicalEncoder(TextEncoderBase):
         grams += [char_ngrams(texts, size) for size in self.char_sizes]
         columns = np.concatenate([gram.hashes for gram in grams]) >> np.uint64(64 - self.bits)
         rows = np.concatenate([gram.text for gram in grams])
-        keys, counts = np.unique(rows << self.bits | columns.astype(np.int64), return_counts=True)
+        ordered = np.sort(rows << self.bits | columns.astype(np.int64))
+        first = np.flatnonzero(np.diff(ordered, prepend=-1))
+        keys, counts = ordered[first], np.diff(first, append=len(ordered))
         indptr = np.searchsorted(keys, np.arange(len(texts) + 1, dtype=np.int64) << self.bits)
         indices = (keys & (self.dim - 1)).astype(np.int32)
         return sparse.csr_matrix(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import torch
@@ -78,6 +78,30 @@ class DenseInput(nn.Module):
         return hidden
 
 
+class _SparseProduct(torch.autograd.Function):
+    """A CSR matrix [n_rows, n_columns] times a weight [n_columns, hidden].
+
+    torch's own gradient of the same sum sorts the columns of the batch in every step and takes more than twice as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: sparse.csr_matrix, weight: torch.Tensor) -> torch.Tensor:
+        """[n_rows, hidden]."""
+        ctx.rows = rows
+        return nn.functional.embedding_bag(
+            torch.from_numpy(rows.indices.astype(np.int64)),
+            weight,
+            torch.from_numpy(rows.indptr[:-1].astype(np.int64)),
+            mode="sum",
+            per_sample_weights=torch.from_numpy(rows.data),
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, torch.Tensor]:
+        """Of the weight, [n_columns, hidden]; the rows have none."""
+        return None, torch.from_numpy(ctx.rows.T @ gradients[0].numpy())
+
+
 @final
 class SparseInput(nn.Module):
     """Counts as unit-length TF-IDF rows (Salton and Buckley 1988) times a learned weight for every n-gram."""
@@ -115,15 +139,13 @@ class SparseInput(nn.Module):
 
     def forward(self, rows: sparse.csr_matrix, own: slice | None = None) -> torch.Tensor:
         """The rows `own` (all by default) of [n_rows, n_columns] to [n_own, hidden]. Dropout is drawn for all rows."""
-        starts = (rows.indptr if own is None else rows.indptr[own.start : own.stop + 1]).astype(np.int64)
+        starts = rows.indptr if own is None else rows.indptr[own.start : own.stop + 1]
         found = slice(starts[0], starts[-1])
-        return nn.functional.embedding_bag(
-            torch.from_numpy(rows.indices[found].astype(np.int64)),
-            self.weight,
-            torch.from_numpy(starts[:-1] - starts[0]),
-            mode="sum",
-            per_sample_weights=self.dropout(torch.from_numpy(rows.data))[found],
-        )
+        values = self.dropout(torch.from_numpy(rows.data)).numpy()[found]
+        shape = (len(starts) - 1, rows.shape[1])
+        kept = sparse.csr_matrix((values, rows.indices[found], starts - starts[0]), shape)
+        hidden: torch.Tensor = _SparseProduct.apply(kept, self.weight)  # type: ignore[no-untyped-call]
+        return hidden
 
 
 @final

@@ -8,13 +8,22 @@ from functools import cached_property
 from typing import Any, ClassVar, final
 
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
-from model_behavior.models.behavior.pair_transformer import BUNDLED_MODEL, PairTransformer, Precision, ReadingConfig
+from model_behavior.models.behavior.execution import Backend, Precision
+from model_behavior.models.behavior.pair_transformer import BUNDLED_MODEL, PairTransformer, ReadingConfig
 from model_behavior.models.behavior.pooling import PoolingMode
+from model_behavior.models.behavior.transformer_runner import TransformerRuns
+from model_behavior.preprocessing.cache import ContentCache
 
 
 @final
 class SentenceTransformerEncoder(TextEncoderBase):
-    """Encodes pairs with a frozen `PairTransformer`. The arguments are those of `ReadingConfig`."""
+    """Encodes pairs with a frozen `PairTransformer`.
+
+    Args:
+        model: this and the next four are those of `ReadingConfig`.
+        backend: what runs the transformer; see `choose_execution`. It is no part of `config`, since what was trained
+            with one library can be used with another: their vectors agree.
+    """
 
     name: ClassVar[str] = "semantic"
 
@@ -25,8 +34,10 @@ class SentenceTransformerEncoder(TextEncoderBase):
         response_tokens: int = ReadingConfig.response_tokens,
         pooling: PoolingMode = ReadingConfig.pooling,
         precision: Precision = ReadingConfig.precision,
+        backend: Backend = "auto",
     ) -> None:
         self._reading = ReadingConfig(model, prompt_tokens, response_tokens, pooling, precision)
+        self._runs = TransformerRuns(precision, backend)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -52,4 +63,18 @@ class SentenceTransformerEncoder(TextEncoderBase):
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> FloatArray:
         """Pooled vectors, float32, [n_pairs, dim]."""
-        return self._transformer.encode(prompts, responses, batch_size)
+        runner = self._runs.start(self._transformer, self.weights_digest())
+        return runner.run(self._transformer.tokenize(prompts, responses), batch_size)
+
+    @property
+    def cache_fingerprint(self) -> str:
+        """The fingerprint, and how the transformer is run."""
+        return f"{self.fingerprint} {self._runs.execution}"
+
+    def use_cache(self, cache: ContentCache) -> None:
+        """Keeps the export of the transformer there."""
+        self._runs.cache = cache
+
+    def use_backend(self, backend: Backend) -> None:
+        """Chooses what runs the transformer; see `choose_execution`."""
+        self._runs.choose(backend)

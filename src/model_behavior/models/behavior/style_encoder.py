@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model_behavior.models.behavior.byte_counts import ByteCounts
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase, portions
-from model_behavior.models.behavior.pattern_counts import count_patterns
+from model_behavior.models.behavior.pattern_counts import TextColumns, count_patterns
 from model_behavior.models.behavior.style_features import FEATURES, RELATIONS, SIZES
+from model_behavior.models.behavior.token_sets import distinct_share, overlap
 from model_behavior.models.behavior.tokens import Tokens, tokenize, word_ngrams
-
-_N_OPENING_TOKENS = 5
 
 
 @final
@@ -48,37 +48,31 @@ class StyleEncoder(TextEncoderBase):
 
 
 def _describe(prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
-    texts = pa.array(responses, type=pa.large_string())
-    characters = _to_numpy(pc.utf8_length(texts))
-    words = _to_numpy(pc.count_substring_regex(texts, r"\w+"))
-    lines = 1 + _to_numpy(pc.count_substring(pc.utf8_trim_whitespace(texts), "\n"))
-    units = {"chars": characters / 100, "words": words / 100}
-    units["lines"] = 1 + _to_numpy(pc.count_substring(texts, "\n"))
+    columns = TextColumns.of(responses)
+    counts = columns.counts
+    characters, words = counts.characters.astype(np.float64), counts.words.astype(np.float64)
+    lines = 1 + _to_numpy(pc.count_substring(pc.utf8_trim_whitespace(columns.texts), "\n"))
+    units = {"chars": characters / 100, "words": words / 100, "lines": _to_numpy(pc.list_value_length(columns.lines))}
     counted = [
-        counts if feature.per == "text" else np.log1p(counts / np.maximum(units[feature.per], 1))
-        for feature, counts in zip(FEATURES, count_patterns(responses), strict=True)
+        found if feature.per == "text" else np.log1p(found / np.maximum(units[feature.per], 1))
+        for feature, found in zip(FEATURES, count_patterns(responses, columns), strict=True)
     ]
     response_tokens, prompt_tokens = tokenize(responses), tokenize(prompts)
-    sizes = _measure(texts, characters, words, lines, response_tokens)
+    sizes = _measure(columns.lines, counts, lines, response_tokens)
     prompt_characters = _to_numpy(pc.utf8_length(pa.array(prompts, type=pa.large_string())))
     relations = [
         np.log((1 + characters) / (1 + prompt_characters)),
-        *_overlap(prompt_tokens, response_tokens),
+        *overlap(prompt_tokens, response_tokens),
     ]
     return np.column_stack([*counted, *sizes, *relations]).astype(np.float32)
 
 
 def _measure(
-    texts: pa.LargeStringArray,
-    characters: npt.NDArray[np.float64],
-    words: npt.NDArray[np.float64],
-    lines: npt.NDArray[np.float64],
-    tokens: Tokens,
+    line_lists: pa.ListArray, counts: ByteCounts, lines: npt.NDArray[np.float64], tokens: Tokens
 ) -> list[npt.NDArray[np.float64]]:
     """The columns named in `SIZES`."""
-    sentences = _to_numpy(pc.count_substring_regex(texts, r"[.!?](?:\s|$)"))
-    line_lists = pc.split_pattern(texts, "\n")
-    longest = np.zeros(len(texts))
+    characters, words, sentences = counts.characters, counts.words, counts.sentences
+    longest = np.zeros(len(line_lists))
     np.maximum.at(
         longest,
         _to_numpy(pc.list_parent_indices(line_lists)).astype(np.int64),
@@ -93,51 +87,9 @@ def _measure(
         np.log1p(characters / np.maximum(words, 1)),
         np.log1p(words / np.maximum(sentences, 1)),
         np.log1p(words / lines),
-        _distinct_share(tokens),
-        _distinct_share(word_ngrams(tokens, 2)),
+        distinct_share(tokens),
+        distinct_share(word_ngrams(tokens, 2)),
     ]
-
-
-def _distinct_share(tokens: Tokens) -> npt.NDArray[np.float64]:
-    distinct = _distinct(tokens)
-    return np.bincount(distinct.text, minlength=tokens.n_texts) / np.maximum(
-        np.bincount(tokens.text, minlength=tokens.n_texts), 1
-    )
-
-
-def _distinct(tokens: Tokens) -> Tokens:
-    order = np.lexsort((tokens.hashes, tokens.text))
-    hashes, text = tokens.hashes[order], tokens.text[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (hashes[1:] != hashes[:-1]) | (text[1:] != text[:-1])
-    return Tokens(hashes[new], text[new], tokens.n_texts)
-
-
-def _overlap(prompts: Tokens, responses: Tokens) -> list[npt.NDArray[np.float64]]:
-    """The token columns of `RELATIONS`: shares of distinct tokens, and of the first words, that both sides have."""
-    prompt_set, response_set = _distinct(prompts), _distinct(responses)
-    opening = _first(responses, _N_OPENING_TOKENS)
-    return [
-        _share_in(response_set, prompt_set),
-        _share_in(prompt_set, response_set),
-        _share_in(opening, prompt_set),
-    ]
-
-
-def _first(tokens: Tokens, n: int) -> Tokens:
-    position = np.arange(len(tokens.text)) - np.searchsorted(tokens.text, tokens.text)
-    return Tokens(tokens.hashes[position < n], tokens.text[position < n], tokens.n_texts)
-
-
-def _share_in(tokens: Tokens, other: Tokens) -> npt.NDArray[np.float64]:
-    """Share of each text's tokens that the other side's text of the same index has too."""
-    found = np.isin(_keys(tokens), _keys(other))
-    hits = np.bincount(tokens.text, weights=found, minlength=tokens.n_texts)
-    return hits / np.maximum(np.bincount(tokens.text, minlength=tokens.n_texts), 1)
-
-
-def _keys(tokens: Tokens) -> npt.NDArray[np.uint64]:
-    return tokens.hashes + tokens.text.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93)
 
 
 def _to_numpy(column: pa.Array) -> npt.NDArray[np.float64]:

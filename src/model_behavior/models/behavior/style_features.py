@@ -12,12 +12,30 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class StyleFeature:
-    """One counted pattern. A `literal` is matched as it stands, which is several times faster."""
+    """One counted pattern. A `literal` is matched as it stands, which is several times faster.
+
+    `screen`, for a pattern that is slow, is a fast one that every text with a match has, too.
+    """
 
     name: str
     pattern: str
     per: Literal["chars", "words", "lines", "text"]
     literal: bool = False
+    screen: str | None = None
+
+    @property
+    def bytes(self) -> range | None:
+        """The bytes that are its matches, where every match is one byte or the first of a character."""
+        if self.literal and len(self.pattern.encode()) == 1:
+            return range(ord(self.pattern), ord(self.pattern) + 1)
+        return _BYTES_OF_PATTERNS.get(self.pattern)
+
+
+_BYTES_OF_PATTERNS = {
+    "[A-Z]": range(ord("A"), ord("Z") + 1),
+    "[0-9]": range(ord("0"), ord("9") + 1),
+    r"[^\x00-\x7f]": range(0xC0, 0x100),
+}
 
 
 def _literals(per: Literal["chars", "words"], names: dict[str, str]) -> list[StyleFeature]:
@@ -132,11 +150,19 @@ CLOSERS = _patterns(
         "ends_with_code": r"`\s*$",
         "ends_in_mid_sentence": r"[\w,]\s*$",
         "ends_with_emoji": "[\u2600-\u27bf\U0001f300-\U0001faff]\\s*$",
-        "ends_with_offer": r"(?i)(?:let me know|feel free|hope th(?:is|ese|at)|happy to help|"
-        r"any (?:other |more |further )?questions|would you like|good luck|enjoy)[^\n]{0,160}\s*$",
-        "concludes": r"(?i)(?:^|\n)\W*(?:overall|in conclusion|in summary|to sum up|to summari[sz]e|ultimately|"
-        r"in short|conclusion)\b",
     },
+)
+
+_OFFER = (
+    r"(?i)(?:let me know|feel free|hope th(?:is|ese|at)|happy to help|any (?:other |more |further )?questions|"
+    r"would you like|good luck|enjoy)"
+)
+OFFER = StyleFeature("ends_with_offer", _OFFER + r"[^\n]{0,160}\s*$", "text", screen=_OFFER)
+
+CONCLUSION = StyleFeature(
+    "concludes",
+    r"(?i)(?:^|\n)\W*(?:overall|in conclusion|in summary|to sum up|to summari[sz]e|ultimately|in short|conclusion)\b",
+    "text",
 )
 
 WORDING = _patterns(
@@ -171,7 +197,7 @@ WORDING = _patterns(
     },
 )
 
-FEATURES: tuple[StyleFeature, ...] = (*PUNCTUATION, *MARKUP, *OPENERS, *CLOSERS, *WORDING)
+FEATURES: tuple[StyleFeature, ...] = (*PUNCTUATION, *MARKUP, *OPENERS, *CLOSERS, OFFER, CONCLUSION, *WORDING)
 
 SIZES: tuple[str, ...] = (
     "log_characters",

@@ -31,7 +31,9 @@ def _byte_classes() -> npt.NDArray[np.uint8]:
 _CLASSES = _byte_classes()
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _BYTE_CODES = np.random.default_rng(20_240_601).integers(1, 2**63, size=256, dtype=np.uint64)
+_TOKEN_CODES = np.where(_CLASSES == _SPACE, 0, _BYTE_CODES).astype(np.uint64)
 _MULTIPLIER = 0x9E3779B97F4A7C15
+_INVERSE = pow(_MULTIPLIER, -1, 2**64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,27 +62,25 @@ def joined_bytes(texts: Sequence[str]) -> npt.NDArray[np.uint8]:
 def tokenize(texts: Sequence[str]) -> Tokens:
     """Splits texts into hashed tokens. An empty text has none."""
     data = joined_bytes(texts)
-    classes = _CLASSES[data]
-    follows_word = np.zeros(len(data), dtype=bool)
-    follows_word[1:] = classes[:-1] == _WORD
-    starts = (classes == _SINGLE) | ((classes == _WORD) & ~follows_word)
-    inside = classes != _SPACE
-    token_of_byte = np.cumsum(starts[inside]) - 1
+    is_word = _CLASSES[data] == _WORD
+    starts = is_word.copy()
+    starts[1:] &= ~is_word[:-1]
+    starts |= _CLASSES[data] == _SINGLE
     first_byte = np.flatnonzero(starts)
     if not len(first_byte):
         return Tokens(np.empty(0, np.uint64), np.empty(0, np.int64), len(texts))
-    offset = np.flatnonzero(inside) - first_byte[token_of_byte]
-    codes = _BYTE_CODES[data[inside]] * _powers(int(offset.max()) + 1)[offset]
-    hashes = np.add.reduceat(codes, np.flatnonzero(starts[inside]))
-    text = np.searchsorted(np.flatnonzero(data == _END_OF_TEXT), first_byte)
-    return Tokens(mix(hashes), text.astype(np.int64), len(texts))
+    # Of each byte its code times the multiplier to the power of its place, then counted from the start of the token.
+    codes = _TOKEN_CODES[data] * _powers(_MULTIPLIER, len(data))
+    hashes = np.add.reduceat(codes, first_byte) * _powers(_INVERSE, len(data))[first_byte]
+    n_tokens = np.diff(np.searchsorted(first_byte, np.flatnonzero(data == _END_OF_TEXT)), prepend=0)
+    return Tokens(mix(hashes), np.repeat(np.arange(len(texts)), n_tokens), len(texts))
 
 
 def char_ngrams(texts: Sequence[str], size: int) -> Tokens:
     """Every run of `size` bytes inside a text, hashed. White space counts."""
     data = joined_bytes(texts)
     n_grams = max(len(data) - size + 1, 0)
-    codes, powers = _BYTE_CODES[data], _powers(size)
+    codes, powers = _BYTE_CODES[data], _powers(_MULTIPLIER, size)
     hashes = np.zeros(n_grams, dtype=np.uint64)
     for position in range(size):
         hashes += codes[position : position + n_grams] * powers[position]
@@ -101,9 +101,9 @@ def word_ngrams(tokens: Tokens, size: int) -> Tokens:
     return Tokens(hashes[whole], tokens.text[:n_grams][whole], tokens.n_texts)
 
 
-def _powers(n: int) -> UIntArray:
-    """`_MULTIPLIER` to the power of 0 up to n - 1, modulo 2**64."""
-    factors = np.full(n, _MULTIPLIER, dtype=np.uint64)
+def _powers(base: int, n: int) -> UIntArray:
+    """`base` to the power of 0 up to n - 1, modulo 2**64."""
+    factors = np.full(n, base, dtype=np.uint64)
     factors[:1] = 1
     return np.multiply.accumulate(factors)
 

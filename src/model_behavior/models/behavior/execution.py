@@ -1,0 +1,99 @@
+"""Which library runs a transformer, and in which precision: chosen by what is installed and what the processor has."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeAlias, get_args
+
+import torch
+
+from model_behavior.errors import MissingExtraError, UsageError
+
+Backend: TypeAlias = Literal["auto", "openvino", "onnxruntime", "torch"]
+Precision: TypeAlias = Literal["f32", "bf16"]
+BACKEND_VARIABLE = "MODEL_BEHAVIOR_BACKEND"
+
+_PACKAGES: dict[str, tuple[str, ...]] = {
+    "openvino": ("openvino", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "torch": (),
+}
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a transformer is run. All three change the numbers, if only in the last digits.
+
+    Attributes:
+        backend: the library.
+        precision: of the matrix products.
+        device: where.
+    """
+
+    backend: Literal["openvino", "onnxruntime", "torch"]
+    precision: Precision
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision} {self.device}"
+
+
+def choose_execution(backend: Backend = "auto", precision: Precision = "bf16") -> Execution:
+    """The fastest way that is there, or the one asked for.
+
+    Args:
+        backend: "auto" takes $MODEL_BEHAVIOR_BACKEND if that is set, else torch where there is a GPU, else the first of
+            openvino, onnxruntime and torch that is installed.
+        precision: "bf16" is taken where backend and processor have it, since it is only slower elsewhere; "f32" always.
+
+    Raises:
+        UsageError: an unknown backend or precision.
+        MissingExtraError: the backend asked for is not installed.
+    """
+    wanted = os.environ.get(BACKEND_VARIABLE) or "auto" if backend == "auto" else backend
+    if wanted not in get_args(Backend):
+        raise UsageError(f"backend {wanted!r}: allowed are {', '.join(get_args(Backend))}")
+    if precision not in get_args(Precision):
+        raise UsageError(f"precision={precision!r}: allowed are {', '.join(get_args(Precision))}")
+    if wanted in _PACKAGES and _missing(wanted):
+        raise MissingExtraError(f"backend {wanted!r} ({', '.join(_missing(wanted))})", "fast")
+    on_gpu = torch.cuda.is_available() and wanted in ("auto", "torch")
+    chosen = "torch" if on_gpu else _first_installed() if wanted == "auto" else wanted
+    native = on_gpu or (chosen != "onnxruntime" and _processor_has_bf16())
+    return Execution(
+        backend="openvino" if chosen == "openvino" else "onnxruntime" if chosen == "onnxruntime" else "torch",
+        precision="bf16" if precision == "bf16" and native else "f32",
+        device="cuda" if on_gpu else "cpu",
+    )
+
+
+def _missing(backend: str) -> list[str]:
+    return [name for name in _PACKAGES[backend] if importlib.util.find_spec(name) is None]
+
+
+def _first_installed() -> str:
+    chosen = next(name for name in _PACKAGES if not _missing(name))
+    if chosen != "openvino":
+        _say_once(chosen, ", ".join(_missing("openvino")))
+    return chosen
+
+
+@cache
+def _say_once(chosen: str, missing: str) -> None:
+    _logger.warning(
+        "transformers are run by %s, since %s is not installed. Faster: pip install 'model-behavior[fast]'",
+        chosen,
+        missing,
+    )
+
+
+@cache
+def _processor_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX-512 BF16, AMX; BF16 on ARM)."""
+    found = torch.cpu.get_capabilities()
+    return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
