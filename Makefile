@@ -4,14 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check lint types imports clean
+.PHONY: demo test browser screenshots check lint types imports clean
 
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
 
-test: $(VENV)/.dev  ## Run the tests: two at once, then by themselves those that measure time or memory
+test: $(VENV)/.dev browser  ## Run the tests: two at once, then by themselves those that measure time or memory
 	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal
 	$(BIN)/pytest -m alone
+
+browser:  ## Debian's Chromium, which the tests of the page drive; they are skipped without it
+	@command -v chromium >/dev/null || { \
+	  echo "The tests of the page need Chromium, which is not here: installing it with apt-get"; \
+	  apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium >/dev/null; } || \
+	  echo "Chromium could not be installed: the tests of the page will be skipped. Fix: sudo apt-get install chromium"
 
 check: lint types imports  ## Everything that must be clean besides the tests
 
@@ -24,6 +30,9 @@ types: $(VENV)/.dev
 
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
+
+screenshots: $(VENV)/.dev browser  ## Take the pictures in docs/images again: ARTIFACT=DIR LOG=FILE NAME=MODEL COSTS=FILE
+	$(BIN)/python -m tests.page.screenshots $(ARTIFACT) $(LOG) $(NAME) $(COSTS)
 
 clean:  ## Remove what make has made
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

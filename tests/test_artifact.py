@@ -10,7 +10,7 @@ import pytest
 
 from model_behavior import ModelBehaviorEncoder, ValidationSplit, artifact, pipeline
 from model_behavior.artifact import Artifact
-from model_behavior.catalog import ModelEmbeddings, embed_models, merge
+from model_behavior.catalog import ModelEmbeddings, enrol, merge
 from model_behavior.catalog.storage import samples_to_arrays
 from model_behavior.data.arena import Arena
 from model_behavior.errors import ArtifactError, UsageError
@@ -167,7 +167,7 @@ def test_a_failed_save_leaves_the_old_artifact(
 
 
 def test_new_models_join_and_known_ones_are_replaced(trained: Artifact, arena: Arena) -> None:
-    new = embed_models(trained.encoder, arena.held_out_responses, 256)
+    new = enrol(trained.encoder, arena.held_out_responses, 256).models
     assert new.names == arena.held_out
     grown = merge(trained.models, new)
     assert grown.names == tuple(sorted([*trained.models.names, *arena.held_out]))

@@ -14,7 +14,7 @@ from model_behavior import artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 from model_behavior.errors import ArtifactError
-from model_behavior.pipeline import PREDICTION_COLUMNS
+from model_behavior.sharding.tables import PREDICTION_COLUMNS
 from tests.conftest import answer, held_out_rows
 
 FAST = ["--encoder", "style", "--epochs", "2", "--validation-fraction", "0.3"]

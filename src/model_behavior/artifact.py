@@ -20,6 +20,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from model_behavior.artifact_files import (
     digest,
     keep_what_is_the_users,
     read_config,
+    restore,
     swap,
     verify,
     write_config,
@@ -52,7 +54,9 @@ from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.files import name_aside, open_to_others
 from model_behavior.model_card import write_card
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import Arrays
 
 _MODELS = "models.safetensors"
@@ -103,14 +107,17 @@ class Artifact:
     def with_catalog(self, catalog: Catalog) -> Artifact:
         """The same encoder with another catalog, in which the scorer enrols the models that have no votes.
 
+        This artifact and its scorer stay as they are.
+
         Raises:
             UsageError: a model that the scorer's votes are about is missing.
         """
-        if self.scorer is not None:
+        scorer = copy(self.scorer)
+        if scorer is not None:
             names = set(catalog.models.names)
-            self.scorer.remove([name for name in self.scorer.models if name not in names])
-            self.scorer.enrol(model_table(self.encoder, catalog.models))
-        return replace(self, models=catalog.models, samples=catalog.samples)
+            scorer.remove([name for name in scorer.models if name not in names])
+            scorer.enrol(model_table(self.encoder, catalog.models))
+        return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer)
 
 
 def model_table(encoder: ModelBehaviorEncoder, models: ModelEmbeddings) -> ModelTable:
@@ -176,12 +183,27 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def load(path: Path) -> Artifact:
+def fingerprint(path: Path) -> str:
+    """Hash of the whole content of a folder, whose `config.json` has the digests of all other files.
+
+    Raises:
+        ArtifactError: as for `load`, but for other files than `config.json`.
+    """
+    read_config(path)
+    return digest(path / CONFIG)
+
+
+def load(path: Path, cache: ContentCache | None = None) -> Artifact:
     """Reads and verifies a folder.
+
+    Args:
+        path: the folder.
+        cache: of the features of texts, for the encoder and the scorer; the default one otherwise.
 
     Raises:
         ArtifactError: it is missing, no artifact, of a newer version, or a file in it is missing or altered.
     """
+    restore(path.resolve())
     config = read_config(path)
     digests = config.get("files")
     digests = digests if isinstance(digests, dict) else {}
@@ -199,12 +221,15 @@ def load(path: Path) -> Artifact:
         models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
         exemplars = json.loads((path / _EXEMPLARS).read_text("utf-8"))
         samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
-        scorer = _read_scorer(path) if scored else None
+        scorer = _read_scorer(path, cache) if scored else None
         split = config["split"]
         record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
-    return Artifact(ModelBehaviorEncoder.load_state_dict(state), models, samples, scorer, record)
+    encoder = ModelBehaviorEncoder.load_state_dict(state)
+    if cache is not None:
+        encoder.runtime = Runtime(cache)
+    return Artifact(encoder, models, samples, scorer, record)
 
 
 def _write_files(artifact: Artifact, folder: Path) -> None:
@@ -239,9 +264,9 @@ def _write_files(artifact: Artifact, folder: Path) -> None:
         open_to_others(folder / name)
 
 
-def _read_scorer(path: Path) -> DenseNetworkModel:
+def _read_scorer(path: Path, cache: ContentCache | None) -> DenseNetworkModel:
     state = json.loads((path / _SCORER_STATE).read_text("utf-8"))
-    return DenseNetworkModel.load_state_dict({**state, "tensors": load_file(path / _SCORER)})
+    return DenseNetworkModel.load_state_dict({**state, "tensors": load_file(path / _SCORER)}, cache)
 
 
 def _read_split(values: dict[str, Any]) -> ValidationSplit:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from model_behavior.errors import ArtifactError
-from model_behavior.files import name_aside
 from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
@@ -19,6 +20,7 @@ FORMAT_VERSION = 2
 
 CONFIG, CARD, ENCODER = "config.json", "README.md", "encoder.safetensors"
 _SELF = "config_digest"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 
 
 def write_config(path: Path, config: dict[str, Any]) -> None:
@@ -49,12 +51,18 @@ def keep_what_is_the_users(old: Path, new: Path, ours: Collection[str]) -> None:
 
 
 def swap(aside: Path, path: Path) -> None:
-    """Puts the new folder `aside` in the place of `path`."""
+    """Puts the new folder `aside` in the place of `path`, in one step where the system can exchange two folders.
+
+    Where it cannot, the old folder steps aside under a name that `restore` finds if the process is killed in between.
+    """
     if not path.exists():
         aside.rename(path)
         return
-    # A folder cannot be renamed over a full one; the old one steps aside and comes back if that fails.
-    old = name_aside(path)
+    if exchange(aside, path):
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    old = _parked(path)
+    shutil.rmtree(old, ignore_errors=True)
     try:
         path.rename(old)
         aside.rename(path)
@@ -63,6 +71,25 @@ def swap(aside: Path, path: Path) -> None:
             old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(path: Path) -> None:
+    """Puts an old folder back that a killed `swap` has left parked; nothing where a folder is in its place."""
+    if not path.exists() and _parked(path).is_dir():
+        _parked(path).rename(path)
+
+
+def _parked(path: Path) -> Path:
+    return path.with_name(f".{path.name[:100]}.previous")
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchanges two names atomically; False where system or file system cannot (renameat2, Linux 3.15)."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -1,38 +1,35 @@
-"""The stages as a user runs them: votes to a trained encoder, responses to model embeddings, pairs to vectors."""
+"""The stages as a user runs them: votes to a trained encoder, responses to model embeddings."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from model_behavior.artifact import Artifact, TrainingRecord, model_table
-from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, extend_catalog, merge_catalogs
+from model_behavior.catalog import (
+    Catalog,
+    EncodedPart,
+    ModelEmbeddings,
+    enrol,
+    enrol_encoded,
+    extend_catalog,
+    merge_catalogs,
+)
 from model_behavior.catalog.embeddings import usable_pairs
-from model_behavior.data.loading import iter_pairs
-from model_behavior.data.matchups import iter_matchups
 from model_behavior.data.prompt_keys import hash_prompts
 from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.votes import PairTable, TrainingData
-from model_behavior.errors import DataError, UsageError
-from model_behavior.files import written_aside
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.models.scoring.model_base import ModelBase
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
-
-EMBEDDING_COLUMN = "embedding"
-PREDICTION_COLUMNS = ("p_model_a", "p_model_b", "p_tie", "p_both_bad")
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,11 @@ def enrol_training_models(
 
 
 def embed_into(
-    artifact: Artifact, pairs: PairTable, batch_size: int, add: bool = False
+    artifact: Artifact,
+    pairs: PairTable,
+    batch_size: int,
+    add: bool = False,
+    parts: Iterable[EncodedPart] | None = None,
 ) -> tuple[Artifact, ModelEmbeddings]:
     """Enrols the models of `pairs` in an artifact.
 
@@ -125,112 +126,19 @@ def embed_into(
         batch_size: pairs encoded at once.
         add: of a model that the artifact has already, the responses join those behind its embedding; by default it is
             enrolled anew.
+        parts: the pairs, where they are encoded already.
 
     Returns:
         The artifact with them, and the embeddings of those that have a usable pair.
     """
     if add:
-        grown = extend_catalog(artifact.catalog, artifact.encoder, pairs, batch_size)
+        grown = extend_catalog(artifact.catalog, artifact.encoder, pairs, batch_size, parts)
         asked = {pairs.models[index] for index in np.unique(pairs.model_index[usable_pairs(pairs)])}
         rows = [row for row, name in enumerate(grown.models.names) if name in asked]
         return artifact.with_catalog(grown), grown.models.select(rows)
     progress = partial(artifact.encoder.runtime.monitor.on_progress, "model embeddings")
-    new = enrol(artifact.encoder, pairs, batch_size, progress=progress)
+    if parts is None:
+        new = enrol(artifact.encoder, pairs, batch_size, progress=progress)
+    else:
+        new = enrol_encoded(pairs, parts, progress=progress)
     return artifact.with_catalog(merge_catalogs(artifact.catalog, new)), new.models
-
-
-def encode_file(
-    encoder: ModelBehaviorEncoder,
-    source: str | Path,
-    output: Path,
-    batch_size: int,
-    progress: Callable[[int], None],
-) -> int:
-    """Writes a source's rows, in order, with a column `embedding`: fixed_size_list<float>, as Parquet.
-
-    Batches stream through, so memory does not grow with the file. The output appears when it is whole.
-
-    Args:
-        progress: told the number of rows written.
-
-    Returns:
-        Number of rows.
-
-    Raises:
-        DataError: a row without a prompt or a response, or as for reading.
-        UsageError: the source has a column `embedding` already.
-    """
-    with written_aside(output) as aside:
-        return _write_batches(source, aside, _embeddings(encoder, source, batch_size), progress)[0]
-
-
-def predict_file(
-    scorer: ModelBase, source: str | Path, output: Path, progress: Callable[[int], None]
-) -> tuple[int, int]:
-    """Writes a source's rows, in order, with what the scorer predicts, as Parquet: see `PREDICTION_COLUMNS`.
-
-    A row without a prompt or a model has null there. Batches stream through. The output appears when it is whole.
-
-    Args:
-        scorer: fitted.
-        source: see `iter_matchups`.
-        output: the file.
-        progress: told the number of rows written.
-
-    Returns:
-        Number of rows, and how many of them were predicted.
-
-    Raises:
-        DataError: no rows, or as for `iter_matchups`.
-        UsageError: a model that the scorer does not know, or a prediction column that the source has already.
-    """
-    with written_aside(output) as aside:
-        return _write_batches(source, aside, _predictions(scorer, source), progress)
-
-
-def _predictions(scorer: ModelBase, source: str | Path) -> Iterator[tuple[pa.Table, int]]:
-    for batch, matchups in iter_matchups(source):
-        taken = [name for name in PREDICTION_COLUMNS if name in batch.schema.names]
-        if taken:
-            raise UsageError(f"{source} has a column {taken[0]!r} already. Fix: rename or remove it")
-        usable = [index for index, matchup in enumerate(matchups) if matchup is not None]
-        known = [matchup for matchup in matchups if matchup is not None]
-        columns = zip(*((each.prompt, each.model_a, each.model_b) for each in known), strict=True)
-        predicted = scorer.predict(*(list(column) for column in columns)) if known else np.empty((0, 4), np.float32)
-        table = pa.Table.from_batches([batch])
-        for name, values in zip(PREDICTION_COLUMNS, predicted.T, strict=True):
-            column = np.full(len(matchups), np.nan, dtype=np.float32)
-            column[usable] = values
-            table = table.append_column(name, pa.array(column, from_pandas=True))
-        yield table, len(usable)
-
-
-def _write_batches(
-    source: str | Path, path: Path, tables: Iterator[tuple[pa.Table, int]], progress: Callable[[int], None]
-) -> tuple[int, int]:
-    """Writes tables to a Parquet file; the number of rows, and the sum of the numbers that came with them."""
-    writer: pq.ParquetWriter | None = None
-    n_rows = n_used = 0
-    try:
-        for table, used in tables:
-            if writer is None:
-                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table)
-            n_rows += table.num_rows
-            n_used += used
-            progress(n_rows)
-    finally:
-        if writer is not None:
-            writer.close()
-    if writer is None:
-        raise DataError(f"{source} has no rows")
-    return n_rows, n_used
-
-
-def _embeddings(encoder: ModelBehaviorEncoder, source: str | Path, batch_size: int) -> Iterator[tuple[pa.Table, int]]:
-    for batch, prompts, responses in iter_pairs(source):
-        if EMBEDDING_COLUMN in batch.schema.names:
-            raise UsageError(f"{source} has a column {EMBEDDING_COLUMN!r} already. Fix: rename or remove it")
-        vectors = encoder.encode(prompts, responses, batch_size)
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), encoder.dim)
-        yield pa.Table.from_batches([batch]).append_column(EMBEDDING_COLUMN, column), batch.num_rows

@@ -11,19 +11,20 @@ identification.py   which model wrote these, or none of them (evidence.py, trial
 drift.py            have the responses under a name changed
 """
 
-from model_behavior.catalog.embeddings import ModelEmbeddings, embed_models, merge
-from model_behavior.catalog.enrolment import Catalog, enrol, merge_catalogs, remove
+from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, merge
+from model_behavior.catalog.enrolment import Catalog, enrol, enrol_encoded, merge_catalogs, remove
 from model_behavior.catalog.extension import extend_catalog
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar, ModelSamples
 
 __all__ = [
     "Catalog",
+    "EncodedPart",
     "Exemplar",
     "ModelEmbeddings",
     "ModelSamples",
-    "embed_models",
     "enrol",
+    "enrol_encoded",
     "extend_catalog",
     "find_model",
     "merge",

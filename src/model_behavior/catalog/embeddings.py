@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.data.text_columns import is_blank
 from model_behavior.data_models.votes import PairTable
-from model_behavior.errors import DataError
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.preprocessing.feature_cache import cut_by_content
-
-CleanTexts: TypeAlias = tuple[list[str], list[str]]
-"""Prompts and responses as the encoder has encoded them, see `ModelBehaviorEncoder.clean`."""
+from model_behavior.models.behavior.style_encoder import StyleEncoder
+from model_behavior.preprocessing.feature_cache import cut_by_content, encode_through_cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,52 +55,36 @@ class ModelEmbeddings:
         return ModelEmbeddings(names, self.mean[chosen], self.count[chosen], self.spread[chosen])
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedPart:
+    """Consecutive pairs, encoded.
+
+    Attributes:
+        rows: which pairs.
+        vectors: float32, [n_part, dim].
+        styles: style features of the responses as they were encoded, float32, [n_part, n_features].
+    """
+
+    rows: slice
+    vectors: FloatArray
+    styles: FloatArray
+
+
 def usable_pairs(pairs: PairTable, keep: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
     """Pairs of `keep` (all by default) that have both a prompt and a response, [n_pairs]."""
-    with_prompt = np.array([bool(text.strip()) for text in pairs.prompts.to_pylist()], dtype=bool)[pairs.prompt_index]
-    with_response = np.array([bool(text.strip()) for text in pairs.responses.to_pylist()], dtype=bool)
-    usable: npt.NDArray[np.bool_] = with_prompt & with_response
+    usable: npt.NDArray[np.bool_] = ~is_blank(pairs.prompts)[pairs.prompt_index] & ~is_blank(pairs.responses)
     return usable if keep is None else usable & keep
 
 
-def embed_models(
-    encoder: ModelBehaviorEncoder,
-    pairs: PairTable,
-    batch_size: int,
-    keep: npt.NDArray[np.bool_] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    observe: Callable[[slice, CleanTexts, FloatArray], None] | None = None,
-) -> ModelEmbeddings:
-    """Embeds every model that has a usable pair.
-
-    Args:
-        encoder: trained.
-        pairs: answers of any number of models.
-        batch_size: pairs encoded at once.
-        keep: pairs to use, [n_pairs]; all by default. Pairs with an empty prompt or response are never used.
-        progress: told (pairs done, pairs in all).
-        observe: shown every part as it comes: (which pairs, their texts as they were encoded, vectors [n_part, dim]).
-
-    Raises:
-        DataError: no usable pair at all.
-    """
-    prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
-    responses = pairs.responses.to_pylist()
-    usable = usable_pairs(pairs, keep)
-    if not usable.any():
-        raise DataError("not one pair has both a prompt and a response, so there is no model to embed")
-    sums = np.zeros((len(pairs.models), encoder.dim), dtype=np.float64)
-    for part in cut_by_content(prompts, responses):  # as the cache does, so that what training encoded is found
-        texts = encoder.clean(prompts[part], responses[part])
+def encode_parts(
+    encoder: ModelBehaviorEncoder, prompts: Sequence[str], responses: Sequence[str], batch_size: int
+) -> Iterator[EncodedPart]:
+    """Encodes pairs, in order, part by part as the cache keeps them, so that what training encoded is found there."""
+    for rows in cut_by_content(prompts, responses):
+        texts = encoder.clean(list(prompts[rows]), list(responses[rows]))
         vectors = encoder.encode_clean(*texts, batch_size)
-        np.add.at(sums, pairs.model_index[part][usable[part]], vectors[usable[part]])
-        if observe is not None:
-            observe(part, texts, vectors)
-        if progress is not None:
-            progress(part.stop, len(responses))
-    counts = np.bincount(pairs.model_index[usable], minlength=len(pairs.models))
-    present = np.flatnonzero(counts)
-    return _table([pairs.models[index] for index in present], sums[present], counts[present])
+        styles = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
+        yield EncodedPart(rows, vectors, np.asarray(styles))
 
 
 def merge(old: ModelEmbeddings, new: ModelEmbeddings) -> ModelEmbeddings:
@@ -120,7 +101,8 @@ def merge(old: ModelEmbeddings, new: ModelEmbeddings) -> ModelEmbeddings:
     )
 
 
-def _table(names: list[str], sums: npt.NDArray[np.float64], counts: npt.NDArray[np.integer]) -> ModelEmbeddings:
+def average(names: Sequence[str], sums: npt.NDArray[np.float64], counts: npt.NDArray[np.integer]) -> ModelEmbeddings:
+    """Embeddings of models, sorted by name, from the sum and the number of their pairs' unit vectors."""
     mean = sums / counts[:, None]
     # The pairs are unit vectors, so their mean square distance from the mean is 1 - |mean|^2.
     spread = np.sqrt(np.maximum(1 - np.square(mean).sum(axis=1), 0))

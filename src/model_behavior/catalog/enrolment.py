@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.catalog.embeddings import CleanTexts, ModelEmbeddings, embed_models, merge, usable_pairs
+from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, encode_parts, merge, usable_pairs
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, empty_samples, select_samples
 from model_behavior.data.prompt_keys import hash_text
 from model_behavior.data.split import normalise_prompt
+from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import PairTable
+from model_behavior.errors import DataError
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.models.behavior.style_encoder import StyleEncoder
-from model_behavior.preprocessing.feature_cache import encode_through_cache
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,29 @@ def enrol(
     Raises:
         DataError: no usable pair at all.
     """
+    prompts, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
+    return enrol_encoded(pairs, encode_parts(encoder, prompts, responses, batch_size), keep, sample, progress)
+
+
+def enrol_encoded(
+    pairs: PairTable,
+    parts: Iterable[EncodedPart],
+    keep: npt.NDArray[np.bool_] | None = None,
+    sample: npt.NDArray[np.bool_] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Catalog:
+    """`enrol` where the pairs are encoded already: `parts` are all of them, in order.
+
+    Raises:
+        DataError: no usable pair at all.
+    """
     config = EnrolmentConfig()
     keys = prompt_keys(pairs)
     usable, held_back = usable_pairs(pairs, keep), usable_pairs(pairs, keep if sample is None else sample)
+    if not usable.any():
+        raise DataError("not one pair has both a prompt and a response, so there is no model to embed")
     chosen = _choose(pairs.model_index, keys, held_back, config.max_vectors)
-    row = np.full(len(pairs), -1, dtype=np.int64)
-    row[chosen] = np.arange(len(chosen))
-    vectors = np.zeros((len(chosen), encoder.dim), dtype=np.float16)
-
-    style = np.empty((len(pairs), len(StyleEncoder.feature_names)), dtype=np.float32)
-
-    def observe(part: slice, texts: CleanTexts, encoded: FloatArray) -> None:
-        rows = row[part]
-        vectors[rows[rows >= 0]] = encoded[rows >= 0]
-        style[part] = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
-
-    models = embed_models(encoder, pairs, batch_size, keep, progress, observe)
+    models, vectors, style = _gather(pairs, parts, usable, chosen, progress)
     place = {name: index for index, name in enumerate(models.names)}
     model_of = np.array([place.get(name, -1) for name in pairs.models], dtype=np.int64)[pairs.model_index]
     known = model_of[chosen] >= 0
@@ -107,12 +114,39 @@ def enrol(
     return Catalog(models, ModelSamples(models.names, *moments, embedded, styles, exemplars))
 
 
+def _gather(
+    pairs: PairTable,
+    parts: Iterable[EncodedPart],
+    usable: npt.NDArray[np.bool_],
+    chosen: npt.NDArray[np.int64],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[ModelEmbeddings, npt.NDArray[np.float16], FloatArray]:
+    """Embeddings of the models, the vectors of the chosen pairs, the style of all, from parts as they come."""
+    row = np.full(len(pairs), -1, dtype=np.int64)
+    row[chosen] = np.arange(len(chosen))
+    sums, vectors, style = np.empty((0, 0)), np.empty((0, 0), np.float16), np.empty((0, 0), np.float32)
+    for part in parts:
+        if not part.rows.start:
+            sums = np.zeros((len(pairs.models), part.vectors.shape[1]))
+            vectors = np.zeros((len(chosen), part.vectors.shape[1]), dtype=np.float16)
+            style = np.empty((len(pairs), part.styles.shape[1]), dtype=np.float32)
+        own, rows = usable[part.rows], row[part.rows]
+        np.add.at(sums, pairs.model_index[part.rows][own], part.vectors[own])
+        vectors[rows[rows >= 0]] = part.vectors[rows >= 0]
+        style[part.rows] = part.styles
+        if progress is not None:
+            progress(part.rows.stop, len(pairs))
+    counts = np.bincount(pairs.model_index[usable], minlength=len(pairs.models))
+    present = np.flatnonzero(counts)
+    return average([pairs.models[index] for index in present], sums[present], counts[present]), vectors, style
+
+
 def prompt_keys(pairs: PairTable) -> npt.NDArray[np.uint64]:
     """Hash of each pair's normalised prompt with its history, uint64, [n_pairs]; the same in every run."""
-    prompts = [normalise_prompt(text) for text in pairs.prompts.to_pylist()]
+    prompts = [normalise_prompt(text) for text in LazyTexts(pairs.prompts)]
     texts = [
         f"{prompts[prompt]}\0{history}" if history else prompts[prompt]
-        for prompt, history in zip(pairs.prompt_index.tolist(), pairs.histories.to_pylist(), strict=True)
+        for prompt, history in zip(pairs.prompt_index.tolist(), LazyTexts(pairs.histories), strict=True)
     ]
     known = {text: hash_text(text) for text in set(texts)}
     return np.array([known[text] for text in texts], dtype=np.uint64)

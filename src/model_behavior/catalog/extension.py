@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.catalog.embeddings import ModelEmbeddings, usable_pairs
-from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig, enrol, merge_catalogs, prompt_keys
+from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, usable_pairs
+from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig, enrol, enrol_encoded, merge_catalogs, prompt_keys
 from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.encoder_base import FloatArray
@@ -19,7 +20,13 @@ from model_behavior.preprocessing.feature_cache import encode_through_cache
 _SAME = 2e-3  # Kept vectors are rounded to float16, and a batch of another size changes the last digits.
 
 
-def extend_catalog(catalog: Catalog, encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> Catalog:
+def extend_catalog(
+    catalog: Catalog,
+    encoder: ModelBehaviorEncoder,
+    pairs: PairTable,
+    batch_size: int,
+    parts: Iterable[EncodedPart] | None = None,
+) -> Catalog:
     """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
 
     Mean, spread, counts, style moments and sampled vectors are those of one enrolment of everything. Typical responses
@@ -31,6 +38,7 @@ def extend_catalog(catalog: Catalog, encoder: ModelBehaviorEncoder, pairs: PairT
         encoder: trained.
         pairs: answers of any number of models.
         batch_size: pairs encoded at once.
+        parts: the pairs, where they are encoded already.
 
     Raises:
         DataError: no usable pair at all.
@@ -38,7 +46,7 @@ def extend_catalog(catalog: Catalog, encoder: ModelBehaviorEncoder, pairs: PairT
     fresh = ~find_repeats(catalog, encoder, pairs, batch_size)
     if usable_pairs(pairs).any() and not usable_pairs(pairs, fresh).any():
         return catalog
-    new = enrol(encoder, pairs, batch_size, fresh)
+    new = enrol(encoder, pairs, batch_size, fresh) if parts is None else enrol_encoded(pairs, parts, fresh)
     known = [name for name in new.models.names if name in catalog.models.names]
     rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size) for name in known]
     grown = merge_catalogs(catalog, new)
@@ -132,7 +140,7 @@ def _add_embeddings(old: ModelEmbeddings, new: ModelEmbeddings) -> ModelEmbeddin
     count = old.count + new.count
     sums = [models.mean.astype(np.float64) * models.count[:, None] for models in (old, new)]
     mean = (sums[0] + sums[1]) / count[:, None]
-    # As in `embed_models`: the pairs are unit vectors.
+    # As in `average`: the pairs are unit vectors.
     spread = np.sqrt(np.maximum(1 - np.square(mean).sum(axis=1), 0))
     return ModelEmbeddings(old.names, mean.astype(np.float32), count, spread.astype(np.float32))
 

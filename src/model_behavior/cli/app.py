@@ -15,7 +15,9 @@ from model_behavior.cli import (
     evaluate_command,
     map_command,
     route_commands,
+    scale_benchmark_command,
     scoring_commands,
+    serve_commands,
 )
 from model_behavior.cli.console import show_warnings, stderr
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
@@ -36,7 +38,9 @@ catalog_commands.register(app)
 evaluate_command.register(app)
 map_command.register(app)
 route_commands.register(app)
+serve_commands.register(app)
 demo_command.register(app)
+scale_benchmark_command.register(benchmark_commands.app)
 app.add_typer(benchmark_commands.app, name="benchmark")
 app.add_typer(cache_commands.app, name="cache")
 

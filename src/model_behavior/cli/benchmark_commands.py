@@ -11,6 +11,7 @@ import typer
 
 from model_behavior.cli.console import ConsoleMonitor, print_load_report, print_result
 from model_behavior.cli.options import CacheFolder, Json, open_cache
+from model_behavior.cli.service_benchmark import benchmark_service
 from model_behavior.data.loading import load_votes
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.evaluation.plain_values import plain_values
@@ -37,6 +38,10 @@ HeldOut: TypeAlias = Annotated[float, typer.Option(help="Share of LLMs held out,
 
 app = typer.Typer(no_args_is_help=True, help="Measure on votes, beside baselines, and write a report.")
 
+app.command("service", epilog="Example: `model-behavior benchmark service arena --output service.md`")(
+    benchmark_service
+)
+
 
 @app.command("stage1", epilog="Example: `model-behavior benchmark stage1 votes.parquet --output stage1.md`")
 def benchmark_stage1(
@@ -62,7 +67,7 @@ def benchmark_stage1(
     choose_variants(plan)
     results = _measure(votes, cache, lambda name, data, runtime: run_benchmark(name, data, plan, runtime))
     command = _describe("stage1", votes, output, plan, _PLAN)
-    _write(output, *write_stage1_report(results, plan, command))
+    write_report(output, *write_stage1_report(results, plan, command))
     _print(output, results, seeds, json)
 
 
@@ -83,7 +88,7 @@ def benchmark_stage2(
     plan = Stage2Plan(validation_fraction, held_out_share, seeds, epochs, _PLAN2.batch_size, draws)
     results = _measure(votes, cache, lambda name, data, runtime: run_stage2_benchmark(name, data, plan, runtime))
     command = _describe("stage2", votes, output, plan, _PLAN2)
-    _write(output, *write_stage2_report(results, plan, command))
+    write_report(output, *write_stage2_report(results, plan, command))
     _print(output, results, seeds, json)
 
 
@@ -109,7 +114,7 @@ def benchmark_speed(
         runtime = Runtime(open_cache(cache), monitor)
         results.append(run_speed_benchmark(Path(source).stem, source, plan, runtime))
         monitor.close()
-    _write(output, *write_speed_report(results, plan, _describe("speed", votes, output, plan, _SPEED)))
+    write_report(output, *write_speed_report(results, plan, _describe("speed", votes, output, plan, _SPEED)))
     value = {"output": str(output), "results": plain_values(results)}
     print_result(value, json, f"{output}: {len(results)} vote files, {turns} turns")
 
@@ -140,7 +145,8 @@ def _describe(stage: str, votes: Sequence[str], output: Path, plan: Any, usual: 
     return " ".join(words)
 
 
-def _write(output: Path, text: str, pictures: Mapping[str, str]) -> None:
+def write_report(output: Path, text: str, pictures: Mapping[str, str]) -> None:
+    """Writes the Markdown, and each picture beside it by its name."""
     for path, content in {output: text, **{output.with_name(name): each for name, each in pictures.items()}}.items():
         with written_aside(path) as aside:
             aside.write_text(content, "utf-8")

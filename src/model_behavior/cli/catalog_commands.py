@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +17,23 @@ from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.neighbours import find_neighbours
 from model_behavior.certainty import check_half_width, measure_certainty
 from model_behavior.cli import catalog_text
-from model_behavior.cli.console import print_load_report, print_result, stderr
-from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, Json, open_artifact
+from model_behavior.cli.console import Progress, print_load_report, print_result, stderr
+from model_behavior.cli.options import (
+    Address,
+    ArtifactFolder,
+    BatchSize,
+    CacheFolder,
+    EngineName,
+    Json,
+    Sharding,
+    ShardRows,
+    open_artifact,
+)
 from model_behavior.data.loading import load_responses
 from model_behavior.data_models.reports import LoadReport
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import UsageError
+from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
 _DRIFT = DriftConfig()
 _UNNAMED = "(unnamed)"
@@ -56,17 +68,26 @@ def onboard(
         typer.Option(help="Wanted of the rating's 95 % interval; a tenth above what is possible if not set."),
     ] = None,
     batch_size: BatchSize = 512,
+    engine: EngineName = "local",
+    address: Address = None,
+    shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
     """Enrol every model in RESPONSES in DIR; a model that is there already is enrolled anew, or extended by --add."""
     target = _check_target(folder, output)
     check_half_width(half_width)
+    sharding = Sharding(engine, address, shard_rows)
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
     with artifact.locked(target):
         loaded = open_artifact(folder, cache)
-        complete, models = pipeline.embed_into(loaded, pairs, batch_size, add)
+        progress = Progress()
+        run = sharding.plan("enrol", folder, loaded, batch_size, cache)
+        shown = partial(progress.show, "model embeddings", total=len(pairs))
+        with run.over_pairs(pairs, target, shown) as parts:
+            complete, models = pipeline.embed_into(loaded, pairs, batch_size, add, parts)
+        progress.close()
         artifact.save(complete, target)
     _say_what_became_of_known_models(loaded.models, models, pairs, add)
     certainty = measure_certainty(complete, models.names, half_width)

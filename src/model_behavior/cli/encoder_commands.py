@@ -12,11 +12,13 @@ import typer
 from model_behavior import pipeline
 from model_behavior.cli.console import Progress, print_result
 from model_behavior.cli.options import (
+    Address,
     ArtifactFolder,
     BackendChoice,
     BatchSize,
     CacheFolder,
     ConfigFile,
+    EngineName,
     HoldOut,
     Json,
     MinComparisons,
@@ -24,6 +26,8 @@ from model_behavior.cli.options import (
     Overwrite,
     Resume,
     Seed,
+    Sharding,
+    ShardRows,
     TextEncoders,
     ValidationFraction,
     VoteSources,
@@ -45,6 +49,7 @@ from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_
 from model_behavior.models.behavior.training import OptimisationConfig
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 from model_behavior.preprocessing.triplets import TripletConfig
+from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
 _OBJECTIVES = ObjectiveConfig()
 _READING = ReadingConfig()
@@ -197,16 +202,19 @@ def encode(
     output: Annotated[Path, typer.Option(help="Parquet file to write.")],
     batch_size: BatchSize = 512,
     backend: BackendChoice = "auto",
+    engine: EngineName = "local",
+    address: Address = None,
+    shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
     """Embed (prompt, response) pairs: keeps all columns, adds `embedding`; rows in order."""
     check_output_file(output)
+    sharding = Sharding(engine, address, shard_rows)
     loaded = open_artifact(folder, cache, backend)
     progress = Progress()
-    n_rows = pipeline.encode_file(
-        loaded.encoder, pairs, output, batch_size, lambda done: progress.show("encoding", done, None)
-    )
+    run = sharding.plan("encode", folder, loaded, batch_size, cache)
+    report = run.over_file(pairs, output, lambda done: progress.show("encoding", done, None))
     progress.close()
-    value = {"output": str(output), "rows": n_rows, "dim": loaded.encoder.dim}
-    print_result(value, json, f"{output}: {n_rows:,} rows, {loaded.encoder.dim} dimensions")
+    value = {"output": str(output), "rows": report.rows, "dim": loaded.encoder.dim}
+    print_result(value, json, f"{output}: {report.rows:,} rows, {loaded.encoder.dim} dimensions")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -16,6 +17,9 @@ from model_behavior.models.behavior.execution import BACKEND_VARIABLE, Backend
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
+from model_behavior.sharding.engines import LocalEngine, RayEngine
+from model_behavior.sharding.runs import ShardedRun
+from model_behavior.sharding.worker import JobKind, ShardJob
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -68,6 +72,16 @@ BackendChoice: TypeAlias = Annotated[
 ArtifactFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that train-encoder wrote.")]
 
 
+EngineName: TypeAlias = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="Who does the shards: this process, or a Ray cluster.")
+]
+Address: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Of the Ray cluster, or auto for the one on this machine. [default: one is started for the run]"),
+]
+ShardRows: TypeAlias = Annotated[int, typer.Option(min=1, help="Rows of a shard.")]
+
+
 def open_cache(path: Path | None) -> ContentCache:
     """The cache at `path`, or the default one."""
     return ContentCache(path)
@@ -75,10 +89,11 @@ def open_cache(path: Path | None) -> ContentCache:
 
 def open_artifact(folder: Path, cache: Path | None, backend: Backend = "auto") -> Artifact:
     """The artifact in a folder, ready to encode with progress on stderr."""
-    loaded = artifact.load(folder)
+    opened = open_cache(cache)
+    loaded = artifact.load(folder, opened)
     for encoder in loaded.encoder.text_encoders:
         encoder.use_backend(backend)
-    loaded.encoder.runtime = Runtime(open_cache(cache), ConsoleMonitor())
+    loaded.encoder.runtime = Runtime(opened, ConsoleMonitor())
     return loaded
 
 
@@ -91,3 +106,21 @@ def scorer_of(loaded: Artifact, folder: Path) -> DenseNetworkModel:
     if loaded.scorer is None:
         raise UsageError(f"{folder} has no scorer. Fix: model-behavior train-scorer {folder} VOTES")
     return loaded.scorer
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """What a command was told of shards."""
+
+    engine: Literal["local", "ray"]
+    address: str | None
+    rows: int
+
+    def __post_init__(self) -> None:
+        if self.address is not None and self.engine != "ray":
+            raise UsageError(f"--address {self.address} is of a Ray cluster. Fix: add --engine ray")
+
+    def plan(self, kind: JobKind, folder: Path, loaded: Artifact, batch_size: int, cache: Path | None) -> ShardedRun:
+        """The run over an artifact's folder, which `loaded` was read from."""
+        job = ShardJob(kind, folder.resolve(), artifact.fingerprint(folder), batch_size, cache and cache.resolve())
+        return ShardedRun(job, LocalEngine(loaded) if self.engine == "local" else RayEngine(self.address), self.rows)

@@ -12,9 +12,11 @@ import typer
 from model_behavior import artifact, pipeline
 from model_behavior.cli.console import Progress, print_result, stderr
 from model_behavior.cli.options import (
+    Address,
     ArtifactFolder,
     CacheFolder,
     ConfigFile,
+    EngineName,
     HoldOut,
     Json,
     MinComparisons,
@@ -22,6 +24,8 @@ from model_behavior.cli.options import (
     Overwrite,
     Resume,
     Seed,
+    Sharding,
+    ShardRows,
     TextEncoders,
     ValidationFraction,
     VoteSources,
@@ -45,6 +49,8 @@ from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorE
 from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
+from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
+from model_behavior.sharding.worker import ShardJob
 
 _FILTERS = FilterConfig()
 _SPLIT = ValidationSplit()
@@ -136,15 +142,22 @@ def predict(
     folder: ArtifactFolder,
     votes: Annotated[str, typer.Argument(help="File with prompt, model_a and model_b, folder, or hf://owner/name.")],
     output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    engine: EngineName = "local",
+    address: Address = None,
+    shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
     """Predict votes: keeps all columns, adds p_model_a, p_model_b, p_tie and p_both_bad; rows in order."""
     check_output_file(output)
-    scorer = scorer_of(open_artifact(folder, cache), folder)
+    sharding = Sharding(engine, address, shard_rows)
+    loaded = open_artifact(folder, cache)
+    scorer_of(loaded, folder)  # that there is none is said before any work
     progress = Progress()
-    n_rows, n_used = pipeline.predict_file(scorer, votes, output, lambda done: progress.show("predicting", done, None))
+    run = sharding.plan("predict", folder, loaded, ShardJob.batch_size, cache)
+    report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))
     progress.close()
+    n_rows, n_used = report.rows, report.used
     if n_used < n_rows:
         stderr().print(f"{n_rows - n_used:,} rows without a prompt or a model have no prediction")
     value = {"output": str(output), "rows": n_rows, "predicted": n_used}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from model_behavior import artifact, pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, stderr
@@ -15,6 +17,7 @@ from model_behavior.data_models.votes import TrainingData
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.behavior.process_group import ProcessGroup, open_process_group
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
 
@@ -58,9 +61,22 @@ class TrainingRun:
     def train_encoder(
         self, encoder: ModelBehaviorEncoder, sources: Sequence[str], plan: pipeline.TrainingPlan
     ) -> tuple[Artifact, TrainingData]:
-        """Stage 1, and the votes that it was trained on."""
+        """Stage 1, and the votes that it was trained on.
+
+        Under `torchrun` only the first process comes back; the others end here when the training has.
+        """
+        with open_process_group() as group:
+            if group.is_first:
+                return self._train(encoder, sources, plan, group)
+            encoder.runtime = Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group)
+            encoder.train(load_votes(*sources)[0], plan.split, plan.epochs, plan.batch_size)
+        raise typer.Exit
+
+    def _train(
+        self, encoder: ModelBehaviorEncoder, sources: Sequence[str], plan: pipeline.TrainingPlan, group: ProcessGroup
+    ) -> tuple[Artifact, TrainingData]:
         monitor = ConsoleMonitor()
-        encoder.runtime = Runtime(self.cache, monitor, self.checkpoint, self.resume)
+        encoder.runtime = Runtime(self.cache, monitor, self.checkpoint, self.resume, group)
         votes = read_votes(sources)
         try:
             trained = pipeline.train_encoder(encoder, votes, plan)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from model_behavior.data.self_naming import mask_self_naming
+from model_behavior.data.text_columns import TextColumnBuilder, is_blank, parts_of, take_texts
 from model_behavior.data_models.reports import FilterReport
-from model_behavior.data_models.votes import PairTable, TrainingData
+from model_behavior.data_models.votes import IntArray, PairTable, TrainingData
 from model_behavior.errors import DataError
 
 BoolArray = npt.NDArray[np.bool_]
-
-
-_MASKED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,8 @@ def filter_votes(
     Raises:
         DataError: no vote is left; gives the counts.
     """
-    empty_prompt = _is_blank(data.pairs.prompts)[data.pairs.prompt_index[data.pair_a]]
-    blank = _is_blank(data.pairs.responses)
+    empty_prompt = is_blank(data.pairs.prompts)[data.pairs.prompt_index[data.pair_a]]
+    blank = is_blank(data.pairs.responses)
     empty_response = (blank[data.pair_a] | blank[data.pair_b]) & ~empty_prompt
     full = ~(empty_prompt | empty_response)
     kept, is_rare = _drop_rare_models(data, full, config.min_comparisons)
@@ -65,27 +62,31 @@ def filter_votes(
             f"Fix: lower the threshold of {config.min_comparisons} votes per model "
             "(--min-comparisons), or give more votes."
         )
-    chosen = select_votes(data, np.flatnonzero(kept))
+    used, pair_a, pair_b = _renumber(data, np.flatnonzero(kept))
     masked = 0
     if config.mask_self_naming:
-        chosen, masked = _mask(chosen, progress)
+        responses, masked = _mask(data.pairs.responses, used, progress)
+    else:
+        responses = take_texts(data.pairs.responses, used)
+    chosen = TrainingData(_select_pairs(data.pairs, used, responses), pair_a, pair_b, data.outcome[kept])
     rare_models = tuple(data.pairs.models[index] for index in np.flatnonzero(is_rare))
     return chosen, FilterReport(len(data), len(chosen), removed, rare_models, masked)
 
 
-def _mask(data: TrainingData, progress: Callable[[int, int], None] | None) -> tuple[TrainingData, int]:
-    """The votes with self-naming masked, and the number of responses that changed."""
-    texts: list[str] = []
-    n_masked, n_responses = 0, len(data.pairs)
-    for start in range(0, n_responses, _MASKED_AT_ONCE):
-        part, n_changed = mask_self_naming(data.pairs.responses[start : start + _MASKED_AT_ONCE].to_pylist())
-        texts += part
+def _mask(
+    responses: pa.LargeStringArray, used: npt.NDArray[np.integer], progress: Callable[[int, int], None] | None
+) -> tuple[pa.LargeStringArray, int]:
+    """The responses at `used` with self-naming masked, and the number of those that changed."""
+    masked = TextColumnBuilder()
+    n_masked = 0
+    for part in parts_of(len(used)):
+        texts, n_changed = mask_self_naming(responses.take(pa.array(used[part])).to_pylist())
+        for text in texts:
+            masked.append(text.encode())
         n_masked += n_changed
         if progress is not None:
-            progress(len(texts), n_responses)
-    if not n_masked:
-        return data, 0
-    return replace(data, pairs=replace(data.pairs, responses=pa.array(texts, pa.large_string()))), n_masked
+            progress(len(masked), len(used))
+    return masked.finish() if n_masked else take_texts(responses, used), n_masked
 
 
 def select_votes(data: TrainingData, vote_indices: npt.NDArray[np.integer]) -> TrainingData:
@@ -95,16 +96,8 @@ def select_votes(data: TrainingData, vote_indices: npt.NDArray[np.integer]) -> T
         data: the votes to choose from.
         vote_indices: [n_chosen].
     """
-    n_chosen = len(vote_indices)
-    both = np.concatenate([data.pair_a[vote_indices], data.pair_b[vote_indices]])
-    used, inverse = np.unique(both, return_inverse=True)
-    pair = inverse.astype(np.int32)
-    return TrainingData(
-        pairs=select_pairs(data.pairs, used),
-        pair_a=pair[:n_chosen],
-        pair_b=pair[n_chosen:],
-        outcome=data.outcome[vote_indices],
-    )
+    used, pair_a, pair_b = _renumber(data, vote_indices)
+    return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices])
 
 
 def select_pairs(pairs: PairTable, used: npt.NDArray[np.integer]) -> PairTable:
@@ -114,23 +107,31 @@ def select_pairs(pairs: PairTable, used: npt.NDArray[np.integer]) -> PairTable:
         pairs: to choose from.
         used: indices, [n_chosen].
     """
+    return _select_pairs(pairs, used, take_texts(pairs.responses, used))
+
+
+def _renumber(
+    data: TrainingData, vote_indices: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.integer], IntArray, IntArray]:
+    """The pairs that some votes use, ascending, and the place among them of each vote's pairs, [n_chosen] each."""
+    both = np.concatenate([data.pair_a[vote_indices], data.pair_b[vote_indices]])
+    used, inverse = np.unique(both, return_inverse=True)
+    pair_a, pair_b = np.split(inverse.astype(np.int32), 2)
+    return used, pair_a, pair_b
+
+
+def _select_pairs(pairs: PairTable, used: npt.NDArray[np.integer], responses: pa.LargeStringArray) -> PairTable:
+    """The pairs at `used`, with `responses` for theirs."""
     prompts, prompt_index = np.unique(pairs.prompt_index[used], return_inverse=True)
     models, model_index = np.unique(pairs.model_index[used], return_inverse=True)
-    rows = pa.array(used)
     return PairTable(
-        prompts=pairs.prompts.take(pa.array(prompts)),
+        prompts=take_texts(pairs.prompts, prompts),
         models=tuple(pairs.models[index] for index in models),
-        responses=pairs.responses.take(rows),
-        histories=pairs.histories.take(rows),
+        responses=responses,
+        histories=take_texts(pairs.histories, used),
         prompt_index=prompt_index.astype(np.int32),
         model_index=model_index.astype(np.int32),
     )
-
-
-def _is_blank(texts: pa.LargeStringArray) -> BoolArray:
-    trimmed = pc.utf8_trim_whitespace(texts)
-    blank: BoolArray = pc.equal(pc.binary_length(trimmed), 0).to_numpy(zero_copy_only=False)
-    return blank
 
 
 def _drop_rare_models(data: TrainingData, kept: BoolArray, minimum: int) -> tuple[BoolArray, BoolArray]:

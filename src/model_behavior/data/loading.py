@@ -110,21 +110,28 @@ def load_responses(
     return builder.finish(), report
 
 
-def iter_pairs(source: str | Path, batch_rows: int = 1024) -> Iterator[tuple[pa.RecordBatch, list[str], list[str]]]:
+def iter_pairs(
+    source: str | Path, batch_rows: int = 1024, part: range | None = None
+) -> Iterator[tuple[pa.RecordBatch, list[str], list[str]]]:
     """Batches of a responses source with all columns, and each row's prompt and response; rows in order.
+
+    Args:
+        source: a file, a folder of shards, or `hf://owner/name`.
+        batch_rows: rows in a batch, at most.
+        part: rows to read of a single Parquet file, all by default.
 
     Raises:
         DataError: as in `load_votes`; also a row without prompt or response, and shards of different columns.
     """
     schema: pa.Schema | None = None
-    for opened in _open_sources((source,)):
+    for opened in _open_sources((source,), part):
         rows, known = opened.rows, opened.format
         if known.family != "responses":
             raise DataError(
                 f"{rows.name}: holds votes ({known.name}), but one response in a row is needed here, as in "
                 "columns prompt and response."
             )
-        done = 0
+        done = part.start if part is not None else 0
         for batch in rows.batches(batch_rows=batch_rows):
             schema = schema or batch.schema
             if not schema.equals(batch.schema):
@@ -152,12 +159,12 @@ def _pair_texts(batch: pa.RecordBatch, opened: _OpenedSource, done: int) -> tupl
     return prompts, responses
 
 
-def _open_sources(sources: tuple[str | Path, ...]) -> list[_OpenedSource]:
+def _open_sources(sources: tuple[str | Path, ...], part: range | None = None) -> list[_OpenedSource]:
     if not sources:
         raise UsageError("no source was given. Allowed: files, folders of files, and hf://owner/name.")
     opened = []
     for source in expand_sources(*sources):
-        rows = open_rows(source)
+        rows = open_rows(source, part)
         try:
             opened.append(_OpenedSource(rows, detect_format(rows.columns)))
         except DataError as error:

@@ -27,7 +27,9 @@ class Matchup:
     model_b: str
 
 
-def iter_matchups(source: str | Path, batch_rows: int = 4096) -> Iterator[tuple[pa.RecordBatch, list[Matchup | None]]]:
+def iter_matchups(
+    source: str | Path, batch_rows: int = 4096, part: range | None = None
+) -> Iterator[tuple[pa.RecordBatch, list[Matchup | None]]]:
     """Batches of a source with all columns, and what each row asks; None for a row that lacks a prompt or a name.
 
     A table needs the columns prompt, model_a and model_b only, and no other counts. Any other format of votes is read
@@ -36,15 +38,16 @@ def iter_matchups(source: str | Path, batch_rows: int = 4096) -> Iterator[tuple[
     Args:
         source: a file, a folder of shards, or `hf://owner/name`.
         batch_rows: rows in a batch, at most.
+        part: rows to read of a single Parquet file, all by default.
 
     Raises:
         DataError: a source that cannot be read, or is none of votes, or shards of different columns.
     """
     schema: pa.Schema | None = None
     for path in expand_sources(source):
-        rows = open_rows(path)
+        rows = open_rows(path, part)
         known = _format_of(rows)
-        done = 0
+        done = part.start if part is not None else 0
         for batch in rows.batches(batch_rows=batch_rows):
             schema = schema or batch.schema
             if not schema.equals(batch.schema):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,14 +32,36 @@ def read_parquet_columns(path: Path) -> tuple[tuple[str, ...], int]:
     return columns, n_rows
 
 
-def iterate_parquet_batches(path: Path, columns: Sequence[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def iterate_parquet_batches(
+    path: Path, columns: Sequence[str] | None, batch_rows: int, part: range | None = None
+) -> Iterator[pa.RecordBatch]:
     """Record batches of at most `batch_rows` rows, in order.
+
+    Args:
+        path: the file.
+        columns: those to read, all by default.
+        batch_rows: rows in a batch, at most.
+        part: rows to read, all by default; only the row groups that hold some of them are touched.
 
     Raises:
         DataError: the file is damaged.
     """
     with _open_parquet(path) as file:
-        yield from file.iter_batches(batch_size=batch_rows, columns=None if columns is None else list(columns))
+        wanted = part if part is not None else range(file.metadata.num_rows)
+        groups, first = _groups_with(file.metadata, wanted)
+        chosen = None if columns is None else list(columns)
+        for batch in file.iter_batches(batch_size=batch_rows, row_groups=groups, columns=chosen):
+            start, stop = max(wanted.start - first, 0), min(wanted.stop - first, batch.num_rows)
+            first += batch.num_rows
+            if start < stop:
+                yield batch.slice(start, stop - start)
+
+
+def _groups_with(metadata: pq.FileMetaData, wanted: range) -> tuple[list[int], int]:
+    """The row groups that hold some of the rows, and the first row of the first of them."""
+    ends = np.cumsum([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
+    first, last = np.searchsorted(ends, [wanted.start, wanted.stop - 1], side="right").tolist()
+    return list(range(first, last + 1)), int(ends[first - 1]) if first else 0
 
 
 def to_rows(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[list[dict[str, Any]]]:

@@ -65,8 +65,12 @@ class RowSource:
         return self.read_rows(columns, batch_rows)
 
 
-def open_rows(source: str | Path) -> RowSource:
+def open_rows(source: str | Path, part: range | None = None) -> RowSource:
     """Open a file (CSV, TSV, JSON, JSON lines or Parquet, also as .gz or .zst) or `hf://owner/name[@split]`.
+
+    Args:
+        source: what to open.
+        part: rows to read of a Parquet file, all by default.
 
     Raises:
         DataError: the source is missing, empty, broken, or of an unknown kind.
@@ -82,7 +86,7 @@ def open_rows(source: str | Path) -> RowSource:
         raise DataError(f"{name}: unknown file type {''.join(path.suffixes[-2:]) or '(no extension)'!r}. {_ALLOWED}")
     if extension == ".parquet":
         columns, n_rows = read_parquet_columns(path)
-        opened = _from_batches(name, columns, n_rows, partial(iterate_parquet_batches, path))
+        opened = _from_batches(name, columns, n_rows, partial(iterate_parquet_batches, path, part=part))
     elif extension in _DELIMITERS:
         opened = _open_csv(path, _DELIMITERS[extension])
     else:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.split import SplitVotes, ValidationSplit
 from model_behavior.data_models.votes import IntArray, TrainingData
 from model_behavior.errors import DataError, UsageError
@@ -16,6 +17,8 @@ from model_behavior.errors import DataError, UsageError
 
 def normalise_prompt(text: str) -> str:
     """The prompt as it is compared: NFKC, case folded, white space collapsed and stripped. Idempotent."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     folded = text
     # Case folding can undo NFKC and the other way round; Unicode needs at most a few rounds to settle.
     for _ in range(4):
@@ -28,7 +31,7 @@ def normalise_prompt(text: str) -> str:
 
 def normalised_prompt_ids(prompts: pa.LargeStringArray) -> IntArray:
     """One id for prompts that are equal once normalised, [n_prompts]; ids follow the sorted texts."""
-    normalised = [normalise_prompt(text) for text in prompts.to_pylist()]
+    normalised = [normalise_prompt(text) for text in LazyTexts(prompts)]
     rank = {text: index for index, text in enumerate(sorted(set(normalised)))}
     return np.array([rank[text] for text in normalised], dtype=np.int32)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.evaluation.map_page import fill_page
+from model_behavior.evaluation.map_positions import fit_axes
 from model_behavior.files import written_aside
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def project(embeddings: FloatArray, method: Method = "pca", seed: int = 0) -> Fl
     if not np.isfinite(embeddings).all():
         raise UsageError("Some embeddings hold NaN or infinity. Fix: embed the models again.")
     if method == "pca":
-        return _principal_axes(embeddings)[0]
+        return fit_axes(embeddings).place(embeddings)
     if method == "tsne":
         from sklearn.manifold import TSNE  # slow to load, as plotly is, and most commands draw nothing
 
@@ -114,7 +115,7 @@ def write_map(path: Path, data: MapData, *, method: Method = "pca", seed: int = 
     neighbours = _find_neighbours(data)
     figure = _draw(data, project(data.embeddings, method, seed), neighbours)
     if method == "pca":
-        first, second = (f"{share:.0%} of the variance" for share in _principal_axes(data.embeddings)[1])
+        first, second = (f"{share:.0%} of the variance" for share in fit_axes(data.embeddings).shares)
         figure.update_layout(xaxis_title=f"Axis 1: {first}", yaxis_title=f"Axis 2: {second}")
     plot = figure.to_html(full_html=False, include_plotlyjs=True, config=CONFIG, div_id="model-map")
     with written_aside(path) as aside:
@@ -127,18 +128,6 @@ def _check_lengths(data: MapData) -> None:
     for name, column in columns.items():
         if len(column) != len(data.names):
             raise UsageError(f"{len(data.names)} names but {len(column)} rows of {name}. Fix: one row a model.")
-
-
-def _principal_axes(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Coordinates on the first two principal axes, [n_models, 2], and their shares of the variance, [2]."""
-    centred = np.asarray(embeddings, dtype=np.float64) - np.mean(embeddings, axis=0, dtype=np.float64)
-    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
-    largest = np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], axis=1)
-    points, shares = np.zeros((len(centred), 2)), np.zeros(2)
-    used = min(2, len(axes))  # a one-dimensional embedding has no second axis
-    points[:, :used] = centred @ (axes * np.where(largest < 0, -1, 1))[:used].T
-    shares[:used] = (singular**2 / max((singular**2).sum(), np.finfo(np.float64).tiny))[:used]
-    return points, shares
 
 
 def _find_neighbours(data: MapData) -> Neighbours:

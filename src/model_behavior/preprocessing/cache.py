@@ -18,6 +18,7 @@ from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryErro
 FORMAT_VERSION = 1
 _SUFFIX = ".safetensors"
 _KEY = "cache_key"
+_MAPPED_FROM = 1 << 26  # bytes; an entry as large is given back from its file, so that it is not held in memory
 
 
 class CacheWarning(UserWarning):
@@ -47,14 +48,16 @@ def default_cache_path() -> Path:
 
 
 class ContentCache:
-    """A folder of verified entries.
+    """A folder of verified entries. The arrays of an entry that was read lie in its file, not in memory.
 
     Args:
         path: the folder, made when the first entry is written; by default `default_cache_path()`.
+        enabled: False to build everything anew and write nothing, where texts must leave no trace on disk.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, enabled: bool = True) -> None:
         self.path = path if path is not None else default_cache_path()
+        self.enabled = enabled
 
     def get_or_build(self, kind: str, key: str, build: Callable[[], CacheEntry]) -> CacheEntry:
         """The entry, from disk if it is there and whole, else built and kept.
@@ -64,11 +67,16 @@ class ContentCache:
             key: hexadecimal digest of all that decides the content.
             build: computes the entry.
         """
+        if not self.enabled:
+            return build()
         path = self._place(kind, key)
         entry = self._read(path, key)
         if entry is None:
             entry = build()
-            self._write(path, CacheEntry(entry.arrays, {**entry.metadata, _KEY: key}))
+            written = self._write(path, CacheEntry(entry.arrays, {**entry.metadata, _KEY: key}))
+            if written and sum(array.nbytes for array in entry.arrays.values()) >= _MAPPED_FROM:
+                del entry  # before the file is mapped, so that memory never holds both
+                entry = self._read(path, key) or build()
         return entry
 
     def info(self) -> CacheInfo:
@@ -109,10 +117,12 @@ class ContentCache:
             return None
         return entry
 
-    def _write(self, path: Path, entry: CacheEntry) -> None:
+    def _write(self, path: Path, entry: CacheEntry) -> bool:
         try:
             write_entry(path, entry)
         except OSError as error:
             # A full or read-only disk must not lose the work: it goes on without the cache, and says so once.
             reason = error.strerror or error
             warnings.warn(f"cannot write to the cache {self.path}: {reason}; going on without it", CacheWarning, 3)
+            return False
+        return True

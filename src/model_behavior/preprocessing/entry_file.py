@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from model_behavior.files import written_aside
+
+_TYPES = {
+    **{f"{kind}{bits}": np.dtype(f"<{kind.lower()}{bits // 8}") for kind in "IUF" for bits in (16, 32, 64)},
+    **{"I8": np.dtype("i1"), "U8": np.dtype("u1"), "BOOL": np.dtype("?")},
+}
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -56,24 +63,39 @@ def digest_of(*parts: str | bytes | npt.NDArray[Any]) -> str:
 
 
 def read_entry(path: Path) -> CacheEntry:
-    """Reads a file and checks its digest.
+    """Reads a file and checks its digest. Its arrays are mapped into memory: what is written to them stays there.
 
     Raises:
         FileNotFoundError: there is no such file.
         DamagedEntryError: it is truncated or altered.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with safe_open(path, framework="numpy") as file:  # refuses a header that does not fit the file
             stored = file.metadata() or {}
+        arrays = _map_arrays(path)
     except (FileNotFoundError, NotADirectoryError):
         raise
-    except (SafetensorError, OSError, TypeError, ValueError) as error:  # TypeError: bfloat16, which NumPy lacks
+    except (SafetensorError, OSError, KeyError, ValueError) as error:  # KeyError: bfloat16, which NumPy lacks
         raise DamagedEntryError(f"{path} cannot be read ({error})") from error
     metadata = stored.get("metadata", "")
     if stored.get("digest") != _entry_digest(arrays, metadata):
         raise DamagedEntryError(f"{path} was altered")
     return CacheEntry(arrays, json.loads(metadata))
+
+
+def _map_arrays(path: Path) -> Arrays:
+    """The arrays of a safetensors file: 8 bytes with the header's length, the header in JSON, the arrays."""
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    start = 8 + int.from_bytes(mapped[:8], "little")
+    header = json.loads(mapped[8:start])
+    return {
+        name: np.frombuffer(
+            mapped, _TYPES[entry["dtype"]], math.prod(entry["shape"]), start + entry["data_offsets"][0]
+        ).reshape(entry["shape"])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
 
 
 def write_entry(path: Path, entry: CacheEntry) -> None:

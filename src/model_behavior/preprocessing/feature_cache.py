@@ -12,12 +12,12 @@ from scipy import sparse
 
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
+from model_behavior.preprocessing.large_features import Features as Features
+from model_behavior.preprocessing.large_features import stack_features
 
 _MEAN_CHUNK = 1024
 _LARGEST_CHUNK = 4096
 
-Features: TypeAlias = npt.NDArray[np.float32] | sparse.csr_matrix
-"""[n_pairs, dim]: dense values, or a CSR matrix of counts."""
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (pairs done, pairs in all)."""
 
@@ -64,7 +64,7 @@ def encode_through_cache(
         parts.append(features if len(distinct) == len(pairs) else features[[distinct[pair] for pair in pairs]])
         if progress is not None:
             progress(chunk.stop, len(responses))
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else sparse.vstack(parts, format="csr")
+    return stack_features(parts, cache.path)
 
 
 def cut_by_content(prompts: Sequence[str], responses: Sequence[str]) -> list[slice]:

@@ -15,9 +15,9 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from model_behavior.data.split import normalised_prompt_ids
+from model_behavior.data.text_columns import text_ids
 from model_behavior.data_models.behavior_encoder_types import (
     BehaviorEncoderTrainingTriplet,
     TripletKind,
@@ -93,7 +93,7 @@ class TripletSampler:
         self.config = config
         self.model: npt.NDArray[np.int64] = pairs.model_index.astype(np.int64)
         self.prompt: npt.NDArray[np.int64] = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index].astype(np.int64)
-        self.text: npt.NDArray[np.int64] = pc.dictionary_encode(pairs.responses).indices.to_numpy().astype(np.int64)
+        self.text: npt.NDArray[np.int64] = text_ids(pairs.responses)
         self._votes = votes
         self._a, self._b = data.pair_a[votes].astype(np.int64), data.pair_b[votes].astype(np.int64)
         self._outcome = data.outcome[votes]

@@ -28,9 +28,9 @@ class Frontier:
     """The hull of every prompt, from the dearest to the cheapest model.
 
     Attributes:
-        models: columns of the models on the hull, the last one repeated, [n_prompts, n_models].
+        models: columns of the models on the hull, the last one repeated, [n_prompts, length of the longest hull].
         prices: threshold from which on the next one is chosen, rising, infinite after the last,
-            [n_prompts, n_models - 1].
+            [n_prompts, length - 1].
     """
 
     models: IntArray
@@ -67,6 +67,8 @@ def find_frontier(quality: WideArray, cost: WideArray) -> Frontier:
         lost = quality[rows, current, None] - quality
         price = np.where(saved > 0, lost / np.where(saved > 0, saved, 1), np.inf)
         lowest = price.min(axis=1)
+        if not np.isfinite(lowest).any():
+            break
         # Of those that become worth it at the same threshold, the cheapest; of equally cheap ones, the better.
         order = np.lexsort((-quality, costs, price), axis=1)[:, 0]
         current = np.where(np.isfinite(lowest), order, current)

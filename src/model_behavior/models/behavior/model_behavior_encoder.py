@@ -91,38 +91,34 @@ class ModelBehaviorEncoder:
             CollapseError: every pair is mapped to the same point.
         """
         _check_positive(epochs=epochs, batch_size=batch_size)
-        preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
-        prepared = preprocessor.preprocess(data, validation_split, partial(self.runtime.monitor.on_progress, "filters"))
-        self.runtime.monitor.on_prepared(prepared)
-        sampler = preprocessor.sampler(prepared)
-        train_pairs = pairs_of(prepared.data, prepared.split.train)
-        votes = EncoderVotes(prepared, sampler, self.config.seed)
-        encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
-        features, prompts = self._feature_source(encoders, batch_size).of_table(prepared.data.pairs)
-        model = prepared.data.pairs.model_index
-        transforms, blocks = BehaviorFeatures.fit_and_transform(
-            features, prompts, model, train_pairs, self.config.features, self.config.identity_dim
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            projection = replace(self.config.projection, dim=self.config.quality_dim)
-            head = fit_projection([block[train_pairs] for block in blocks.blocks], projection)
-            objective = Objective(len(prepared.data.pairs.models), projection.dim, self.config.objectives)
-        examples = TrainingExamples(
-            prepared=head.prepare(blocks.blocks),
-            identity=blocks.identity,
-            identity_weight=self.config.features.identity_weight,
-            sampler=sampler,
-            validation=ValidationSide(
-                model,
-                train_pairs,
-                pairs_of(prepared.data, prepared.split.validation),
-                prepared.validation_triplets,
-                self.config.seed,
-            ),
-        )
+        with self.runtime.group.first_alone():
+            preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
+            monitor = self.runtime.monitor
+            prepared = preprocessor.preprocess(data, validation_split, partial(monitor.on_progress, "filters"))
+            monitor.on_prepared(prepared)
+            sampler = preprocessor.sampler(prepared)
+            sides = prepared.split.train, prepared.split.validation
+            train_pairs, validation_pairs = (pairs_of(prepared.data, side) for side in sides)
+            votes = EncoderVotes(prepared, sampler, self.config.seed)
+            encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
+            features, prompts = self._feature_source(encoders, batch_size).of_table(prepared.data.pairs)
+            model = prepared.data.pairs.model_index
+            transforms, blocks = BehaviorFeatures.fit_and_transform(
+                features, prompts, model, train_pairs, self.config.features, self.config.identity_dim
+            )
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.config.seed)
+                projection = replace(self.config.projection, dim=self.config.quality_dim)
+                head = fit_projection([block[train_pairs] for block in blocks.blocks], projection)
+                objective = Objective(len(prepared.data.pairs.models), projection.dim, self.config.objectives)
+            validation = ValidationSide(
+                model, train_pairs, validation_pairs, prepared.validation_triplets, self.config.seed
+            )
+            examples = TrainingExamples(
+                head.prepare(blocks.blocks), blocks.identity, self.config.features.identity_weight, sampler, validation
+            )
         schedule = Schedule(epochs, batch_size, self.config.seed, self.config.optimisation)
-        trainer = Trainer(head, objective, examples, schedule)
+        trainer = Trainer(head, objective, examples, schedule, self.runtime.group)
         self._run(trainer, self._run_key(prepared, encoders, (epochs, batch_size)))
         self.text_encoders, self._head, self._features = encoders, head.eval(), transforms
         self.history, self.data_fingerprint = trainer.history, prepared.fingerprint
@@ -269,7 +265,8 @@ class ModelBehaviorEncoder:
                 monitor.on_epoch(log)
 
         def on_epoch(log: EpochLog) -> None:
-            checkpoint.save(trainer)
+            if self.runtime.group.is_first:
+                checkpoint.save(trainer)
             monitor.on_epoch(log)
 
         trainer.run(partial(monitor.on_progress, "training"), on_epoch)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.training_log import EpochLog
+from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.preprocessing.cache import ContentCache
 
 
@@ -52,9 +53,11 @@ class Runtime:
         monitor: told of the progress.
         checkpoint: file to keep the state in after every epoch; None for none.
         resume: go on from `checkpoint` where it exists.
+        group: the processes that train together; the first of them alone writes and is monitored.
     """
 
     cache: ContentCache = field(default_factory=ContentCache)
     monitor: TrainingMonitor = field(default_factory=SilentMonitor)
     checkpoint: Path | None = None
     resume: bool = False
+    group: ProcessGroup = field(default_factory=ProcessGroup)

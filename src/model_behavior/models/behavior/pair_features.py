@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
 from model_behavior.models.behavior.monitor import Runtime
@@ -35,10 +36,9 @@ class PairFeatureSource:
 
     def of_table(self, pairs: PairTable) -> tuple[list[Features], PromptFeatures]:
         """Features of each text encoder, [n_pairs, dim] each, and of the prompts; with progress."""
-        prompts = pairs.prompts.to_pylist()
-        asked = [prompts[index] for index in pairs.prompt_index.tolist()]
-        features = self._encode(asked, pairs.responses.to_pylist(), quiet=False)
-        return features, self._describe(prompts, pairs.prompt_index)
+        asked, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
+        features = self._encode(asked, responses, quiet=False)
+        return features, self._describe(pairs.prompts.to_pylist(), pairs.prompt_index)
 
     def of_texts(self, prompts: Sequence[str], responses: Sequence[str]) -> tuple[list[Features], PromptFeatures]:
         """The same of pairs given as texts, [n_pairs] each; in silence."""

@@ -71,9 +71,10 @@ class DenseInput(nn.Module):
         clipped: FloatArray = np.clip(standard, -_STANDARD_DEVIATIONS, _STANDARD_DEVIATIONS, dtype=np.float32)
         return clipped
 
-    def forward(self, rows: FloatArray) -> torch.Tensor:
-        """[n_rows, n_features] to [n_rows, hidden]."""
-        hidden: torch.Tensor = self.linear(self.dropout(torch.from_numpy(rows)))
+    def forward(self, rows: FloatArray, own: slice | None = None) -> torch.Tensor:
+        """The rows `own` (all by default) of [n_rows, n_features] to [n_own, hidden]. Dropout is drawn for all rows."""
+        dropped = self.dropout(torch.from_numpy(rows))
+        hidden: torch.Tensor = self.linear(dropped if own is None else dropped[own])
         return hidden
 
 
@@ -136,10 +137,11 @@ class SparseInput(nn.Module):
         length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
         return (sparse.diags(1 / np.maximum(length, 1e-12)) @ weighted).tocsr().astype(np.float32)
 
-    def forward(self, rows: sparse.csr_matrix) -> torch.Tensor:
-        """[n_rows, n_columns] to [n_rows, hidden]."""
+    def forward(self, rows: sparse.csr_matrix, own: slice | None = None) -> torch.Tensor:
+        """The rows `own` (all by default) of [n_rows, n_columns] to [n_own, hidden]. Dropout is drawn for all rows."""
         values = self.dropout(torch.from_numpy(rows.data)).numpy()
         kept = sparse.csr_matrix((values, rows.indices, rows.indptr), rows.shape)
+        kept = kept if own is None else kept[own]
         hidden: torch.Tensor = _SparseProduct.apply(kept, self.weight)  # type: ignore[no-untyped-call]
         return hidden
 
@@ -164,10 +166,22 @@ class ProjectionHead(nn.Module):
         """The fitted transform of each encoder's features."""
         return [layer.prepare(block) for layer, block in zip(self._layers(), features, strict=True)]
 
-    def forward(self, rows: Sequence[Prepared]) -> torch.Tensor:
-        """Prepared rows of each encoder to [n_rows, dim], not normalised."""
-        hidden = torch.stack([layer(block) for layer, block in zip(self._layers(), rows, strict=True)]).sum(dim=0)
-        raw: torch.Tensor = self.output(self.dropout(nn.functional.gelu(self.norm(hidden))))
+    def forward(self, rows: Sequence[Prepared], own: slice | None = None) -> torch.Tensor:
+        """Prepared rows of each encoder to [n_own, dim], not normalised.
+
+        Args:
+            rows: [n_rows, columns] each.
+            own: the rows to embed, all by default. They come out as they would among all rows, since dropout is drawn
+                for all of them: see `process_group`.
+        """
+        layers = zip(self._layers(), rows, strict=True)
+        hidden = torch.stack([layer(block, own) for layer, block in layers]).sum(dim=0)
+        activated = nn.functional.gelu(self.norm(hidden))
+        if own is None:
+            dropped = self.dropout(activated)
+        else:
+            dropped = activated * self.dropout(torch.ones(rows[0].shape[0], activated.shape[1]))[own]
+        raw: torch.Tensor = self.output(dropped)
         return raw
 
     def embed(self, prepared: Sequence[Prepared], batch_size: int) -> np.ndarray:

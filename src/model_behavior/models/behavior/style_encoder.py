@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from model_behavior.models.behavior.byte_counts import ByteCounts, count_bytes
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase, portions
-from model_behavior.models.behavior.style_features import FEATURES, RELATIONS, SIZES, StyleFeature
+from model_behavior.models.behavior.pattern_counts import count_patterns
+from model_behavior.models.behavior.style_features import FEATURES, RELATIONS, SIZES
 from model_behavior.models.behavior.token_sets import distinct_share, overlap
 from model_behavior.models.behavior.tokens import Tokens, tokenize, word_ngrams
 
@@ -51,56 +52,19 @@ def _describe(prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
     counts = count_bytes(texts)
     characters, words = counts.characters.astype(np.float64), counts.words.astype(np.float64)
     lines = 1 + _to_numpy(pc.count_substring(pc.utf8_trim_whitespace(texts), "\n"))
-    units = {"chars": characters / 100, "words": words / 100}
-    split = pc.split_pattern(texts, "\n")
+    units = {"chars": characters / 100, "words": words / 100, "lines": 1.0 + counts.bytes[:, ord("\n")]}
     counted = [
-        _share_of_lines(split, feature) if feature.per == "lines" else _count(texts, counts, feature, units)
-        for feature in FEATURES
+        found if feature.per == "text" else np.log1p(found / np.maximum(units[feature.per], 1))
+        for feature, found in zip(FEATURES, count_patterns(texts, counts), strict=True)
     ]
     response_tokens, prompt_tokens = tokenize(responses), tokenize(prompts)
-    sizes = _measure(split, counts, lines, response_tokens)
+    sizes = _measure(pc.split_pattern(texts, "\n"), counts, lines, response_tokens)
     prompt_characters = _to_numpy(pc.utf8_length(pa.array(prompts, type=pa.large_string())))
     relations = [
         np.log((1 + characters) / (1 + prompt_characters)),
         *overlap(prompt_tokens, response_tokens),
     ]
     return np.column_stack([*counted, *sizes, *relations]).astype(np.float32)
-
-
-def _count(
-    texts: pa.LargeStringArray, counts: ByteCounts, feature: StyleFeature, units: Mapping[str, npt.NDArray[np.float64]]
-) -> npt.NDArray[np.float64]:
-    if feature.per == "text":
-        return _find(texts, feature).astype(np.float64)
-    if (marks := feature.bytes) is not None:
-        found = counts.bytes[:, marks.start : marks.stop].sum(axis=1).astype(np.float64)
-    else:
-        count = pc.count_substring if feature.literal else pc.count_substring_regex
-        found = _to_numpy(count(texts, feature.pattern))
-    rates: npt.NDArray[np.float64] = np.log1p(found / np.maximum(units[feature.per], 1))
-    return rates
-
-
-def _find(texts: pa.LargeStringArray, feature: StyleFeature) -> npt.NDArray[np.bool_]:
-    """Whether each text has the pattern, [n_texts]; where it has a `screen`, only what passes that is looked at."""
-    pattern = feature.pattern if feature.screen is None else feature.screen
-    found: npt.NDArray[np.bool_] = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
-    if feature.screen is None:
-        return found
-    passed = np.flatnonzero(found)
-    found = np.zeros(len(texts), dtype=bool)
-    found[passed] = pc.match_substring_regex(texts.take(pa.array(passed)), feature.pattern).to_numpy(
-        zero_copy_only=False
-    )
-    return found
-
-
-def _share_of_lines(lines: pa.ListArray, feature: StyleFeature) -> npt.NDArray[np.float64]:
-    """Lines are matched one by one: counting in the whole text takes `^` for the end of the match before, too."""
-    found = _to_numpy(pc.match_substring_regex(lines.flatten(), feature.pattern).cast(pa.int32()))
-    n_lines = _to_numpy(pc.list_value_length(lines))
-    hits = np.bincount(_to_numpy(pc.list_parent_indices(lines)).astype(np.int64), found, len(n_lines))
-    return np.log1p(hits / np.maximum(n_lines, 1))
 
 
 def _measure(

@@ -19,6 +19,7 @@ from model_behavior.models.behavior.behavior_features import compose
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.optimizer_state import optimizer_to_arrays, restore_optimizer
+from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.models.behavior.projection import Prepared, ProjectionHead
 from model_behavior.models.behavior.validation import TrainedEpoch, ValidationSide, stop_if_collapsed
 from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, inside
@@ -72,19 +73,25 @@ class Schedule:
 
 
 class Trainer:
-    """Trains a head in place.
+    """Trains a head in place, alone or as one process of a `ProcessGroup`.
 
     Every epoch draws from a generator of its own, seeded by (seed, epoch), so that a run that goes on from a
     checkpoint gives what an uninterrupted one gives.
     """
 
     def __init__(
-        self, head: ProjectionHead, objective: Objective, examples: TrainingExamples, schedule: Schedule
+        self,
+        head: ProjectionHead,
+        objective: Objective,
+        examples: TrainingExamples,
+        schedule: Schedule,
+        group: ProcessGroup | None = None,
     ) -> None:
         self.history: list[EpochLog] = []
         self._network = nn.ModuleDict({"head": head, "objective": objective})
         self._head, self._objective = head, objective
         self._examples, self._schedule = examples, schedule
+        self._group = group if group is not None else ProcessGroup()
         self._best: dict[str, torch.Tensor] = {}
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(),
@@ -138,7 +145,7 @@ class Trainer:
                     sums[name] = sums.get(name, 0.0) + value * len(rows)
                 on_step(step + 1, len(batches))
         means = {name: value / max(len(triplets), 1) for name, value in sums.items()}
-        trained = self._head.embed(self._examples.prepared, _EMBED_BATCH)
+        trained = self._embed_all()
         embeddings = compose(trained, self._examples.identity, self._examples.identity_weight)
         done = TrainedEpoch(epoch, means, len(triplets), triplets.skipped, started)
         return self._examples.validation.measure(done, embeddings, trained, self._objective.config)
@@ -147,15 +154,24 @@ class Trainer:
         examples = self._examples
 
         def embed(pairs: npt.NDArray[np.int64]) -> torch.Tensor:
-            raw: torch.Tensor = self._head([block[pairs] for block in examples.prepared])
-            return raw
+            own = None if self._group.size == 1 else self._group.own(len(pairs))
+            return self._group.gather_rows(self._head([block[pairs] for block in examples.prepared], own), len(pairs))
 
         batch = embed_batch(triplets, rows, examples.sampler, embed)
         loss, terms = self._objective(batch)
         self._optimizer.zero_grad()
         loss.backward()
+        self._group.sum_gradients(self._head.parameters())
+        self._group.mean_gradients(self._objective.parameters())
         self._optimizer.step()
         return {"total": float(loss.detach()), **terms}
+
+    def _embed_all(self) -> FloatArray:
+        """Unit vectors of all pairs, of which this process has computed its own, [n_pairs, dim]."""
+        n_pairs = self._examples.prepared[0].shape[0]
+        own = self._head.embed([block[self._group.own(n_pairs)] for block in self._examples.prepared], _EMBED_BATCH)
+        vectors: FloatArray = self._group.gather_rows(torch.from_numpy(own), n_pairs).numpy()
+        return vectors
 
     def _set_learning_rate(self, progress: float) -> None:
         config = self._schedule.optimisation

@@ -35,7 +35,6 @@ from model_behavior.models.scoring.model_base import (
     locate_sides,
     rate_with_interval,
 )
-from model_behavior.models.scoring.outcomes import UncertainVotes, average_probabilities
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.rating_precision import RatingPrecision
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
@@ -148,7 +147,8 @@ class DenseNetworkModel(ModelBase):
             behavior=(self.config.carry_over * self._reader.standardise(new)).astype(np.float32),
         )
         self._board = board.with_rows(rows)
-        self._enrolled |= {name: (float(m), float(v)) for name, m, v in zip(new.names, mean, variance, strict=True)}
+        added = {name: (float(m), float(v)) for name, m, v in zip(new.names, mean, variance, strict=True)}
+        self._enrolled = {**self._enrolled, **added}  # a new one, so that a copy of this model keeps its own
 
     def remove(self, names: Sequence[str]) -> None:
         """Forgets enrolled models.
@@ -166,17 +166,21 @@ class DenseNetworkModel(ModelBase):
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
         """See the base."""
-        a, b = locate_sides(prompts, models_a, models_b, self.models)
+        sides = locate_sides(prompts, models_a, models_b, self.models)
         if not len(prompts):
             return empty_predictions()
-        board = self._fitted()
         distinct = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
         row = np.fromiter((distinct[prompt] for prompt in prompts), np.int64, len(prompts))
+        board = self._fitted()
         wide = board.widen(self._features.transform(list(distinct)))
-        scores, shift = board.scores(wide), (wide @ board.shift).astype(np.float64)
-        deviation = np.sqrt(board.rows.variance)
-        votes = UncertainVotes(scores[row, a], scores[row, b], deviation[a], deviation[b], shift[row])
-        return self.temperature.apply(average_probabilities(votes, board.constants))
+        return self.temperature.apply(board.probabilities(wide, row, *sides))
+
+    def predict_on_average(self, models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
+        """`predict` for the mean training prompt, which is where all prompt features are 0, [n_votes, 4]."""
+        board = self._fitted()
+        wide = board.widen(np.zeros((1, self._features.dim), np.float32))
+        sides = locate_sides([""] * len(models_a), models_a, models_b, self.models)
+        return self.temperature.apply(board.probabilities(wide, np.zeros(len(models_a), np.int64), *sides))
 
     def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
         """Ratings with 95 % intervals.

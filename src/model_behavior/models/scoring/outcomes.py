@@ -23,6 +23,7 @@ into `tie` and `both_bad`, so ratings are centred, and how hard a prompt is ente
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -52,8 +53,8 @@ def outcome_logits(
     """Logits of the outcomes in the order of `Outcome`, [n, 4].
 
     Args:
-        score_a: [n].
-        score_b: [n].
+        score_a: [n], or [m, n] for m scores of each vote.
+        score_b: of the same shape.
         constants: of the likelihood.
         shift: added to `tie` and `both_bad`, [n, 2].
     """
@@ -125,13 +126,20 @@ def average_probabilities(votes: UncertainVotes, constants: OutcomeConstants) ->
     probabilities = softmax(outcome_logits(votes.score_a, votes.score_b, constants, votes.shift))
     if not uncertain.any():
         return probabilities
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
+    nodes, weights = _quadrature()
     a, b, shift = votes.score_a[uncertain], votes.score_b[uncertain], votes.shift[uncertain]
     step_a, step_b = votes.deviation_a[uncertain], votes.deviation_b[uncertain]
+    scores_b = b + nodes[:, None] * step_b
     average = np.zeros((len(a), N_OUTCOMES))
-    for node_a, weight_a in zip(nodes, weights / weights.sum(), strict=True):
-        for node_b, weight_b in zip(nodes, weights / weights.sum(), strict=True):
-            logits = outcome_logits(a + node_a * step_a, b + node_b * step_b, constants, shift)
-            average += weight_a * weight_b * softmax(logits)
+    for node, weight in zip(nodes, weights, strict=True):
+        scores_a = np.broadcast_to(a + node * step_a, scores_b.shape)
+        average += weight * np.tensordot(weights, softmax(outcome_logits(scores_a, scores_b, constants, shift)), 1)
     probabilities[uncertain] = average
     return probabilities
+
+
+@cache
+def _quadrature() -> tuple[WideArray, WideArray]:
+    """Nodes, and weights that sum to 1."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
+    return nodes, weights / weights.sum()

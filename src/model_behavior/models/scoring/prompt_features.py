@@ -192,11 +192,15 @@ def _weigh(block: _Block, features: Features) -> Any:
     """Standardised and clipped dense features, or unit rows of log(1 + count) times idf."""
     if isinstance(features, np.ndarray):
         return np.clip((features - block.centre) * block.weight, -_CLIP, _CLIP)
-    chosen = features[:, block.columns].astype(np.float64)
-    chosen.data = np.log1p(chosen.data)
-    weighted = chosen @ sparse.diags(block.weight)
-    norm = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
-    return sparse.diags(1 / np.maximum(norm, 1e-12)) @ weighted
+    place = np.minimum(np.searchsorted(block.columns, features.indices), len(block.columns) - 1)
+    row = np.repeat(np.arange(features.shape[0]), np.diff(features.indptr))
+    kept = block.columns[place] == features.indices if len(block.columns) else np.zeros(len(place), dtype=bool)
+    row, place = row[kept], place[kept]
+    weighted = np.log1p(features.data[kept].astype(np.float64)) * block.weight[place]
+    norm = np.sqrt(np.bincount(row, np.square(weighted), features.shape[0]))
+    starts = np.searchsorted(row, np.arange(features.shape[0] + 1))
+    shape = (features.shape[0], len(block.columns))
+    return sparse.csr_matrix((weighted / np.maximum(norm, 1e-12)[row], place, starts), shape=shape)
 
 
 def _signed(directions: WideArray) -> WideArray:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from model_behavior.data_models.scoring_types import FloatArray, WideArray
 from model_behavior.models.scoring.dense_network import DenseNetwork
-from model_behavior.models.scoring.outcomes import OutcomeConstants
+from model_behavior.models.scoring.outcomes import OutcomeConstants, UncertainVotes, average_probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,22 @@ class ScoreBoard:
         added = wide @ rows.own.T + (wide @ self.interaction) @ rows.behavior.T
         scores: WideArray = rows.level + added.astype(np.float64)
         return scores
+
+    def probabilities(
+        self, wide: FloatArray, prompt: npt.NDArray[np.int64], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]
+    ) -> WideArray:
+        """Of the outcomes, averaged over what is not known of the scores, [n_votes, 4].
+
+        Args:
+            wide: see `widen`.
+            prompt: row of each vote there, [n_votes].
+            a: row of the left model, [n_votes].
+            b: row of the right model, [n_votes].
+        """
+        scores, shift = self.scores(wide), (wide @ self.shift).astype(np.float64)
+        deviation = np.sqrt(self.rows.variance)
+        votes = UncertainVotes(scores[prompt, a], scores[prompt, b], deviation[a], deviation[b], shift[prompt])
+        return average_probabilities(votes, self.constants)
 
     def with_rows(self, new: ModelRows) -> ScoreBoard:
         """The board with rows added; where a name is there already, the new row."""

@@ -1,0 +1,120 @@
+"""`model-behavior serve` and `create-key`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from model_behavior.cli.console import print_result, stderr
+from model_behavior.cli.options import ArtifactFolder, ConfigFile, Json
+from model_behavior.errors import MissingExtraError
+from model_behavior.routing.costs import load_costs
+from model_behavior.serving.keys import KeyRing, add_key, key_of_secret, load_keys, make_key
+from model_behavior.serving.limits import Limits
+from model_behavior.serving.service import Service, ServiceConfig
+from model_behavior.serving.settings import ServeSettings
+from model_behavior.serving.upstreams import Upstreams, load_upstreams
+
+_LIMITS = Limits()
+_SETTINGS = ServeSettings()
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(
+        "serve",
+        epilog="Examples: `model-behavior serve arena --port 8000` · `model-behavior serve arena --costs costs.json "
+        "--upstreams upstreams.toml` · `model-behavior serve arena --host 0.0.0.0 --keys keys.toml`",
+    )(serve)
+    app.command("create-key", epilog="Example: `model-behavior create-key keys.toml --name ci --scope read`")(
+        create_key
+    )
+
+
+def serve(
+    folder: ArtifactFolder,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need keys.")] = (
+        _SETTINGS.host
+    ),
+    port: Annotated[int, typer.Option(help="Port; 0 for any free one.")] = _SETTINGS.port,
+    keys: Annotated[Path | None, typer.Option(help="TOML file of hashed API keys, see create-key.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="An admin key; better in $MODEL_BEHAVIOR_SERVE_API_KEY than as a flag.")
+    ] = None,
+    costs: Annotated[Path | None, typer.Option(help="Cost of a request, by model, as for route.")] = None,
+    upstreams: Annotated[
+        Path | None, typer.Option(help="TOML file of OpenAI-compatible services for chat completions.")
+    ] = None,
+    body_bytes: Annotated[int, typer.Option(help="Largest JSON body.")] = _LIMITS.body_bytes,
+    upload_bytes: Annotated[int, typer.Option(help="Largest uploaded file.")] = _LIMITS.upload_bytes,
+    upload_rows: Annotated[int, typer.Option(help="Most rows of an uploaded file.")] = _LIMITS.upload_rows,
+    batch: Annotated[int, typer.Option(help="Most texts or votes of a request.")] = _LIMITS.batch,
+    tokens: Annotated[int, typer.Option(help="Most tokens of a request.")] = _LIMITS.tokens,
+    requests_per_second: Annotated[
+        float, typer.Option(help="Of one client; twice as many at once.")
+    ] = _LIMITS.requests_per_second,
+    queue: Annotated[int, typer.Option(help="Quick requests that may wait.")] = _LIMITS.queue,
+    slow_queue: Annotated[int, typer.Option(help="Slow requests that may wait.")] = _LIMITS.slow_queue,
+    connections: Annotated[int, typer.Option(help="Open at once.")] = _LIMITS.connections,
+    shutdown_seconds: Annotated[
+        int, typer.Option(min=0, help="That requests under way have to end.")
+    ] = _SETTINGS.shutdown_seconds,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log every request, without texts.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Serve the page, the API and chat completions that are routed; stop with Ctrl-C."""
+    try:
+        from model_behavior.serving.server import run_server
+    except ImportError as error:
+        raise MissingExtraError("serve", "serve") from error
+    accepted = [] if keys is None else load_keys(keys)
+    accepted += [] if api_key is None else [key_of_secret(api_key)]
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        keys=KeyRing(accepted),
+        limits=Limits(
+            body_bytes=body_bytes,
+            upload_bytes=upload_bytes,
+            upload_rows=upload_rows,
+            batch=batch,
+            tokens=tokens,
+            requests_per_second=requests_per_second,
+            queue=queue,
+            slow_queue=slow_queue,
+            connections=connections,
+        ),
+        upstreams=Upstreams() if upstreams is None else load_upstreams(upstreams),
+        shutdown_seconds=shutdown_seconds,
+    )
+    priced = {} if costs is None else dict(load_costs(costs).per_request)
+    service = Service(
+        folder,
+        ServiceConfig(
+            costs={**priced, **settings.upstreams.costs},
+            upstreams=frozenset(settings.upstreams.models),
+            chat_models=settings.upstreams.accepted,
+            max_rows=upload_rows,
+        ),
+    )
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses
+    n_models = len(service.snapshot.rows)
+    run_server(
+        service, settings, lambda address: stderr().print(f"{address}: {n_models} models. Ctrl-C stops.", markup=False)
+    )
+
+
+def create_key(
+    file: Annotated[Path, typer.Argument(metavar="KEYS", help="TOML file to add the key's hash to.")],
+    name: Annotated[str, typer.Option(help="Who the key is for.")],
+    scope: Annotated[Literal["read", "admin"], typer.Option(help="admin may also add and remove models.")] = "read",
+    json: Json = False,
+) -> None:
+    """Make an API key for `serve`; it is shown once, and only its hash is kept."""
+    secret, key = make_key(name, scope)
+    add_key(file, key)
+    print_result({"name": name, "scope": scope, "key": secret}, json, secret)

@@ -1,0 +1,102 @@
+"""Columns of text: built in one growing buffer, and read a few at a time, without a second copy in memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import final, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_READ_AT_ONCE = 4096
+
+
+@final
+class TextColumnBuilder:
+    """Texts one after another in one growing buffer, which becomes the column without being copied."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._ends = array("q", [0])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def append(self, text: bytes) -> None:
+        """Adds one text in UTF-8."""
+        self._bytes += text
+        self._ends.append(len(self._bytes))
+
+    def finish(self) -> pa.LargeStringArray:
+        """The column, [n_texts]. Nothing can be added after it."""
+        return pa.LargeStringArray.from_buffers(len(self), pa.py_buffer(self._ends), pa.py_buffer(self._bytes))
+
+
+@final
+class LazyTexts(Sequence[str]):
+    """A column of text as a sequence of str, made when they are asked for.
+
+    Args:
+        column: the texts.
+        index: which of them, in which order, [n_texts]; all by default.
+    """
+
+    def __init__(self, column: pa.LargeStringArray, index: npt.NDArray[np.integer] | None = None) -> None:
+        self._column = column
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._column) if self._index is None else len(self._index)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            rows = self._column[place] if self._index is None else self._column.take(pa.array(self._index[place]))
+            texts: list[str] = rows.to_pylist()
+            return texts
+        text: str = self._column[place if self._index is None else int(self._index[place])].as_py()
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        for part in parts_of(len(self)):
+            yield from self[part]
+
+
+def parts_of(n_rows: int, rows_at_once: int = _READ_AT_ONCE) -> Iterator[slice]:
+    """Consecutive parts of at most `rows_at_once` rows."""
+    return (slice(start, min(start + rows_at_once, n_rows)) for start in range(0, n_rows, rows_at_once))
+
+
+def is_blank(column: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
+    """Whether each text is empty or white space alone, [n_texts]."""
+    blank = np.empty(len(column), dtype=np.bool_)
+    for part in parts_of(len(column)):
+        trimmed = pc.utf8_trim_whitespace(column[part])
+        blank[part] = pc.equal(pc.binary_length(trimmed), 0).to_numpy(zero_copy_only=False)
+    return blank
+
+
+def take_texts(column: pa.LargeStringArray, rows: npt.NDArray[np.integer]) -> pa.LargeStringArray:
+    """The texts at `rows`; the column itself where these are all of them, in order."""
+    return column if np.array_equal(rows, np.arange(len(column))) else column.take(pa.array(rows))
+
+
+def text_ids(column: pa.LargeStringArray) -> npt.NDArray[np.int64]:
+    """One id for equal texts, in the order in which they first come, [n_texts].
+
+    By a 16-byte BLAKE2b digest, so that memory grows with the number of texts and not with their length; among 10^9
+    texts the chance that any two share one is below 10^-20.
+    """
+    known: dict[bytes, int] = {}
+    ids = np.empty(len(column), dtype=np.int64)
+    for part in parts_of(len(column)):
+        raw = column[part].cast(pa.large_binary()).to_pylist()
+        ids[part] = [known.setdefault(blake2b(text, digest_size=16).digest(), len(known)) for text in raw]
+    return ids

@@ -1,0 +1,74 @@
+"""What the routes of the application share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar, final
+
+from model_behavior.errors import ModelBehaviorError
+from model_behavior.serving import views
+from model_behavior.serving.batching import Batcher
+from model_behavior.serving.chat import ChatRouter
+from model_behavior.serving.lanes import Lane
+from model_behavior.serving.metrics import Metrics
+from model_behavior.serving.refusals import refusal_of
+from model_behavior.serving.service import RouteQuery, Service
+from model_behavior.serving.settings import ServeSettings
+
+_T = TypeVar("_T")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Backend:
+    """What the routes share.
+
+    Attributes:
+        service: answers questions.
+        settings: of the process.
+        metrics: figures.
+        quick: for answers of some milliseconds.
+        slow: for uploads, encoding, identification and drift, one at a time.
+        routes: which model for a prompt.
+        chat: sends chat completions on.
+    """
+
+    service: Service
+    settings: ServeSettings
+    metrics: Metrics
+    quick: Lane
+    slow: Lane
+    routes: Batcher[RouteQuery, views.Route]
+    chat: ChatRouter
+
+    async def ask(self, lane: Lane, work: Callable[[], _T]) -> _T:
+        """Does the work in a lane; errors of the library become refusals.
+
+        Raises:
+            RefusalError: see `refusal_of`.
+        """
+        try:
+            return await lane.run(work)
+        except ModelBehaviorError as error:
+            raise refusal_of(error) from error
+
+    async def close(self) -> None:
+        """Ends threads and connections."""
+        await self.chat.close()
+        await asyncio.to_thread(self.quick.close)
+        await asyncio.to_thread(self.slow.close)
+
+
+def build_backend(service: Service, settings: ServeSettings) -> Backend:
+    """The parts around a service."""
+    metrics = Metrics()
+    limits = settings.limits
+    quick, slow = Lane("quick", limits.queue), Lane("slow", limits.slow_queue)
+    routes = Batcher(quick, limits.queue, service.route_together)
+    metrics.watch("quick", quick.count)
+    metrics.watch("slow", slow.count)
+    metrics.watch("routes", routes.count)
+    metrics.watch_models(lambda: float(len(service.snapshot.rows)))
+    return Backend(service, settings, metrics, quick, slow, routes, ChatRouter(service, settings.upstreams, metrics))

@@ -1,0 +1,157 @@
+"""What every request passes first: who asks, from where, how often, how much; and how every answer leaves."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from typing import final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from model_behavior.serving.keys import SCOPES
+from model_behavior.serving.limits import RateLimiter
+from model_behavior.serving.metrics import Metrics
+from model_behavior.serving.problems import problem_response
+from model_behavior.serving.refusals import RefusalError, internal_error
+from model_behavior.serving.settings import ServeSettings, is_loopback
+
+_PUBLIC = ("/", "/healthz", "/readyz", "/favicon.ico")
+_STATIC = "/static/"
+_UPLOADS = ("/v1/models", "/v1/drift")
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _CSP,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+_log = logging.getLogger("model_behavior.serving")
+
+
+@final
+class Guard:
+    """ASGI middleware around the whole application.
+
+    It reads no body before the caller is known, and never more of it than is allowed. What it logs are method, route,
+    status and time: no text, no query string, no message of an exception.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._rates = RateLimiter(settings.limits.requests_per_second, time.monotonic)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+
+        async def send_safely(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._admit(scope)
+            await self._app(scope, self._bounded(scope, receive), send_safely)
+        except RefusalError as refusal:
+            if status == 0:
+                await problem_response(refusal)(scope, receive, send_safely)
+        except Exception as error:  # noqa: BLE001  the server would log its message, which may hold texts
+            _log.error("%s in\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+            if status == 0:
+                await problem_response(internal_error())(scope, receive, send_safely)
+        route = getattr(scope.get("route"), "path", "(none)")
+        seconds = time.perf_counter() - started
+        self._metrics.answered(route, _method(scope), status, seconds)
+        _log.info("%s %s %d %.1f ms", _method(scope), route, status, 1000 * seconds)
+
+    def _admit(self, scope: Scope) -> None:
+        """Sets what the caller may do, as `scope["state"]["scopes"]`."""
+        headers, address = Headers(scope=scope), str((scope.get("client") or ("",))[0])
+        scopes: tuple[str, ...]
+        if not self._settings.keys:
+            _check_local(headers)
+            scopes, client = SCOPES, address
+        else:
+            scheme, _, secret = headers.get("authorization", "").partition(" ")
+            key = self._settings.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
+            scopes, client = ((), address) if key is None else (key.scopes, f"key {key.name}")
+        self._rates.spend(client)
+        path = scope["path"]
+        if not scopes and path not in _PUBLIC and not path.startswith(_STATIC):
+            raise RefusalError(
+                401,
+                "unauthorized",
+                "an API key is needed. Fix: send Authorization: Bearer KEY",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        scope.setdefault("state", {})["scopes"] = scopes
+
+    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        limits = self._settings.limits
+        limit = limits.upload_bytes if scope["path"] in _UPLOADS else limits.body_bytes
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:  # the one exception that FastAPI lets through while it reads a body
+                raise HTTPException(413, str(_too_large(limit)))
+            return message
+
+        return receive_bounded
+
+
+def require_scope(scope: Scope, needed: str) -> None:
+    """Refuses a caller whose key does not allow this.
+
+    Raises:
+        RefusalError: 403.
+    """
+    if needed not in scope["state"]["scopes"]:
+        raise RefusalError(403, "forbidden", f"this key does not have the scope {needed!r}")
+
+
+def _check_local(headers: Headers) -> None:
+    """Without keys, pages of other sites must not get at the service through the user's browser.
+
+    They could rebind a name to this machine (hence the check of Host), or post without reading the answer (Origin).
+    """
+    host = headers.get("host", "")
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    if not is_loopback(name):
+        raise RefusalError(403, "forbidden", "without API keys the service answers to localhost and 127.0.0.1 only")
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise RefusalError(403, "forbidden", "without API keys the service does not answer to pages of other sites")
+
+
+def _too_large(limit: int) -> RefusalError:
+    return RefusalError(413, "invalid_request", f"the body is too large. Allowed: {limit:,} bytes")
+
+
+def _method(scope: Scope) -> str:
+    method = str(scope["method"])
+    return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"

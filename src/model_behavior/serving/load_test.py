@@ -1,0 +1,191 @@
+"""Load on a running service: prompts that it has not seen, at full speed, at a steady rate, and in a burst.
+
+Closed loop: a number of clients, each of which asks again when it is answered, gives the throughput. Open loop:
+requests leave at fixed times whether or not earlier ones are answered, and latency counts from the time at which a
+request was due, so that a service that stalls cannot hide it (coordinated omission, Tene 2013).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from model_behavior.serving.load_client import LoadClient
+
+_OK = 200
+_TEXT = (
+    "explain the difference between a list and tuple in python with an example then write short poem about rivers "
+    "mountains rain integrals of sine over this domain why do cats purr when people sleep how many moons has jupiter "
+    "translate sentence into french name three capital cities prove that there are infinitely primes summarise text "
+    "what would happen if gravity were twice as strong give me recipe for bread without yeast please"
+)
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """What is sent.
+
+    Attributes:
+        words: of a prompt.
+        clients: at full speed.
+        requests: at full speed.
+        rate: requests a second at the steady rate.
+        seconds: at the steady rate.
+        burst: times the steady rate, for as long as a tenth of `seconds`.
+        seed: of the prompts.
+    """
+
+    words: int = 30
+    clients: int = 16
+    requests: int = 50_000
+    rate: float = 50.0
+    seconds: float = 30.0
+    burst: float = 10.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LoadFigures:
+    """What came of one load.
+
+    Attributes:
+        name: of the load.
+        requests: sent.
+        statuses: answers by HTTP status, 0 for a connection that failed.
+        per_second: successful answers a second.
+        p50, p95, p99: latency of successful answers, milliseconds.
+        slowest: of all answers, milliseconds.
+        retry_after: whether every refusal said when to come again.
+    """
+
+    name: str
+    requests: int
+    statuses: dict[int, int]
+    per_second: float
+    p50: float
+    p95: float
+    p99: float
+    slowest: float
+    retry_after: bool
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """All loads, the memory of the service before and after, bytes, and its CPU time for one request, milliseconds."""
+
+    figures: tuple[LoadFigures, ...]
+    memory_before: int
+    memory_after: int
+    cpu_per_request: float
+
+
+def make_prompts(plan: LoadPlan) -> Iterator[str]:
+    """Prompts of random words, none twice."""
+    rng, words = np.random.default_rng(plan.seed), _TEXT.split()
+    number = 0
+    while True:
+        yield " ".join([*rng.choice(words, plan.words - 1), str(number)])
+        number += 1
+
+
+async def run_load(address: str, plan: LoadPlan, progress: Callable[[str, int, int], None]) -> LoadReport:
+    """All loads, one after the other.
+
+    Args:
+        address: of a running service, without keys.
+        plan: what to send.
+        progress: told (load, requests answered, requests in all).
+    """
+    client, prompts = LoadClient(address), make_prompts(plan)
+    await _ask_closed(client, prompts, _Recorder("warm-up", 50, progress), 1)
+    memory, cpu = await _read_process(client)
+    steady = _Recorder(f"{plan.rate:g} requests a second", round(plan.rate * plan.seconds), progress)
+    await _ask_open(client, prompts, steady, plan.rate)
+    full = _Recorder(f"full speed, {plan.clients} clients", plan.requests, progress)
+    await _ask_closed(client, prompts, full, plan.clients)
+    rate = plan.burst * plan.rate
+    burst = _Recorder(f"burst of {rate:g} requests a second", round(rate * plan.seconds / 10), progress)
+    await _ask_open(client, prompts, burst, rate)
+    again = _Recorder("afterwards, one client", 200, progress)
+    await _ask_closed(client, prompts, again, 1)
+    figures = tuple(each.summarise() for each in (steady, full, burst, again))
+    memory_after, cpu_after = await _read_process(client)
+    await client.close()
+    answered = sum(each.statuses.get(_OK, 0) for each in figures)
+    return LoadReport(figures, memory, memory_after, 1000 * (cpu_after - cpu) / max(answered, 1))
+
+
+@final
+class _Recorder:
+    """Collects answers."""
+
+    def __init__(self, name: str, n: int, progress: Callable[[str, int, int], None]) -> None:
+        self.name, self.n = name, n
+        self._progress = progress
+        self._statuses: Counter[int] = Counter()
+        self._good: list[float] = []
+        self._slowest = 0.0
+        self._retry_after = True
+        self._first, self._last = float("inf"), 0.0
+
+    async def ask(self, client: LoadClient, prompt: str, due: float) -> None:
+        answer = await client.post("/v1/route", {"prompt": prompt})
+        now = time.perf_counter()
+        seconds = now - due
+        self._first, self._last = min(self._first, due), max(self._last, now)
+        self._statuses[answer.status] += 1
+        self._slowest = max(self._slowest, seconds)
+        if answer.status == _OK:
+            self._good.append(seconds)
+        elif not answer.retry_after:
+            self._retry_after = False
+        self._progress(self.name, self._statuses.total(), self.n)
+
+    def summarise(self) -> LoadFigures:
+        quantiles = np.quantile(self._good, [0.5, 0.95, 0.99]) * 1000 if self._good else np.full(3, np.nan)
+        p50, p95, p99 = map(float, quantiles)
+        return LoadFigures(
+            name=self.name,
+            requests=self._statuses.total(),
+            statuses=dict(sorted(self._statuses.items())),
+            per_second=len(self._good) / max(self._last - self._first, 1e-9),
+            p50=p50,
+            p95=p95,
+            p99=p99,
+            slowest=1000 * self._slowest,
+            retry_after=self._retry_after,
+        )
+
+
+async def _ask_closed(client: LoadClient, prompts: Iterator[str], recorder: _Recorder, clients: int) -> None:
+    left = iter(range(recorder.n))
+
+    async def one() -> None:
+        for _ in left:
+            await recorder.ask(client, next(prompts), time.perf_counter())
+
+    await asyncio.gather(*(one() for _ in range(clients)))
+
+
+async def _ask_open(client: LoadClient, prompts: Iterator[str], recorder: _Recorder, rate: float) -> None:
+    started = time.perf_counter()
+    asked: list[Awaitable[None]] = []
+    for number in range(recorder.n):
+        due = started + number / rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        asked.append(asyncio.create_task(recorder.ask(client, next(prompts), due)))
+    await asyncio.gather(*asked)
+
+
+async def _read_process(client: LoadClient) -> tuple[int, float]:
+    """Resident memory of the service, bytes, and its CPU time, seconds; 0 where the system does not tell."""
+    lines = (await client.get("/metrics")).body.decode().splitlines()
+    figures = dict(line.split(" ", 1) for line in lines if line.startswith("process_"))
+    memory, cpu = (float(figures.get(f"process_{name}", 0)) for name in ("resident_memory_bytes", "cpu_seconds_total"))
+    return int(memory), cpu

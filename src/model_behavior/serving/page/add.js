@@ -1,0 +1,88 @@
+// Drop a chat log: the model behind it lands on the map, with its uncertainty and its nearest neighbours.
+
+import { announce, h, some } from "./dom.js";
+import { fileDrop } from "./file_drop.js";
+import { count, decimal, interval, plural } from "./format.js";
+import { addressOf } from "./hash.js";
+import { MapFigure } from "./map_figure.js";
+import { colourClasses } from "./palette.js";
+import { fill, heading, modelLink } from "./parts.js";
+
+/** Shows the view. */
+export function showAdd(place, app) {
+  const name = h("input", { type: "text", placeholder: "where the file does not say", autocomplete: "off", maxlength: 200 });
+  const result = h("div", { class: "landing", "aria-live": "polite" });
+  const open = [];
+  const close = () => open.splice(0).forEach((figure) => figure.close());
+  const tryFile = (file, keep) => {
+    close();
+    const ask = () => app.source.place(file, name.value.trim(), keep);
+    fill(result, `Reading ${file.name} …`, ask, (told) => {
+      const figure = app.catalog.map ? landingMap(app, told.models) : null;
+      if (figure) open.push(figure);
+      announce(`${told.models.map((model) => model.name).join(", ")} placed on the map`);
+      return landing(app, told, figure, () => keepIt(file));
+    });
+  };
+  const keepIt = async (file) => {
+    const ask = async () => {
+      const told = await app.source.place(file, name.value.trim(), true);
+      told.models.forEach((model) => app.fresh.add(model.name));
+      await app.reload();
+      app.go("map", { model: told.models[0].name });
+      return told;
+    };
+    await fill(result, "Keeping it …", ask, () => []);
+  };
+  place.append(
+    heading("Place a model", "Some of its responses are enough. First it is only tried: nothing is kept until you say so."),
+    h("div", { class: "adding" }, h("label", { class: "field" }, h("span", {}, "Name of the model"), name), fileDrop("Drop a chat log here", (file) => tryFile(file, false))),
+    result,
+  );
+  return { close };
+}
+
+function landingMap(app, placed) {
+  const { map, families } = app.catalog;
+  const names = new Set(placed.map((model) => model.name));
+  const others = map.models.filter((model) => !names.has(model.name));
+  const figure = new MapFigure({
+    models: [...others, ...placed],
+    axes: map.axes,
+    colourOf: colourClasses(families),
+    fresh: names,
+    onPick: (name) => name && !names.has(name) && app.go("map", { model: name }),
+  });
+  figure.choose(placed[0].name, placed[0].neighbours.map(({ model }) => model));
+  return figure;
+}
+
+function landing(app, told, figure, keep) {
+  const known = new Set(app.catalog.models.map((model) => model.name));
+  const admin = app.scopes.includes("admin");
+  const skipped = Object.entries(told.skipped).map(([reason, n]) => `${count(n)} ${reason}`);
+  return some(
+    h("div", { class: "map-view" }, figure && h("div", { class: "map-column" }, figure.element), h("section", { class: "card" }, ...told.models.flatMap((model) => placedModel(model, known.has(model.name))))),
+    h("p", { class: "soft" }, `${count(told.used)} of ${plural(told.rows, "row")} used (${told.format})${skipped.length ? `; left out: ${skipped.join(", ")}` : ""}.`),
+    admin
+      ? h("p", { class: "actions" }, h("button", { type: "button", class: "main", on: { click: keep } }, told.models.length === 1 ? "Keep this model" : "Keep these models"))
+      : h("p", { class: "soft" }, "Keeping it needs a key with the admin scope."),
+  );
+}
+
+function placedModel(model, known) {
+  return some(
+    h("h2", {}, `★ ${model.name}`),
+    known && h("p", { class: "notice" }, "A model of this name is known. Keeping this one replaces it; ", h("a", { href: addressOf("drift", { model: model.name }) }, "has it drifted?")),
+    h(
+      "dl",
+      { class: "facts" },
+      h("div", {}, h("dt", {}, "Rating"), h("dd", {}, decimal(model.rating))),
+      h("div", {}, h("dt", {}, "95 % interval"), h("dd", {}, interval(model))),
+      h("div", {}, h("dt", {}, "Responses"), h("dd", {}, count(model.count))),
+    ),
+    ...(model.more ?? []).map(({ responses, half_width: half }) => h("p", { class: "more" }, `About ${plural(responses, "more response")} for ±${decimal(half)}.`)),
+    h("h3", {}, "Nearest"),
+    h("ol", { class: "nearest" }, ...model.neighbours.map(({ model: near, distance }) => h("li", {}, modelLink(near), h("span", {}, decimal(distance, 3))))),
+  );
+}

@@ -1,0 +1,38 @@
+// What is known of one model, beside the map.
+
+import { h } from "./dom.js";
+import { cost, count, decimal, interval } from "./format.js";
+import { addressOf } from "./hash.js";
+import { driverList, enrolledMark, exemplar, modelLink } from "./parts.js";
+
+/** The card's content, from what `describe` and `neighbours` told. */
+export function modelCard({ model, drivers, exemplars }, neighbours, onRemove) {
+  const nearest = neighbours[0]?.model;
+  return [
+    h("h2", { tabindex: -1 }, model.name),
+    h("p", { class: "soft" }, `family ${model.family} `, model.enrolled ? enrolledMark() : null),
+    h("dl", { class: "facts" }, ...facts(model)),
+    h("p", { class: "actions" }, nearest && h("a", { class: "button", href: addressOf("compare", { a: model.name, b: nearest }) }, `Compare with ${nearest}`)),
+    h("h3", {}, "Nearest"),
+    neighbours.length
+      ? h("ol", { class: "nearest" }, ...neighbours.map(({ model: name, distance }) => h("li", {}, modelLink(name), h("span", {}, decimal(distance, 3)))))
+      : h("p", { class: "soft" }, "It is alone."),
+    h("h3", {}, "What sets it apart"),
+    drivers.length
+      ? driverList(drivers, model.name, "the others")
+      : h("p", { class: "soft" }, "No difference of style from the others that could not be chance."),
+    ...(exemplars.length ? [h("h3", {}, "Typical responses"), ...exemplars.map(exemplar)] : []),
+    ...(onRemove ? [h("button", { type: "button", class: "danger", on: { click: onRemove } }, "Remove this model")] : []),
+  ];
+}
+
+function facts(model) {
+  const shown = [
+    ["Rating", decimal(model.rating)],
+    ["95 % interval", interval(model)],
+    ["Votes", count(model.votes)],
+    ["Responses", count(model.count)],
+    ...(model.cost === null || model.cost === undefined ? [] : [["Cost a request", cost(model.cost)]]),
+  ];
+  return shown.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)));
+}

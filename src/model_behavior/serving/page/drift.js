@@ -1,0 +1,50 @@
+// Does a model still answer as it did when it was enrolled?
+
+import { h, some } from "./dom.js";
+import { fileDrop } from "./file_drop.js";
+import { count, decimal, moment, plural } from "./format.js";
+import { driverList, empty, fill, heading, modelChoice, modelLink } from "./parts.js";
+
+/** Shows the view; `params.model` is the model to check. */
+export function showDrift(place, app, params) {
+  const { models, families } = app.catalog;
+  const names = models.map(({ name }) => name);
+  let chosen = names.includes(params.model) ? params.model : families[0]?.members[0];
+  const alerts = h("div", { class: "alerts", "aria-live": "polite" });
+  const list = () =>
+    fill(alerts, "Reading the checks …", () => app.source.drift(), ({ checks }) => {
+      app.tellDrift(checks);
+      return checks.length
+        ? checks.map(check)
+        : [empty("Nothing was checked yet.", "Choose a model and drop new responses of it: they are compared with those that it was enrolled with.")];
+    });
+  const tryFile = (file) => fill(alerts, `Comparing ${file.name} with ${chosen} …`, () => app.source.checkDrift(file, chosen), () => (setTimeout(list), []));
+  place.append(
+    heading("Drift", "Whether a model answers otherwise than when it was enrolled, by new responses to any prompts, best to the same ones."),
+    h("div", { class: "adding" }, modelChoice("Model", families, chosen, (name) => ((chosen = name), app.note("drift", { model: name }))), fileDrop("Drop new responses here", tryFile)),
+    alerts,
+  );
+  list();
+  return {};
+}
+
+function check(told) {
+  return h(
+    "section",
+    { class: `check ${told.changed ? "changed" : "steady"}` },
+    h("h2", {}, modelLink(told.model), h("span", { class: "tag" }, told.changed ? "changed" : "no change seen")),
+    h("p", {}, sentence(told)),
+    ...some(
+      told.caution && h("p", { class: "soft" }, told.caution),
+      told.changed && told.drivers.length && driverList(told.drivers, "now", "before"),
+      told.checked_at && h("p", { class: "soft" }, moment(told.checked_at)),
+    ),
+  );
+}
+
+function sentence({ effect, p_value: p, n_enrolled: before, n_new: now, needed, changed }) {
+  const chance = p < 0.001 ? "less than 0.1 %" : `${decimal(100 * p, 1)} %`;
+  const size = `Effect ${decimal(effect)}; by chance as large in ${chance} of cases (${plural(now, "new response")}, ${count(before)} before).`;
+  const enough = needed?.["0.5"];
+  return changed || !enough ? size : `${size} A change of 0.5 would be seen with about ${plural(enough, "response")}.`;
+}

@@ -1,0 +1,56 @@
+// The models as `model-behavior map --full` wrote them into the page.
+
+/** The questions that need no server, answered from the data in the page. */
+export class EmbeddedSource {
+  live = false;
+  #data;
+
+  constructor(text) {
+    this.#data = JSON.parse(text);
+  }
+
+  async session() {
+    return { scopes: [], keys_needed: false, chat: false };
+  }
+
+  async catalog() {
+    return this.#data.catalog;
+  }
+
+  async describe(name) {
+    const { drivers, exemplars } = this.#data.details[name];
+    return { model: this.#row(name), drivers, exemplars };
+  }
+
+  async neighbours(name) {
+    return { model: name, neighbours: this.#data.details[name].neighbours };
+  }
+
+  /** Models to show as new. */
+  get fresh() {
+    return this.#data.fresh;
+  }
+
+  /** Pairs are kept once, with one of the two as the subject. */
+  async compare(a, b) {
+    const [first, second] = this.#data.pairs[a]?.[b] ? [a, b] : [b, a];
+    const { distance, prediction, drivers } = this.#data.pairs[first][second];
+    const told = { a: this.#row(first), b: this.#row(second), distance, prediction, shared: [] };
+    return {
+      ...told,
+      drivers: drivers.map(([feature, effect, text]) => this.#driver(first, second, feature, effect, text)),
+      exemplars_a: this.#data.details[first].exemplars,
+      exemplars_b: this.#data.details[second].exemplars,
+    };
+  }
+
+  #row(name) {
+    return this.#data.catalog.models.find((model) => model.name === name);
+  }
+
+  #driver(first, second, feature, effect, text) {
+    const { name, unit } = this.#data.features[feature];
+    const [value, reference] = [first, second].map((model) => this.#data.style[model][feature]);
+    return { feature: name, unit, effect, value, reference, text };
+  }
+}

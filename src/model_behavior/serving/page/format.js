@@ -1,0 +1,46 @@
+// Numbers and dates as people read them.
+
+const WHOLE = new Intl.NumberFormat("en");
+const COST = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+
+/** A count: 12,345. */
+export function count(value) {
+  return WHOLE.format(value);
+}
+
+/** "1 response", "2 responses". */
+export function plural(value, noun) {
+  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
+/** A number with a true minus sign; a dash where there is none. */
+export function decimal(value, digits = 2) {
+  if (value === null || value === undefined) return "–";
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? (0).toFixed(digits) : text.replace("-", "−");
+}
+
+/** "0.81 to 1.20". */
+export function interval(row, digits = 2) {
+  return row.low === null ? "–" : `${decimal(row.low, digits)} to ${decimal(row.high, digits)}`;
+}
+
+/** A share in [0, 1]: "61 %". */
+export function percent(value, digits = 0) {
+  return `${decimal(100 * value, digits)} %`;
+}
+
+/** The cost of a request, in the currency of the cost table. */
+export function cost(value) {
+  return value === null || value === undefined ? "–" : COST.format(value);
+}
+
+/** What is typical of a style feature, in its unit. */
+export function amount(value) {
+  return decimal(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0);
+}
+
+/** A time, ISO 8601, in the reader's zone. */
+export function moment(text) {
+  return new Date(text).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
+}

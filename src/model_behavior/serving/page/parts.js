@@ -1,0 +1,99 @@
+// Pieces that several views are made of.
+
+import { h, some } from "./dom.js";
+import { amount, decimal } from "./format.js";
+import { addressOf } from "./hash.js";
+
+/** A view's heading with a line below it. */
+export function heading(title, text) {
+  return h("div", { class: "heading" }, h("h1", {}, title), ...(text ? [h("p", {}, text)] : []));
+}
+
+/** A link to a model on the map. */
+export function modelLink(name) {
+  return h("a", { href: addressOf("map", { model: name }) }, name);
+}
+
+/** The mark of a model that was never voted on. */
+export function enrolledMark() {
+  return h("span", { class: "tag", title: "Never voted on: rated by what it answers" }, "enrolled");
+}
+
+/** While something is fetched. */
+export function loading(text) {
+  return h("p", { class: "loading", role: "status" }, text);
+}
+
+/** What went wrong, with a button to try again where that makes sense. */
+export function problem(error, again) {
+  return h(
+    "div",
+    { class: "notice problem", role: "alert" },
+    h("p", {}, error.message),
+    ...(again ? [h("button", { type: "button", on: { click: again } }, "Try again")] : []),
+  );
+}
+
+/** Nothing to show, and what to do about it. */
+export function empty(title, text) {
+  return h("div", { class: "notice" }, h("p", { class: "lead" }, title), h("p", {}, text));
+}
+
+/** Fills a place with what a promise gives; says that it is loading, and what went wrong. */
+export async function fill(place, text, ask, draw) {
+  const turn = (place.turn = (place.turn ?? 0) + 1);
+  place.replaceChildren(loading(text));
+  let children;
+  try {
+    children = draw(await ask());
+  } catch (error) {
+    children = [problem(error, () => fill(place, text, ask, draw))];
+  }
+  if (place.turn === turn) place.replaceChildren(...some(children)); // an older question's answer comes too late
+}
+
+/** Differences of style in words, each with two bars: the subject above, the other below. */
+export function driverList(drivers, subject, other) {
+  if (!drivers.length) return h("p", { class: "soft" }, "No difference of style that could not be chance.");
+  return h("ol", { class: "drivers" }, ...drivers.map((driver) => driverItem(driver, subject, other)));
+}
+
+function driverItem({ text, value, reference, effect }, subject, other) {
+  const most = Math.max(value, reference, 1e-9);
+  const bar = (kind, name, size) =>
+    h(
+      "div",
+      { class: `row ${kind}` },
+      h("span", { class: "who" }, name),
+      meter(Math.max(size, 0) / most),
+      h("span", { class: "figure-of" }, amount(size)),
+    );
+  return h(
+    "li",
+    { title: `Standardised difference ${decimal(effect)}` },
+    h("p", {}, text),
+    bar("first", subject, value),
+    bar("second", other, reference),
+  );
+}
+
+/** A bar that is filled to a share in [0, 1]. Beside it stands the number, so it is hidden from screen readers. */
+export function meter(share, kind = "") {
+  const bar = h("i", {});
+  bar.style.setProperty("inline-size", `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(1)}%`);
+  return h("span", { class: `meter ${kind}`, "aria-hidden": "true" }, bar);
+}
+
+/** A prompt and what was answered. */
+export function exemplar({ prompt, response }) {
+  return h("figure", { class: "exemplar" }, h("figcaption", {}, prompt), h("blockquote", {}, response));
+}
+
+/** A choice among all models, by family. */
+export function modelChoice(label, families, chosen, onChange) {
+  const groups = families.map(({ name, members }) =>
+    h("optgroup", { label: name }, ...members.map((model) => h("option", { selected: model === chosen }, model))),
+  );
+  const choice = h("select", { on: { change: () => onChange(choice.value) } }, ...groups);
+  return h("label", { class: "field" }, h("span", {}, label), choice);
+}

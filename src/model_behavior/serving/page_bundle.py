@@ -1,0 +1,87 @@
+"""The page's files as one HTML file that loads nothing: style sheets, modules and data inside.
+
+A browser imports modules from a server alone, so they become functions of one script, each with names of its own. A
+content security policy lets nothing run but that script, known by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from model_behavior.serving.static_files import INDEX, load_static_files
+
+_ENTRY: Final = "main.js"
+_IMPORT: Final = re.compile(r'^import \{ ([^}]+) \} from "\./([\w.]+)";\n', re.MULTILINE)
+_EXPORT: Final = re.compile(r"^export (?=(?:async function|function|class|const) (\w+))", re.MULTILINE)
+_OTHER_FORMS: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
+_STYLE: Final = re.compile(r'<link rel="stylesheet" href="/static/([\w.]+)">\n')
+_SCRIPT: Final = f'<script type="module" src="/static/{_ENTRY}"></script>\n'
+_ICON: Final = "/static/icon.svg"
+
+
+def fill_static_page(data: Mapping[str, Any]) -> str:
+    """The page with what it would ask a server for; `data` is JSON values."""
+    files = {name: file.content.decode() for name, file in load_static_files().items()}
+    page = files[INDEX]
+    style = "\n".join(files[name] for name in _STYLE.findall(page))
+    script = bundle_modules({name: text for name, text in files.items() if name.endswith(".js")}, _ENTRY)
+    icon = f"data:image/svg+xml;base64,{base64.b64encode(files['icon.svg'].encode()).decode()}"
+    page = _STYLE.sub("", page).replace(_SCRIPT, "").replace(_ICON, icon)
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_policy(script, style)}">'
+    head = f"{policy}\n<style>{style}</style>\n</head>"
+    body = f'<script type="application/json" id="page-data">{_embed(data)}</script>\n<script>{script}</script>\n</body>'
+    return page.replace("</head>", head, 1).replace("</body>", body, 1)
+
+
+def bundle_modules(modules: Mapping[str, str], entry: str) -> str:
+    """One script that does what the entry module does.
+
+    Args:
+        modules: source by file name; imports are `import { a, b } from "./file.js";`, one a line; `export` stands
+            before a declaration.
+        entry: the file that is started.
+
+    Raises:
+        ValueError: another form of import or export, or modules that import each other in a circle.
+    """
+    parts: dict[str, str] = {}
+
+    def add(name: str, importers: tuple[str, ...]) -> None:
+        if name in importers:
+            raise ValueError(f"modules import each other in a circle: {' -> '.join([*importers, name])}")
+        if name in parts:
+            return
+        for _, imported in _IMPORT.findall(modules[name]):
+            add(imported, (*importers, name))
+        parts[name] = _as_function(name, modules[name])
+
+    add(entry, ())
+    return "\n".join(['"use strict";', "const modules = {};", *parts.values()])
+
+
+def _as_function(name: str, source: str) -> str:
+    exported = _EXPORT.findall(source)
+    body = _IMPORT.sub(lambda found: f'const {{ {found[1].replace(" as ", ": ")} }} = modules["{found[2]}"];\n', source)
+    body = _EXPORT.sub("", body)
+    unknown = _OTHER_FORMS.search(body)
+    if unknown:
+        raise ValueError(f"{name}: {unknown[0]!r} is not a form of import or export that can be put into one script")
+    return f'modules["{name}"] = (() => {{\n{body}return {{ {", ".join(exported)} }};\n}})();'
+
+
+def _policy(script: str, style: str) -> str:
+    script_hash, style_hash = (base64.b64encode(sha256(text.encode()).digest()).decode() for text in (script, style))
+    return (
+        f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _embed(data: Mapping[str, Any]) -> str:
+    """JSON that no text in it can end the script element of."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,0 +1,49 @@
+"""The process: uvicorn around the application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import uvicorn
+
+from model_behavior.serving.app import build_app
+from model_behavior.serving.backend import build_backend
+from model_behavior.serving.service import Service
+from model_behavior.serving.settings import ServeSettings
+
+_KEEP_ALIVE_SECONDS = 30
+_MAX_HEADER_BYTES = 32 << 10
+
+
+def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
+    """Answers until SIGINT or SIGTERM; requests under way are then finished, for `shutdown_seconds` at most.
+
+    Args:
+        service: that answers.
+        settings: of the process.
+        on_ready: told the address when it is listened on.
+
+    Raises:
+        OSError: the address is taken or cannot be listened on.
+    """
+    config = uvicorn.Config(
+        build_app(build_backend(service, settings)),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,  # it would hold query strings
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=settings.limits.connections,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+    )
+    socket = config.bind_socket()
+    socket.listen(config.backlog)  # who connects before the application has started waits instead of being refused
+    host, port = socket.getsockname()[:2]
+    on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+    try:
+        uvicorn.Server(config).run(sockets=[socket])
+    finally:
+        socket.close()

@@ -1,0 +1,173 @@
+"""One catalog with everything prepared that questions to it need. It never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+from model_behavior import artifact
+from model_behavior.artifact import Artifact
+from model_behavior.artifact_files import CONFIG, digest
+from model_behavior.catalog.identification import Identifier, fit_identifier
+from model_behavior.catalog.lookup import find_model
+from model_behavior.data.families import family_of
+from model_behavior.data_models.scoring_types import Ratings
+from model_behavior.errors import UsageError
+from model_behavior.evaluation.map_positions import PrincipalAxes, fit_axes
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.preprocessing.cache import ContentCache
+from model_behavior.routing.costs import CostTable
+from model_behavior.routing.router import Router, make_router
+from model_behavior.serving.views import ModelRow
+
+_LEAST_MODELS_OF_A_MAP = 3
+
+
+class UnknownModelError(UsageError):
+    """A model that the catalog does not have."""
+
+
+class NotPossibleError(UsageError):
+    """A question that this catalog cannot answer as it is."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A loaded artifact, with ratings, routes and axes made once.
+
+    Attributes:
+        artifact: loaded, not to be changed.
+        version: changes with the folder's content.
+        costs: of a request, by model; models that the catalog lacks are passed over.
+        upstreams: models that chat completions can reach.
+    """
+
+    artifact: Artifact
+    version: str
+    costs: Mapping[str, float]
+    upstreams: frozenset[str]
+
+    @cached_property
+    def ratings(self) -> Ratings | None:
+        """Of all models of the catalog, by name."""
+        scorer = self.artifact.scorer
+        return None if scorer is None else scorer.rate(self.artifact.models.names)
+
+    @cached_property
+    def rows(self) -> Mapping[str, ModelRow]:
+        """By name, best rating first."""
+        rows = [self._make_row(index) for index in range(len(self.artifact.models))]
+        rows.sort(key=lambda row: (0.0 if row.rating is None else -row.rating, row.name))
+        return {row.name: row for row in rows}
+
+    @cached_property
+    def axes(self) -> PrincipalAxes:
+        """Of the map."""
+        n = len(self.artifact.models)
+        if n < _LEAST_MODELS_OF_A_MAP:
+            raise NotPossibleError(f"a map needs at least {_LEAST_MODELS_OF_A_MAP} models, and there are {n}")
+        return fit_axes(self.artifact.models.mean)
+
+    @cached_property
+    def identifier(self) -> Identifier:
+        """Takes some seconds to fit."""
+        return fit_identifier(self.artifact.catalog)
+
+    @cached_property
+    def router(self) -> Router:
+        """Over the models with a cost, all where no cost is configured; the best one on each prompt."""
+        return self.make_router(None, None)
+
+    @property
+    def scorer(self) -> DenseNetworkModel:
+        """Stage 2.
+
+        Raises:
+            NotPossibleError: it was not trained.
+        """
+        if self.artifact.scorer is None:
+            raise NotPossibleError("this artifact has no scorer. Fix: model-behavior train-scorer DIR VOTES")
+        return self.artifact.scorer
+
+    def make_router(
+        self, models: Sequence[str] | None, costs: Mapping[str, float] | None, reference: str | None = None
+    ) -> Router:
+        """A router of one's own.
+
+        Args:
+            models: candidates; all with a cost by default.
+            costs: instead of the configured ones.
+            reference: that win rates are against; the best-rated candidate by default.
+        """
+        for name in (*(models or ()), *(costs or ()), *(() if reference is None else (reference,))):
+            self.row_of(name)
+        known = self.rows
+        table = costs if costs is not None else {name: cost for name, cost in self.costs.items() if name in known}
+        return make_router(self.scorer, CostTable(table or dict.fromkeys(known, 0.0)), models, reference)
+
+    def row_of(self, name: str) -> ModelRow:
+        """A model by name.
+
+        Raises:
+            UnknownModelError: names the nearest known ones.
+        """
+        if name not in self.rows:
+            try:
+                find_model(self.artifact.models.names, name)
+            except UsageError as error:
+                raise UnknownModelError(str(error)) from None
+        return self.rows[name]
+
+    def index_of(self, name: str) -> int:
+        """The row of a model in the tables of the artifact; raises as `row_of`."""
+        self.row_of(name)
+        return self.artifact.models.names.index(name)
+
+    def _make_row(self, index: int) -> ModelRow:
+        models, ratings = self.artifact.models, self.ratings
+        name = models.names[index]
+        rating, low, high = (
+            (None, None, None)
+            if ratings is None
+            else (float(ratings.rating[index]), float(ratings.low[index]), float(ratings.high[index]))
+        )
+        votes = 0 if ratings is None else int(ratings.votes[index])
+        return ModelRow(
+            name=name,
+            family=family_of(name),
+            count=int(models.count[index]),
+            spread=float(models.spread[index]),
+            votes=votes,
+            enrolled=ratings is not None and votes == 0,
+            rating=rating,
+            low=low,
+            high=high,
+            cost=self.costs.get(name),
+            upstream=name in self.upstreams,
+        )
+
+    def prepare(self) -> Snapshot:
+        """Makes now what the first requests would wait for."""
+        _ = self.rows
+        if self.artifact.scorer is not None and self.rows:
+            self.router.route(["Hello."])
+        return self
+
+
+def read_version(folder: Path) -> str:
+    """Twelve hexadecimal digits that change with the content of the folder."""
+    return digest(folder / CONFIG)[:12]
+
+
+def load_snapshot(folder: Path, costs: Mapping[str, float], upstreams: frozenset[str]) -> Snapshot:
+    """Loads a folder; texts that are encoded later leave no trace on disk.
+
+    Raises:
+        ArtifactError: as for `artifact.load`.
+    """
+    loaded = artifact.load(folder, ContentCache(enabled=False))
+    return Snapshot(loaded, read_version(folder), costs, upstreams)

@@ -1,0 +1,160 @@
+"""From a snapshot to what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from model_behavior.catalog import Catalog
+from model_behavior.catalog.neighbours import find_neighbours
+from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
+from model_behavior.evaluation.map_positions import measure_ellipses
+from model_behavior.serving.snapshot import Snapshot
+from model_behavior.serving.views import (
+    Comparison,
+    ListedModel,
+    MapPoint,
+    ModelDetails,
+    ModelList,
+    ModelMap,
+    MoreResponses,
+    NearModel,
+    NeighbourList,
+    PlacedModel,
+    Prediction,
+    RankedModel,
+    Ranking,
+    SharedPrompt,
+)
+
+_N_DRIVERS = 5
+_N_NEAR = 5
+_NEAR_FLOOR = 1.1  # times the half width that no number of responses goes below
+
+
+def list_models(snapshot: Snapshot, chat_models: Sequence[str]) -> ModelList:
+    """All models, and the names that chat completions accept."""
+    listed = tuple(ListedModel(name) for name in chat_models)
+    return ModelList(snapshot.version, tuple(snapshot.rows.values()), listed)
+
+
+def draw_map(snapshot: Snapshot) -> ModelMap:
+    """The map of all models."""
+    axes = snapshot.axes
+    points = _points(snapshot, snapshot)
+    return ModelMap(snapshot.version, "pca", (float(axes.shares[0]), float(axes.shares[1])), points)
+
+
+def describe_model(snapshot: Snapshot, name: str) -> ModelDetails:
+    """One model against the average of the others."""
+    row, index = snapshot.row_of(name), snapshot.index_of(name)
+    samples = snapshot.artifact.catalog.samples
+    drivers: tuple[StyleDriver, ...] = ()
+    if samples.style_count[index] > 1 and (samples.style_count > 1).sum() > 1:
+        drivers = find_drivers(profile_of(samples, index), average_profile(samples, index), _N_DRIVERS)
+    return ModelDetails(snapshot.version, row, drivers, samples.exemplars[index])
+
+
+def list_neighbours(snapshot: Snapshot, name: str, n: int) -> NeighbourList:
+    """The models nearest to one."""
+    snapshot.row_of(name)
+    found = find_neighbours(snapshot.artifact.catalog, name, n, _N_DRIVERS)
+    return NeighbourList(
+        snapshot.version, found.model, found.responses, found.drivers, found.exemplars, found.neighbours
+    )
+
+
+def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
+    """Two models side by side."""
+    rows = snapshot.row_of(a), snapshot.row_of(b)
+    one, other = snapshot.index_of(a), snapshot.index_of(b)
+    models, samples = snapshot.artifact.models, snapshot.artifact.catalog.samples
+    both = samples.style_count[one] > 1 and samples.style_count[other] > 1 and one != other
+    said = [{each.prompt: each.response for each in samples.exemplars[index]} for index in (one, other)]
+    shared = [prompt for prompt in said[0] if prompt in said[1]]
+    prediction = None
+    if snapshot.artifact.scorer is not None:
+        prediction = Prediction(*map(float, snapshot.artifact.scorer.predict_on_average([a], [b])[0]))
+    return Comparison(
+        version=snapshot.version,
+        a=rows[0],
+        b=rows[1],
+        distance=float(models.cosine_distances(one)[other]),
+        drivers=find_drivers(profile_of(samples, one), profile_of(samples, other), 2 * _N_DRIVERS) if both else (),
+        prediction=prediction,
+        shared=tuple(SharedPrompt(prompt, said[0][prompt], said[1][prompt]) for prompt in shared),
+        exemplars_a=tuple(each for each in samples.exemplars[one] if each.prompt not in shared),
+        exemplars_b=tuple(each for each in samples.exemplars[other] if each.prompt not in shared),
+    )
+
+
+def rank_models(snapshot: Snapshot, prompt: str | None, models: Sequence[str] | None) -> Ranking:
+    """Models by rating over all prompts, or on one."""
+    names = list(snapshot.rows) if models is None else list(dict.fromkeys(models))
+    for name in names:
+        snapshot.row_of(name)
+    found = snapshot.scorer.rate(names, prompt)
+    columns = (found.models, found.rating, found.low, found.high, found.votes)
+    ranked = [
+        RankedModel(name, float(rating), float(low), float(high), int(votes))
+        for name, rating, low, high, votes in zip(*columns, strict=True)
+    ]
+    ranked.sort(key=lambda each: (-each.rating, each.model))
+    return Ranking(snapshot.version, prompt is not None, tuple(ranked))
+
+
+def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[PlacedModel, ...]:
+    """The new models on the map as it was before them, with their neighbours among all models."""
+    points = {point.name: point for point in _points(before, after)}
+    models = after.artifact.models
+    placed = []
+    for name in new.models.names:
+        index, row = after.index_of(name), after.row_of(name)
+        distances = models.cosine_distances(index)
+        distances[index] = np.inf
+        nearest = np.argsort(distances, kind="stable")[: min(_N_NEAR, len(models) - 1)]
+        near = tuple(NearModel(models.names[other], float(distances[other])) for other in nearest)
+        placed.append(
+            PlacedModel(
+                **vars(points[name]),
+                spread=row.spread,
+                low=row.low,
+                high=row.high,
+                neighbours=near,
+                more=_plan_responses(after, name, row.count),
+            )
+        )
+    return tuple(placed)
+
+
+def _plan_responses(snapshot: Snapshot, name: str, count: int) -> tuple[MoreResponses, ...]:
+    scorer = snapshot.artifact.scorer
+    precision = None if scorer is None else scorer.precision(name, count)
+    if precision is None:
+        return ()
+    half_width = _NEAR_FLOOR * precision.floor
+    needed = precision.responses_needed(half_width)
+    return (MoreResponses(needed, half_width),) if needed else ()
+
+
+def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:
+    """Models of `after` in the coordinates of `before`, best rating first."""
+    models = after.artifact.models
+    points = before.axes.place(models.mean)
+    ellipses = measure_ellipses(before.artifact.catalog, before.axes, models)
+    place = {name: index for index, name in enumerate(models.names)}
+    return tuple(
+        MapPoint(
+            name=row.name,
+            family=row.family,
+            x=float(points[place[row.name], 0]),
+            y=float(points[place[row.name], 1]),
+            ellipse=ellipses[place[row.name]],
+            count=row.count,
+            votes=row.votes,
+            enrolled=row.enrolled,
+            rating=row.rating,
+        )
+        for row in after.rows.values()
+    )

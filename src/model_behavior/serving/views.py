@@ -1,0 +1,295 @@
+"""What the service answers. Field names are the API's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model_behavior.catalog import Exemplar
+from model_behavior.catalog.drift import DriftReport
+from model_behavior.catalog.identification import Candidate
+from model_behavior.catalog.neighbours import Neighbour
+from model_behavior.catalog.style_drivers import StyleDriver
+from model_behavior.evaluation.map_positions import Ellipse
+from model_behavior.routing.router import Alternative
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model. Ratings are None without a scorer, `cost` where none is configured.
+
+    Attributes:
+        enrolled: never voted on, rated by what it answers.
+        upstream: chat completions can reach it.
+    """
+
+    name: str
+    family: str
+    count: int
+    spread: float
+    votes: int
+    enrolled: bool
+    rating: float | None
+    low: float | None
+    high: float | None
+    cost: float | None
+    upstream: bool
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """What OpenAI clients expect of a model in a list."""
+
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "model-behavior"
+
+
+@dataclass(frozen=True)
+class ModelList:
+    """All models, best rating first, by name without ratings; `data` is what chat completions accept as `model`."""
+
+    version: str
+    models: tuple[ModelRow, ...]
+    data: tuple[ListedModel, ...]
+    object: str = "list"
+
+
+@dataclass(frozen=True)
+class MapPoint:
+    """A model on the map."""
+
+    name: str
+    family: str
+    x: float
+    y: float
+    ellipse: Ellipse
+    count: int
+    votes: int
+    enrolled: bool
+    rating: float | None
+
+
+@dataclass(frozen=True)
+class ModelMap:
+    """The map; `axes` are shares of the variance on x and y."""
+
+    version: str
+    method: str
+    axes: tuple[float, float]
+    models: tuple[MapPoint, ...]
+
+
+@dataclass(frozen=True)
+class ModelDetails:
+    """A model, what sets it apart from the average of the others, and typical responses."""
+
+    version: str
+    model: ModelRow
+    drivers: tuple[StyleDriver, ...]
+    exemplars: tuple[Exemplar, ...]
+
+
+@dataclass(frozen=True)
+class NeighbourList:
+    """A model and those nearest to it, nearest first."""
+
+    version: str
+    model: str
+    responses: int
+    drivers: tuple[StyleDriver, ...]
+    exemplars: tuple[Exemplar, ...]
+    neighbours: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True)
+class SharedPrompt:
+    """What two models answer to one prompt."""
+
+    prompt: str
+    response_a: str
+    response_b: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities of the four outcomes."""
+
+    p_model_a: float
+    p_model_b: float
+    p_tie: float
+    p_both_bad: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models side by side; `drivers` say how a departs from b, `prediction` is on the average prompt."""
+
+    version: str
+    a: ModelRow
+    b: ModelRow
+    distance: float
+    drivers: tuple[StyleDriver, ...]
+    prediction: Prediction | None
+    shared: tuple[SharedPrompt, ...]
+    exemplars_a: tuple[Exemplar, ...]
+    exemplars_b: tuple[Exemplar, ...]
+
+
+@dataclass(frozen=True)
+class RankedModel:
+    """A rating with its 95 % interval."""
+
+    model: str
+    rating: float
+    low: float
+    high: float
+    votes: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Models, best first."""
+
+    version: str
+    prompt_used: bool
+    models: tuple[RankedModel, ...]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One per vote asked about, in order."""
+
+    version: str
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a prompt goes, and the other candidates, best first."""
+
+    version: str
+    model: str
+    win_rate: float
+    cost: float
+    reference: str
+    threshold: float
+    floor: float | None
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """One unit vector per pair, in order."""
+
+    version: str
+    dim: int
+    embeddings: list[list[float]]
+
+
+@dataclass(frozen=True)
+class IdentifiedModel:
+    """Who wrote some responses; `likeliest` is None where that is no known model."""
+
+    version: str
+    likeliest: str | None
+    none: float
+    n_responses: int
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class NearModel:
+    """A model and its cosine distance."""
+
+    model: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class MoreResponses:
+    """About so many more responses make the rating's 95 % interval as narrow as +- `half_width`."""
+
+    responses: int
+    half_width: float
+
+
+@dataclass(frozen=True)
+class PlacedModel(MapPoint):
+    """A model that an upload has placed, in the coordinates of the map before the upload.
+
+    `more` is empty where more responses would do next to nothing, or nothing is known of the rating.
+    """
+
+    spread: float
+    low: float | None
+    high: float | None
+    neighbours: tuple[NearModel, ...]
+    more: tuple[MoreResponses, ...]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What an upload came to: rows of the file, and the models in it."""
+
+    version: str
+    dry_run: bool
+    rows: int
+    used: int
+    skipped: dict[str, int]
+    format: str
+    models: tuple[PlacedModel, ...]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A model was taken out."""
+
+    version: str
+    removed: str
+
+
+@dataclass(frozen=True)
+class DriftCheck(DriftReport):
+    """A drift report with its time, ISO 8601 in UTC."""
+
+    version: str
+    checked_at: str
+
+
+@dataclass(frozen=True)
+class DriftChecks:
+    """The latest check of each model since the service started, newest first."""
+
+    version: str
+    checks: tuple[DriftCheck, ...]
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether requests can be answered."""
+
+    status: str
+    models: int
+    version: str
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """What one request may hold."""
+
+    body_bytes: int
+    upload_bytes: int
+    batch: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the caller may do."""
+
+    scopes: tuple[str, ...]
+    keys_needed: bool
+    chat: bool
+    version: str
+    limits: SessionLimits

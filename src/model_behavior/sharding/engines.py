@@ -1,0 +1,122 @@
+"""Who does the shards: this process, or the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, final
+
+from model_behavior.artifact import Artifact
+from model_behavior.errors import MissingExtraError, ModelBehaviorError
+from model_behavior.sharding.worker import ShardReport, ShardTask, run_shard, run_shard_alone
+
+OnRows: TypeAlias = Callable[[int], None]
+"""Told the number of rows that are done."""
+
+_RETRIES = 5  # of a shard whose worker was killed
+_IN_FLIGHT = 1000  # shards that the cluster is told of at once
+
+
+class Engine(Protocol):
+    """Does shards, in any order."""
+
+    def run(self, tasks: Sequence[ShardTask], on_rows: OnRows) -> None:
+        """Does all of them.
+
+        Raises:
+            ModelBehaviorError: a shard cannot be done. What is finished stays.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class LocalEngine:
+    """One shard after the other, in this process.
+
+    Attributes:
+        loaded: the artifact of the tasks' job.
+    """
+
+    loaded: Artifact
+
+    def run(self, tasks: Sequence[ShardTask], on_rows: OnRows) -> None:
+        """See `Engine`."""
+        done = 0
+        for task in tasks:
+            before = done
+            done += run_shard(task, self.loaded, lambda rows, before=before: on_rows(before + rows)).rows  # type: ignore[misc]
+            on_rows(done)
+
+
+@final
+@dataclass(frozen=True)
+class RayEngine:
+    """Shards as tasks of a Ray cluster, one core each; a task whose worker dies is given to another.
+
+    Attributes:
+        address: of a cluster, "auto" for the one that runs on this machine; None starts one here for the run. All
+            machines of it see artifact, input and output under the same paths.
+    """
+
+    address: str | None = None
+
+    def run(self, tasks: Sequence[ShardTask], on_rows: OnRows) -> None:
+        """See `Engine`.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+        """
+        ray = _import_ray()
+        done = 0
+        try:
+            _connect(ray, self.address)
+            remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(run_shard_alone)
+            for report in _gather(ray, (remote.remote(task) for task in tasks)):
+                done += report.rows
+                on_rows(done)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, ModelBehaviorError | OSError):
+                raise error.cause from None
+            raise ModelBehaviorError(f"a shard failed on the Ray cluster: {error.cause!r}") from error
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            raise ModelBehaviorError(
+                f"the Ray cluster (address {self.address!r}) failed: {error}. What is finished is kept. Fix: run the "
+                "same command again"
+            ) from error
+        finally:
+            ray.shutdown()
+
+
+def _gather(ray: Any, started: Iterator[Any]) -> Iterator[ShardReport]:
+    """Results as they come, with a bounded number of tasks in the cluster."""
+    waiting: list[Any] = []
+    for task in started:
+        waiting.append(task)
+        if len(waiting) == _IN_FLIGHT:
+            ready, waiting = ray.wait(waiting)
+            yield from ray.get(ready)
+    while waiting:
+        ready, waiting = ray.wait(waiting)
+        yield from ray.get(ready)
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    if address is not None:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        return
+    # One core stays free for this process and for Ray's own.
+    cores = max((os.cpu_count() or 1) - 1, 1)
+    ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+def _import_ray() -> Any:
+    # Ray reports its use to its makers, and warns of a change that is about GPUs, unless it is told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise MissingExtraError("--engine ray", "ray") from error
+    return ray

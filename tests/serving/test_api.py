@@ -1,0 +1,225 @@
+"""The service over HTTP: answers, refusals, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from model_behavior.errors import UsageError
+from model_behavior.serving.batching import Batcher
+from model_behavior.serving.keys import KeyRing
+from model_behavior.serving.lanes import Lane
+from model_behavior.serving.limits import Limits, RateLimiter
+from model_behavior.serving.refusals import RefusalError
+from model_behavior.serving.service import Service
+from model_behavior.serving.settings import ServeSettings
+from tests.serving.conftest import ADMIN, READ, MakeClient
+
+SECRET_TEXT = "my-very-private-text"
+
+
+def plain(view: Any) -> Any:
+    return json.loads(json.dumps(asdict(view)))
+
+
+def test_reading_gives_what_the_service_says(client: TestClient, shared_service: Service) -> None:
+    a, b = list(shared_service.snapshot.rows)[:2]
+    expected = {
+        "/v1/models": shared_service.models(),
+        "/v1/map": shared_service.map(),
+        f"/v1/models/{a}": shared_service.describe(a),
+        f"/v1/models/{a}/neighbours?n=2": shared_service.neighbours(a, 2),
+        f"/v1/compare?a={a}&b={b}": shared_service.compare(a, b),
+        "/v1/drift": shared_service.drift_checks(),
+    }
+    for path, view in expected.items():
+        answer = client.get(path)
+        assert answer.status_code == 200 and answer.json() == plain(view), path
+    assert client.get("/readyz").json() == {"status": "ready", "models": 18, "version": shared_service.snapshot.version}
+    assert client.get("/healthz").json() == {"status": "ok"}
+    session = client.get("/v1/session").json()
+    assert session["scopes"] == ["read", "admin"] and not session["keys_needed"] and not session["chat"]
+
+
+def test_scoring_gives_what_the_service_says(client: TestClient, shared_service: Service) -> None:
+    a, b = list(shared_service.snapshot.rows)[:2]
+    route = client.post("/v1/route", json={"prompt": "Name a river."}).json()
+    assert route["model"] and len(route["alternatives"]) == 17
+    assert client.post("/v1/rank", json={}).json() == plain(shared_service.rank())
+    ranked = client.post("/v1/rank", json={"prompt": "Name a river.", "models": [b, a]}).json()
+    assert ranked["prompt_used"] and {row["model"] for row in ranked["models"]} == {a, b}
+    votes = [{"prompt": "Name a river.", "model_a": a, "model_b": b}, {"prompt": "Hi", "model_a": b, "model_b": a}]
+    found = client.post("/v1/predict", json={"votes": votes}).json()["predictions"]
+    assert found == plain(shared_service.predict(["Name a river.", "Hi"], [a, b], [b, a]))["predictions"]
+    pairs = [{"prompt": "Name a river.", "response": "The Loire."}]
+    encoded = client.post("/v1/encode", json={"pairs": pairs}).json()
+    assert len(encoded["embeddings"][0]) == encoded["dim"]
+    identified = client.post("/v1/identify", json={"responses": pairs, "prior_none": 0.2}).json()
+    total = identified["none"] + sum(each["probability"] for each in identified["candidates"])
+    assert total == pytest.approx(1)
+
+
+def test_uploads_over_http(make_client: MakeClient, folder: Path, chat_log: bytes) -> None:
+    service = Service(folder)
+    client = make_client(service)
+    dry = client.post("/v1/models", params={"model": "a/b c", "dry_run": "true"}, content=chat_log)
+    assert dry.status_code == 200 and len(client.get("/v1/models").json()["models"]) == 18
+    kept = client.post("/v1/models", params={"model": "a/b c"}, content=chat_log)
+    assert kept.status_code == 201 and kept.json()["models"] == dry.json()["models"]
+    assert client.get("/v1/models/a%2Fb%20c").json()["model"]["name"] == "a/b c"
+    checked = client.post("/v1/drift", params={"model": "a/b c"}, content=chat_log).json()
+    assert not checked["changed"] and client.get("/v1/drift").json()["checks"] == [checked]
+    assert client.delete("/v1/models/a%2Fb%20c").json()["removed"] == "a/b c"
+    assert client.delete("/v1/models/a%2Fb%20c").status_code == 404
+    voted = next(iter(service.snapshot.rows))
+    assert client.delete(f"/v1/models/{voted}").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        ({"prompt": "x", "colour": "red"}, 422, "colour"),
+        ({"prompt": 3}, 422, "prompt"),
+        ({"prompt": ""}, 422, "prompt"),
+        ({}, 422, "prompt"),
+        ({"prompt": "x", "models": ["nobody"]}, 404, "nearest"),
+        ({"prompt": "x", "threshold": 1, "floor": 0.1}, 400, "one of them"),
+        ({"prompt": "x", "floor": 0.7}, 422, "floor"),
+        ({"prompt": "a " * 40_000}, 413, "tokens"),
+    ],
+)
+def test_requests_that_cannot_be_meant(client: TestClient, body: dict[str, Any], status: int, word: str) -> None:
+    answer = client.post("/v1/route", json=body)
+    error = answer.json()["error"]
+    assert answer.status_code == status and error["type"] == "invalid_request" and word in json.dumps(error)
+
+
+def test_refusals_never_repeat_what_was_sent(client: TestClient) -> None:
+    for body in ({"prompt": "x", SECRET_TEXT[:3]: 1}, {"prompt": [SECRET_TEXT]}, {"pairs": SECRET_TEXT}):
+        for path in ("/v1/route", "/v1/encode"):
+            assert SECRET_TEXT not in client.post(path, json=body).text
+    assert client.post("/v1/route", content=b'{"prompt": ').status_code == 422
+    assert client.get("/v1/nothing").json()["error"]["type"] == "invalid_request"
+    assert client.put("/v1/route").status_code == 405
+
+
+def test_keys_and_scopes(make_client: MakeClient, shared_service: Service, keys: KeyRing, chat_log: bytes) -> None:
+    client = make_client(shared_service, keys=keys)
+    reader, admin = ({"Authorization": f"Bearer {secret}"} for secret in (READ[0], ADMIN))
+    for path in ("/", "/healthz", "/readyz"):
+        assert client.get(path).status_code == 200
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {ADMIN}"}):
+        refused = client.get("/v1/models", headers=headers)
+        assert refused.status_code == 401 and refused.headers["WWW-Authenticate"] == "Bearer"
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/v1/session", headers=reader).json()["scopes"] == ["read"]
+    assert client.get("/v1/session", headers=admin).json()["scopes"] == ["read", "admin"]
+    assert client.post("/v1/models", params={"model": "m"}, content=chat_log, headers=reader).status_code == 403
+    dry = client.post("/v1/models", params={"model": "m", "dry_run": "1"}, content=chat_log, headers=reader)
+    assert dry.status_code == 200
+    assert client.delete("/v1/models/x", headers=reader).status_code == 403
+    assert client.delete("/v1/models/x", headers=admin).status_code == 404
+    assert keys.find(READ[0]) == READ[1] and keys.find(READ[1].digest) is None
+    assert READ[0] not in repr(READ[1])
+
+
+def test_without_keys_only_this_machine_may_ask(make_client: MakeClient, shared_service: Service) -> None:
+    with pytest.raises(UsageError, match="no API key"):
+        ServeSettings(host="0.0.0.0")
+    client = make_client(shared_service)
+    assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 403
+    assert client.get("/v1/models", headers={"Host": "localhost:8000"}).status_code == 200
+    assert client.get("/v1/models", headers={"Host": "[::1]:8000"}).status_code == 200
+    assert client.post("/v1/rank", json={}, headers={"Origin": "https://evil.example"}).status_code == 403
+    assert client.post("/v1/rank", json={}, headers={"Origin": "http://127.0.0.1"}).status_code == 200
+
+
+def test_every_answer_has_the_security_headers(client: TestClient) -> None:
+    for path in ("/", "/v1/models", "/v1/nothing", "/static/../app.py", "/static/%2e%2e%2fapp.py"):
+        headers = client.get(path).headers
+        assert (
+            "script-src 'self'" in headers["Content-Security-Policy"]
+            and "unsafe" not in headers["Content-Security-Policy"]
+        )
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
+    assert client.get("/static/..%2fapp.py").status_code == 404
+    page = client.get("/")
+    assert client.get("/", headers={"If-None-Match": page.headers["ETag"]}).status_code == 304
+
+
+def test_texts_are_never_logged(
+    make_client: MakeClient, shared_service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(shared_service)
+    caplog.set_level(logging.DEBUG)
+    assert client.post("/v1/route", json={"prompt": SECRET_TEXT}).status_code == 200
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(SECRET_TEXT)
+
+    monkeypatch.setattr(shared_service, "rank", fail)
+    answer = client.post("/v1/rank", json={"prompt": SECRET_TEXT})
+    assert answer.status_code == 500 and answer.json()["error"]["type"] == "internal"
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("model_behavior")]
+    assert any("/v1/route 200" in line for line in ours) and any("RuntimeError" in line for line in ours)
+    assert SECRET_TEXT not in caplog.text
+
+
+def test_bodies_batches_and_rates_are_bounded(make_client: MakeClient, shared_service: Service) -> None:
+    limits = Limits(body_bytes=2000, upload_bytes=3000, batch=2, requests_per_second=4)
+    client = make_client(shared_service, limits=limits)
+    assert client.post("/v1/route", json={"prompt": "x" * 3000}).status_code == 413
+    chunks = client.post("/v1/route", content=iter([b'{"prompt": "'] + [b"x" * 500] * 9))
+    assert chunks.status_code == 413
+    assert client.post("/v1/models", params={"model": "m"}, content=b"x" * 4000).status_code == 413
+    pair = {"prompt": "p", "response": "r"}
+    assert client.post("/v1/encode", json={"pairs": [pair] * 3}).status_code == 413
+    statuses = [client.get("/healthz") for _ in range(12)]
+    assert statuses[-1].status_code == 429 and int(statuses[-1].headers["Retry-After"]) >= 1
+
+
+def test_rates_by_hand() -> None:
+    now = [0.0]
+    limiter = RateLimiter(2.0, lambda: now[0])
+    for _ in range(4):
+        limiter.spend("a")
+    with pytest.raises(RefusalError):
+        limiter.spend("a")
+    limiter.spend("b")
+    now[0] = 0.5
+    limiter.spend("a")
+    with pytest.raises(RefusalError):
+        limiter.spend("a")
+    for client in range(10_000):
+        limiter.spend(str(client))
+    assert len(limiter) == 4096
+
+
+def test_full_queues_refuse_and_recover() -> None:
+    async def crowd() -> list[object]:
+        lane = Lane("test", 2)
+        batcher: Batcher[int, int] = Batcher(lane, 4, lambda asked: [-each for each in asked])
+        answers = await asyncio.gather(*(batcher.ask(each) for each in range(10)), return_exceptions=True)
+        again = await batcher.ask(99)
+        lane.close()
+        return [*answers, again]
+
+    answers = asyncio.run(crowd())
+    assert answers[:4] == [0, -1, -2, -3] and answers[-1] == -99
+    for refused in answers[4:-1]:
+        assert isinstance(refused, RefusalError) and refused.status == 503 and refused.headers["Retry-After"] == "1"
+
+
+def test_metrics_have_no_labels_of_clients(client: TestClient) -> None:
+    client.get(f"/v1/models/{SECRET_TEXT}")
+    client.request(SECRET_TEXT.upper(), "/healthz")
+    text = client.get("/metrics").text
+    assert 'route="/v1/models/{name:path}"' in text and "model_behavior_models 18.0" in text
+    assert SECRET_TEXT not in text and SECRET_TEXT.upper() not in text

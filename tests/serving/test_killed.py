@@ -1,0 +1,78 @@
+"""`kill -9` during an upload: the old catalog or the new one, never a broken one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from model_behavior import artifact
+from model_behavior.artifact_files import exchange, restore
+from model_behavior.serving.service import Service
+
+UPLOAD = """
+import sys
+from pathlib import Path
+from model_behavior.serving.service import Service
+service = Service(Path(sys.argv[1]))
+log = Path(sys.argv[2]).read_bytes()
+print("ready", flush=True)
+while True:
+    service.upload(log, "newcomer", dry_run=False)
+    service.remove("newcomer")
+"""
+KILLS = 8
+
+
+def test_killed_uploads_leave_a_whole_catalog(folder: Path, chat_log: bytes, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_bytes(chat_log)
+    old = set(Service(folder).snapshot.rows)
+    seen = []
+    command = [sys.executable, "-c", UPLOAD, str(folder), str(tmp_path / "log.jsonl")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        for kill in range(KILLS):
+            time.sleep(0.021 * kill)
+            process.send_signal(signal.SIGSTOP)  # a folder in the state in which SIGKILL would leave it
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            copy = tmp_path / f"copy{kill}"
+            shutil.copytree(tmp_path, copy, ignore=shutil.ignore_patterns("copy*", "*.lock"))
+            if kill < KILLS - 1:
+                process.send_signal(signal.SIGCONT)
+                seen.append(frozenset(artifact.load(copy / "arena").models.names))
+        process.kill()
+    service = Service(folder)  # the lock of a dead process is free
+    seen.append(frozenset(service.snapshot.rows))
+    assert set(seen) <= {frozenset(old), frozenset(old | {"newcomer"})}
+    service.upload(chat_log, "after", dry_run=False)
+    assert "after" in Service(folder).snapshot.rows
+
+
+def test_where_folders_cannot_be_exchanged_a_parked_one_comes_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = artifact.load(folder)
+    monkeypatch.setattr("model_behavior.artifact_files.exchange", lambda *_: False)
+    artifact.save(loaded, folder)
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".arena") and path.is_dir()] == []
+    parked = folder.with_name(".arena.previous")
+    folder.rename(parked)  # where a process is killed between the two renames
+    assert artifact.load(folder).models.names == loaded.models.names and not parked.exists()
+    restore(folder)
+    assert folder.is_dir()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
+def test_exchange_swaps_two_folders(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    assert exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "b").exists() and (tmp_path / "b" / "a").exists()
+    assert not exchange(tmp_path / "a", tmp_path / "nothing")

@@ -1,0 +1,96 @@
+"""`serve` and `create-key`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from model_behavior.cli.app import run
+from model_behavior.serving.keys import load_keys
+from model_behavior.serving.static_files import load_static_files
+from tests.conftest import answer
+
+
+def test_a_served_artifact_answers_and_ends_gracefully(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "serve.toml").write_text("port = 1\nqueue = 7\n")
+    command = [sys.executable, "-m", "model_behavior", "serve", str(trained), "--config", str(tmp_path / "serve.toml")]
+    environment = {**os.environ, "MODEL_BEHAVIOR_SERVE_PORT": "2"}  # a flag goes before both
+    with subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            _ask_and_stop(process)
+        finally:
+            process.kill()
+
+
+def _ask_and_stop(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    address = process.stderr.readline().split(": ")[0]
+    body = json.dumps({"prompt": "Name a river."}).encode()
+    request = urllib.request.Request(f"{address}v1/route", body, {"Content-Type": "application/json"}, method="POST")
+    with urllib.request.urlopen(request, timeout=120) as response:
+        assert json.load(response)["model"]
+    with urllib.request.urlopen(address, timeout=30) as response:
+        assert response.headers["Content-Type"].startswith("text/html") and b"<html" in response.read()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) in (0, 130, -signal.SIGINT)
+    assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "no API key"),
+        (["--api-key", "short"], "too short"),
+        (["--keys", "nothing.toml"], "no file of keys"),
+        (["--upstreams", "nothing.toml"], "nothing.toml"),
+        (["--tokens", "0"], "above 0"),
+        (["--port", "70000"], "65535"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_at_once(
+    trained: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", str(trained), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_keys_are_shown_once_and_kept_as_hashes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "keys.toml"
+    first = answer(capsys, "create-key", path, "--name", "ci")
+    second = answer(capsys, "create-key", path, "--name", "ops", "--scope", "admin")
+    text = path.read_text()
+    assert first["key"] not in text and second["key"] not in text
+    assert [(key.name, key.scopes) for key in load_keys(path)] == [("ci", ("read",)), ("ops", ("read", "admin"))]
+    assert run(["create-key", str(path), "--name", "ci"]) == 2
+    assert run(["create-key", str(path), "--name", 'x"]']) == 2
+    assert path.read_text() == text
+
+
+def test_only_files_of_known_types_are_served(tmp_path: Path) -> None:
+    for name in ("page.js", "secret.py", "index.html"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "folder.js").mkdir()
+    files = load_static_files(tmp_path)
+    assert sorted(files) == ["index.html", "page.js"] and files["index.html"].content == b"index.html"
+    assert b"running" in load_static_files(tmp_path / "nothing")["index.html"].content
+
+
+def test_a_service_under_load_is_described(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "service.md"
+    options = ["--requests", 40, "--clients", 4, "--rate", 20, "--seconds", 1]
+    value = answer(capsys, "benchmark", "service", trained, "--output", output, *options)
+    loads = {each["name"]: each for each in value["figures"]}
+    assert [each["requests"] for each in loads.values()] == [20, 40, 20, 200]
+    assert all(each["statuses"] == {"200": each["requests"]} for each in loads.values())
+    assert value["cpu_per_request"] > 0 and value["memory_after"] > 1 << 20
+    steady = loads["20 requests a second"]
+    assert steady["per_second"] < 25 and steady["p50"] <= steady["p95"] <= steady["slowest"]
+    text = output.read_text()
+    assert "over 18 models" in text and value["command"] in text and "| 20 requests a second | 20 |" in text

@@ -1,0 +1,172 @@
+"""The catalog over time, without HTTP."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model_behavior import artifact
+from model_behavior.cli.app import run
+from model_behavior.errors import DataError, UsageError
+from model_behavior.evaluation.map_positions import fit_axes, measure_ellipses
+from model_behavior.serving.service import RouteQuery, Service, ServiceConfig
+from model_behavior.serving.snapshot import NotPossibleError, UnknownModelError
+from model_behavior.serving.uploads import read_upload
+
+
+def test_a_route_is_what_the_command_says(trained: Path, shared_service: Service, tmp_path: Path) -> None:
+    (tmp_path / "costs.json").write_text(json.dumps(dict.fromkeys(shared_service.snapshot.rows, 0)))
+    prompt = "Explain recursion to a child.\n- briefly\n- with an example"
+    router = shared_service.snapshot.make_router(None, None)
+    (expected,) = router.route([prompt])
+    found = shared_service.route(RouteQuery(prompt))
+    assert (found.model, found.win_rate, found.alternatives) == (
+        expected.model,
+        expected.win_rate,
+        expected.alternatives,
+    )
+    best = artifact.load(trained).scorer
+    assert best is not None
+    ranked = best.rate(prompt=prompt)
+    assert found.model == ranked.models[int(ranked.rating.argmax())]
+
+
+def test_routes_together_are_the_routes_alone(shared_service: Service) -> None:
+    names = tuple(shared_service.snapshot.rows)[:3]
+    queries = [
+        RouteQuery("Name a river."),
+        RouteQuery("Name a river.", models=names, costs={name: 1.0 + row for row, name in enumerate(names)}, floor=0.1),
+        RouteQuery("Name a lake.", models=("nobody",)),
+        RouteQuery("Prove that 7 is prime.", threshold=2.0),
+        RouteQuery("Write a poem about rain, please."),
+    ]
+    together = shared_service.route_together(queries)
+    assert isinstance(together[2], UnknownModelError)
+    for query, found in zip(queries, together, strict=True):
+        if not isinstance(found, Exception):
+            alone = shared_service.route(query)
+            assert found.model == alone.model and found.win_rate == pytest.approx(alone.win_rate, abs=1e-6)
+    with pytest.raises(UsageError, match="one of them"):
+        shared_service.route(RouteQuery("Hi", threshold=1.0, floor=0.2))
+
+
+def test_an_upload_lands_where_a_dry_run_said_and_can_be_removed(folder: Path, chat_log: bytes) -> None:
+    service = Service(folder)
+    before, version = service.models(), service.snapshot.version
+    dry = service.upload(chat_log, "newcomer", dry_run=True)
+    assert dry.version == version and service.models() == before
+    kept = service.upload(chat_log, "newcomer", dry_run=False)
+    assert kept.version != version and kept.models == dry.models
+    (placed,) = kept.models
+    assert placed.enrolled and placed.votes == 0 and placed.low is not None and placed.rating is not None
+    assert placed.low < placed.rating and len(placed.neighbours) == 5
+    again = Service(folder)
+    assert "newcomer" in again.snapshot.rows and again.snapshot.version == kept.version
+    assert again.route(RouteQuery("Hi", models=("newcomer",))).model == "newcomer"
+    removed = service.remove("newcomer")
+    assert service.models().models == before.models and removed.version == Service(folder).snapshot.version
+    with pytest.raises(UnknownModelError):
+        service.describe("newcomer")
+    with pytest.raises(NotPossibleError, match="voted"):
+        service.remove(before.models[0].name)
+
+
+def test_few_responses_say_how_many_more_would_narrow_the_interval(shared_service: Service, chat_log: bytes) -> None:
+    (few,) = shared_service.upload(b"\n".join(chat_log.splitlines()[:1]), "newcomer", dry_run=True).models
+    assert few.high is not None and few.rating is not None
+    for planned in few.more:
+        assert planned.responses > 0 and planned.half_width < few.high - few.rating
+    (many,) = shared_service.upload(chat_log, "newcomer", dry_run=True).models
+    assert len(few.more) == 1 and len(many.more) <= 1
+    assert all(planned.responses < few.more[0].responses for planned in many.more)
+
+
+def test_what_another_process_changes_is_taken_over(folder: Path, chat_log: bytes, tmp_path: Path) -> None:
+    service = Service(folder)
+    assert not service.refresh()
+    (tmp_path / "log.jsonl").write_bytes(chat_log)
+    assert run(["onboard", str(folder), str(tmp_path / "log.jsonl"), "--model", "from-outside"]) == 0
+    old = service.snapshot
+    service.upload(chat_log, "from-here", dry_run=False)
+    assert {"from-outside", "from-here"} <= set(Service(folder).snapshot.rows)
+    assert "from-outside" not in old.rows and old.artifact.scorer is not None
+    assert "from-here" not in old.artifact.scorer.models
+
+
+def test_drift_is_found_and_kept(folder: Path, chat_log: bytes) -> None:
+    service = Service(folder)
+    service.upload(chat_log, "newcomer", dry_run=False)
+    same = service.check_drift(chat_log, "newcomer")
+    rows = [json.loads(line) for line in chat_log.splitlines()]
+    shouted = "\n".join(json.dumps({**row, "response": row["response"].upper() + "!!!"}) for row in rows).encode()
+    changed = service.check_drift(shouted, "newcomer")
+    assert not same.changed and changed.changed and changed.drivers
+    assert service.drift_checks().checks == (changed,)
+
+
+def test_an_upload_of_any_format_gives_the_same_model(chat_log: bytes, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in chat_log.splitlines()]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "a.parquet")
+    csv = "prompt,response\n" + "".join(
+        ",".join('"' + row[name].replace('"', '""') + '"' for name in ("prompt", "response")) + "\n" for row in rows
+    )
+    expected, _ = read_upload(chat_log, "m", 1000)
+    for body in (json.dumps(rows).encode(), csv.encode(), (tmp_path / "a.parquet").read_bytes()):
+        found, report = read_upload(body, "m", 1000)
+        assert found.responses.equals(expected.responses) and found.prompts.equals(expected.prompts)
+        assert report.used == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "message"),
+    [
+        (b"", "m", "empty"),
+        (b"PAR1 and no more", "m", "Parquet"),
+        (b'{"prompt": "p", "response": "r"}', None, "model="),
+        (b'{"prompt": "p", "response": "r"}', "a\nb", "printable"),
+        (b'{"prompt": "p", "response": "r"}', "x" * 300, "printable"),
+        (b'{"prompt": "p", "response": "r"}\n' * 30, "m", "rows"),
+        (b'{"prompt": 1}', "m", "prompt"),
+        (b"/etc/passwd", "m", "header"),
+    ],
+)
+def test_uploads_that_cannot_be_used(body: bytes, model: str | None, message: str) -> None:
+    with pytest.raises((DataError, UsageError), match=message) as caught:
+        read_upload(body, model, 20)
+    assert "/tmp" not in str(caught.value)
+
+
+def test_ellipses_are_the_covariance_of_the_mean(trained: Path) -> None:
+    catalog = artifact.load(trained).catalog
+    axes = fit_axes(catalog.models.mean)
+    sample = catalog.samples.embedded
+    scatter, total, freedom = np.zeros((2, 2)), 0.0, 0
+    for model in range(len(catalog.models)):
+        own = sample.vectors[sample.rows_of(model)].astype(np.float64)
+        around = own - own.mean(axis=0)
+        plane = around @ axes.directions
+        scatter, total, freedom = scatter + plane.T @ plane, total + (around**2).sum(), freedom + max(len(own) - 1, 0)
+    for row, ellipse in enumerate(measure_ellipses(catalog, axes, catalog.models)):
+        n, spread = int(catalog.models.count[row]), float(catalog.models.spread[row])
+        covariance = scatter / total * spread**2 / (n - 1)
+        rotation = np.array(
+            [[np.cos(ellipse.angle), -np.sin(ellipse.angle)], [np.sin(ellipse.angle), np.cos(ellipse.angle)]]
+        )
+        axes_squared = np.diag([ellipse.major**2, ellipse.minor**2]) / 5.991464547107979  # 95 % of chi-square with 2
+        np.testing.assert_allclose(rotation @ axes_squared @ rotation.T, covariance, rtol=1e-6, atol=1e-12)
+        assert ellipse.major >= ellipse.minor > 0
+
+
+def test_costs_are_the_configured_ones_and_unknown_models_do_no_harm(trained: Path) -> None:
+    names = list(Service(trained).snapshot.rows)
+    service = Service(trained, ServiceConfig(costs={names[0]: 3.0, names[1]: 1.0, "elsewhere": 0.0}))
+    found = service.route(RouteQuery("Name a river.", threshold=1e6))
+    assert (found.model, found.cost) == (names[1], 1.0)
+    assert {found.model, *(each.model for each in found.alternatives)} == set(names[:2])
+    assert service.models().models[0].cost == 3.0

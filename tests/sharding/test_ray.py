@@ -1,0 +1,125 @@
+"""The shards on a Ray cluster that was started by hand: the same bytes, whatever becomes of its workers."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from model_behavior.cli.app import run
+from model_behavior.sharding.engines import LocalEngine, RayEngine
+from model_behavior.sharding.runs import ShardedRun
+from tests.conftest import answer
+from tests.sharding.conftest import Material
+
+pytestmark = [
+    # Ray reads its token where it is first imported, which is therefore left to the engine.
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+    # It leaves sockets and child processes to the interpreter's end.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Address of a cluster of one core, which ends with the module."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    paths = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
+    # The cluster has a token of its own, so that none of the user's is asked for.
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = {**os.environ, **token, "PYTHONPATH": paths, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    ray = str(Path(sys.executable).with_name("ray"))
+    options = ["--num-cpus=1", "--include-dashboard=false", "--disable-usage-stats", "--block"]
+    command = [ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={address.rsplit(':', 1)[1]}", *options]
+    head = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert head.stdout is not None
+    for line in head.stdout:
+        if "--block" in line:
+            break
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in token.items():
+            patch.setenv(name, value)
+        yield address
+    head.terminate()
+    head.communicate(timeout=60)
+
+
+def workers_of(address: str) -> list[int]:
+    """The cluster's processes that do a shard at this moment."""
+    port = address.rsplit(":", 1)[1].encode()
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and (process / "cmdline").read_bytes().startswith(b"ray::run_shard"):
+                parent = (process / "status").read_text().split("PPid:", 1)[1].split()[0]
+                if port in Path("/proc", parent, "cmdline").read_bytes():
+                    found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds workers by /proc")
+def test_a_killed_worker_costs_nothing(material: Material, cluster: str, tmp_path: Path) -> None:
+    table = pq.read_table(material.responses)
+    more = [table.set_column(0, "prompt", pc.binary_join_element_wise(table["prompt"], str(n), " ")) for n in range(8)]
+    pq.write_table(pa.concat_tables(more), tmp_path / "more.parquet")
+    local, ray = tmp_path / "local.parquet", tmp_path / "ray.parquet"
+    job = replace(material.job("encode"), cache=tmp_path / "cache of local")
+    ShardedRun(job, LocalEngine(material.loaded), 200).over_file(tmp_path / "more.parquet", local, lambda _: None)
+    killed: list[int] = []
+    ended = threading.Event()
+
+    def kill_one() -> None:
+        while not killed and not ended.is_set():
+            for worker in workers_of(cluster)[:1]:
+                os.kill(worker, signal.SIGKILL)
+                killed.append(worker)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    job = replace(job, cache=tmp_path / "cache of ray")
+    report = ShardedRun(job, RayEngine(cluster), 200).over_file(tmp_path / "more.parquet", ray, lambda _: None)
+    ended.set()
+    killer.join()
+    assert killed
+    assert report.rows == report.used == 8 * len(table)
+    assert ray.read_bytes() == local.read_bytes()
+
+
+def test_commands_give_the_same_on_a_cluster(
+    material: Material, cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_ray = ("--engine", "ray", "--address", cluster, "--shard-rows", "60")
+    for name, engine in (("local", ("--shard-rows", "60")), ("ray", on_ray)):
+        predictions, grown = tmp_path / f"{name}.parquet", tmp_path / name
+        answer(capsys, "predict", material.folder, material.votes, "--output", predictions, *engine)
+        answer(capsys, "onboard", material.folder, material.responses, "--output", grown, *engine)
+    assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
+    for file in ("models.safetensors", "samples.safetensors", "exemplars.json"):
+        assert (tmp_path / "ray" / file).read_bytes() == (tmp_path / "local" / file).read_bytes()
+
+
+def test_an_error_of_a_worker_is_the_error_of_the_run(
+    material: Material, cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "bad.csv"
+    table.write_text("prompt,model_a,model_b\nHello?,nobody-knows-it,gpt-4\n")
+    options = ["--output", str(tmp_path / "p.parquet"), "--engine", "ray", "--address", cluster]
+    assert run(["predict", str(material.folder), str(table), *options]) == 2
+    assert "nobody-knows-it" in capsys.readouterr().err
