@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_behavior.data.arena import Arena
-from model_behavior.models.behavior.pattern_counts import TextColumns, count_in_few, count_in_many, count_patterns
+from model_behavior.models.behavior.byte_counts import count_bytes
+from model_behavior.models.behavior.pattern_counts import Counts, count_in_few, count_in_many, count_patterns
 from model_behavior.models.behavior.style_features import FEATURES
 
 # fmt: off
@@ -25,24 +27,32 @@ TEXTS = st.lists(
 ).map("".join)
 
 
+def counted(texts: list[str]) -> Counts:
+    column = pa.array(texts, pa.large_string())
+    return count_patterns(column, count_bytes(column))
+
+
+def by_arrow(texts: list[str]) -> Counts:
+    column = pa.array(texts, pa.large_string())
+    return count_in_many(column, count_bytes(column))
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(TEXTS, min_size=1, max_size=30))
 def test_few_and_many_agree(texts: list[str]) -> None:
-    np.testing.assert_array_equal(count_in_few(texts), count_in_many(TextColumns.of(texts)))
-    np.testing.assert_array_equal(
-        count_patterns(texts[:1], TextColumns.of(texts[:1])), count_in_many(TextColumns.of(texts[:1]))
-    )
+    np.testing.assert_array_equal(count_in_few(texts), by_arrow(texts))
+    np.testing.assert_array_equal(counted(texts[:1]), by_arrow(texts[:1]))
 
 
 def test_few_and_many_agree_on_responses(arena: Arena) -> None:
     texts = arena.votes.pairs.responses.to_pylist()[:300]
-    np.testing.assert_array_equal(count_in_few(texts), count_in_many(TextColumns.of(texts)))
+    np.testing.assert_array_equal(count_in_few(texts), by_arrow(texts))
 
 
 @pytest.mark.parametrize("letter", ["\u017f", "\u212a"])
 def test_letters_that_only_re2_folds_are_left_to_it(letter: str) -> None:
     texts = [f"{letter}orry, I as{letter} whether this i{letter} o{letter}."]
-    np.testing.assert_array_equal(count_patterns(texts, TextColumns.of(texts)), count_in_many(TextColumns.of(texts)))
+    np.testing.assert_array_equal(counted(texts), by_arrow(texts))
 
 
 def test_every_pattern_is_found_somewhere_by_hand() -> None:

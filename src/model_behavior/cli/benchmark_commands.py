@@ -15,6 +15,8 @@ from model_behavior.cli.service_benchmark import benchmark_service
 from model_behavior.data.loading import load_votes
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.evaluation.plain_values import plain_values
+from model_behavior.evaluation.speed.benchmark import SpeedPlan, run_speed_benchmark
+from model_behavior.evaluation.speed.report import write_speed_report
 from model_behavior.evaluation.stage1_benchmark import BenchmarkPlan, choose_variants, run_benchmark
 from model_behavior.evaluation.stage1_report import write_stage1_report
 from model_behavior.evaluation.stage2_benchmark import Stage2Plan, run_stage2_benchmark
@@ -24,6 +26,7 @@ from model_behavior.models.behavior.monitor import Runtime
 
 _PLAN = BenchmarkPlan()
 _PLAN2 = Stage2Plan()
+_SPEED = SpeedPlan()
 _Result = TypeVar("_Result")
 
 Votes: TypeAlias = Annotated[list[str], typer.Argument(help="Vote files or hf://owner/name, each measured by itself.")]
@@ -87,6 +90,33 @@ def benchmark_stage2(
     command = _describe("stage2", votes, output, plan, _PLAN2)
     write_report(output, *write_stage2_report(results, plan, command))
     _print(output, results, seeds, json)
+
+
+@app.command("speed", epilog="Example: `model-behavior benchmark speed votes.parquet --output speed.md`")
+def benchmark_speed(
+    votes: Votes,
+    output: Output,
+    texts: Annotated[int, typer.Option(min=1, help="Responses that the transformer encodes.")] = _SPEED.texts,
+    rows: Annotated[int, typer.Option(min=1, help="Votes that stage 1 is run on.")] = _SPEED.rows,
+    turns: Annotated[int, typer.Option(min=1, help="Repetitions of every way.")] = _SPEED.turns,
+    epochs: Epochs = _SPEED.epochs,
+    models: Annotated[int, typer.Option(min=1, help="In the enlarged catalog.")] = _SPEED.models,
+    semantic: Annotated[bool, typer.Option(help="Run stage 1 with the transformer, too.")] = _SPEED.semantic,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Every stage beside sentence-transformers, beside one text at a time, and beside the least that it must do."""
+    check_output_file(output)
+    plan = SpeedPlan(texts, rows, turns, epochs, models, semantic)
+    results = []
+    for source in votes:
+        monitor = ConsoleMonitor()
+        runtime = Runtime(open_cache(cache), monitor)
+        results.append(run_speed_benchmark(Path(source).stem, source, plan, runtime))
+        monitor.close()
+    write_report(output, *write_speed_report(results, plan, _describe("speed", votes, output, plan, _SPEED)))
+    value = {"output": str(output), "results": plain_values(results)}
+    print_result(value, json, f"{output}: {len(results)} vote files, {turns} turns")
 
 
 def _measure(

@@ -175,9 +175,9 @@ def _load(config: ReadingConfig, device: torch.device) -> Any:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise MissingExtraError("a text encoder with a transformer", "semantic") from error
-    path = _locate(config.model)
+    path = locate_model(config.model)
     try:
-        with _silenced():
+        with silenced_loading():
             network = SentenceTransformer(path, device=str(device), trust_remote_code=False)[0]
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(
@@ -195,7 +195,7 @@ def _load(config: ReadingConfig, device: torch.device) -> Any:
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def silenced_loading() -> Iterator[None]:
     """Keeps the loader's own progress bar off the terminal, and leaves its setting as it was."""
     from transformers.utils import logging
 
@@ -208,7 +208,12 @@ def _silenced() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _locate(model: str) -> str:
+def locate_model(model: str) -> str:
+    """The folder of the bundled weights for their name; anything else as it stands.
+
+    Raises:
+        MissingExtraError: they are not installed.
+    """
     if model != BUNDLED_MODEL or Path(model).exists():
         return model
     package = importlib.util.find_spec(_BUNDLED_PACKAGE)

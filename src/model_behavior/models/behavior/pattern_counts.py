@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model_behavior.models.behavior.byte_counts import ByteCounts, count_bytes
+from model_behavior.models.behavior.byte_counts import ByteCounts
 from model_behavior.models.behavior.style_features import FEATURES, StyleFeature
 
 _FEW_CHARACTERS = 2000  # in all; also bounds what a text that is made to be slow can cost
@@ -29,39 +27,21 @@ _RE2_SPACE = r"\t\n\f\r "
 Counts = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class TextColumns:
-    """Texts as Arrow counts in them.
-
-    Attributes:
-        texts: [n_texts].
-        lines: of each text, [n_texts].
-        counts: what their bytes tell.
-    """
-
-    texts: pa.LargeStringArray
-    lines: pa.ListArray
-    counts: ByteCounts
-
-    @classmethod
-    def of(cls, texts: Sequence[str]) -> Self:
-        """Of Python's strings."""
-        column = pa.array(texts, type=pa.large_string())
-        return cls(column, pc.split_pattern(column, "\n"), count_bytes(column))
-
-
-def count_patterns(texts: Sequence[str], columns: TextColumns) -> Counts:
+def count_patterns(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Counts:
     """How often each of `FEATURES` occurs: matches, matching lines ("lines"), or 1 if found ("text").
 
     Args:
-        texts: [n_texts].
-        columns: the same.
+        column: texts, [n_texts].
+        bytes_found: in them.
 
     Returns:
         [n_features, n_texts].
     """
-    few = sum(map(len, texts)) <= _FEW_CHARACTERS and not any(map(_FOLDED_BY_RE2_ALONE.search, texts))
-    return count_in_few(texts) if few else count_in_many(columns)
+    if bytes_found.characters.sum() <= _FEW_CHARACTERS:
+        texts = column.to_pylist()
+        if not any(map(_FOLDED_BY_RE2_ALONE.search, texts)):
+            return count_in_few(texts)
+    return count_in_many(column, bytes_found)
 
 
 def count_in_few(texts: Sequence[str]) -> Counts:
@@ -72,42 +52,38 @@ def count_in_few(texts: Sequence[str]) -> Counts:
     )
 
 
-def count_in_many(columns: TextColumns) -> Counts:
-    """By Arrow."""
-    return np.stack([_count(columns, feature) for feature in FEATURES]).astype(np.float64)
+def count_in_many(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Counts:
+    """By Arrow, and what is one byte by the bytes that were counted."""
+    lines = pc.split_pattern(column, "\n")
+    counts = np.empty((len(FEATURES), len(column)))
+    for row, feature in enumerate(FEATURES):
+        if feature.bytes is not None:
+            counts[row] = bytes_found.bytes[:, feature.bytes.start : feature.bytes.stop].sum(axis=1)
+        else:
+            counts[row] = _count(column, lines, feature)
+    return counts
 
 
-def _count(columns: TextColumns, feature: StyleFeature) -> Counts:
-    if feature.per == "text":
-        return _find(columns.texts, feature).astype(np.float64)
-    if feature.per == "lines":
-        return _count_lines(columns.lines, feature)
-    if (marks := feature.bytes) is not None:
-        found: Counts = columns.counts.bytes[:, marks.start : marks.stop].sum(axis=1).astype(np.float64)
-        return found
-    count = pc.count_substring if feature.literal else pc.count_substring_regex
-    return _to_numpy(count(columns.texts, feature.pattern))
-
-
-def _find(texts: pa.LargeStringArray, feature: StyleFeature) -> npt.NDArray[np.bool_]:
-    """Whether each text has the pattern, [n_texts]; where it has a `screen`, only what passes that is looked at."""
-    pattern = feature.pattern if feature.screen is None else feature.screen
-    found: npt.NDArray[np.bool_] = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+def _find(column: pa.LargeStringArray, feature: StyleFeature) -> Counts:
+    """1 for a text that has the pattern; where it has a `screen`, only what passes that is looked at."""
     if feature.screen is None:
-        return found
+        return _to_numpy(pc.match_substring_regex(column, feature.pattern))
+    found = _to_numpy(pc.match_substring_regex(column, feature.screen))
     passed = np.flatnonzero(found)
-    found = np.zeros(len(texts), dtype=bool)
-    found[passed] = pc.match_substring_regex(texts.take(pa.array(passed)), feature.pattern).to_numpy(
-        zero_copy_only=False
-    )
+    found[passed] = _to_numpy(pc.match_substring_regex(column.take(pa.array(passed)), feature.pattern))
     return found
 
 
-def _count_lines(lines: pa.ListArray, feature: StyleFeature) -> Counts:
-    """Lines are matched one by one: counting in the whole text takes `^` for the end of the match before, too."""
+def _count(column: pa.LargeStringArray, lines: pa.ListArray, feature: StyleFeature) -> Counts:
+    if feature.per == "text":
+        return _find(column, feature)
+    if feature.per != "lines":
+        count = pc.count_substring if feature.literal else pc.count_substring_regex
+        return _to_numpy(count(column, feature.pattern))
+    # Lines are matched one by one: counting in the whole text takes `^` for the end of the match before, too.
     found = _to_numpy(pc.match_substring_regex(lines.flatten(), feature.pattern))
     owner = _to_numpy(pc.list_parent_indices(lines)).astype(np.int64)
-    return np.bincount(owner, found, len(lines)).astype(np.float64)
+    return np.bincount(owner, found, len(column)).astype(np.float64)
 
 
 def _to_numpy(column: pa.Array) -> Counts:

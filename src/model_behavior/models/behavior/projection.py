@@ -139,11 +139,9 @@ class SparseInput(nn.Module):
 
     def forward(self, rows: sparse.csr_matrix, own: slice | None = None) -> torch.Tensor:
         """The rows `own` (all by default) of [n_rows, n_columns] to [n_own, hidden]. Dropout is drawn for all rows."""
-        starts = rows.indptr if own is None else rows.indptr[own.start : own.stop + 1]
-        found = slice(starts[0], starts[-1])
-        values = self.dropout(torch.from_numpy(rows.data)).numpy()[found]
-        shape = (len(starts) - 1, rows.shape[1])
-        kept = sparse.csr_matrix((values, rows.indices[found], starts - starts[0]), shape)
+        values = self.dropout(torch.from_numpy(rows.data)).numpy()
+        kept = sparse.csr_matrix((values, rows.indices, rows.indptr), rows.shape)
+        kept = kept if own is None else kept[own]
         hidden: torch.Tensor = _SparseProduct.apply(kept, self.weight)  # type: ignore[no-untyped-call]
         return hidden
 

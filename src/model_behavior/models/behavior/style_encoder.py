@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model_behavior.models.behavior.byte_counts import ByteCounts
+from model_behavior.models.behavior.byte_counts import ByteCounts, count_bytes
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase, portions
-from model_behavior.models.behavior.pattern_counts import TextColumns, count_patterns
+from model_behavior.models.behavior.pattern_counts import count_patterns
 from model_behavior.models.behavior.style_features import FEATURES, RELATIONS, SIZES
 from model_behavior.models.behavior.token_sets import distinct_share, overlap
 from model_behavior.models.behavior.tokens import Tokens, tokenize, word_ngrams
@@ -48,17 +48,17 @@ class StyleEncoder(TextEncoderBase):
 
 
 def _describe(prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
-    columns = TextColumns.of(responses)
-    counts = columns.counts
+    texts = pa.array(responses, type=pa.large_string())
+    counts = count_bytes(texts)
     characters, words = counts.characters.astype(np.float64), counts.words.astype(np.float64)
-    lines = 1 + _to_numpy(pc.count_substring(pc.utf8_trim_whitespace(columns.texts), "\n"))
-    units = {"chars": characters / 100, "words": words / 100, "lines": _to_numpy(pc.list_value_length(columns.lines))}
+    lines = 1 + _to_numpy(pc.count_substring(pc.utf8_trim_whitespace(texts), "\n"))
+    units = {"chars": characters / 100, "words": words / 100, "lines": 1.0 + counts.bytes[:, ord("\n")]}
     counted = [
         found if feature.per == "text" else np.log1p(found / np.maximum(units[feature.per], 1))
-        for feature, found in zip(FEATURES, count_patterns(responses, columns), strict=True)
+        for feature, found in zip(FEATURES, count_patterns(texts, counts), strict=True)
     ]
     response_tokens, prompt_tokens = tokenize(responses), tokenize(prompts)
-    sizes = _measure(columns.lines, counts, lines, response_tokens)
+    sizes = _measure(pc.split_pattern(texts, "\n"), counts, lines, response_tokens)
     prompt_characters = _to_numpy(pc.utf8_length(pa.array(prompts, type=pa.large_string())))
     relations = [
         np.log((1 + characters) / (1 + prompt_characters)),

@@ -19,7 +19,7 @@ from model_behavior.models.behavior.pooling import Pooling, PoolingMode
 from model_behavior.models.behavior.token_batches import TokenArray, pad, plan_batches
 from model_behavior.preprocessing.cache import ContentCache
 
-_TOKENS_AT_ONCE = 2048  # of a batch, padding included: full matrix products whose results stay in the caches
+_TOKENS_AT_ONCE = 1024  # of a batch, padding included: full matrix products whose results stay in the caches
 
 _AGREEMENT = 0.999
 
