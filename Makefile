@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
 
-test: $(VENV)/.dev browser  ## Run the tests: two at once, then by themselves those that measure time or memory
+test: $(VENV)/.dev browser  ## Run the tests: two at once, then by themselves those that need the machine
 	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal
 	$(BIN)/pytest -m alone
 

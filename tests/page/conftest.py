@@ -50,9 +50,9 @@ def serving(service: Service, key: str | None = None) -> Iterator[str]:
         socket.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium; with it ends Playwright's event loop, beside which no other test could run one."""
     found = shutil.which("chromium")
     if found is None:
         pytest.skip("no chromium on this machine, so the page is not tested. Fix: apt-get install chromium")

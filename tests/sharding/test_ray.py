@@ -26,6 +26,8 @@ from tests.conftest import answer
 from tests.sharding.conftest import Material
 
 pytestmark = [
+    # A cluster needs the machine's cores for itself: beside other tests it takes ten times as long.
+    pytest.mark.alone,
     # Ray reads its token where it is first imported, which is therefore left to the engine.
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
     # It leaves sockets and child processes to the interpreter's end.
