@@ -81,25 +81,30 @@ class DenseInput(nn.Module):
 class _SparseProduct(torch.autograd.Function):
     """A CSR matrix [n_rows, n_columns] times a weight [n_columns, hidden].
 
-    torch's own gradient of the same sum sorts the columns of the batch in every step and takes more than twice as long.
+    The gradient is the same sum over the transposed rows. torch's own sorts the columns of the batch in every step and
+    takes five times as long.
     """
 
     @staticmethod
     def forward(ctx: Any, rows: sparse.csr_matrix, weight: torch.Tensor) -> torch.Tensor:
         """[n_rows, hidden]."""
         ctx.rows = rows
-        return nn.functional.embedding_bag(
-            torch.from_numpy(rows.indices.astype(np.int64)),
-            weight,
-            torch.from_numpy(rows.indptr[:-1].astype(np.int64)),
-            mode="sum",
-            per_sample_weights=torch.from_numpy(rows.data),
-        )
+        return _multiply(rows, weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, torch.Tensor]:
         """Of the weight, [n_columns, hidden]; the rows have none."""
-        return None, torch.from_numpy(ctx.rows.T @ gradients[0].numpy())
+        return None, _multiply(ctx.rows.T.tocsr(), gradients[0])
+
+
+def _multiply(rows: sparse.csr_matrix, dense: torch.Tensor) -> torch.Tensor:
+    return nn.functional.embedding_bag(
+        torch.from_numpy(rows.indices.astype(np.int64)),
+        dense.contiguous(),
+        torch.from_numpy(rows.indptr[:-1].astype(np.int64)),
+        mode="sum",
+        per_sample_weights=torch.from_numpy(rows.data),
+    )
 
 
 @final
