@@ -96,7 +96,7 @@ def measure_certainty(
         precision = None if artifact.scorer is None else artifact.scorer.precision(name, count)
         rating = None
         if precision is not None:
-            wanted = 1.1 * precision.floor if half_width is None else half_width
+            wanted = precision.within_reach if half_width is None else half_width
             needed = precision.responses_needed(wanted)
             rating = RatingCertainty(precision.rating, precision.half_width, precision.floor, wanted, needed)
         planned = {

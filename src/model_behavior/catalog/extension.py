@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, usable_pairs
+from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, usable_pairs
 from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig, enrol, enrol_encoded, merge_catalogs, prompt_keys
-from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample
+from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, select_samples
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
@@ -96,24 +96,7 @@ def _by_prompt(
 
 def _row(catalog: Catalog, name: str) -> Catalog:
     row = catalog.models.names.index(name)
-    samples = catalog.samples
-    return Catalog(
-        catalog.models.select([row]),
-        ModelSamples(
-            names=(name,),
-            style_mean=samples.style_mean[[row]],
-            style_deviation=samples.style_deviation[[row]],
-            style_count=samples.style_count[[row]],
-            embedded=_only(samples.embedded, row),
-            styles=_only(samples.styles, row),
-            exemplars=(samples.exemplars[row],),
-        ),
-    )
-
-
-def _only(sample: VectorSample, row: int) -> VectorSample:
-    part = sample.rows_of(row)
-    return VectorSample(sample.vectors[part], sample.prompt_keys[part], np.array([0, part.stop - part.start]))
+    return Catalog(catalog.models.select([row]), select_samples([catalog.samples], (name,)))
 
 
 def _combine(old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_size: int) -> Catalog:
@@ -137,12 +120,8 @@ def _combine(old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_si
 
 
 def _add_embeddings(old: ModelEmbeddings, new: ModelEmbeddings) -> ModelEmbeddings:
-    count = old.count + new.count
     sums = [models.mean.astype(np.float64) * models.count[:, None] for models in (old, new)]
-    mean = (sums[0] + sums[1]) / count[:, None]
-    # As in `average`: the pairs are unit vectors.
-    spread = np.sqrt(np.maximum(1 - np.square(mean).sum(axis=1), 0))
-    return ModelEmbeddings(old.names, mean.astype(np.float32), count, spread.astype(np.float32))
+    return average(old.names, sums[0] + sums[1], old.count + new.count)
 
 
 def _add_moments(old: ModelSamples, new: ModelSamples) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:

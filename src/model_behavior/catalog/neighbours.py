@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model_behavior.catalog.embeddings import ModelEmbeddings
 from model_behavior.catalog.enrolment import Catalog
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar
@@ -43,6 +44,14 @@ class Neighbourhood:
     neighbours: tuple[Neighbour, ...]
 
 
+def nearest_rows(models: ModelEmbeddings, row: int, n: int) -> list[tuple[int, float]]:
+    """The `n` other rows nearest to a row, or all there are, each with its cosine distance; nearest first."""
+    distance = models.cosine_distances(row)
+    distance[row] = np.inf
+    nearest = np.argsort(distance, kind="stable")[: min(n, len(models) - 1)]
+    return [(int(other), float(distance[other])) for other in nearest]
+
+
 def find_neighbours(catalog: Catalog, name: str, n: int = 5, n_drivers: int = 5) -> Neighbourhood:
     """The nearest models to a model.
 
@@ -59,9 +68,6 @@ def find_neighbours(catalog: Catalog, name: str, n: int = 5, n_drivers: int = 5)
         raise UsageError(f"n={n}: at least 1 neighbour is needed")
     models, samples = catalog.models, catalog.samples
     own = find_model(models.names, name)
-    distance = models.cosine_distances(own)
-    distance[own] = np.inf
-    nearest = np.argsort(distance, kind="stable")[: min(n, len(models) - 1)].tolist()
     described = samples.style_count > 1
 
     def compare(other: int) -> tuple[StyleDriver, ...]:
@@ -77,11 +83,11 @@ def find_neighbours(catalog: Catalog, name: str, n: int = 5, n_drivers: int = 5)
         neighbours=tuple(
             Neighbour(
                 models.names[other],
-                float(distance[other]),
+                distance,
                 int(models.count[other]),
                 compare(other),
                 samples.exemplars[other],
             )
-            for other in nearest
+            for other, distance in nearest_rows(models, own, n)
         ),
     )

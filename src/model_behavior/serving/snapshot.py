@@ -65,6 +65,11 @@ class Snapshot:
         return {row.name: row for row in rows}
 
     @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Row of every model in the tables of the artifact, by name."""
+        return {name: index for index, name in enumerate(self.artifact.models.names)}
+
+    @cached_property
     def axes(self) -> PrincipalAxes:
         """Of the map."""
         n = len(self.artifact.models)
@@ -125,7 +130,7 @@ class Snapshot:
     def index_of(self, name: str) -> int:
         """The row of a model in the tables of the artifact; raises as `row_of`."""
         self.row_of(name)
-        return self.artifact.models.names.index(name)
+        return self.places[name]
 
     def _make_row(self, index: int) -> ModelRow:
         models, ratings = self.artifact.models, self.ratings

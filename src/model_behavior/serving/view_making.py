@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from model_behavior.catalog import Catalog
-from model_behavior.catalog.neighbours import find_neighbours
+from model_behavior.catalog.neighbours import find_neighbours, nearest_rows
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
 from model_behavior.evaluation.map_positions import measure_ellipses
 from model_behavior.serving.snapshot import Snapshot
@@ -30,7 +28,6 @@ from model_behavior.serving.views import (
 
 _N_DRIVERS = 5
 _N_NEAR = 5
-_NEAR_FLOOR = 1.1  # times the half width that no number of responses goes below
 
 
 def list_models(snapshot: Snapshot, chat_models: Sequence[str]) -> ModelList:
@@ -111,10 +108,7 @@ def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[Place
     placed = []
     for name in new.models.names:
         index, row = after.index_of(name), after.row_of(name)
-        distances = models.cosine_distances(index)
-        distances[index] = np.inf
-        nearest = np.argsort(distances, kind="stable")[: min(_N_NEAR, len(models) - 1)]
-        near = tuple(NearModel(models.names[other], float(distances[other])) for other in nearest)
+        near = tuple(NearModel(models.names[other], far) for other, far in nearest_rows(models, index, _N_NEAR))
         placed.append(
             PlacedModel(
                 **vars(points[name]),
@@ -133,9 +127,8 @@ def _plan_responses(snapshot: Snapshot, name: str, count: int) -> tuple[MoreResp
     precision = None if scorer is None else scorer.precision(name, count)
     if precision is None:
         return ()
-    half_width = _NEAR_FLOOR * precision.floor
-    needed = precision.responses_needed(half_width)
-    return (MoreResponses(needed, half_width),) if needed else ()
+    needed = precision.responses_needed(precision.within_reach)
+    return (MoreResponses(needed, precision.within_reach),) if needed else ()
 
 
 def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:
@@ -143,7 +136,7 @@ def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:
     models = after.artifact.models
     points = before.axes.place(models.mean)
     ellipses = measure_ellipses(before.artifact.catalog, before.axes, models)
-    place = {name: index for index, name in enumerate(models.names)}
+    place = after.places
     return tuple(
         MapPoint(
             name=row.name,

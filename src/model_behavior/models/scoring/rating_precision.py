@@ -23,6 +23,7 @@ from model_behavior.errors import UsageError
 from model_behavior.models.scoring.model_base import NORMAL_QUANTILE
 
 _MOST = 10_000_000
+_WITHIN_REACH = 1.1
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class RatingPrecision:
     def floor(self) -> float:
         """Half width with endlessly many responses; only votes take it further down."""
         return float(NORMAL_QUANTILE * np.sqrt(self._lasting))
+
+    @property
+    def within_reach(self) -> float:
+        """A tenth above the floor: the half width that is worth more responses."""
+        return _WITHIN_REACH * self.floor
 
     def half_width_after(self, responses: int) -> float:
         """Half width to expect from that many responses altogether, at least 1."""
