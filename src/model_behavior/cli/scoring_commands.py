@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,13 +41,14 @@ from model_behavior.cli.training import (
     read_votes,
 )
 from model_behavior.data.filters import FilterConfig
-from model_behavior.data_models.scoring_types import Ratings
+from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.model_base import rank_best_first
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 from model_behavior.sharding.worker import ShardJob
@@ -171,32 +172,22 @@ def rank(
     json: Json = False,
 ) -> None:
     """Rank all models, best first, with 95 % intervals; models without votes are rated by what they answer."""
-    ratings = scorer_of(open_artifact(folder, cache), folder).rate(prompt=prompt)
-    rows = _rows_best_first(ratings)
-    print_result(rows, json, _describe_ranking(rows))
+    ranked = rank_best_first(scorer_of(open_artifact(folder, cache), folder).rate(prompt=prompt))
+    print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked))
 
 
 def _scorer_config(model_source: Literal["behavior", "id"], epochs: int, seed: int) -> DenseNetworkConfig:
     return replace(_SCORER, model_source=model_source, schedule=replace(_SCORER.schedule, epochs=epochs, seed=seed))
 
 
-def _rows_best_first(ratings: Ratings) -> list[dict[str, Any]]:
-    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes)
-    rows = [
-        {"model": model, "rating": float(rating), "low": float(low), "high": float(high), "votes": int(votes)}
-        for model, rating, low, high, votes in zip(*columns, strict=True)
-    ]
-    return sorted(rows, key=lambda row: (-row["rating"], row["model"]))
-
-
-def _describe_ranking(rows: list[dict[str, Any]]) -> str:
-    width = max(len(row["model"]) for row in rows) + 2
+def _describe_ranking(rows: list[RankedModel]) -> str:
+    width = max(len(row.model) for row in rows) + 2
     lines = [f"{'rank':>4}  {'model':<{width}} {'rating':>7}  {'95 % interval':<16} {'votes':>7}"]
     for place, row in enumerate(rows, 1):
-        name = row["model"] if row["votes"] else f"{row['model']} *"
-        span = f"{row['low']:.2f} to {row['high']:.2f}"
-        lines.append(f"{place:>4}  {name:<{width}} {row['rating']:>7.2f}  {span:<16} {row['votes']:>7,}")
-    if any(not row["votes"] for row in rows):
+        name = row.model if row.votes else f"{row.model} *"
+        span = f"{row.low:.2f} to {row.high:.2f}"
+        lines.append(f"{place:>4}  {name:<{width}} {row.rating:>7.2f}  {span:<16} {row.votes:>7,}")
+    if any(not row.votes for row in rows):
         lines.append(
             "* never voted on: rated by what it answers; `onboard` says how many more responses narrow the interval"
         )

@@ -66,6 +66,17 @@ class Ratings:
     votes: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class RankedModel:
+    """A rating with its 95 % interval, as `rank` tells it; `votes` is 0 for a model that was only enrolled."""
+
+    model: str
+    rating: float
+    low: float
+    high: float
+    votes: int
+
+
 @dataclass(frozen=True, eq=False)
 class ModelTable:
     """Frozen embeddings of models, one row each.

@@ -8,6 +8,7 @@ from model_behavior.catalog import Catalog
 from model_behavior.catalog.neighbours import find_neighbours, nearest_rows
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
 from model_behavior.evaluation.map_positions import measure_ellipses
+from model_behavior.models.scoring.model_base import rank_best_first
 from model_behavior.serving.snapshot import Snapshot
 from model_behavior.serving.views import (
     Comparison,
@@ -21,7 +22,6 @@ from model_behavior.serving.views import (
     NeighbourList,
     PlacedModel,
     Prediction,
-    RankedModel,
     Ranking,
     SharedPrompt,
 )
@@ -91,13 +91,7 @@ def rank_models(snapshot: Snapshot, prompt: str | None, models: Sequence[str] | 
     names = list(snapshot.rows) if models is None else list(dict.fromkeys(models))
     for name in names:
         snapshot.row_of(name)
-    found = snapshot.scorer.rate(names, prompt)
-    columns = (found.models, found.rating, found.low, found.high, found.votes)
-    ranked = [
-        RankedModel(name, float(rating), float(low), float(high), int(votes))
-        for name, rating, low, high, votes in zip(*columns, strict=True)
-    ]
-    ranked.sort(key=lambda each: (-each.rating, each.model))
+    ranked = rank_best_first(snapshot.scorer.rate(names, prompt))
     return Ranking(snapshot.version, prompt is not None, tuple(ranked))
 
 

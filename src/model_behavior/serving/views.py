@@ -9,6 +9,7 @@ from model_behavior.catalog.drift import DriftReport
 from model_behavior.catalog.identification import Candidate
 from model_behavior.catalog.neighbours import Neighbour
 from model_behavior.catalog.style_drivers import StyleDriver
+from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.evaluation.map_positions import Ellipse
 from model_behavior.routing.router import Alternative
 
@@ -134,17 +135,6 @@ class Comparison:
     shared: tuple[SharedPrompt, ...]
     exemplars_a: tuple[Exemplar, ...]
     exemplars_b: tuple[Exemplar, ...]
-
-
-@dataclass(frozen=True)
-class RankedModel:
-    """A rating with its 95 % interval."""
-
-    model: str
-    rating: float
-    low: float
-    high: float
-    votes: int
 
 
 @dataclass(frozen=True)

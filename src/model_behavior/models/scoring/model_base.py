@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.data_models.scoring_types import FloatArray, Ratings, ScoringVotes, WideArray
+from model_behavior.data_models.scoring_types import FloatArray, RankedModel, Ratings, ScoringVotes, WideArray
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 
@@ -166,6 +166,16 @@ def predict_from_ratings(
 ) -> FloatArray:
     """What ratings say about votes between the models at places `a` and `b`, [n_votes, 4]."""
     return softmax(outcome_logits(rating[a], rating[b], constants)).astype(np.float32)
+
+
+def rank_best_first(ratings: Ratings) -> list[RankedModel]:
+    """Ratings as rows, best first; equal ones by name."""
+    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes)
+    rows = [
+        RankedModel(model, float(rating), float(low), float(high), int(votes))
+        for model, rating, low, high, votes in zip(*columns, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (-row.rating, row.model))
 
 
 def rate_with_interval(
