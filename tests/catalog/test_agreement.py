@@ -58,7 +58,7 @@ def peers() -> tuple[Answers, list[str]]:
 
 
 def dense(agreement: Agreement, view: int = 0) -> np.ndarray:
-    return agreement.weights[view].toarray()
+    return np.asarray(agreement.weights[view].toarray())
 
 
 def test_weights_are_those_of_the_equations(peers: tuple[Answers, list[str]]) -> None:
