@@ -6,6 +6,7 @@
     models.json           names of the models, in row order
     samples.safetensors   what is kept of each model's responses: style profile, sampled vectors with hashes of prompts
     exemplars.json        typical responses of each model, as text
+    revisions.json        what became of each model; only where one was changed since the training
     history.json          one record per trained epoch
     scorer.safetensors    stage 2, arrays; only where a scorer was trained
     scorer.json           stage 2, the rest of its state
@@ -21,7 +22,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from model_behavior.artifact_files import (
     write_json,
 )
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
+from model_behavior.catalog.revisions import Revisions, record_changes, revisions_from_stored, revisions_to_json
 from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
 from model_behavior.data_models.scoring_types import ModelTable
 from model_behavior.data_models.split import ValidationSplit
@@ -62,10 +64,11 @@ from model_behavior.preprocessing.entry_file import Arrays
 _MODELS = "models.safetensors"
 _NAMES, _HISTORY = "models.json", "history.json"
 _SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
+_REVISIONS = "revisions.json"
 _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
 _VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
-_WRITTEN = (CONFIG, *_VERIFIED, *_WITH_SCORER, CARD)
+_WRITTEN = (CONFIG, *_VERIFIED, _REVISIONS, *_WITH_SCORER, CARD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +94,7 @@ class Artifact:
         samples: what is kept of their responses, same rows; None where that is nothing.
         scorer: stage 2, which knows all the models; None before it is trained.
         training: what the encoder was trained on; None where that is not known.
+        revisions: what became of the models since.
     """
 
     encoder: ModelBehaviorEncoder
@@ -98,6 +102,7 @@ class Artifact:
     samples: ModelSamples | None = None
     scorer: DenseNetworkModel | None = None
     training: TrainingRecord | None = None
+    revisions: Revisions = field(default_factory=dict)
 
     @property
     def catalog(self) -> Catalog:
@@ -107,7 +112,7 @@ class Artifact:
     def with_catalog(self, catalog: Catalog) -> Artifact:
         """The same encoder with another catalog, in which the scorer enrols the models that have no votes.
 
-        This artifact and its scorer stay as they are.
+        What differs is recorded as revisions. This artifact and its scorer stay as they are.
 
         Raises:
             UsageError: a model that the scorer's votes are about is missing.
@@ -117,7 +122,8 @@ class Artifact:
             names = set(catalog.models.names)
             scorer.remove([name for name in scorer.models if name not in names])
             scorer.enrol(model_table(self.encoder, catalog.models))
-        return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer)
+        revisions = record_changes(self.revisions, self.catalog, catalog)
+        return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer, revisions=revisions)
 
 
 def model_table(encoder: ModelBehaviorEncoder, models: ModelEmbeddings) -> ModelTable:
@@ -207,8 +213,8 @@ def load(path: Path, cache: ContentCache | None = None) -> Artifact:
     config = read_config(path)
     digests = config.get("files")
     digests = digests if isinstance(digests, dict) else {}
-    scored = any(name in digests for name in _WITH_SCORER)
-    for name in (*_VERIFIED, *(_WITH_SCORER if scored else ())):
+    scored, changed = any(name in digests for name in _WITH_SCORER), _REVISIONS in digests
+    for name in (*_VERIFIED, *(_WITH_SCORER if scored else ()), *((_REVISIONS,) if changed else ())):
         verify(path / name, digests.get(name))
     try:
         state: dict[str, Any] = {
@@ -222,6 +228,7 @@ def load(path: Path, cache: ContentCache | None = None) -> Artifact:
         exemplars = json.loads((path / _EXEMPLARS).read_text("utf-8"))
         samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
         scorer = _read_scorer(path, cache) if scored else None
+        revisions = revisions_from_stored(json.loads((path / _REVISIONS).read_text("utf-8"))) if changed else {}
         split = config["split"]
         record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
@@ -229,7 +236,7 @@ def load(path: Path, cache: ContentCache | None = None) -> Artifact:
     encoder = ModelBehaviorEncoder.load_state_dict(state)
     if cache is not None:
         encoder.runtime = Runtime(cache)
-    return Artifact(encoder, models, samples, scorer, record)
+    return Artifact(encoder, models, samples, scorer, record, revisions)
 
 
 def _write_files(artifact: Artifact, folder: Path) -> None:
@@ -247,6 +254,9 @@ def _write_files(artifact: Artifact, folder: Path) -> None:
     write_json(folder / _HISTORY, state.pop("history"))
     (folder / CARD).write_text(write_card(artifact.encoder, models), "utf-8")
     written: tuple[str, ...] = (*_VERIFIED, CARD)
+    if artifact.revisions:
+        write_json(folder / _REVISIONS, revisions_to_json(artifact.revisions))
+        written = (*written, _REVISIONS)
     if artifact.scorer is not None:
         scorer = artifact.scorer.get_state_dict()
         save_file(scorer.pop("tensors"), folder / _SCORER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import uvicorn
@@ -42,6 +43,8 @@ def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[st
     socket = config.bind_socket()
     socket.listen(config.backlog)  # who connects before the application has started waits instead of being refused
     host, port = socket.getsockname()[:2]
+    gc.collect()
+    gc.freeze()  # libraries and models stay: looking through them again would hold requests up for a tenth of a second
     on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
     try:
         uvicorn.Server(config).run(sockets=[socket])
