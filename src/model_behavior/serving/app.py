@@ -45,7 +45,7 @@ def build_app(backend: Backend) -> ASGIApp:
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(Exception, _refuse)
     app.openapi()  # prepares the routes, for which the first requests would wait
-    return Guard(app, backend.settings, backend.metrics, pulse)
+    return Guard(app, backend, pulse)
 
 
 def _lifespan(backend: Backend, pulse: Pulse) -> Any:

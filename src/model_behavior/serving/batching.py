@@ -54,14 +54,22 @@ class Batcher(Generic[_Question, _Answer]):
         """How many wait."""
         return float(len(self._waiting))
 
-    async def ask(self, question: _Question) -> _Answer:
-        """The answer.
+    def admit(self) -> None:
+        """Asks for a place without taking it.
 
         Raises:
             RefusalError: 503, too many wait already, or the lane is too slow for them.
         """
         if self.full:
             raise overloaded(max(1, math.ceil(self.wait)))
+
+    async def ask(self, question: _Question) -> _Answer:
+        """The answer.
+
+        Raises:
+            RefusalError: as `admit` does.
+        """
+        self.admit()
         future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._draining is None or self._draining.done():
