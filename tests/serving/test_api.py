@@ -274,7 +274,7 @@ def test_full_queues_refuse_and_recover() -> None:
 
 
 def test_who_would_wait_too_long_is_refused_at_once_and_told_for_how_long() -> None:
-    async def crowd() -> tuple[list[object], object]:
+    async def crowd() -> tuple[Sequence[object], Sequence[object]]:
         lane = Lane("test", 100, wait_seconds=0.5)
 
         def work(asked: Sequence[int]) -> list[int]:
@@ -297,7 +297,7 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_for_how_long() -> N
 
 
 def test_a_lane_refuses_by_what_it_has_taken_lately() -> None:
-    async def crowd() -> list[object]:
+    async def crowd() -> Sequence[object]:
         lane = Lane("test", 100, wait_seconds=0.15)
         await lane.run(lambda: time.sleep(1.0))
         answers = await asyncio.gather(*(lane.run(lambda: 1) for _ in range(4)), return_exceptions=True)
