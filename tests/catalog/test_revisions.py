@@ -99,8 +99,10 @@ def test_a_hash_is_of_everything_that_is_known_of_a_model(known: Artifact) -> No
         others.append(Catalog(models, replace(samples, **{name: array})))  # type: ignore[arg-type]
     exemplars = (*samples.exemplars[:row], samples.exemplars[row][:1], *samples.exemplars[row + 1 :])
     others.append(Catalog(models, replace(samples, exemplars=exemplars)))
+    answers = (*samples.answers[:row], {}, *samples.answers[row + 1 :])
+    others.append(Catalog(models, replace(samples, answers=answers)))
     digests = {digest_row(each, row) for each in (catalog, *others)}
-    assert len(digests) == 6 and {digest_row(each, row + 1) for each in others} == {digest_row(catalog, row + 1)}
+    assert len(digests) == 7 and {digest_row(each, row + 1) for each in others} == {digest_row(catalog, row + 1)}
 
 
 def test_revisions_are_saved_verified_and_absent_from_older_folders(

@@ -275,10 +275,10 @@ def test_full_queues_refuse_and_recover() -> None:
 
 def test_who_would_wait_too_long_is_refused_at_once_and_told_for_how_long() -> None:
     async def crowd() -> tuple[Sequence[object], Sequence[object]]:
-        lane = Lane("test", 100, wait_seconds=0.5)
+        lane = Lane("test", 100, wait_seconds=0.1)
 
         def work(asked: Sequence[int]) -> list[int]:
-            time.sleep(1.2 if 0 in asked else 0.0)
+            time.sleep(0.4 if 0 in asked else 0.0)
             return [-each for each in asked]
 
         batcher: Batcher[int, int] = Batcher(lane, 100, work)

@@ -49,10 +49,10 @@ Revisions = Mapping[str, tuple[Revision, ...]]
 
 
 def digest_row(catalog: Catalog, row: int) -> str:
-    """A hash of what is known of one model: embedding, spread and count, style profile, typical responses."""
+    """A hash of what is known of one model: embedding, spread and count, style profile, responses kept as text."""
     models, samples = catalog.models, catalog.samples
-    exemplars = json.dumps([asdict(each) for each in samples.exemplars[row]], sort_keys=True)
-    content = hashlib.sha256(exemplars.encode())
+    texts = [asdict(each) for each in (*samples.exemplars[row], *samples.answers[row].values())]
+    content = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
     for embedding in (models.mean, models.spread, models.count):
         content.update(np.asarray(embedding[row]).tobytes())
     for style in (samples.style_mean, samples.style_deviation, samples.style_count):

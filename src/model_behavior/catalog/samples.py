@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from model_behavior.models.behavior.style_encoder import StyleEncoder
 
 @dataclass(frozen=True)
 class Exemplar:
-    """One response that is typical of its model; both texts may be cut short."""
+    """One response of a model and the prompt that it is to; both texts may be cut short."""
 
     prompt: str
     response: str
@@ -92,6 +92,8 @@ class ModelSamples:
             side: the encoder places training responses closer together than it will place new ones.
         styles: style features of responses, for `identify`.
         exemplars: of each model, the responses nearest to its embedding, [n_models].
+        answers: of each model, its responses to the prompts with the smallest keys, by key, smallest first, [n_models].
+            Models that answered the same prompts keep the same ones (see `catalog.exemplars`).
     """
 
     names: tuple[str, ...]
@@ -101,6 +103,7 @@ class ModelSamples:
     embedded: VectorSample
     styles: VectorSample
     exemplars: tuple[tuple[Exemplar, ...], ...]
+    answers: tuple[Mapping[int, Exemplar], ...]
 
     @cached_property
     def style_sums(self) -> StyleSums:
@@ -134,6 +137,7 @@ def empty_samples(names: Sequence[str], dim: int) -> ModelSamples:
         embedded=nothing(dim),
         styles=nothing(n_features),
         exemplars=((),) * len(names),
+        answers=({},) * len(names),
     )
 
 
@@ -142,6 +146,7 @@ def select_samples(tables: Sequence[ModelSamples], names: Sequence[str]) -> Mode
     place = {name: row for row, name in enumerate(name for table in tables for name in table.names)}
     rows = np.array([place[name] for name in names], dtype=np.int64)
     exemplars = [each for table in tables for each in table.exemplars]
+    answers = [each for table in tables for each in table.answers]
     return ModelSamples(
         names=tuple(names),
         style_mean=np.concatenate([table.style_mean for table in tables])[rows],
@@ -150,6 +155,7 @@ def select_samples(tables: Sequence[ModelSamples], names: Sequence[str]) -> Mode
         embedded=_select([table.embedded for table in tables], rows),
         styles=_select([table.styles for table in tables], rows),
         exemplars=tuple(exemplars[row] for row in rows.tolist()),
+        answers=tuple(answers[row] for row in rows.tolist()),
     )
 
 
