@@ -19,13 +19,14 @@ from model_behavior.serving.service import Service
 from tests.page.conftest import serving
 from tests.serving.test_chat import Upstream
 
-PYTHON = Path(__file__).parents[2] / ".venv-litellm" / "bin" / "python"
+VENV = Path(__file__).parents[2] / ".venv-litellm"
+PYTHON = VENV / "bin" / "python"
 CALLS = Path(__file__).with_name("litellm_calls.py")
 KEY = "a-key-of-the-tests-0123456789-abcdef"
 PROMPTS = ["Explain recursion to a child.", "Name a river.", "Prove that 7 is prime.\n- briefly", "Write a poem."]
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason=f"LiteLLM is not in {PYTHON.parent}. Fix: make litellm")
+pytestmark = pytest.mark.skipif(not (VENV / ".installed").exists(), reason=f"no LiteLLM in {VENV}. Fix: make litellm")
 
 
 @dataclass(frozen=True)
