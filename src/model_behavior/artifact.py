@@ -50,7 +50,6 @@ from model_behavior.artifact_files import (
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
 from model_behavior.catalog.revisions import Revisions, record_changes, revisions_from_stored, revisions_to_json
 from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
-from model_behavior.data_models.scoring_types import ModelTable
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.files import name_aside, open_to_others
@@ -60,6 +59,7 @@ from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import Arrays
+from model_behavior.scorer_input import model_table
 
 _MODELS = "models.safetensors"
 _NAMES, _HISTORY = "models.json", "history.json"
@@ -121,25 +121,21 @@ class Artifact:
         if scorer is not None:
             names = set(catalog.models.names)
             scorer.remove([name for name in scorer.models if name not in names])
-            scorer.enrol(model_table(self.encoder, catalog.models))
+            changed = [
+                name for name in catalog.models.names if name not in scorer.models or self._differs(catalog, name)
+            ]
+            if changed:
+                scorer.enrol(model_table(self.encoder, catalog, scorer.voted_models, changed))
         revisions = record_changes(self.revisions, self.catalog, catalog)
         return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer, revisions=revisions)
 
-
-def model_table(encoder: ModelBehaviorEncoder, models: ModelEmbeddings) -> ModelTable:
-    """The embeddings as the scorer takes them: their identity part, or all of them where that is off.
-
-    Votes have shaped the other part around the very models that the scorer learns from, so that ratings read from it
-    hold less well for new ones (decision 0007).
-    """
-    weight = encoder.config.features.identity_weight
-    if not weight:
-        return ModelTable(models.names, models.mean, models.count, models.spread)
-    identity = np.ascontiguousarray(encoder.identity_of(models.mean))
-    # In a unit embedding the identity part of a pair has this square length.
-    square = weight**2 / (1 + weight**2)
-    spread = np.sqrt(np.maximum(square - np.square(identity).sum(axis=1), 0)).astype(np.float32)
-    return ModelTable(models.names, identity, models.count, spread)
+    def _differs(self, other: Catalog, name: str) -> bool:
+        """Whether the embedding of a model is another one there, or is not here."""
+        if name not in self.models.names:
+            return True
+        row, there = self.models.names.index(name), other.models.names.index(name)
+        same_count = self.models.count[row] == other.models.count[there]
+        return not (same_count and np.array_equal(self.models.mean[row], other.models.mean[there]))
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "") -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from model_behavior.artifact import Artifact, TrainingRecord, model_table
+from model_behavior.artifact import Artifact, TrainingRecord
 from model_behavior.catalog import (
     Catalog,
     EncodedPart,
@@ -30,6 +30,7 @@ from model_behavior.models.scoring.dense_network_config import DenseNetworkConfi
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+from model_behavior.scorer_input import model_table
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkCo
             UserWarning,
             stacklevel=2,
         )
-    scorer = DenseNetworkModel(model_table(encoder, artifact.models), config, encoder.runtime.cache)
-    scorer.fit(
-        to_scoring_votes(prepared.data, prepared.split.train), partial(encoder.runtime.monitor.on_progress, "scorer")
-    )
+    training = to_scoring_votes(prepared.data, prepared.split.train)
+    table = model_table(encoder, artifact.catalog, training.models)
+    scorer = DenseNetworkModel(table, config, encoder.runtime.cache)
+    scorer.fit(training, partial(encoder.runtime.monitor.on_progress, "scorer"))
     return replace(artifact, scorer=scorer)
 
 

@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from model_behavior.artifact import model_table
 from model_behavior.catalog import Catalog, ModelEmbeddings
 from model_behavior.catalog.enrolment import merge_catalogs
 from model_behavior.catalog.neighbours import find_neighbours
@@ -18,6 +17,7 @@ from model_behavior.evaluation.speed.stages import WholeStage
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+from model_behavior.scorer_input import model_table
 
 _QUESTIONS = 200
 _ADDED = 20
@@ -65,9 +65,10 @@ def measure_many_models(stage: WholeStage, votes: TrainingData, n_models: int, c
     new = Catalog.of_embeddings(catalog.models.select([0]))
     new = Catalog.of_embeddings(replace(new.models, names=("new",)))
     added = clock(lambda: [merge_catalogs(catalog, new) for _ in range(_ADDED)], _ADDED)
-    scorer = DenseNetworkModel(model_table(stage.encoder, stage.catalog.models), cache=cache)
-    scorer.fit(to_scoring_votes(votes))
-    table = model_table(stage.encoder, catalog.models)
+    training = to_scoring_votes(votes)
+    scorer = DenseNetworkModel(model_table(stage.encoder, stage.catalog, training.models), cache=cache)
+    scorer.fit(training)
+    table = model_table(stage.encoder, catalog, training.models)
     enrolled = clock(lambda: scorer.enrol(table), n_models)
     prompt = str(votes.pairs.prompts[0].as_py())
     return ManyModels(
