@@ -117,25 +117,16 @@ class Artifact:
         Raises:
             UsageError: a model that the scorer's votes are about is missing.
         """
+        revisions = record_changes(self.revisions, self.catalog, catalog)
         scorer = copy(self.scorer)
         if scorer is not None:
-            names = set(catalog.models.names)
-            scorer.remove([name for name in scorer.models if name not in names])
-            changed = [
-                name for name in catalog.models.names if name not in scorer.models or self._differs(catalog, name)
-            ]
+            names = catalog.models.names
+            scorer.remove(sorted(set(scorer.models) - set(names)))
+            known = set(scorer.models)
+            changed = [name for name in names if name not in known or revisions.get(name) != self.revisions.get(name)]
             if changed:
                 scorer.enrol(model_table(self.encoder, catalog, scorer.voted_models, changed))
-        revisions = record_changes(self.revisions, self.catalog, catalog)
         return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer, revisions=revisions)
-
-    def _differs(self, other: Catalog, name: str) -> bool:
-        """Whether the embedding of a model is another one there, or is not here."""
-        if name not in self.models.names:
-            return True
-        row, there = self.models.names.index(name), other.models.names.index(name)
-        same_count = self.models.count[row] == other.models.count[there]
-        return not (same_count and np.array_equal(self.models.mean[row], other.models.mean[there]))
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "") -> None:

@@ -49,7 +49,7 @@ Revisions = Mapping[str, tuple[Revision, ...]]
 
 
 def digest_row(catalog: Catalog, row: int) -> str:
-    """A hash of what is known of one model: embedding, spread and count, style profile, responses kept as text."""
+    """A hash of what is known of one model: embedding, spread, count, style profile, responses kept."""
     models, samples = catalog.models, catalog.samples
     texts = [asdict(each) for each in (*samples.exemplars[row], *samples.answers[row].values())]
     content = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
@@ -57,6 +57,7 @@ def digest_row(catalog: Catalog, row: int) -> str:
         content.update(np.asarray(embedding[row]).tobytes())
     for style in (samples.style_mean, samples.style_deviation, samples.style_count):
         content.update(np.asarray(style[row]).tobytes())
+    content.update(samples.words.prompt_keys[samples.words.rows_of(row)].tobytes())
     return content.hexdigest()[:_DIGITS]
 
 
