@@ -195,7 +195,9 @@ class TestMemoryAndPrecision:
         tuner = FineTuner(transformer, votes, config)
         triplets = votes.sampler.sample(np.random.default_rng(0))
         # Without dropout, whose draws depend on how the batch is cut.
-        batch = embed_batch(triplets, np.arange(16), votes.sampler, tuner._embed)
+        batch = embed_batch(
+            triplets, np.arange(16), votes.sampler, lambda pairs: tuner._embed(pairs, np.random.default_rng(0))
+        )
         loss, _ = tuner._objective(batch)
         loss.backward()
         return {name: weight.grad for name, weight in tuner._tuned.items() if weight.grad is not None}
@@ -217,7 +219,7 @@ class TestMemoryAndPrecision:
         kept: list[torch.Tensor] = []
         embeddings = transformer.network.get_submodule("model.embeddings")
         embeddings.register_forward_hook(lambda module, inputs, output: kept.append(output.detach().clone()))
-        tuner._embed(pairs).square().sum().backward()  # type: ignore[no-untyped-call]
+        tuner._embed(pairs, np.random.default_rng(0)).square().sum().backward()  # type: ignore[no-untyped-call]
         first, again = kept[:2], kept[2:]
         assert all((each == 0).any() for each in first), "dropout is on"
         assert len(again) == 2

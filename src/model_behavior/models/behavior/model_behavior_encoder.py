@@ -100,7 +100,8 @@ class ModelBehaviorEncoder:
             sides = prepared.split.train, prepared.split.validation
             train_pairs, validation_pairs = (pairs_of(prepared.data, side) for side in sides)
             votes = EncoderVotes(prepared, sampler, self.config.seed)
-            encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
+        encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
+        with self.runtime.group.first_alone():
             features, prompts = self._feature_source(encoders, batch_size).of_table(prepared.data.pairs)
             model = prepared.data.pairs.model_index
             transforms, blocks = BehaviorFeatures.fit_and_transform(
@@ -256,7 +257,7 @@ class ModelBehaviorEncoder:
 
     def _run(self, trainer: Trainer, key: str) -> None:
         path, monitor = self.runtime.checkpoint, self.runtime.monitor
-        checkpoint = Checkpoint(path, key)
+        checkpoint = Checkpoint(path, key, self.runtime.group)
         # Where a text encoder was tuned first, the interruption may have come before the head's first epoch.
         tuned = any(encoder.learns_from_votes for encoder in self.text_encoders)
         if path is not None and self.runtime.resume and (path.exists() or not tuned):
@@ -265,8 +266,7 @@ class ModelBehaviorEncoder:
                 monitor.on_epoch(log)
 
         def on_epoch(log: EpochLog) -> None:
-            if self.runtime.group.is_first:
-                checkpoint.save(trainer)
+            checkpoint.save(trainer)
             monitor.on_epoch(log)
 
         trainer.run(partial(monitor.on_progress, "training"), on_epoch)
