@@ -226,6 +226,17 @@ class TestMemoryAndPrecision:
         for each in first:
             assert any(torch.equal(each, other) for other in again)
 
+    def test_dropout_of_a_micro_batch_does_not_depend_on_the_others(self, bert: str, votes: EncoderVotes) -> None:
+        transformer = PairTransformer(reading(bert))
+        tuner = FineTuner(transformer, votes, SHORT)
+        transformer.train()
+        token_ids = transformer.tokenize(*votes.texts(np.arange(9)))
+        both = tuner._pool([token_ids[:5], token_ids[5:]], [7, 8])
+        assert torch.equal(tuner._pool([token_ids[5:]], [8]), both[5:])
+        assert not torch.equal(tuner._pool([token_ids[5:]], [7]), both[5:])
+        nothing = tuner._pool([], [])  # of a process that has none; its gradients are asked for all the same
+        assert nothing.shape == (0, 32) and nothing.requires_grad
+
     def test_bf16_autocast_runs_with_f32_weights(
         self, bert: str, votes: EncoderVotes, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -20,17 +20,18 @@ from model_behavior.data.arena import Arena, write_votes
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import Outcome
 from model_behavior.models.behavior.process_group import ProcessGroup
+from model_behavior.preprocessing.entry_file import inside, read_entry
 from tests.models.tiny_transformer import make_marked_votes, write_tiny_bert
 
 _ALL_TERMS = (
     *("--mining", "batch-hard", "--contrastive-weight", "0.3", "--proxy-margin", "0.2", "--vote-ties"),
     *("--compactness-weight", "0.1", "--kl-weight", "0.01", "--epochs", "2", "--batch-size", "37"),
-    *("--min-comparisons", "1", "--seed", "4"),
+    *("--min-comparisons", "1", "--seed", "4", "--validation-fraction", "0.3"),
 )
 _ENCODERS = (
     *("--encoder", "style", "--encoder", "lexical", "--encoder", "finetuned", "--precision", "f32"),
-    *("--prompt-tokens", "4", "--response-tokens", "10", "--backend", "torch", "--tuning-steps", "9"),
-    *("--tuning-rounds", "3", "--tuning-batch-size", "8", "--tuning-micro-batch", "5"),
+    *("--prompt-tokens", "4", "--response-tokens", "10", "--backend", "torch", "--tuning-learning-rate", "0.003"),
+    *("--tuning-steps", "40", "--tuning-rounds", "2", "--tuning-batch-size", "12", "--tuning-micro-batch", "10"),
 )
 
 
@@ -57,7 +58,7 @@ def test_torchrun_goes_on_where_one_process_was_cut_off_and_gives_what_it_would_
     pytest.importorskip("sentence_transformers")
     votes = make_marked_votes()
     outcome = votes.outcome.copy()
-    outcome[::5], outcome[::7] = Outcome.TIE, Outcome.BOTH_BAD
+    outcome[::5], outcome[::31] = Outcome.TIE, Outcome.BOTH_BAD
     write_votes(replace(arena, votes=replace(votes, outcome=outcome)), tmp_path / "votes.parquet")
     bert = write_tiny_bert(tmp_path / "bert")
     settings = [
@@ -80,16 +81,20 @@ def test_torchrun_goes_on_where_one_process_was_cut_off_and_gives_what_it_would_
     with monkeypatch.context() as patch:
         patch.setattr(ConsoleMonitor, "on_tuning_round", stop)
         assert run(into("two")) == 130
-    assert (tmp_path / ".two.checkpoint.tuning").exists()
+    best_before = inside(read_entry(tmp_path / ".two.checkpoint.tuning").arrays, "best.")
     printed, said = train_in_two_processes([*into("two"), "--resume"], tmp_path / "logs")
     assert "encoder with 4 models" in printed
-    assert "round 3" in said[0]
+    assert "round 2" in said[0]
     assert said[1] == ""
     assert not list(tmp_path.glob(".two.*")), "no checkpoint is left"
     one, two = (load_file(tmp_path / name / "encoder.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
+    tuned = inside(two, "text_encoders.2.")
+    assert sum(not np.array_equal(best_before[name], tuned[name]) for name in tuned) > 30, "the best round came later"
     for name, expected in one.items():
-        np.testing.assert_allclose(two[name], expected, rtol=1e-4, atol=5e-6, err_msg=name)
+        # What is fitted to the tuned vectors by solving equations has more of their rounding.
+        allowed = 1e-3 * np.abs(expected).max(initial=0) if name.startswith("features.") else 1e-6
+        np.testing.assert_allclose(two[name], expected, rtol=0, atol=allowed, err_msg=name)
 
 
 def test_shares_are_all_rows_once_and_nearly_equal() -> None:
