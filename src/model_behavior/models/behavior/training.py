@@ -169,7 +169,7 @@ class Trainer:
     def _embed_all(self) -> FloatArray:
         """Unit vectors of all pairs, of which this process has computed its own, [n_pairs, dim]."""
         n_pairs = self._examples.prepared[0].shape[0]
-        own = self._head.embed([block[self._group.own(n_pairs)] for block in self._examples.prepared], _EMBED_BATCH)
+        own = self._head.embed(self._examples.prepared, _EMBED_BATCH, self._group.own(n_pairs))
         vectors: FloatArray = self._group.gather_shares(torch.from_numpy(own), n_pairs).numpy()
         return vectors
 
