@@ -64,6 +64,7 @@ def test_round_trip(trained: Artifact, tmp_path: Path) -> None:
         np.testing.assert_array_equal(samples_to_arrays(stored)[name], array)
         assert samples_to_arrays(stored)[name].dtype == array.dtype
     assert stored.exemplars == kept.exemplars and all(len(each) == 3 for each in stored.exemplars)
+    assert stored.answers == kept.answers and all(len(each) == 6 for each in stored.answers)
     np.testing.assert_array_equal(loaded.encoder.encode(["p"], ["r"], 1), trained.encoder.encode(["p"], ["r"], 1))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
     card = (tmp_path / "a" / "README.md").read_text()

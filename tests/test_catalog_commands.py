@@ -77,6 +77,15 @@ def test_neighbours_in_words(folder: Path, encoder: Path, arena: Arena, capsys: 
     for driver in value["neighbours"][0]["drivers"]:
         assert f"- {driver['text']}" in shown
     assert value["exemplars"][0]["response"].splitlines()[0] in shown
+    for near in value["neighbours"]:
+        same = near["shared"][0]
+        for words in (same["prompt"], same["response_a"], same["response_b"]):
+            assert words.strip().splitlines()[0] in shown
+    assert shown.count("asked of both:") == 2 and f"typical of {value['neighbours'][0]['model']}" not in shown
+    many = text(capsys, "neighbours", encoder, name, "--number", 1, "--exemplars", 8)
+    n_shared = len(value["neighbours"][0]["shared"])
+    assert many.count("asked of both:") == n_shared
+    assert many.count(f"typical of {value['neighbours'][0]['model']}") == min(3, 8 - n_shared)
     assert run(["neighbours", str(encoder), "amber-huge"]) == 2
     assert "nearest of the 24 known: amber-" in capsys.readouterr().err
 

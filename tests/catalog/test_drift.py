@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,16 +26,10 @@ def catalog_of(**models: tuple[npt.NDArray[np.float64], npt.NDArray[np.integer]]
     offsets = np.cumsum([0, *(len(vectors) for vectors, _ in parts)])
     mean = np.stack([vectors.mean(axis=0) for vectors, _ in parts]).astype(np.float32)
     embeddings = ModelEmbeddings(names, mean, np.diff(offsets), np.zeros(len(names), np.float32))
-    empty = empty_samples(names, DIM)
     keys = np.concatenate([prompts for _, prompts in parts]).astype(np.uint64)
     vectors = np.concatenate([vectors for vectors, _ in parts]).astype(np.float16)
     sample = VectorSample(vectors, keys, offsets)
-    return Catalog(
-        embeddings,
-        type(empty)(
-            names, empty.style_mean, empty.style_deviation, empty.style_count, sample, empty.styles, empty.exemplars
-        ),
-    )
+    return Catalog(embeddings, replace(empty_samples(names, DIM), embedded=sample))
 
 
 def test_permutations_have_the_distribution_of_all_relabellings() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from model_behavior.artifact import Artifact
-from model_behavior.catalog import enrol, merge_catalogs, remove
+from model_behavior.catalog import Exemplar, enrol, merge_catalogs, remove
 from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig, prompt_keys
+from model_behavior.catalog.exemplars import first_to_each_prompt, join_answers, pair_answers
 from model_behavior.catalog.lookup import find_model, nearest_names
 from model_behavior.catalog.samples import VectorSample
 from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
 from model_behavior.data.arena import Arena
+from model_behavior.data.prompt_keys import hash_text
+from model_behavior.data.split import normalise_prompt
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError, UsageError
 from model_behavior.models.behavior.style_encoder import StyleEncoder
@@ -21,6 +26,10 @@ from model_behavior.models.behavior.style_encoder import StyleEncoder
 @pytest.fixture(scope="module")
 def new(known: Artifact, arena: Arena) -> Catalog:
     return enrol(known.encoder, arena.held_out_responses, 256)
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= 600 else text[:599].rstrip() + "…"
 
 
 def own_texts(pairs: PairTable, name: str) -> tuple[list[str], list[str]]:
@@ -41,9 +50,46 @@ def test_rows_are_what_a_loop_over_the_answers_gives(known: Artifact, new: Catal
         sampled = new.samples.embedded.vectors[new.samples.embedded.rows_of(row)].astype(np.float32)
         np.testing.assert_allclose(np.sort(sampled, axis=0), np.sort(vectors, axis=0), atol=1e-3)
         nearest = np.argsort(-(vectors @ vectors.mean(axis=0)))[:3]
-        assert {each.response for each in new.samples.exemplars[row]} <= {
-            text if len(text) <= 600 else text[:599].rstrip() + "…" for text in (responses[i] for i in nearest)
-        }
+        assert {each.response for each in new.samples.exemplars[row]} <= {cut(responses[i]) for i in nearest}
+
+
+def test_answers_are_those_to_the_prompts_with_the_smallest_hashes(known: Artifact, new: Catalog, arena: Arena) -> None:
+    for catalog, pairs in ((new, arena.held_out_responses), (known.catalog, arena.votes.pairs)):
+        for name, answers in zip(catalog.models.names, catalog.samples.answers, strict=True):
+            texts: dict[int, tuple[str, str]] = {}
+            for prompt, response in zip(*own_texts(pairs, name), strict=True):
+                texts.setdefault(hash_text(normalise_prompt(prompt)), (prompt, response))
+            expected = [(key, *(cut(text) for text in texts[key])) for key in sorted(texts)[:6]]
+            assert [(key, each.prompt, each.response) for key, each in answers.items()] == expected
+
+
+def test_models_that_answered_the_same_prompts_can_be_read_side_by_side(known: Artifact, new: Catalog) -> None:
+    samples = merge_catalogs(known.catalog, new).samples
+    of_new = [samples.names.index(name) for name in new.models.names]
+    for a, b in itertools.permutations(range(len(samples.names)), 2):
+        found = pair_answers(samples, a, b)
+        said = [{each.prompt: each.response for each in samples.answers[row].values()} for row in (a, b)]
+        assert {each.prompt for each in found} == said[0].keys() & said[1].keys()
+        assert all((each.response_a, each.response_b) == tuple(own[each.prompt] for own in said) for each in found)
+        # All held-out models answered the same prompts, voted models a share of them.
+        assert len(found) == 6 if {a, b} <= set(of_new) else found
+
+
+def test_pairs_to_read_are_to_different_prompts_and_cut() -> None:
+    table = PairTable(
+        prompts=pa.array(["p" * 7, "q"], pa.large_string()),
+        models=("m",),
+        responses=pa.array(["first", "again", "a longer one"], pa.large_string()),
+        histories=pa.array(["", "", ""], pa.large_string()),
+        prompt_index=np.array([0, 0, 1], np.int32),
+        model_index=np.zeros(3, np.int32),
+    )
+    keys = np.array([5, 5, 2**64 - 1], np.uint64)
+    answers = first_to_each_prompt(table, keys, [1, 0, 2], 3, 6)
+    assert answers == {5: Exemplar("ppppp…", "again"), 2**64 - 1: Exemplar("q", "a lon…")}
+    assert list(first_to_each_prompt(table, keys, [2, 0], 1, 6)) == [2**64 - 1]
+    other = {5: Exemplar("p", "other"), 7: Exemplar("r", "r")}
+    assert join_answers(answers, other, 2) == {5: answers[5], 7: other[7]}
 
 
 def test_a_trained_model_is_sampled_from_responses_that_it_was_not_trained_on(known: Artifact, arena: Arena) -> None:
@@ -71,7 +117,7 @@ def test_prompts_are_known_by_their_normalised_text_and_history() -> None:
 def test_the_sample_is_bounded_and_shares_prompts_between_models(
     known: Artifact, arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EnrolmentConfig.__init__, "__defaults__", (16, 3, 600))
+    monkeypatch.setattr(EnrolmentConfig.__init__, "__defaults__", (16, 3, 600, 6))
     small = enrol(known.encoder, arena.held_out_responses, 256)
     keys = prompt_keys(arena.held_out_responses)
     for row in range(len(small.models)):
@@ -113,7 +159,7 @@ def test_merge_replaces_and_remove_is_its_inverse(known: Artifact, new: Catalog)
     np.testing.assert_array_equal(back.models.mean, old.models.mean)
     for name, array in samples_to_arrays(old.samples).items():
         np.testing.assert_array_equal(samples_to_arrays(back.samples)[name], array)
-    assert back.samples.exemplars == old.samples.exemplars
+    assert back.samples.exemplars == old.samples.exemplars and back.samples.answers == old.samples.answers
     row, source = grown.models.names.index(new.models.names[2]), new.samples
     for mine, theirs in ((grown.samples.embedded, source.embedded), (grown.samples.styles, source.styles)):
         np.testing.assert_array_equal(mine.vectors[mine.rows_of(row)], theirs.vectors[theirs.rows_of(2)])
@@ -142,6 +188,17 @@ def test_stored_samples_of_another_release_keep_what_fits(new: Catalog) -> None:
     np.testing.assert_array_equal(other.embedded.vectors, new.samples.embedded.vectors)
     with pytest.raises(ValueError, match="samples of 6 models beside 1 names"):
         samples_from_stored(("a",), arrays, value)
+
+
+def test_a_catalog_of_a_release_without_answers_loads_and_shares_no_prompts(new: Catalog) -> None:
+    arrays, value = samples_to_arrays(new.samples), samples_to_json(new.samples)
+    assert samples_from_stored(new.samples.names, arrays, value).answers == new.samples.answers
+    del value["answers"]
+    old = samples_from_stored(new.samples.names, arrays, value)
+    assert old.exemplars == new.samples.exemplars and old.answers == ({},) * len(new.models)
+    assert pair_answers(old, 0, 1) == ()
+    both = merge_catalogs(Catalog(new.models, old), remove(new, new.models.names[1:]))
+    assert both.samples.answers == (new.samples.answers[0], *old.answers[1:])
 
 
 def test_owner_repeats_each_model_for_its_rows() -> None:

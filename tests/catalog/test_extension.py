@@ -38,6 +38,7 @@ def assert_same(found: Catalog, expected: Catalog) -> None:
         np.testing.assert_allclose(
             array.astype(np.float64), arrays[name].astype(np.float64), rtol=1e-3, atol=1e-3, err_msg=name
         )
+    assert found.samples.answers == expected.samples.answers
     for mine, theirs in zip(found.samples.exemplars, expected.samples.exemplars, strict=True):
         assert len(mine) == len({each.prompt for each in mine}) == len(theirs)
 
@@ -46,7 +47,7 @@ def assert_same(found: Catalog, expected: Catalog) -> None:
 def test_a_part_and_the_rest_are_the_whole(
     known: Artifact, arena: Arena, max_vectors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EnrolmentConfig.__init__, "__defaults__", (max_vectors, 3, 600))
+    monkeypatch.setattr(EnrolmentConfig.__init__, "__defaults__", (max_vectors, 3, 600, 6))
     pairs = arena.held_out_responses
     rows = np.arange(len(pairs))
     # The first model has its first responses in one part and the others in the other, the last is in the second alone.

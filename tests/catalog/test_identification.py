@@ -13,7 +13,7 @@ from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, merge_catalo
 from model_behavior.catalog.calibration import Calibration, Curve, Scale, Trials, fit_calibration
 from model_behavior.catalog.evidence import gather_evidence
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
-from model_behavior.catalog.samples import ModelSamples, VectorSample, empty_samples
+from model_behavior.catalog.samples import VectorSample, empty_samples
 from model_behavior.catalog.trials import draw_trials
 from model_behavior.catalog.two_covariance import FloatArray, TwoCovariance, fit_two_covariance, fit_whitening
 from model_behavior.data.arena import Arena
@@ -112,7 +112,6 @@ def catalog_of(styles: FloatArray, embedded: FloatArray, held_back: bool = False
     """Of all responses; or its embeddings of the first half, and its samples of the second."""
     n_models, n, _ = styles.shape
     names = tuple(f"{chr(97 + index // 26)}{chr(97 + index % 26)}x" for index in range(n_models))
-    empty = empty_samples(names, DIM)
     start = n // 2 if held_back else 0
 
     def sample(vectors: FloatArray, start: int) -> VectorSample:
@@ -123,14 +122,11 @@ def catalog_of(styles: FloatArray, embedded: FloatArray, held_back: bool = False
     inside = embedded[:, :start] if held_back else embedded
     count = np.full(n_models, inside.shape[1])
     models = ModelEmbeddings(names, inside.mean(axis=1).astype(np.float32), count, np.zeros(n_models, np.float32))
-    samples = ModelSamples(
-        names,
-        empty.style_mean,
-        empty.style_deviation,
-        np.full(n_models, n),
-        sample(embedded, start),
-        sample(styles, 0),
-        empty.exemplars,
+    samples = replace(
+        empty_samples(names, DIM),
+        style_count=np.full(n_models, n),
+        embedded=sample(embedded, start),
+        styles=sample(styles, 0),
     )
     return Catalog(models, samples)
 

@@ -9,6 +9,7 @@ import pytest
 
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, merge_catalogs
+from model_behavior.catalog.exemplars import pair_answers
 from model_behavior.catalog.neighbours import find_neighbours
 from model_behavior.catalog.style_drivers import StyleProfile, average_profile, find_drivers, profile_of, say
 from model_behavior.catalog.style_labels import STYLE_LABELS
@@ -146,3 +147,5 @@ def test_a_models_nearest_relative_is_itself_under_another_name(known: Artifact,
     other = catalog.models.names.index(found.neighbours[0].model)
     expected = find_drivers(profile_of(catalog.samples, row), profile_of(catalog.samples, other))
     assert found.neighbours[0].drivers == expected
+    for near in found.neighbours:
+        assert near.shared == pair_answers(catalog.samples, row, catalog.models.names.index(near.model)) != ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from model_behavior.catalog.exemplars import pair_answers
 from model_behavior.cli.app import run
 from model_behavior.errors import UsageError
 from model_behavior.serving.page_bundle import bundle_modules, fill_static_page
@@ -42,7 +44,9 @@ def test_comparisons_in_it_are_the_services(
     exchanged: bool, open_page: OpenPage, static_page: str, graded_service: Service
 ) -> None:
     names = sorted(row.name for row in graded_service.models().models)
-    a, b = names[3], names[-4]
+    samples = graded_service.snapshot.artifact.catalog.samples
+    places = itertools.combinations(range(len(names)), 2)
+    a, b = (names[row] for row in max(places, key=lambda rows: len(pair_answers(samples, *rows))))
     page = open_page(f"{static_page}#/compare?a={b if exchanged else a}&b={a if exchanged else b}")
     told = graded_service.compare(a, b)
     shown = page.locator(".comparison .drivers li > p").all_text_contents()
@@ -52,9 +56,14 @@ def test_comparisons_in_it_are_the_services(
     for driver, first, second in zip(told.drivers, values[::2], values[1::2], strict=False):
         assert float(first) == pytest.approx(driver.value, rel=0.02, abs=0.006)
         assert float(second) == pytest.approx(driver.reference, rel=0.02, abs=0.006)
+    assert told.shared
+    beside = page.locator(".beside blockquote").all_text_contents()
+    for place, each in enumerate(told.shared):
+        said = (each.response_b, each.response_a) if exchanged else (each.response_a, each.response_b)
+        assert tuple(beside[2 * place : 2 * place + 2]) == said
     texts = {text for each in told.shared for text in (each.response_a, each.response_b)}
     texts |= {each.response for each in (*told.exemplars_a, *told.exemplars_b)}
-    assert set(page.locator(".beside blockquote").all_text_contents()) == texts
+    assert set(beside) == texts
 
 
 def test_the_command_writes_it(arena_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,7 @@ def test_two_models_are_compared_in_words_bars_and_texts(
         abs=1e-3,
     )
     expected = [each.response for each in (*told.exemplars_a, *told.exemplars_b)]
+    assert told.shared
     expected += [text for each in told.shared for text in (each.response_a, each.response_b)]
     assert sorted(page.locator(".beside blockquote").all_text_contents()) == sorted(expected)
     page.get_by_role("button", name="Exchange the two").click()

@@ -119,6 +119,7 @@ def test_enrolment_in_shards_is_enrolment(material: Material, tmp_path: Path) ->
     np.testing.assert_array_equal(found.samples.embedded.vectors, expected.samples.embedded.vectors)
     np.testing.assert_array_equal(found.samples.styles.vectors, expected.samples.styles.vectors)
     assert found.samples.exemplars == expected.samples.exemplars
+    assert found.samples.answers == expected.samples.answers
     assert list(tmp_path.iterdir()) == []
 
 

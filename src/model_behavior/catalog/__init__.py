@@ -2,6 +2,7 @@
 
 embeddings.py       one row per model: mean, count, spread
 samples.py          beside it: sampled vectors, style profiles, exemplar responses
+exemplars.py        which responses are kept as text, and those of two models to the same prompts
 enrolment.py        responses -> both; merge, remove
 extension.py        more responses of a model that is there already
 neighbours.py       nearest models
@@ -13,6 +14,7 @@ drift.py            have the responses under a name changed
 
 from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, merge
 from model_behavior.catalog.enrolment import Catalog, enrol, enrol_encoded, merge_catalogs, remove
+from model_behavior.catalog.exemplars import SharedPrompt
 from model_behavior.catalog.extension import extend_catalog
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar, ModelSamples
@@ -23,6 +25,7 @@ __all__ = [
     "Exemplar",
     "ModelEmbeddings",
     "ModelSamples",
+    "SharedPrompt",
     "enrol",
     "enrol_encoded",
     "extend_catalog",

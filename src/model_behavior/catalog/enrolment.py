@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.catalog.answer_words import pack_words
 from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, encode_parts, merge, usable_pairs
+from model_behavior.catalog.exemplars import first_to_each_prompt
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, empty_samples, select_samples
 from model_behavior.data.prompt_keys import hash_text
@@ -28,12 +30,15 @@ class EnrolmentConfig:
         max_vectors: sampled vectors per model, of either kind. Those with the smallest prompt hash are kept, so
             that models that answered the same prompts keep the same prompts and can be compared prompt by prompt.
         n_exemplars: typical responses per model, each to another prompt.
-        max_characters: longer texts of exemplars are cut.
+        max_characters: longer texts of kept responses are cut.
+        n_answers: responses per model to the prompts with the smallest hashes, so that models which answered the same
+            prompts can be read side by side. Decision 0015 has how many share one.
     """
 
     max_vectors: int = 512
     n_exemplars: int = 3
     max_characters: int = 600
+    n_answers: int = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +112,16 @@ def enrol_encoded(
     moments = _moments(style[described], model_of[described])
     chosen_styles = _choose(model_of, keys, described, config.max_vectors)
     styles = _sample(style[chosen_styles], keys, model_of, chosen_styles, len(models))
+    words = replace(styles, vectors=pack_words(pairs.responses.take(chosen_styles).to_pylist()))
     exemplars = tuple(
-        _exemplars(pairs, chosen[embedded.rows_of(index)], vectors[embedded.rows_of(index)], models.mean[index], config)
-        for index in range(len(models))
+        _typical(pairs, keys, chosen[part], vectors[part].astype(np.float32) @ mean, config)
+        for part, mean in zip(map(embedded.rows_of, range(len(models))), models.mean, strict=True)
     )
-    return Catalog(models, ModelSamples(models.names, *moments, embedded, styles, exemplars))
+    answers = tuple(
+        first_to_each_prompt(pairs, keys, chosen_styles[part].tolist(), config.n_answers, config.max_characters)
+        for part in map(styles.rows_of, range(len(models)))
+    )
+    return Catalog(models, ModelSamples(models.names, *moments, embedded, styles, words, exemplars, answers))
 
 
 def _gather(
@@ -204,22 +214,13 @@ def _moments(style: FloatArray, owner: npt.NDArray[np.int64]) -> tuple[FloatArra
     return mean.astype(np.float32), deviation.astype(np.float32), count.astype(np.int64)
 
 
-def _exemplars(
+def _typical(
     pairs: PairTable,
-    chosen: npt.NDArray[np.int64],
-    vectors: npt.NDArray[np.float16],
-    mean: FloatArray,
+    keys: npt.NDArray[np.uint64],
+    rows: npt.NDArray[np.int64],
+    nearness: FloatArray,
     config: EnrolmentConfig,
 ) -> tuple[Exemplar, ...]:
     """The responses nearest to the model's embedding, each to another prompt."""
-    found: dict[int, Exemplar] = {}
-    for index in chosen[np.argsort(-(vectors.astype(np.float32) @ mean), kind="stable")].tolist():
-        prompt = int(pairs.prompt_index[index])
-        if prompt not in found and len(found) < config.n_exemplars:
-            texts = pairs.prompts[prompt].as_py(), pairs.responses[index].as_py()
-            found[prompt] = Exemplar(*(_cut(text, config.max_characters) for text in texts))
-    return tuple(found.values())
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    nearest = rows[np.argsort(-nearness, kind="stable")].tolist()
+    return tuple(first_to_each_prompt(pairs, keys, nearest, config.n_exemplars, config.max_characters).values())

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, usable_pairs
 from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig, enrol, enrol_encoded, merge_catalogs, prompt_keys
+from model_behavior.catalog.exemplars import join_answers
 from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, select_samples
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.encoder_base import FloatArray
@@ -29,9 +30,9 @@ def extend_catalog(
 ) -> Catalog:
     """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
 
-    Mean, spread, counts, style moments and sampled vectors are those of one enrolment of everything. Typical responses
-    are chosen among those that either enrolment has chosen. A response to the same prompt that the sample of the model
-    holds already is not counted again.
+    Mean, spread, counts, style moments, sampled vectors and answers are those of one enrolment of everything. Typical
+    responses are chosen among those that either enrolment has chosen. A response to the same prompt that the sample of
+    the model holds already is not counted again.
 
     Args:
         catalog: of `encoder`.
@@ -114,7 +115,9 @@ def _combine(old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_si
             style_count=count,
             embedded=_add_samples(old.samples.embedded, new.samples.embedded, config.max_vectors),
             styles=_add_samples(old.samples.styles, new.samples.styles, config.max_vectors),
+            words=_add_samples(old.samples.words, new.samples.words, config.max_vectors),
             exemplars=(_choose_exemplars(exemplars, encoder, models.mean[0], batch_size)[: config.n_exemplars],),
+            answers=(join_answers(old.samples.answers[0], new.samples.answers[0], config.n_answers),),
         ),
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from model_behavior.catalog.embeddings import ModelEmbeddings
 from model_behavior.catalog.enrolment import Catalog
+from model_behavior.catalog.exemplars import SharedPrompt, pair_answers
 from model_behavior.catalog.lookup import find_model
 from model_behavior.catalog.samples import Exemplar
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
@@ -24,6 +25,7 @@ class Neighbour:
         responses: number of responses that its embedding is made of.
         drivers: how the style of the model that was asked about departs from this neighbour's.
         exemplars: typical responses of the neighbour.
+        shared: what the model that was asked about (a) and the neighbour (b) answered to the same prompts.
     """
 
     model: str
@@ -31,6 +33,7 @@ class Neighbour:
     responses: int
     drivers: tuple[StyleDriver, ...]
     exemplars: tuple[Exemplar, ...]
+    shared: tuple[SharedPrompt, ...]
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def find_neighbours(catalog: Catalog, name: str, n: int = 5, n_drivers: int = 5)
                 int(models.count[other]),
                 compare(other),
                 samples.exemplars[other],
+                pair_answers(samples, own, other),
             )
             for other, distance in nearest_rows(models, own, n)
         ),

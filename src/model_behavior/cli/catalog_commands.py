@@ -126,10 +126,10 @@ def neighbours(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model in DIR.")],
     number: Annotated[int, typer.Option(min=1, help="Neighbours to show.")] = 5,
     drivers: Annotated[int, typer.Option(min=0, help="Differences of style to show of each.")] = 5,
-    exemplars: Annotated[int, typer.Option(min=0, help="Typical responses to show of each.")] = 1,
+    exemplars: Annotated[int, typer.Option(min=0, help="Responses to show of each, to the same prompt first.")] = 1,
     json: Json = False,
 ) -> None:
-    """Show the models most like a model, what sets them apart, and typical responses."""
+    """Show the models most like a model, what sets them apart, and what they answer, side by side where possible."""
     found = find_neighbours(artifact.load(folder).catalog, name, number, drivers)
     print_result(asdict(found), json, catalog_text.describe_neighbourhood(found, exemplars))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from model_behavior.catalog.drift import DriftReport
+from model_behavior.catalog.exemplars import SharedPrompt
 from model_behavior.catalog.identification import Identification
 from model_behavior.catalog.neighbours import Neighbourhood
 from model_behavior.catalog.samples import Exemplar
@@ -15,7 +16,7 @@ _NOTE = "Figures of counts and sizes are geometric means: what is typical of a r
 
 
 def describe_neighbourhood(found: Neighbourhood, n_exemplars: int) -> str:
-    """The model beside the average of the others and beside each neighbour."""
+    """The model beside the average of the others and beside each neighbour, on the same prompt where there is one."""
     lines = [f"{found.model} ({found.responses:,} responses), against the average of the other models:"]
     lines += _drivers(found.drivers, "  no difference of style beyond chance")
     lines += _exemplars(found.model, found.exemplars[:n_exemplars])
@@ -23,7 +24,9 @@ def describe_neighbourhood(found: Neighbourhood, n_exemplars: int) -> str:
         lines += ["", f"{rank}. {each.model}: distance {each.distance:.3f}, {each.responses:,} responses"]
         lines += [f"   {found.model}, against {each.model}:"]
         lines += _drivers(each.drivers, "  no difference of style beyond chance")
-        lines += _exemplars(each.model, each.exemplars[:n_exemplars])
+        shared = each.shared[:n_exemplars]
+        lines += _side_by_side(found.model, each.model, shared)
+        lines += _exemplars(each.model, each.exemplars[: n_exemplars - len(shared)])
     return "\n".join([*lines, "", _NOTE])
 
 
@@ -106,6 +109,15 @@ def _exemplars(model: str, exemplars: Sequence[Exemplar]) -> list[str]:
     lines = []
     for exemplar in exemplars:
         lines += [f"   typical of {model}:", *_indent("asked", exemplar.prompt), *_indent("said ", exemplar.response)]
+    return lines
+
+
+def _side_by_side(a: str, b: str, shared: Sequence[SharedPrompt]) -> list[str]:
+    lines = []
+    for each in shared:
+        lines += ["   asked of both:", *_indent("asked", each.prompt)]
+        for model, response in ((a, each.response_a), (b, each.response_b)):
+            lines += [f"   {model}:", *_indent("said ", response)]
     return lines
 
 

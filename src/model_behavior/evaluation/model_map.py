@@ -113,9 +113,11 @@ def write_map(path: Path, data: MapData, *, method: Method = "pca", seed: int = 
     """
     _check_lengths(data)
     neighbours = _find_neighbours(data)
-    figure = _draw(data, project(data.embeddings, method, seed), neighbours)
+    points = project(data.embeddings, method, seed)
+    figure = _draw(data, points, neighbours)
     if method == "pca":
-        first, second = (f"{share:.0%} of the variance" for share in fit_axes(data.embeddings).shares)
+        total = max(data.embeddings.var(axis=0, dtype=np.float64).sum(), np.finfo(np.float64).tiny)
+        first, second = (f"{share:.0%} of the variance" for share in points.var(axis=0) / total)
         figure.update_layout(xaxis_title=f"Axis 1: {first}", yaxis_title=f"Axis 2: {second}")
     plot = figure.to_html(full_html=False, include_plotlyjs=True, config=CONFIG, div_id="model-map")
     with written_aside(path) as aside:

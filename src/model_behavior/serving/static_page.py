@@ -68,11 +68,14 @@ def collect_answers(service: Service, progress: Callable[[int, int], None] | Non
 
 
 def _describe(service: Service, name: str) -> dict[str, Any]:
-    told = service.describe(name)
+    """Answers have the keys of their prompts, so that the page finds those that two models share."""
+    told, snapshot = service.describe(name), service.snapshot
+    answers = snapshot.artifact.catalog.samples.answers[snapshot.index_of(name)]
     near = service.neighbours(name).neighbours
     return {
         "drivers": [asdict(driver) for driver in told.drivers],
         "exemplars": [asdict(exemplar) for exemplar in told.exemplars],
+        "answers": [{"key": f"{key:016x}", **asdict(answer)} for key, answer in answers.items()],
         "neighbours": [{"model": each.model, "distance": each.distance} for each in near],
     }
 

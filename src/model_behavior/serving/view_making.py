@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from model_behavior.catalog import Catalog
+from model_behavior.catalog.exemplars import pair_answers
 from model_behavior.catalog.neighbours import find_neighbours, nearest_rows
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
 from model_behavior.evaluation.map_positions import measure_ellipses
@@ -23,7 +24,6 @@ from model_behavior.serving.views import (
     PlacedModel,
     Prediction,
     Ranking,
-    SharedPrompt,
 )
 
 _N_DRIVERS = 5
@@ -68,8 +68,8 @@ def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
     one, other = snapshot.index_of(a), snapshot.index_of(b)
     models, samples = snapshot.artifact.models, snapshot.artifact.catalog.samples
     both = samples.style_count[one] > 1 and samples.style_count[other] > 1 and one != other
-    said = [{each.prompt: each.response for each in samples.exemplars[index]} for index in (one, other)]
-    shared = [prompt for prompt in said[0] if prompt in said[1]]
+    shared = pair_answers(samples, one, other)
+    asked = {each.prompt for each in shared}
     prediction = None
     if snapshot.artifact.scorer is not None:
         prediction = Prediction(*map(float, snapshot.artifact.scorer.predict_on_average([a], [b])[0]))
@@ -80,9 +80,9 @@ def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
         distance=float(models.cosine_distances(one)[other]),
         drivers=find_drivers(profile_of(samples, one), profile_of(samples, other), 2 * _N_DRIVERS) if both else (),
         prediction=prediction,
-        shared=tuple(SharedPrompt(prompt, said[0][prompt], said[1][prompt]) for prompt in shared),
-        exemplars_a=tuple(each for each in samples.exemplars[one] if each.prompt not in shared),
-        exemplars_b=tuple(each for each in samples.exemplars[other] if each.prompt not in shared),
+        shared=shared,
+        exemplars_a=tuple(each for each in samples.exemplars[one] if each.prompt not in asked),
+        exemplars_b=tuple(each for each in samples.exemplars[other] if each.prompt not in asked),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model_behavior.catalog import Exemplar
+from model_behavior.catalog import Exemplar, SharedPrompt
 from model_behavior.catalog.drift import DriftReport
 from model_behavior.catalog.identification import Candidate
 from model_behavior.catalog.neighbours import Neighbour
@@ -101,15 +101,6 @@ class NeighbourList:
     drivers: tuple[StyleDriver, ...]
     exemplars: tuple[Exemplar, ...]
     neighbours: tuple[Neighbour, ...]
-
-
-@dataclass(frozen=True)
-class SharedPrompt:
-    """What two models answer to one prompt."""
-
-    prompt: str
-    response_a: str
-    response_b: str
 
 
 @dataclass(frozen=True)

@@ -70,12 +70,11 @@ function predictionBar(prediction, one, two) {
 }
 
 function responses({ shared, a }, one, two) {
-  const pairs = shared.length ? shared : sharedExemplars(one.exemplars, two.exemplars, one.row.name === a.name);
   const swap = one.row.name !== a.name;
-  const sameAsked = new Set(pairs.map(({ prompt }) => prompt));
+  const sameAsked = new Set(shared.map(({ prompt }) => prompt));
   const rest = ({ exemplars }) => exemplars.filter(({ prompt }) => !sameAsked.has(prompt));
-  if (!pairs.length && !one.exemplars.length && !two.exemplars.length) return null;
-  const beside = pairs.map(({ prompt, response_a: first, response_b: second }) => [
+  if (!shared.length && !one.exemplars.length && !two.exemplars.length) return null;
+  const beside = shared.map(({ prompt, response_a: first, response_b: second }) => [
     exemplar({ prompt, response: swap ? second : first }),
     exemplar({ prompt, response: swap ? first : second }),
   ]);
@@ -84,13 +83,4 @@ function responses({ shared, a }, one, two) {
     beside.push([one, two].map((side) => (rest(side)[index] ? exemplar(rest(side)[index]) : h("div"))));
   }
   return h("section", {}, h("h2", {}, "What they answer"), h("div", { class: "beside" }, h("h3", {}, one.row.name), h("h3", {}, two.row.name), ...beside.flat()));
-}
-
-function sharedExemplars(left, right, inOrder) {
-  return left.flatMap(({ prompt, response }) => {
-    const other = right.find((each) => each.prompt === prompt);
-    if (!other) return [];
-    const [first, second] = inOrder ? [response, other.response] : [other.response, response];
-    return [{ prompt, response_a: first, response_b: second }];
-  });
 }

@@ -35,13 +35,23 @@ export class EmbeddedSource {
   async compare(a, b) {
     const [first, second] = this.#data.pairs[a]?.[b] ? [a, b] : [b, a];
     const { distance, prediction, drivers } = this.#data.pairs[first][second];
-    const told = { a: this.#row(first), b: this.#row(second), distance, prediction, shared: [] };
     return {
-      ...told,
+      a: this.#row(first),
+      b: this.#row(second),
+      distance,
+      prediction,
       drivers: drivers.map(([feature, effect, text]) => this.#driver(first, second, feature, effect, text)),
+      shared: this.#shared(first, second),
       exemplars_a: this.#data.details[first].exemplars,
       exemplars_b: this.#data.details[second].exemplars,
     };
+  }
+
+  // What both answered to the same prompts.
+  #shared(first, second) {
+    const others = new Map(this.#data.details[second].answers.map(({ key, response }) => [key, response]));
+    const both = this.#data.details[first].answers.filter(({ key }) => others.has(key));
+    return both.map(({ key, prompt, response }) => ({ prompt, response_a: response, response_b: others.get(key) }));
   }
 
   #row(name) {

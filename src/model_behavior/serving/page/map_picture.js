@@ -6,7 +6,7 @@ const SHARPNESS = 2;
 
 /** A PNG of a figure's scene, with the colours that `page` has at this moment. */
 export function pictureOf(figure, page) {
-  const { size, screen, labels, models, fresh, scale } = figure.scene;
+  const { size, screen, points, labels, models, fresh, scale } = figure.scene;
   const canvas = document.createElement("canvas");
   canvas.width = size.width * SHARPNESS;
   canvas.height = size.height * SHARPNESS;
@@ -14,7 +14,7 @@ export function pictureOf(figure, page) {
   pen.scale(SHARPNESS, SHARPNESS);
   pen.fillStyle = getComputedStyle(page).backgroundColor;
   pen.fillRect(0, 0, size.width, size.height);
-  const colours = figure.points.map((point) => getComputedStyle(point).color);
+  const colours = points.map((point) => getComputedStyle(point).color);
   screen.forEach((at, index) => drawRegion(pen, at, models[index].ellipse, scale, colours[index]));
   screen.forEach((at, index) => drawPoint(pen, at, models[index], fresh.has(models[index].name), colours[index]));
   pen.fillStyle = getComputedStyle(page).color;
