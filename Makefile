@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+PLUGIN := integrations/litellm
 
-.PHONY: demo test browser screenshots check lint types imports clean
+.PHONY: demo test browser litellm screenshots check lint types imports clean
 
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
 
 test: $(VENV)/.dev browser  ## Run the tests: two at once, then by themselves those that need the machine
+	@$(MAKE) --no-print-directory litellm || echo "LiteLLM could not be installed: the test of its plugin will be skipped"
 	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal
 	$(BIN)/pytest -m alone
 
@@ -19,11 +21,19 @@ browser:  ## Debian's Chromium, which the tests of the page drive; they are skip
 	  apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium >/dev/null; } || \
 	  echo "Chromium could not be installed: the tests of the page will be skipped. Fix: sudo apt-get install chromium"
 
+litellm: .venv-litellm/.installed  ## LiteLLM with our plugin in an environment of its own; its test is skipped without it
+
+.venv-litellm/.installed: $(PLUGIN)/requirements.txt $(PLUGIN)/pyproject.toml
+	$(PYTHON) -m venv .venv-litellm
+	.venv-litellm/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(PLUGIN)/requirements.txt
+	.venv-litellm/bin/pip install --quiet --disable-pip-version-check --no-deps -e $(PLUGIN)
+	touch $@
+
 check: lint types imports  ## Everything that must be clean besides the tests
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests integrations
+	$(BIN)/ruff format --check src tests integrations
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
@@ -35,9 +45,9 @@ screenshots: $(VENV)/.dev browser  ## Take the pictures in docs/images again: AR
 	$(BIN)/python -m tests.page.screenshots $(ARTIFACT) $(LOG) $(NAME) $(COSTS)
 
 clean:  ## Remove what make has made
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-litellm demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf src/*.egg-info
+	rm -rf src/*.egg-info $(PLUGIN)/*.egg-info
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -139,12 +139,14 @@ def test_onboard_adds_where_it_is_told_to(
         (tmp_path / f"{name}.jsonl").write_text("\n".join(part))
     assert run(["onboard", str(encoder), str(tmp_path / "first.jsonl"), "--model", "new"]) == 0
     (row,) = answer(capsys, "onboard", encoder, tmp_path / "more.jsonl", "--model", "new", "--add")["embedded"]
-    assert row["responses"] == len(lines)
+    assert row["responses"] == len(lines) and row["revision"] == 2
     assert run(["onboard", str(encoder), str(tmp_path / "more.jsonl"), "--model", "new", "--add"]) == 0
     assert "new: 0 responses join the 60 there, 30 known already" in capsys.readouterr().err
     assert run(["onboard", str(encoder), str(tmp_path / "first.jsonl"), "--model", "new"]) == 0
     assert "new: 40 responses replace the 60 there; --add would join them" in capsys.readouterr().err
-    assert int(artifact.load(encoder).models.count[artifact.load(encoder).models.names.index("new")]) == 40
+    loaded = artifact.load(encoder)
+    assert int(loaded.models.count[loaded.models.names.index("new")]) == 40
+    assert [each.responses for each in loaded.revisions["new"]] == [40, 60, 40]  # nothing new is no revision
 
 
 def test_a_surer_none_takes_from_the_models(folder: Path, encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@
     models.json           names of the models, in row order
     samples.safetensors   what is kept of each model's responses: style profile, sampled vectors with hashes of prompts
     exemplars.json        typical responses of each model, as text
+    revisions.json        what became of each model; only where one was changed since the training
     history.json          one record per trained epoch
     scorer.safetensors    stage 2, arrays; only where a scorer was trained
     scorer.json           stage 2, the rest of its state
@@ -18,10 +19,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,8 @@ from model_behavior.artifact_files import (
     write_json,
 )
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
-from model_behavior.catalog.agreement import measure_agreement
+from model_behavior.catalog.revisions import Revisions, record_changes, revisions_from_stored, revisions_to_json
 from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
-from model_behavior.data_models.scoring_types import ModelTable
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.files import name_aside, open_to_others
@@ -59,14 +59,16 @@ from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import Arrays
+from model_behavior.scorer_input import model_table
 
 _MODELS = "models.safetensors"
 _NAMES, _HISTORY = "models.json", "history.json"
 _SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
+_REVISIONS = "revisions.json"
 _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
 _VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
-_WRITTEN = (CONFIG, *_VERIFIED, *_WITH_SCORER, CARD)
+_WRITTEN = (CONFIG, *_VERIFIED, _REVISIONS, *_WITH_SCORER, CARD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,7 @@ class Artifact:
         samples: what is kept of their responses, same rows; None where that is nothing.
         scorer: stage 2, which knows all the models; None before it is trained.
         training: what the encoder was trained on; None where that is not known.
+        revisions: what became of the models since.
     """
 
     encoder: ModelBehaviorEncoder
@@ -99,6 +102,7 @@ class Artifact:
     samples: ModelSamples | None = None
     scorer: DenseNetworkModel | None = None
     training: TrainingRecord | None = None
+    revisions: Revisions = field(default_factory=dict)
 
     @property
     def catalog(self) -> Catalog:
@@ -108,7 +112,7 @@ class Artifact:
     def with_catalog(self, catalog: Catalog) -> Artifact:
         """The same encoder with another catalog, in which the scorer enrols the models that have no votes.
 
-        This artifact and its scorer stay as they are.
+        What differs is recorded as revisions. This artifact and its scorer stay as they are.
 
         Raises:
             UsageError: a model that the scorer's votes are about is missing.
@@ -122,7 +126,8 @@ class Artifact:
             ]
             if changed:
                 scorer.enrol(model_table(self.encoder, catalog, scorer.voted_models, changed))
-        return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer)
+        revisions = record_changes(self.revisions, self.catalog, catalog)
+        return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer, revisions=revisions)
 
     def _differs(self, other: Catalog, name: str) -> bool:
         """Whether the embedding of a model is another one there, or is not here."""
@@ -131,34 +136,6 @@ class Artifact:
         row, there = self.models.names.index(name), other.models.names.index(name)
         same_count = self.models.count[row] == other.models.count[there]
         return not (same_count and np.array_equal(self.models.mean[row], other.models.mean[there]))
-
-
-def model_table(
-    encoder: ModelBehaviorEncoder, catalog: Catalog, voted: Sequence[str], names: Sequence[str] | None = None
-) -> ModelTable:
-    """Models as the scorer takes them: the identity part of their embeddings, and whom their responses agree with.
-
-    Votes have shaped the other part of an embedding around the very models that the scorer learns from, so that ratings
-    read from it hold less well for new ones (decision 0007). It is taken where there is no identity part.
-
-    Args:
-        encoder: of the catalog.
-        catalog: with the models and those with votes.
-        voted: models with votes, which agreement is measured with.
-        names: models to have a row, all of the catalog by default.
-    """
-    chosen = tuple(catalog.models.names if names is None else names)
-    place = {name: row for row, name in enumerate(catalog.models.names)}
-    models = catalog.models.select([place[name] for name in chosen])
-    agreement = measure_agreement(catalog.samples, chosen, voted)
-    weight = encoder.config.features.identity_weight
-    if not weight:
-        return ModelTable(models.names, models.mean, models.count, models.spread, agreement)
-    identity = np.ascontiguousarray(encoder.identity_of(models.mean))
-    # In a unit embedding the identity part of a pair has this square length.
-    square = weight**2 / (1 + weight**2)
-    spread = np.sqrt(np.maximum(square - np.square(identity).sum(axis=1), 0)).astype(np.float32)
-    return ModelTable(models.names, identity, models.count, spread, agreement)
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
@@ -232,8 +209,8 @@ def load(path: Path, cache: ContentCache | None = None) -> Artifact:
     config = read_config(path)
     digests = config.get("files")
     digests = digests if isinstance(digests, dict) else {}
-    scored = any(name in digests for name in _WITH_SCORER)
-    for name in (*_VERIFIED, *(_WITH_SCORER if scored else ())):
+    scored, changed = any(name in digests for name in _WITH_SCORER), _REVISIONS in digests
+    for name in (*_VERIFIED, *(_WITH_SCORER if scored else ()), *((_REVISIONS,) if changed else ())):
         verify(path / name, digests.get(name))
     try:
         state: dict[str, Any] = {
@@ -247,6 +224,7 @@ def load(path: Path, cache: ContentCache | None = None) -> Artifact:
         exemplars = json.loads((path / _EXEMPLARS).read_text("utf-8"))
         samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
         scorer = _read_scorer(path, cache) if scored else None
+        revisions = revisions_from_stored(json.loads((path / _REVISIONS).read_text("utf-8"))) if changed else {}
         split = config["split"]
         record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
@@ -254,7 +232,7 @@ def load(path: Path, cache: ContentCache | None = None) -> Artifact:
     encoder = ModelBehaviorEncoder.load_state_dict(state)
     if cache is not None:
         encoder.runtime = Runtime(cache)
-    return Artifact(encoder, models, samples, scorer, record)
+    return Artifact(encoder, models, samples, scorer, record, revisions)
 
 
 def _write_files(artifact: Artifact, folder: Path) -> None:
@@ -272,6 +250,9 @@ def _write_files(artifact: Artifact, folder: Path) -> None:
     write_json(folder / _HISTORY, state.pop("history"))
     (folder / CARD).write_text(write_card(artifact.encoder, models), "utf-8")
     written: tuple[str, ...] = (*_VERIFIED, CARD)
+    if artifact.revisions:
+        write_json(folder / _REVISIONS, revisions_to_json(artifact.revisions))
+        written = (*written, _REVISIONS)
     if artifact.scorer is not None:
         scorer = artifact.scorer.get_state_dict()
         save_file(scorer.pop("tensors"), folder / _SCORER)

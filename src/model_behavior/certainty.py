@@ -21,7 +21,7 @@ _SAME_PROMPT = 1.0  # several responses to one prompt count as one
 
 @dataclass(frozen=True)
 class RatingCertainty:
-    """Of a rating that is read from an embedding, on the scale of `rank`.
+    """Of a rating that is read from responses, on the scale of `rank`.
 
     Attributes:
         rating: the rating.
@@ -29,6 +29,7 @@ class RatingCertainty:
         floor: half width with endlessly many responses.
         wanted: the half width that was asked for, or a tenth above the floor.
         needed: about how many more responses it takes; None where no number does.
+        compared: responses to prompts that models with votes have answered, too.
     """
 
     rating: float
@@ -36,6 +37,7 @@ class RatingCertainty:
     floor: float
     wanted: float
     needed: int | None
+    compared: int
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def measure_certainty(
         if precision is not None:
             wanted = precision.within_reach if half_width is None else half_width
             needed = precision.responses_needed(wanted)
-            rating = RatingCertainty(precision.rating, precision.half_width, precision.floor, wanted, needed)
+            compared = round(precision.shared * count)
+            rating = RatingCertainty(precision.rating, precision.half_width, precision.floor, wanted, needed, compared)
         planned = {
             k: PlannedSize(
                 radius=None if population is None or placement is None else population.radius_after(placement, k),

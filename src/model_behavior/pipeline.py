@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from model_behavior.artifact import Artifact, TrainingRecord, model_table
+from model_behavior.artifact import Artifact, TrainingRecord
 from model_behavior.catalog import (
     Catalog,
     EncodedPart,
@@ -30,6 +30,7 @@ from model_behavior.models.scoring.dense_network_config import DenseNetworkConfi
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+from model_behavior.scorer_input import model_table
 
 
 @dataclass(frozen=True)

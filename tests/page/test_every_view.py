@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from model_behavior import artifact
-from model_behavior.catalog import Catalog, ModelEmbeddings, merge_catalogs
+from model_behavior.catalog import ModelEmbeddings
 from model_behavior.serving.service import Service
 from tests.page.conftest import DESKTOP, PHONE, OpenPage, serving
+from tests.page.first_paint import measure_paint
+from tests.page.many_models import enlarge
 
 VIEWS = ["map?model=amber-xl", "leaderboard", "compare?a=amber-xl&b=basalt-nano", "prompt", "add", "drift"]
 LOOKS = {"desktop, light": (DESKTOP, False), "phone, dark": (PHONE, True)}
@@ -33,15 +34,8 @@ def settle(page: Page, view: str) -> None:
 @pytest.fixture(scope="session")
 def many(arena_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of 300 models: those of the arena, and enrolled ones around them."""
-    loaded = artifact.load(arena_folder)
-    rng = np.random.default_rng(0)
-    n_new = N_MANY - len(loaded.models)
-    like = rng.integers(0, len(loaded.models), n_new)
-    mean = loaded.models.mean[like] + rng.normal(0, 0.05, (n_new, loaded.models.mean.shape[1])).astype(np.float32)
-    names = tuple(f"{'abcdefghijklmn'[i % 14] * 4}-of-some-length-{i:03}" for i in range(n_new))
-    new = ModelEmbeddings(tuple(sorted(names)), mean, np.full(n_new, 40), loaded.models.spread[like])
     folder = tmp_path_factory.mktemp("many") / "many"
-    artifact.save(loaded.with_catalog(merge_catalogs(loaded.catalog, Catalog.of_embeddings(new))), folder)
+    artifact.save(enlarge(artifact.load(arena_folder), N_MANY, seed=0), folder)
     with serving(Service(folder)) as address:
         yield address
 
@@ -62,13 +56,8 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
 def test_three_hundred_models_are_painted_within_a_second_and_move_smoothly(open_page: OpenPage, many: str) -> None:
     page = open_page(many, still=False)
     expect(page.locator(".point")).to_have_count(N_MANY)
-    painted = []
-    for _ in range(3):  # the quickest, since other processes can only make it slower
-        page.goto("about:blank")
-        page.goto(many)
-        expect(page.locator(".point")).to_have_count(N_MANY)
-        painted += page.evaluate("performance.getEntriesByName('first-contentful-paint').map(e => e.startTime)")
-    assert 0 < min(painted) < 1000
+    painted = [measure_paint(page, many, N_MANY).first for _ in range(3)]
+    assert 0 < min(painted) < 1000  # the quickest, since other processes can only make it slower
     drawing = page.evaluate(
         """() => new Promise((done) => {
           const svg = document.querySelector(".figure svg");

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from model_behavior.serving.service import RouteQuery, Service
+from model_behavior.serving.route_finding import RouteQuery
+from model_behavior.serving.service import Service
 from tests.page.conftest import KEY, OpenPage, serving
 
 PROMPT = "Explain to a ten-year-old why the sky is blue."
@@ -127,7 +128,7 @@ def test_a_chat_log_lands_is_kept_drifts_and_is_removed(
         page.get_by_label("Name of the model").fill(name)
         page.locator("input[type=file]").set_input_files(log)
         expect(page.locator(".landing .point.fresh")).to_have_count(1, timeout=20_000)
-        tried = service.upload(log.read_bytes(), name, dry_run=True).models[0]
+        tried = service.upload(log, name, dry_run=True).models[0]
         assert page.locator(".landing .nearest a").all_inner_texts() == [near.model for near in tried.neighbours]
         assert name not in service.snapshot.rows
         page.get_by_role("button", name="Keep this model").click()

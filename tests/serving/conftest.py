@@ -47,6 +47,14 @@ def chat_log(arena: Arena) -> bytes:
 
 
 @pytest.fixture(scope="session")
+def log_file(chat_log: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in a file."""
+    path = tmp_path_factory.mktemp("log") / "log"
+    path.write_bytes(chat_log)
+    return path
+
+
+@pytest.fixture(scope="session")
 def shared_service(trained: Path) -> Service:
     """For tests that only read."""
     return Service(trained, ServiceConfig(costs={"nobody": 1.0}))

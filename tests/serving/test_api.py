@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from model_behavior.serving.batching import Batcher
 from model_behavior.serving.keys import KeyRing
 from model_behavior.serving.lanes import Lane
 from model_behavior.serving.limits import Limits, RateLimiter
+from model_behavior.serving.pulse import Pulse
 from model_behavior.serving.refusals import RefusalError
 from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
@@ -80,6 +83,57 @@ def test_uploads_over_http(make_client: MakeClient, folder: Path, chat_log: byte
     assert client.delete("/v1/models/a%2Fb%20c").status_code == 404
     voted = next(iter(service.snapshot.rows))
     assert client.delete(f"/v1/models/{voted}").status_code == 409
+
+
+def test_an_upload_is_a_body_a_document_or_a_form(make_client: MakeClient, folder: Path, chat_log: bytes) -> None:
+    client = make_client(Service(folder))
+    rows = [json.loads(line) for line in chat_log.splitlines()]
+    dry = {"dry_run": "true"}
+    expected = client.post("/v1/models", params={**dry, "model": "m"}, content=chat_log).json()
+    file = {"file": ("/etc/passwd", chat_log, "text/plain")}
+    found = [
+        client.post("/v1/models", params=dry, json={"model": "m", "responses": rows}),
+        client.post("/v1/models", params={**dry, "model": "m"}, files=file),
+        client.post("/v1/models", params=dry, files=file, data={"model": "m"}),
+    ]
+    for answer in found:
+        assert answer.status_code == 200 and answer.json() == expected
+    assert client.post("/v1/models", params={"model": "m"}, files=file).status_code == 201
+    assert not client.post("/v1/drift", params={"model": "m"}, files=file).json()["changed"]
+    refused = [
+        client.post("/v1/models", params={**dry, "model": "n"}, files=file, data={"model": "m"}),
+        client.post("/v1/models", params=dry, files={"log": chat_log}),
+        client.post("/v1/models", params=dry, files=file, data={"model": "m", "colour": "red"}),
+        client.post("/v1/models", params=dry, files={"file": chat_log, "other": chat_log}),
+        client.post("/v1/models", params=dry, data={"file": "text"}, files={"model": b"m"}),
+        client.post("/v1/models", content=b"--x", headers={"Content-Type": "multipart/form-data"}),
+        client.post("/v1/models", content=b"y" * 99, headers={"Content-Type": "multipart/form-data; boundary=x"}),
+    ]
+    for answer in refused:
+        assert answer.status_code in (400, 422) and answer.json()["error"]["type"] == "invalid_request", answer.text
+
+
+def test_changes_may_depend_on_what_was_seen(make_client: MakeClient, folder: Path, chat_log: bytes) -> None:
+    client = make_client(Service(folder))
+    models = client.get("/v1/models")
+    assert models.headers["ETag"] == f'"{models.json()["version"]}"'
+
+    def put(name: str, tag: str) -> Any:
+        return client.post("/v1/models", params={"model": name}, content=chat_log, headers={"If-Match": tag})
+
+    kept = put("one", f'"older", {models.headers["ETag"]}')
+    assert kept.status_code == 201 and kept.headers["ETag"] == f'"{kept.json()["version"]}"'
+    for stale in (models.headers["ETag"], f"W/{kept.headers['ETag']}", "nonsense", '"'):
+        refused = put("two", stale)
+        assert refused.status_code == 412 and refused.json()["error"]["type"] == "changed_meanwhile"
+    assert put("two", "*").status_code == 201
+    one = client.get("/v1/models/one")
+    assert one.json()["revisions"][0]["number"] == 1 and one.json()["revisions"][0]["change"] == "enrolled"
+    assert client.post("/v1/models", params={"model": "one"}, content=chat_log.splitlines()[0]).status_code == 201
+    changed = client.get("/v1/models/one")
+    assert [each["number"] for each in changed.json()["revisions"]] == [2, 1]
+    assert client.delete("/v1/models/one", headers={"If-Match": one.headers["ETag"]}).status_code == 412
+    assert client.delete("/v1/models/one", headers={"If-Match": changed.headers["ETag"]}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -179,6 +233,8 @@ def test_bodies_batches_and_rates_are_bounded(make_client: MakeClient, shared_se
     chunks = client.post("/v1/route", content=iter([b'{"prompt": "'] + [b"x" * 500] * 9))
     assert chunks.status_code == 413
     assert client.post("/v1/models", params={"model": "m"}, content=b"x" * 4000).status_code == 413
+    form = client.post("/v1/models", params={"model": "m"}, files={"file": b"x" * 4000})
+    assert form.status_code == 413 and form.json()["error"]["type"] == "invalid_request"
     pair = {"prompt": "p", "response": "r"}
     assert client.post("/v1/encode", json={"pairs": [pair] * 3}).status_code == 413
     statuses = [client.get("/healthz") for _ in range(12)]
@@ -215,6 +271,73 @@ def test_full_queues_refuse_and_recover() -> None:
     assert answers[:4] == [0, -1, -2, -3] and answers[-1] == -99
     for refused in answers[4:-1]:
         assert isinstance(refused, RefusalError) and refused.status == 503 and refused.headers["Retry-After"] == "1"
+
+
+def test_who_would_wait_too_long_is_refused_at_once_and_told_for_how_long() -> None:
+    async def crowd() -> tuple[Sequence[object], Sequence[object]]:
+        lane = Lane("test", 100, wait_seconds=0.1)
+
+        def work(asked: Sequence[int]) -> list[int]:
+            time.sleep(0.4 if 0 in asked else 0.0)
+            return [-each for each in asked]
+
+        batcher: Batcher[int, int] = Batcher(lane, 100, work)
+        slow = await batcher.ask(0)
+        busy = asyncio.create_task(batcher.ask(1))  # a free lane takes one, however slow the last one was
+        await asyncio.sleep(0)
+        answers = await asyncio.gather(*(batcher.ask(each) for each in range(2, 5)), return_exceptions=True)
+        again = [slow, await busy, *[await batcher.ask(each) for each in (5, 6)]]
+        lane.close()
+        return answers, again
+
+    refused, answers = asyncio.run(crowd())
+    assert answers == [0, -1, -5, -6]
+    for each in refused:
+        assert isinstance(each, RefusalError) and each.status == 503 and each.headers["Retry-After"] == "1"
+
+
+def test_a_lane_refuses_by_what_it_has_taken_lately() -> None:
+    async def crowd() -> Sequence[object]:
+        lane = Lane("test", 100, wait_seconds=0.15)
+        await lane.run(lambda: time.sleep(1.0))
+        answers = await asyncio.gather(*(lane.run(lambda: 1) for _ in range(4)), return_exceptions=True)
+        lane.close()
+        return answers
+
+    *taken, third, fourth = asyncio.run(crowd())  # a tenth of the one second is what one is expected to take
+    assert taken == [1, 1]
+    assert isinstance(third, RefusalError) and isinstance(fourth, RefusalError) and fourth.status == 503
+
+
+def test_a_late_loop_is_seen_while_it_lasts_and_one_turn_after() -> None:
+    now = [10.0]
+    pulse = Pulse(lambda: now[0])
+    assert pulse.late == 0
+    pulse.beat()
+    now[0] += 0.03
+    assert pulse.late == 0
+    now[0] += 0.72
+    assert pulse.late == pytest.approx(0.7)
+    pulse.beat()
+    assert pulse.late == pytest.approx(0.7)
+    now[0] += 0.05
+    pulse.beat()
+    assert pulse.late == 0
+
+
+def test_a_late_loop_refuses_a_crowd_but_neither_a_few_nor_the_question_whether_it_lives(
+    make_client: MakeClient, shared_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(shared_service, limits=Limits(wait_seconds=0.25))
+    guard: Any = client.app
+    monkeypatch.setattr(Pulse, "late", property(lambda _: 0.3))
+    assert client.get("/v1/models").status_code == 200
+    monkeypatch.setattr(guard, "_under_way", 16)
+    refused = client.get("/v1/models")
+    assert refused.status_code == 503 and refused.headers["Retry-After"] == "1"
+    assert client.get("/readyz").status_code == 503 and client.get("/healthz").status_code == 200
+    monkeypatch.setattr(Pulse, "late", property(lambda _: 0.2))
+    assert client.get("/v1/models").status_code == 200
 
 
 def test_metrics_have_no_labels_of_clients(client: TestClient) -> None:

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from model_behavior.serving.service import Service
 service = Service(Path(sys.argv[1]))
-log = Path(sys.argv[2]).read_bytes()
+log = Path(sys.argv[2])
 print("ready", flush=True)
 while True:
     service.upload(log, "newcomer", dry_run=False)
@@ -30,11 +30,10 @@ while True:
 KILLS = 8
 
 
-def test_killed_uploads_leave_a_whole_catalog(folder: Path, chat_log: bytes, tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_bytes(chat_log)
+def test_killed_uploads_leave_a_whole_catalog(folder: Path, log_file: Path, tmp_path: Path) -> None:
     old = set(Service(folder).snapshot.rows)
     seen = []
-    command = [sys.executable, "-c", UPLOAD, str(folder), str(tmp_path / "log.jsonl")]
+    command = [sys.executable, "-c", UPLOAD, str(folder), str(log_file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         for kill in range(KILLS):
@@ -50,7 +49,7 @@ def test_killed_uploads_leave_a_whole_catalog(folder: Path, chat_log: bytes, tmp
     service = Service(folder)  # the lock of a dead process is free
     seen.append(frozenset(service.snapshot.rows))
     assert set(seen) <= {frozenset(old), frozenset(old | {"newcomer"})}
-    service.upload(chat_log, "after", dry_run=False)
+    service.upload(log_file, "after", dry_run=False)
     assert "after" in Service(folder).snapshot.rows
 
 

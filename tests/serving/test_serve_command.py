@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -38,9 +40,23 @@ def _ask_and_stop(process: subprocess.Popen[str]) -> None:
         assert json.load(response)["model"]
     with urllib.request.urlopen(address, timeout=30) as response:
         assert response.headers["Content-Type"].startswith("text/html") and b"<html" in response.read()
+    assert min(_seconds_of_answers(address)[20:]) < 0.035
     process.send_signal(signal.SIGINT)
     assert process.wait(60) in (0, 130, -signal.SIGINT)
     assert "Traceback" not in process.stderr.read()
+
+
+def _seconds_of_answers(address: str) -> list[float]:
+    """Of questions one after the other on one connection. What is held back comes 40 ms late, but not at first."""
+    connection = http.client.HTTPConnection(address.split("/")[2])
+    seconds = []
+    for _ in range(50):
+        started = time.perf_counter()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        seconds.append(time.perf_counter() - started)
+    connection.close()
+    return seconds
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from model_behavior import artifact
 from model_behavior.cli.app import run
 from model_behavior.errors import DataError, UsageError
 from model_behavior.evaluation.map_positions import fit_axes, measure_ellipses
-from model_behavior.serving.service import RouteQuery, Service, ServiceConfig
-from model_behavior.serving.snapshot import NotPossibleError, UnknownModelError
+from model_behavior.serving.route_finding import RouteQuery
+from model_behavior.serving.service import Service, ServiceConfig
+from model_behavior.serving.snapshot import ChangedMeanwhileError, NotPossibleError, UnknownModelError
 from model_behavior.serving.uploads import read_upload
 
 
@@ -55,12 +56,12 @@ def test_routes_together_are_the_routes_alone(shared_service: Service) -> None:
         shared_service.route(RouteQuery("Hi", threshold=1.0, floor=0.2))
 
 
-def test_an_upload_lands_where_a_dry_run_said_and_can_be_removed(folder: Path, chat_log: bytes) -> None:
+def test_an_upload_lands_where_a_dry_run_said_and_can_be_removed(folder: Path, log_file: Path) -> None:
     service = Service(folder)
     before, version = service.models(), service.snapshot.version
-    dry = service.upload(chat_log, "newcomer", dry_run=True)
+    dry = service.upload(log_file, "newcomer", dry_run=True)
     assert dry.version == version and service.models() == before
-    kept = service.upload(chat_log, "newcomer", dry_run=False)
+    kept = service.upload(log_file, "newcomer", dry_run=False)
     assert kept.version != version and kept.models == dry.models
     (placed,) = kept.models
     assert placed.enrolled and placed.votes == 0 and placed.low is not None and placed.rating is not None
@@ -76,51 +77,65 @@ def test_an_upload_lands_where_a_dry_run_said_and_can_be_removed(folder: Path, c
         service.remove(before.models[0].name)
 
 
-def test_few_responses_say_how_many_more_would_narrow_the_interval(shared_service: Service, chat_log: bytes) -> None:
-    (few,) = shared_service.upload(b"\n".join(chat_log.splitlines()[:1]), "newcomer", dry_run=True).models
+def test_few_responses_say_how_many_more_would_narrow_the_interval(
+    shared_service: Service, chat_log: bytes, log_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "one").write_bytes(chat_log.splitlines()[0])
+    (few,) = shared_service.upload(tmp_path / "one", "newcomer", dry_run=True).models
     assert few.high is not None and few.rating is not None
     for planned in few.more:
         assert planned.responses > 0 and planned.half_width < few.high - few.rating
-    (many,) = shared_service.upload(chat_log, "newcomer", dry_run=True).models
+    (many,) = shared_service.upload(log_file, "newcomer", dry_run=True).models
     assert len(few.more) == 1 and len(many.more) <= 1
     assert all(planned.responses < few.more[0].responses for planned in many.more)
 
 
-def test_what_another_process_changes_is_taken_over(folder: Path, chat_log: bytes, tmp_path: Path) -> None:
+def test_what_another_process_changes_is_taken_over(
+    folder: Path, chat_log: bytes, log_file: Path, tmp_path: Path
+) -> None:
     service = Service(folder)
     assert not service.refresh()
     (tmp_path / "log.jsonl").write_bytes(chat_log)
     assert run(["onboard", str(folder), str(tmp_path / "log.jsonl"), "--model", "from-outside"]) == 0
     old = service.snapshot
-    service.upload(chat_log, "from-here", dry_run=False)
+    service.upload(log_file, "from-here", dry_run=False)
     assert {"from-outside", "from-here"} <= set(Service(folder).snapshot.rows)
     assert "from-outside" not in old.rows and old.artifact.scorer is not None
     assert "from-here" not in old.artifact.scorer.models
 
 
-def test_drift_is_found_and_kept(folder: Path, chat_log: bytes) -> None:
+def test_drift_is_found_and_kept(folder: Path, chat_log: bytes, log_file: Path, tmp_path: Path) -> None:
     service = Service(folder)
-    service.upload(chat_log, "newcomer", dry_run=False)
-    same = service.check_drift(chat_log, "newcomer")
+    service.upload(log_file, "newcomer", dry_run=False)
+    same = service.check_drift(log_file, "newcomer")
     rows = [json.loads(line) for line in chat_log.splitlines()]
-    shouted = "\n".join(json.dumps({**row, "response": row["response"].upper() + "!!!"}) for row in rows).encode()
-    changed = service.check_drift(shouted, "newcomer")
+    shouted = "\n".join(json.dumps({**row, "response": row["response"].upper() + "!!!"}) for row in rows)
+    (tmp_path / "shouted").write_text(shouted, "utf-8")
+    changed = service.check_drift(tmp_path / "shouted", "newcomer")
     assert not same.changed and changed.changed and changed.drivers
     assert service.drift_checks().checks == (changed,)
 
 
-def test_an_upload_of_any_format_gives_the_same_model(chat_log: bytes, tmp_path: Path) -> None:
+def test_an_upload_of_any_format_gives_the_same_model(chat_log: bytes, log_file: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in chat_log.splitlines()]
-    table = pa.Table.from_pylist(rows)
-    pq.write_table(table, tmp_path / "a.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "parquet")
     csv = "prompt,response\n" + "".join(
         ",".join('"' + row[name].replace('"', '""') + '"' for name in ("prompt", "response")) + "\n" for row in rows
     )
-    expected, _ = read_upload(chat_log, "m", 1000)
-    for body in (json.dumps(rows).encode(), csv.encode(), (tmp_path / "a.parquet").read_bytes()):
-        found, report = read_upload(body, "m", 1000)
-        assert found.responses.equals(expected.responses) and found.prompts.equals(expected.prompts)
-        assert report.used == len(rows)
+    texts = {
+        "array": json.dumps(rows),
+        "csv": csv,
+        "document": json.dumps({"responses": rows}),
+        "named": json.dumps({"model": "m", "responses": rows}, indent=2),
+        "named last": json.dumps({"responses": rows, "model": "m"}),
+    }
+    expected, _ = read_upload(log_file, "m", 1000)
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    for name in ("parquet", *texts):
+        found, report = read_upload(tmp_path / name, None if "named" in name else "m", 1000)
+        assert found.responses.equals(expected.responses) and found.prompts.equals(expected.prompts), name
+        assert report.used == len(rows) and found.models == ("m",)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +149,38 @@ def test_an_upload_of_any_format_gives_the_same_model(chat_log: bytes, tmp_path:
         (b'{"prompt": "p", "response": "r"}\n' * 30, "m", "rows"),
         (b'{"prompt": 1}', "m", "prompt"),
         (b"/etc/passwd", "m", "header"),
+        (b'{"model": "n", "responses": [{"prompt": "p", "response": "r"}]}', "m", "'m' and 'n'"),
+        (b'{"model": "a\\nb", "responses": [{"prompt": "p", "response": "r"}]}', None, "printable"),
+        (b'{"responses": [{"prompt": "p", "response": "r"}], "path": "/etc/passwd"}', "m", "field 'path'"),
+        (b'{"responses": [{"prompt": "p", "response": "r"}', "m", "not valid JSON"),
+        (b'{"responses": ["/etc/passwd"]}', "m", "not an object"),
+        (b'{"responses": []}', "m", "no rows"),
     ],
 )
-def test_uploads_that_cannot_be_used(body: bytes, model: str | None, message: str) -> None:
+def test_uploads_that_cannot_be_used(body: bytes, model: str | None, message: str, tmp_path: Path) -> None:
+    (tmp_path / "body").write_bytes(body)
     with pytest.raises((DataError, UsageError), match=message) as caught:
-        read_upload(body, model, 20)
-    assert "/tmp" not in str(caught.value)
+        read_upload(tmp_path / "body", model, 20)
+    assert str(tmp_path) not in str(caught.value) and "/tmp" not in str(caught.value)
+
+
+def test_changes_are_numbered_and_may_be_conditional(folder: Path, log_file: Path) -> None:
+    service = Service(folder)
+    start = service.snapshot.version
+    service.upload(log_file, "newcomer", False, {start})
+    with pytest.raises(ChangedMeanwhileError, match=f"version is {service.snapshot.version}"):
+        service.upload(log_file, "another", False, {start, "older"})
+    (first,) = service.describe("newcomer").revisions
+    assert (first.number, first.change) == (1, "enrolled") and first.changed_at is not None
+    (trained,) = service.describe(next(iter(service.snapshot.rows))).revisions
+    assert (trained.number, trained.changed_at) == (1, None)
+    with pytest.raises(ChangedMeanwhileError, match="'newcomer' has changed"):
+        service.remove("newcomer", {trained.tag})
+    service.remove("newcomer", {first.tag})
+    service.upload(log_file, "newcomer", False)
+    found = Service(folder).describe("newcomer").revisions
+    assert [(each.number, each.change) for each in found] == [(3, "enrolled"), (2, "removed"), (1, "enrolled")]
+    assert found[0].digest == first.digest and found[0].tag != first.tag
 
 
 def test_ellipses_are_the_covariance_of_the_mean(trained: Path) -> None:

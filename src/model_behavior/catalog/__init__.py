@@ -5,6 +5,7 @@ samples.py          beside it: sampled vectors, style profiles, exemplar respons
 exemplars.py        which responses are kept as text, and those of two models to the same prompts
 enrolment.py        responses -> both; merge, remove
 extension.py        more responses of a model that is there already
+revisions.py        what became of each model since the training: numbered changes
 neighbours.py       nearest models
 style_drivers.py    what sets two models apart, in words
 placement.py        where a model lies and how sure that is (fitted in population.py, topics in design_effect.py)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from model_behavior import artifact, catalog, pipeline
+from model_behavior.artifact import Artifact
 from model_behavior.catalog.drift import DriftConfig, measure_drift
 from model_behavior.catalog.embeddings import ModelEmbeddings, usable_pairs
 from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.neighbours import find_neighbours
-from model_behavior.certainty import check_half_width, measure_certainty
+from model_behavior.catalog.revisions import revisions_of
+from model_behavior.certainty import ModelCertainty, check_half_width, measure_certainty
 from model_behavior.cli import catalog_text
 from model_behavior.cli.console import Progress, print_load_report, print_result, stderr
 from model_behavior.cli.options import (
@@ -91,10 +94,7 @@ def onboard(
         artifact.save(complete, target)
     _say_what_became_of_known_models(loaded.models, models, pairs, add)
     certainty = measure_certainty(complete, models.names, half_width)
-    rows = [
-        {**asdict(sure), "spread": round(float(spread), 4)}
-        for sure, spread in zip(certainty, models.spread, strict=True)
-    ]
+    rows = _describe_rows(complete, certainty, models.spread.tolist())
     n_unusable = len(pairs) - int(usable_pairs(pairs).sum())
     if n_unusable:
         left_out = sorted(set(pairs.models) - set(models.names))
@@ -204,6 +204,17 @@ def _say_what_became_of_known_models(
         elif name in known:
             text = f"{name}: {count:,} responses replace the {known[name]:,} there; --add would join them"
             stderr().print(text, markup=False)
+
+
+def _describe_rows(
+    complete: Artifact, certainty: Sequence[ModelCertainty], spread: Sequence[float]
+) -> list[dict[str, Any]]:
+    place = {name: row for row, name in enumerate(complete.models.names)}
+    current = [revisions_of(complete.revisions, complete.catalog, place[sure.model])[-1] for sure in certainty]
+    return [
+        {**asdict(sure), "spread": round(own, 4), "revision": revision.number}
+        for sure, own, revision in zip(certainty, spread, current, strict=True)
+    ]
 
 
 def _check_target(folder: Path, output: Path | None) -> Path:

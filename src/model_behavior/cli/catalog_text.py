@@ -39,7 +39,8 @@ def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[flo
             lines.append(f"  embedding: within {each.radius[0.95]:.3f} of its place, with a probability of 95 %")
         if each.rating is not None:
             rating = each.rating
-            lines.append(f"  rating: {rating.rating:.2f} +- {rating.half_width:.2f} (95 %)")
+            compared = f"{rating.compared:,} responses to prompts that voted models answered, too"
+            lines.append(f"  rating: {rating.rating:.2f} +- {rating.half_width:.2f} (95 %), from {compared}")
             lines.append(f"  {_needed(rating)}")
         for k, size in each.planned.items():
             bought = [f"{name} {value}" for name, value in _bought(size) if value is not None]

@@ -57,6 +57,9 @@ def serve(
         float, typer.Option(help="Of one client; twice as many at once.")
     ] = _LIMITS.requests_per_second,
     queue: Annotated[int, typer.Option(help="Quick requests that may wait.")] = _LIMITS.queue,
+    wait_seconds: Annotated[
+        float, typer.Option(help="That a quick request may be expected to wait; longer, it is refused.")
+    ] = _LIMITS.wait_seconds,
     slow_queue: Annotated[int, typer.Option(help="Slow requests that may wait.")] = _LIMITS.slow_queue,
     connections: Annotated[int, typer.Option(help="Open at once.")] = _LIMITS.connections,
     shutdown_seconds: Annotated[
@@ -84,6 +87,7 @@ def serve(
             tokens=tokens,
             requests_per_second=requests_per_second,
             queue=queue,
+            wait_seconds=wait_seconds,
             slow_queue=slow_queue,
             connections=connections,
         ),

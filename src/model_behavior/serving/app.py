@@ -18,6 +18,7 @@ from model_behavior.serving import catalog_routes, chat_routes, export_routes, o
 from model_behavior.serving.backend import Backend
 from model_behavior.serving.guard import Guard
 from model_behavior.serving.problems import fields_of, problem_response
+from model_behavior.serving.pulse import Pulse
 from model_behavior.serving.refusals import RefusalError, internal_error
 
 
@@ -27,11 +28,12 @@ def build_app(backend: Backend) -> ASGIApp:
     Args:
         backend: closed when the application ends.
     """
+    pulse = Pulse()
     app = FastAPI(
         title="Model Behavior",
         version="1",
         summary="Embeddings of LLMs from what they answer: ratings, neighbours, routing.",
-        lifespan=_lifespan(backend),
+        lifespan=_lifespan(backend, pulse),
         docs_url=None,  # both load scripts from elsewhere
         redoc_url=None,
     )
@@ -43,17 +45,18 @@ def build_app(backend: Backend) -> ASGIApp:
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(Exception, _refuse)
     app.openapi()  # prepares the routes, for which the first requests would wait
-    return Guard(app, backend.settings, backend.metrics)
+    return Guard(app, backend, pulse)
 
 
-def _lifespan(backend: Backend) -> Any:
+def _lifespan(backend: Backend, pulse: Pulse) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        refreshing = asyncio.create_task(_refresh(backend))
+        tasks = [asyncio.create_task(each) for each in (_refresh(backend), pulse.run())]
         try:
             yield
         finally:
-            refreshing.cancel()
+            for task in tasks:
+                task.cancel()
             await backend.close()
 
     return lifespan

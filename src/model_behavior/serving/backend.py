@@ -14,7 +14,8 @@ from model_behavior.serving.chat import ChatRouter
 from model_behavior.serving.lanes import Lane
 from model_behavior.serving.metrics import Metrics
 from model_behavior.serving.refusals import refusal_of
-from model_behavior.serving.service import RouteQuery, Service
+from model_behavior.serving.route_finding import RouteQuery
+from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
 
 _T = TypeVar("_T")
@@ -65,7 +66,7 @@ def build_backend(service: Service, settings: ServeSettings) -> Backend:
     """The parts around a service."""
     metrics = Metrics()
     limits = settings.limits
-    quick, slow = Lane("quick", limits.queue), Lane("slow", limits.slow_queue)
+    quick, slow = Lane("quick", limits.queue, limits.wait_seconds), Lane("slow", limits.slow_queue)
     routes = Batcher(quick, limits.queue, service.route_together)
     metrics.watch("quick", quick.count)
     metrics.watch("slow", slow.count)

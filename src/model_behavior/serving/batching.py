@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +16,7 @@ from model_behavior.serving.refusals import overloaded
 _Question = TypeVar("_Question")
 _Answer = TypeVar("_Answer")
 _MAX_BATCH = 32
+_MEMORY = 0.5  # of the running mean of the time that a batch takes: sizes change quickly
 
 
 @final
@@ -34,24 +37,39 @@ class Batcher(Generic[_Question, _Answer]):
         self._work = work
         self._waiting: deque[tuple[_Question, asyncio.Future[_Answer]]] = deque()
         self._draining: asyncio.Task[None] | None = None
+        self._seconds = 0.0
+
+    @property
+    def wait(self) -> float:
+        """Seconds that the next one can expect to wait for the batches before its own; none while the lane is free."""
+        free = self._draining is None or self._draining.done()
+        return 0.0 if free else self._seconds * (1 + len(self._waiting) // _MAX_BATCH)
 
     @property
     def full(self) -> bool:
         """Whether the next one would be refused."""
-        return len(self._waiting) >= self._queue
+        return len(self._waiting) >= self._queue or self.wait > self._lane.wait_seconds
 
     def count(self) -> float:
         """How many wait."""
         return float(len(self._waiting))
 
+    def admit(self) -> None:
+        """Asks for a place without taking it.
+
+        Raises:
+            RefusalError: 503, too many wait already, or the lane is too slow for them.
+        """
+        if self.full:
+            raise overloaded(max(1, math.ceil(self.wait)))
+
     async def ask(self, question: _Question) -> _Answer:
         """The answer.
 
         Raises:
-            RefusalError: 503, too many wait already.
+            RefusalError: as `admit` does.
         """
-        if self.full:
-            raise overloaded(1)
+        self.admit()
         future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._draining is None or self._draining.done():
@@ -60,6 +78,7 @@ class Batcher(Generic[_Question, _Answer]):
 
     async def _drain(self) -> None:
         while self._waiting:
+            started = time.monotonic()
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
             questions = [question for question, future in batch if not future.cancelled()]
             futures = [future for _, future in batch if not future.cancelled()]
@@ -75,3 +94,4 @@ class Batcher(Generic[_Question, _Answer]):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
+            self._seconds = _MEMORY * self._seconds + (1 - _MEMORY) * (time.monotonic() - started)

@@ -11,8 +11,9 @@ import httpx
 
 from model_behavior.serving.metrics import Metrics
 from model_behavior.serving.refusals import RefusalError
+from model_behavior.serving.route_finding import RouteQuery
 from model_behavior.serving.schemas import ChatRequest
-from model_behavior.serving.service import RouteQuery, Service
+from model_behavior.serving.service import Service
 from model_behavior.serving.snapshot import UnknownModelError
 from model_behavior.serving.upstreams import Health, Upstream, Upstreams
 

@@ -18,6 +18,7 @@ _MEANING = {
     403: "The key does not allow this.",
     404: "No such model.",
     409: "This catalog cannot answer that.",
+    412: "It has changed meanwhile; see If-Match.",
     413: "Too large.",
     415: "Another type of content is needed.",
     422: "A request or a file that cannot be used.",

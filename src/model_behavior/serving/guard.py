@@ -11,16 +11,20 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from model_behavior.serving.backend import Backend
 from model_behavior.serving.keys import SCOPES
 from model_behavior.serving.limits import RateLimiter
-from model_behavior.serving.metrics import Metrics
 from model_behavior.serving.problems import problem_response
-from model_behavior.serving.refusals import RefusalError, internal_error
-from model_behavior.serving.settings import ServeSettings, is_loopback
+from model_behavior.serving.pulse import Pulse
+from model_behavior.serving.refusals import RefusalError, internal_error, overloaded
+from model_behavior.serving.settings import is_loopback
 
 _PUBLIC = ("/", "/healthz", "/readyz", "/favicon.ico")
 _STATIC = "/static/"
 _UPLOADS = ("/v1/models", "/v1/drift")
+_ROUTE = "/v1/route"
+_ALIVE = "/healthz"  # is answered whatever the load, so that nobody restarts a service that is busy
+_FEW = 16  # requests under way; so many are answered soon, however late it is
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -46,11 +50,14 @@ class Guard:
     status and time: no text, no query string, no message of an exception.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, backend: Backend, pulse: Pulse) -> None:
         self._app = app
-        self._settings = settings
-        self._metrics = metrics
-        self._rates = RateLimiter(settings.limits.requests_per_second, time.monotonic)
+        self._settings = backend.settings
+        self._metrics = backend.metrics
+        self._routes = backend.routes
+        self._pulse = pulse
+        self._under_way = 0
+        self._rates = RateLimiter(backend.settings.limits.requests_per_second, time.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -58,6 +65,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
+        self._under_way += 1
 
         async def send_safely(message: Message) -> None:
             nonlocal status
@@ -78,6 +86,8 @@ class Guard:
             _log.error("%s in\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
             if status == 0:
                 await problem_response(internal_error())(scope, receive, send_safely)
+        finally:
+            self._under_way -= 1
         route = getattr(scope.get("route"), "path", "(none)")
         seconds = time.perf_counter() - started
         self._metrics.answered(route, _method(scope), status, seconds)
@@ -85,6 +95,7 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         """Sets what the caller may do, as `scope["state"]["scopes"]`."""
+        self._check_load(scope["path"])
         headers, address = Headers(scope=scope), str((scope.get("client") or ("",))[0])
         scopes: tuple[str, ...]
         if not self._settings.keys:
@@ -104,6 +115,15 @@ class Guard:
                 {"WWW-Authenticate": "Bearer"},
             )
         scope.setdefault("state", {})["scopes"] = scopes
+
+    def _check_load(self, path: str) -> None:
+        """Refuses before any work is done, since a crowd must not be kept waiting by those who are refused."""
+        if path == _ROUTE:
+            self._routes.admit()
+        elif path == _ALIVE:
+            return
+        if self._under_way > _FEW and self._pulse.late > self._settings.limits.wait_seconds:
+            raise overloaded(1)
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         limits = self._settings.limits

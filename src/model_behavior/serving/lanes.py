@@ -22,10 +22,12 @@ class Lane:
     Args:
         name: of the thread, and in metrics.
         queue: how many may wait.
+        wait_seconds: that one may be expected to wait; who would wait longer is refused.
     """
 
-    def __init__(self, name: str, queue: int) -> None:
+    def __init__(self, name: str, queue: int, wait_seconds: float = math.inf) -> None:
         self.name = name
+        self.wait_seconds = wait_seconds
         self.waiting = 0
         self._queue = queue
         self._seconds = 0.0
@@ -36,9 +38,23 @@ class Lane:
         return float(self.waiting)
 
     @property
+    def wait(self) -> float:
+        """Seconds that the next one can expect to wait."""
+        return self.waiting * self._seconds
+
+    @property
     def full(self) -> bool:
         """Whether the next one would be refused."""
-        return self.waiting > self._queue
+        return self.waiting > self._queue or self.wait > self.wait_seconds
+
+    def admit(self) -> None:
+        """Asks for a place without taking it.
+
+        Raises:
+            RefusalError: 503, too many wait already.
+        """
+        if self.full:
+            raise overloaded(max(1, math.ceil(self.wait)))
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """The result of `work`, when its turn has come.
@@ -46,8 +62,7 @@ class Lane:
         Raises:
             RefusalError: 503, too many wait already.
         """
-        if self.full:
-            raise overloaded(max(1, math.ceil(self.waiting * self._seconds)))
+        self.admit()
         self.waiting += 1
         future = asyncio.get_running_loop().run_in_executor(self._executor, self._timed, work)
         future.add_done_callback(self._leave)

@@ -27,6 +27,7 @@ class Limits:
         tokens: words and punctuation marks of all texts of a request.
         requests_per_second: of one client in the long run; twice as many at once. A client is a key, or an address.
         queue: requests for quick answers that may wait.
+        wait_seconds: that a request for a quick answer may be expected to wait; longer, it is refused at once.
         slow_queue: requests for slow ones (uploads, encoding, identification, drift) that may wait.
         connections: open at once.
     """
@@ -38,6 +39,7 @@ class Limits:
     tokens: int = 32_768
     requests_per_second: float = 500.0
     queue: int = 64
+    wait_seconds: float = 0.5
     slow_queue: int = 8
     connections: int = 1024
 

@@ -31,11 +31,13 @@ Measured by
 Every prompt has {plan.words} words and is new to the service. At full speed every client asks again when it is
 answered; at a fixed rate requests leave when they are due, and latency counts from that time.
 
-| load | requests | answered, a second | p50, ms | p95, ms | p99, ms | slowest, ms | answers by status |
-|---|---|---|---|---|---|---|---|
+| load | requests | answered, a second | p50, ms | p95, ms | p99, ms | slowest, ms | sent late, ms | answers by status |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 
-A status of 0 is a connection that failed. The service used {report.cpu_per_request:.1f} ms of CPU time a request.
+Percentiles are of successful answers. "Sent late" is the 95th percentile of the client's own lateness: where it is near
+a latency, the client was too slow for the load. A status of 0 is a connection that failed.
+The service used {report.cpu_per_request:.1f} ms of CPU time a request.
 Resident memory of the service: {before:.0f} MiB before and {after:.0f} MiB after
 {total:,} requests. {_refusals(report)}
 """
@@ -43,7 +45,9 @@ Resident memory of the service: {before:.0f} MiB before and {after:.0f} MiB afte
 
 def _row(figures: LoadFigures) -> str:
     statuses = ", ".join(f"{status}: {count:,}" for status, count in figures.statuses.items())
-    latencies = " | ".join(f"{each:.1f}" for each in (figures.p50, figures.p95, figures.p99, figures.slowest))
+    latencies = " | ".join(
+        f"{each:.1f}" for each in (figures.p50, figures.p95, figures.p99, figures.slowest, figures.sent_late)
+    )
     return f"| {figures.name} | {figures.requests:,} | {figures.per_second:.0f} | {latencies} | {statuses} |"
 
 

@@ -61,6 +61,8 @@ class LoadFigures:
         per_second: successful answers a second.
         p50, p95, p99: latency of successful answers, milliseconds.
         slowest: of all answers, milliseconds.
+        sent_late: 95th percentile of how long after they were due requests left, milliseconds: where it is not far
+            below the latency, the client and not the service was too slow.
         retry_after: whether every refusal said when to come again.
     """
 
@@ -72,6 +74,7 @@ class LoadFigures:
     p95: float
     p99: float
     slowest: float
+    sent_late: float
     retry_after: bool
 
 
@@ -130,11 +133,13 @@ class _Recorder:
         self._progress = progress
         self._statuses: Counter[int] = Counter()
         self._good: list[float] = []
+        self._late: list[float] = []
         self._slowest = 0.0
         self._retry_after = True
         self._first, self._last = float("inf"), 0.0
 
     async def ask(self, client: LoadClient, prompt: str, due: float) -> None:
+        self._late.append(time.perf_counter() - due)
         answer = await client.post("/v1/route", {"prompt": prompt})
         now = time.perf_counter()
         seconds = now - due
@@ -159,6 +164,7 @@ class _Recorder:
             p95=p95,
             p99=p99,
             slowest=1000 * self._slowest,
+            sent_late=1000 * float(np.quantile(self._late, 0.95)) if self._late else np.nan,
             retry_after=self._retry_after,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
-from model_behavior.serving.snapshot import NotPossibleError, UnknownModelError
+from model_behavior.serving.snapshot import ChangedMeanwhileError, NotPossibleError, UnknownModelError
 
 
 class RefusalError(Exception):
@@ -30,6 +30,8 @@ def refusal_of(error: ModelBehaviorError) -> RefusalError:
         return RefusalError(404, "invalid_request", str(error))
     if isinstance(error, NotPossibleError):
         return RefusalError(409, "invalid_request", str(error))
+    if isinstance(error, ChangedMeanwhileError):
+        return RefusalError(412, "changed_meanwhile", str(error))
     if isinstance(error, DataError):
         return RefusalError(422, "invalid_request", str(error))
     if isinstance(error, UsageError):

@@ -12,6 +12,7 @@ from model_behavior.serving.backend import Backend
 from model_behavior.serving.documented import KEY, refusals
 from model_behavior.serving.limits import check_tokens
 from model_behavior.serving.refusals import RefusalError, refusal_of
+from model_behavior.serving.route_finding import RouteQuery
 from model_behavior.serving.schemas import (
     EncodeRequest,
     IdentifyRequest,
@@ -20,7 +21,6 @@ from model_behavior.serving.schemas import (
     RankRequest,
     RouteRequest,
 )
-from model_behavior.serving.service import RouteQuery
 
 _REFUSALS = refusals(404, 409, 413, 422)
 

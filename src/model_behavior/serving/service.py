@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,15 +21,22 @@ from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, merge_catalogs
 from model_behavior.catalog.drift import measure_drift
 from model_behavior.data.pair_builder import PairBuilder
-from model_behavior.errors import ModelBehaviorError, UsageError
-from model_behavior.routing.router import Choice, Router
 from model_behavior.serving import view_making, views
-from model_behavior.serving.snapshot import NotPossibleError, Snapshot, load_snapshot, read_version
+from model_behavior.serving.route_finding import RouteQuery, find_route, find_routes
+from model_behavior.serving.snapshot import (
+    ChangedMeanwhileError,
+    NotPossibleError,
+    Snapshot,
+    load_snapshot,
+    read_version,
+)
 from model_behavior.serving.uploads import read_upload
 
 _BATCH = 256
 _MAX_CHECKS = 1000
 _STALE_SECONDS = 3600.0
+
+Versions = Collection[str]
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,6 @@ class ServiceConfig:
     upstreams: frozenset[str] = frozenset()
     chat_models: tuple[str, ...] = ()
     max_rows: int = 20_000
-
-
-@dataclass(frozen=True)
-class RouteQuery:
-    """A prompt and how to choose; see `Router`. `models` and `costs` replace what is configured."""
-
-    prompt: str
-    models: tuple[str, ...] | None = None
-    costs: Mapping[str, float] | None = None
-    threshold: float | None = None
-    floor: float | None = None
-    reference: str | None = None
 
 
 @final
@@ -121,25 +116,11 @@ class Service:
 
     def route(self, query: RouteQuery) -> views.Route:
         """Which model for a prompt."""
-        snapshot = self._snapshot
-        router = _router_for(snapshot, query)
-        return _view_route(snapshot, router, router.route([query.prompt])[0])
+        return find_route(self._snapshot, query)
 
     def route_together(self, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
-        """The same for several, in order: those that only differ by the prompt are answered at once."""
-        snapshot = self._snapshot
-        usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
-        found: dict[int, views.Route | Exception] = {}
-        if usual and snapshot.artifact.scorer is not None:
-            choices = snapshot.router.route([queries[place].prompt for place in usual])
-            views_of = (_view_route(snapshot, snapshot.router, choice) for choice in choices)
-            found = dict(zip(usual, views_of, strict=True))
-        for place in set(range(len(queries))) - set(found):
-            try:
-                found[place] = self.route(queries[place])
-            except ModelBehaviorError as error:
-                found[place] = error
-        return [found[place] for place in range(len(queries))]
+        """The same for several, in order."""
+        return find_routes(self._snapshot, queries)
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str]) -> views.Embeddings:
         """Pairs to vectors."""
@@ -159,21 +140,27 @@ class Service:
         found = snapshot.identifier.identify(samples.styles.vectors, samples.embedded.vectors, prior_none)
         return views.IdentifiedModel(snapshot.version, found.likeliest, found.none, found.n_responses, found.candidates)
 
-    def upload(self, body: bytes, model: str | None, dry_run: bool) -> views.Upload:
+    def upload(self, file: Path, model: str | None, dry_run: bool, expected: Versions | None = None) -> views.Upload:
         """Enrols the models in a file of responses; a model that is there already is enrolled anew.
 
         Args:
-            body: see `read_upload`.
+            file: see `read_upload`.
             model: of rows that name none.
             dry_run: place them and keep nothing.
+            expected: versions one of which the catalog must have; any by default.
+
+        Raises:
+            ChangedMeanwhileError: it has another one.
         """
-        pairs, report = read_upload(body, model, self.config.max_rows)
+        pairs, report = read_upload(file, model, self.config.max_rows)
         new = catalog.enrol(self._snapshot.artifact.encoder, pairs, _BATCH)
         if dry_run:
             before = self._snapshot
+            _check_unchanged("the catalog", before.version, expected)
             after = replace(before, artifact=_with(before.artifact, new))
         else:
             with self._changing() as before:
+                _check_unchanged("the catalog", before.version, expected)
                 after = self._save(_with(before.artifact, new))
         return views.Upload(
             version=after.version,
@@ -185,14 +172,20 @@ class Service:
             models=view_making.place_models(before, after, new),
         )
 
-    def remove(self, name: str) -> views.Removal:
+    def remove(self, name: str, expected: Versions | None = None) -> views.Removal:
         """Takes a model out.
 
+        Args:
+            name: of the model.
+            expected: tags of revisions one of which it must be at; any by default.
+
         Raises:
+            ChangedMeanwhileError: it is at another one.
             NotPossibleError: it was voted on.
         """
         with self._changing() as before:
             row = before.row_of(name)
+            _check_unchanged(f"{name!r}", before.revisions_of(name)[-1].tag, expected)
             if row.votes:
                 raise NotPossibleError(f"{name!r} was voted on, so it cannot be removed. Fix: train without its votes")
             loaded = before.artifact
@@ -200,11 +193,11 @@ class Service:
         self._checks.pop(name, None)
         return views.Removal(after.version, name)
 
-    def check_drift(self, body: bytes, model: str) -> views.DriftCheck:
+    def check_drift(self, file: Path, model: str) -> views.DriftCheck:
         """Whether a model answers otherwise than when it was enrolled; the finding is kept for `drift_checks`."""
         snapshot = self._snapshot
         snapshot.row_of(model)
-        pairs, _ = read_upload(body, model, self.config.max_rows)
+        pairs, _ = read_upload(file, model, self.config.max_rows)
         new = catalog.enrol(snapshot.artifact.encoder, pairs, _BATCH)
         report = measure_drift(snapshot.artifact.catalog, model, new)
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -236,28 +229,9 @@ class Service:
         return self._snapshot
 
 
-def _router_for(snapshot: Snapshot, query: RouteQuery) -> Router:
-    if query.threshold is not None and query.floor is not None:
-        raise UsageError("threshold and floor given. Allowed: one of them")
-    router = snapshot.router
-    if query.models is not None or query.costs is not None or query.reference is not None:
-        router = snapshot.make_router(query.models, query.costs, query.reference)
-    if query.threshold is not None or query.floor is not None:
-        router = replace(router, threshold=query.threshold or 0.0, floor=query.floor)
-    return router
-
-
-def _view_route(snapshot: Snapshot, router: Router, choice: Choice) -> views.Route:
-    return views.Route(
-        version=snapshot.version,
-        model=choice.model,
-        win_rate=choice.win_rate,
-        cost=choice.cost,
-        reference=router.reference,
-        threshold=router.threshold,
-        floor=router.floor,
-        alternatives=choice.alternatives,
-    )
+def _check_unchanged(what: str, version: str, expected: Versions | None) -> None:
+    if expected is not None and version not in expected:
+        raise ChangedMeanwhileError(f"{what} has changed meanwhile: its version is {version}. Fix: look at it again")
 
 
 def _with(loaded: Artifact, new: Catalog) -> Artifact:

@@ -13,6 +13,7 @@ from model_behavior.artifact import Artifact
 from model_behavior.artifact_files import CONFIG, digest
 from model_behavior.catalog.identification import Identifier, fit_identifier
 from model_behavior.catalog.lookup import find_model
+from model_behavior.catalog.revisions import Revision, revisions_of
 from model_behavior.data.families import family_of
 from model_behavior.data_models.scoring_types import Ratings
 from model_behavior.errors import UsageError
@@ -32,6 +33,10 @@ class UnknownModelError(UsageError):
 
 class NotPossibleError(UsageError):
     """A question that this catalog cannot answer as it is."""
+
+
+class ChangedMeanwhileError(UsageError):
+    """A change of something that is not as the one who changes it has seen it."""
 
 
 @final
@@ -131,6 +136,10 @@ class Snapshot:
         """The row of a model in the tables of the artifact; raises as `row_of`."""
         self.row_of(name)
         return self.places[name]
+
+    def revisions_of(self, name: str) -> tuple[Revision, ...]:
+        """A model's changes, oldest first; the last one is what the catalog holds. Raises as `row_of`."""
+        return revisions_of(self.artifact.revisions, self.artifact.catalog, self.index_of(name))
 
     def _make_row(self, index: int) -> ModelRow:
         models, ratings = self.artifact.models, self.ratings

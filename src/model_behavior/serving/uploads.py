@@ -1,10 +1,12 @@
-"""Responses in the body of a request: bytes of a file whose format its first bytes say."""
+"""Responses in an uploaded file, whose format its content says."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
+import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,14 +17,19 @@ from model_behavior.errors import DataError, ModelBehaviorError, UsageError
 
 _MAX_NAME = 200
 _MAX_MODELS = 100
-_MAX_EXPANSION = 20  # of a compressed file, against the body
+_MAX_EXPANSION = 20  # of a compressed file, against the upload
+_HEAD = 4096
+_ALLOWED = (
+    'Allowed: a file of responses as JSON lines, JSON, CSV, TSV or Parquet, or {"model": NAME, "responses": [...]}'
+)
 
 
-def read_upload(body: bytes, model: str | None, max_rows: int) -> tuple[PairTable, SourceReport]:
+def read_upload(file: Path, model: str | None, max_rows: int) -> tuple[PairTable, SourceReport]:
     """The responses in an uploaded file.
 
     Args:
-        body: Parquet, JSON, JSON lines, CSV or TSV, in any format of responses or votes.
+        file: Parquet, JSON, JSON lines, CSV or TSV, in any format of responses or votes; or one JSON object with
+            `responses`, a list of such rows, and `model` where they do not name it. Its own name does not matter.
         model: the model that rows without a model name are of.
         max_rows: of the file.
 
@@ -30,19 +37,17 @@ def read_upload(body: bytes, model: str | None, max_rows: int) -> tuple[PairTabl
         DataError: the content cannot be used, or is too large.
         UsageError: no model is named, or its name is none, or too many models.
     """
-    if model is not None:
-        _check_name(model)
 
     def count(done: int, total: int | None) -> None:
         if max(done, total or 0) > max_rows:
             raise DataError(f"the upload has {max(done, total or 0):,} rows or more. Allowed: {max_rows:,}")
 
     with tempfile.TemporaryDirectory(prefix="model-behavior-upload-") as folder:
-        path = Path(folder) / f"upload{_find_extension(body)}"
-        path.write_bytes(body)
+        path = Path(folder) / "upload"
         try:
-            if path.suffix == ".parquet":
-                _check_parquet(path, len(body))
+            path, model = _prepare(file, path, model)
+            if model is not None:
+                _check_name(model)
             pairs, report = load_responses(path, model=model, progress=count)
         except ModelBehaviorError as error:  # their messages name the file, which is none of the client's
             raise type(error)(str(error).replace(str(path), "upload").replace("--model", "model=")) from None
@@ -53,16 +58,76 @@ def read_upload(body: bytes, model: str | None, max_rows: int) -> tuple[PairTabl
     return pairs, report.sources[0]
 
 
-def _find_extension(body: bytes) -> str:
-    if body.startswith(b"PAR1"):
+def choose_name(*names: str | None) -> str | None:
+    """The one name that a request gives its model, wherever it stands in it.
+
+    Raises:
+        UsageError: two that differ.
+    """
+    given = sorted({name for name in names if name is not None})
+    if len(given) > 1:
+        raise UsageError(f"the request names its model {given[0][:60]!r} and {given[1][:60]!r}. Fix: name it once")
+    return given[0] if given else None
+
+
+def _prepare(file: Path, path: Path, model: str | None) -> tuple[Path, str | None]:
+    """A path with the extension that the content asks for, and the name of the model, which a document may have."""
+    with file.open("rb") as stream:
+        extension = _find_extension(stream.read(_HEAD))
+    path = path.with_suffix(extension)
+    if extension == ".jsonl":
+        found, named = _read_document(file)
+        if found:
+            _write_rows(file, path)
+            return path, choose_name(model, named)
+    path.symlink_to(file.resolve())
+    if extension == ".parquet":
+        _check_parquet(path, file.stat().st_size)
+    return path, model
+
+
+def _find_extension(head: bytes) -> str:
+    if head.startswith(b"PAR1"):
         return ".parquet"
-    head = body[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not head:
-        raise DataError("the upload is empty. Allowed: a file of responses as JSON lines, JSON, CSV, TSV or Parquet")
+        raise DataError(f"the upload is empty. {_ALLOWED}")
     if head.startswith((b"{", b"[")):
         return ".jsonl"
     first_line = head.split(b"\n", 1)[0]
     return ".tsv" if b"\t" in first_line and b"," not in first_line else ".csv"
+
+
+def _read_document(file: Path) -> tuple[bool, str | None]:
+    """Whether the file is one object with a list of responses, and the model that it names.
+
+    Raises:
+        DataError: it is, with something else in it, or is broken off.
+    """
+    found, model, unknown = False, None, []
+    with file.open("rb") as stream:
+        try:
+            for prefix, event, value in ijson.parse(stream):
+                if not prefix and event == "map_key" and value not in ("model", "responses"):
+                    unknown.append(value)
+                elif prefix == "responses" and event == "start_array":
+                    found = True
+                elif prefix == "model" and event == "string":
+                    model = value
+                elif not prefix and event == "end_map":
+                    break
+        except ijson.JSONError as error:
+            if found:
+                raise DataError(f"the upload is not valid JSON. {_ALLOWED}") from error
+    if found and unknown:
+        raise DataError(f"the upload has the field {unknown[0][:60]!r}. {_ALLOWED}")
+    return found, model
+
+
+def _write_rows(file: Path, path: Path) -> None:
+    with file.open("rb") as stream, path.open("w", encoding="utf-8") as lines:
+        for row in ijson.items(stream, "responses.item"):
+            lines.write(json.dumps(row, default=float) + "\n")
 
 
 def _check_parquet(path: Path, size: int) -> None:

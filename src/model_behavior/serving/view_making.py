@@ -50,7 +50,8 @@ def describe_model(snapshot: Snapshot, name: str) -> ModelDetails:
     drivers: tuple[StyleDriver, ...] = ()
     if samples.style_count[index] > 1 and (samples.style_count > 1).sum() > 1:
         drivers = find_drivers(profile_of(samples, index), average_profile(samples, index), _N_DRIVERS)
-    return ModelDetails(snapshot.version, row, drivers, samples.exemplars[index])
+    revisions = snapshot.revisions_of(name)[::-1]
+    return ModelDetails(snapshot.version, row, drivers, samples.exemplars[index], revisions)
 
 
 def list_neighbours(snapshot: Snapshot, name: str, n: int) -> NeighbourList:

@@ -8,6 +8,7 @@ from model_behavior.catalog import Exemplar, SharedPrompt
 from model_behavior.catalog.drift import DriftReport
 from model_behavior.catalog.identification import Candidate
 from model_behavior.catalog.neighbours import Neighbour
+from model_behavior.catalog.revisions import Revision
 from model_behavior.catalog.style_drivers import StyleDriver
 from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.evaluation.map_positions import Ellipse
@@ -83,12 +84,13 @@ class ModelMap:
 
 @dataclass(frozen=True)
 class ModelDetails:
-    """A model, what sets it apart from the average of the others, and typical responses."""
+    """A model, what sets it apart from the average of the others, typical responses, and its changes, newest first."""
 
     version: str
     model: ModelRow
     drivers: tuple[StyleDriver, ...]
     exemplars: tuple[Exemplar, ...]
+    revisions: tuple[Revision, ...]
 
 
 @dataclass(frozen=True)

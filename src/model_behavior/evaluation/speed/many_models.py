@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from model_behavior.artifact import model_table
 from model_behavior.catalog import Catalog, ModelEmbeddings
 from model_behavior.catalog.enrolment import merge_catalogs
 from model_behavior.catalog.neighbours import find_neighbours
@@ -18,6 +17,7 @@ from model_behavior.evaluation.speed.stages import WholeStage
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+from model_behavior.scorer_input import model_table
 
 _QUESTIONS = 200
 _ADDED = 20

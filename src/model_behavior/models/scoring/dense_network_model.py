@@ -217,7 +217,8 @@ class DenseNetworkModel(ModelBase):
         if model not in self._enrolled or self._reader is None:
             return None
         reading = self._enrolled[model]
-        return RatingPrecision(reading.mean, reading.variance, responses, self._reader.sampling_variance(reading))
+        falling = self._reader.sampling_variance(reading)
+        return RatingPrecision(reading.mean, reading.variance, responses, falling, reading.shared)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""

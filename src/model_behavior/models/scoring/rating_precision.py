@@ -1,7 +1,7 @@
 """How precisely the rating of an enrolled model is known, and how many more responses a precision takes.
 
-The variance of a rating that is read from an embedding has a part that falls with the number of responses, and a rest
-that does not: what an embedding, however well known, leaves open about the votes. The half width of the 95 % interval
+The variance of a rating that is read from responses has a part that falls with their number, and a rest that does not:
+what behaviour, however well known, leaves open about the votes. The half width of the 95 % interval
 after n responses is therefore
 
     1.96 sqrt(variance - s(now) + s(n)),
@@ -35,12 +35,14 @@ class RatingPrecision:
         variance: of it.
         responses: that it rests on.
         sampling_variance: the part of `variance` that falls, by number of responses; falls to 0.
+        shared: share of the responses that could be compared with voted models' answers to the same prompt, in [0, 1].
     """
 
     rating: float
     variance: float
     responses: int
     sampling_variance: Callable[[npt.NDArray[np.integer]], WideArray]
+    shared: float = 0.0
 
     @property
     def half_width(self) -> float:
