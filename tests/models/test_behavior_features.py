@@ -192,6 +192,7 @@ def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
         FeatureConfig(**{name: value})  # type: ignore[arg-type]
 
 
-def test_no_columns_are_refused() -> None:
-    with pytest.raises(UsageError, match="rate_columns=0: at least 1"):
-        FeatureConfig(rate_columns=0)
+@pytest.mark.parametrize("name", ["rate_columns", "fitted_pairs"])
+def test_numbers_below_one_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}=0: at least 1"):
+        FeatureConfig(**{name: 0})  # type: ignore[arg-type]

@@ -195,7 +195,9 @@ class TestMemoryAndPrecision:
         tuner = FineTuner(transformer, votes, config)
         triplets = votes.sampler.sample(np.random.default_rng(0))
         # Without dropout, whose draws depend on how the batch is cut.
-        batch = embed_batch(triplets, np.arange(16), votes.sampler, tuner._embed)
+        batch = embed_batch(
+            triplets, np.arange(16), votes.sampler, lambda pairs: tuner._embed(pairs, np.random.default_rng(0))
+        )
         loss, _ = tuner._objective(batch)
         loss.backward()
         return {name: weight.grad for name, weight in tuner._tuned.items() if weight.grad is not None}
@@ -217,12 +219,23 @@ class TestMemoryAndPrecision:
         kept: list[torch.Tensor] = []
         embeddings = transformer.network.get_submodule("model.embeddings")
         embeddings.register_forward_hook(lambda module, inputs, output: kept.append(output.detach().clone()))
-        tuner._embed(pairs).square().sum().backward()  # type: ignore[no-untyped-call]
+        tuner._embed(pairs, np.random.default_rng(0)).square().sum().backward()  # type: ignore[no-untyped-call]
         first, again = kept[:2], kept[2:]
         assert all((each == 0).any() for each in first), "dropout is on"
         assert len(again) == 2
         for each in first:
             assert any(torch.equal(each, other) for other in again)
+
+    def test_dropout_of_a_micro_batch_does_not_depend_on_the_others(self, bert: str, votes: EncoderVotes) -> None:
+        transformer = PairTransformer(reading(bert))
+        tuner = FineTuner(transformer, votes, SHORT)
+        transformer.train()
+        token_ids = transformer.tokenize(*votes.texts(np.arange(9)))
+        both = tuner._pool([token_ids[:5], token_ids[5:]], [7, 8])
+        assert torch.equal(tuner._pool([token_ids[5:]], [8]), both[5:])
+        assert not torch.equal(tuner._pool([token_ids[5:]], [7]), both[5:])
+        nothing = tuner._pool([], [])  # of a process that has none; its gradients are asked for all the same
+        assert nothing.shape == (0, 32) and nothing.requires_grad
 
     def test_bf16_autocast_runs_with_f32_weights(
         self, bert: str, votes: EncoderVotes, monkeypatch: pytest.MonkeyPatch

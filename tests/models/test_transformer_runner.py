@@ -56,9 +56,10 @@ def texts(lengths: Sequence[int]) -> list[npt.NDArray[np.int64]]:
 
 class TestBatches:
     def test_every_text_once_and_within_the_limits(self) -> None:
-        lengths = np.array([3, 9, 1, 9, 30, 4, 4, 2])
-        batches = [batch.tolist() for batch in plan_batches(lengths, max_rows=3, max_tokens=20)]
+        token_ids = texts([3, 9, 1, 9, 30, 4, 4, 2])
+        batches = [batch.tolist() for batch in plan_batches(token_ids, max_rows=3, max_tokens=20)]
         assert batches == [[4], [1, 3], [5, 6, 0], [7, 2]]
+        assert [batch.tolist() for batch in plan_batches(token_ids, max_rows=3)] == [[4, 1, 3], [5, 6, 0], [7, 2]]
 
     def test_padding_is_masked(self) -> None:
         ids, mask = pad([np.array([5, 6]), np.array([8, 9, 4])], padding=7)

@@ -67,17 +67,24 @@ class ContentCache:
             key: hexadecimal digest of all that decides the content.
             build: computes the entry.
         """
-        if not self.enabled:
-            return build()
-        path = self._place(kind, key)
-        entry = self._read(path, key)
+        entry = self.find(kind, key)
         if entry is None:
             entry = build()
-            written = self._write(path, CacheEntry(entry.arrays, {**entry.metadata, _KEY: key}))
-            if written and sum(array.nbytes for array in entry.arrays.values()) >= _MAPPED_FROM:
+            kept = self.keep(kind, key, entry)
+            if kept and sum(array.nbytes for array in entry.arrays.values()) >= _MAPPED_FROM:
                 del entry  # before the file is mapped, so that memory never holds both
-                entry = self._read(path, key) or build()
+                entry = self.find(kind, key) or build()
         return entry
+
+    def find(self, kind: str, key: str) -> CacheEntry | None:
+        """The entry, if it is there and whole; arguments as for `get_or_build`."""
+        return self._read(self._place(kind, key), key) if self.enabled else None
+
+    def keep(self, kind: str, key: str, entry: CacheEntry) -> bool:
+        """Writes the entry where that can be done, and says whether it was."""
+        return self.enabled and self._write(
+            self._place(kind, key), CacheEntry(entry.arrays, {**entry.metadata, _KEY: key})
+        )
 
     def info(self) -> CacheInfo:
         """Counts entries and bytes by kind."""

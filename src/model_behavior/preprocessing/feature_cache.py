@@ -13,7 +13,7 @@ from scipy import sparse
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 from model_behavior.preprocessing.large_features import Features as Features
-from model_behavior.preprocessing.large_features import stack_features
+from model_behavior.preprocessing.large_features import FeatureStack
 
 _MEAN_CHUNK = 1024
 _LARGEST_CHUNK = 4096
@@ -56,15 +56,15 @@ def encode_through_cache(
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
     encoder.use_cache(cache)
-    parts: list[Features] = []
+    stack = FeatureStack(cache.path)
     for chunk in cut_by_content(prompts, responses):
         pairs = list(zip(prompts[chunk], responses[chunk], strict=True))
         distinct = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
         features = _encode_chunk(encoder, list(distinct), cache, batch_size)
-        parts.append(features if len(distinct) == len(pairs) else features[[distinct[pair] for pair in pairs]])
+        stack.append(features if len(distinct) == len(pairs) else features[[distinct[pair] for pair in pairs]])
         if progress is not None:
             progress(chunk.stop, len(responses))
-    return stack_features(parts, cache.path)
+    return stack.finish()
 
 
 def cut_by_content(prompts: Sequence[str], responses: Sequence[str]) -> list[slice]:

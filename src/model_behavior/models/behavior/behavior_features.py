@@ -32,6 +32,7 @@ class FeatureConfig:
         rate_shrinkage: of the discriminant of count rates.
         rate_weight: of the discriminant of count rates beside that of dense features.
         rate_columns: so many of the most frequent n-grams are used for it.
+        fitted_pairs: transforms are fitted on at most so many training pairs, and applied to so many pairs at a time.
     """
 
     remove_topic: bool = True
@@ -40,14 +41,16 @@ class FeatureConfig:
     rate_shrinkage: float = 0.5
     rate_weight: float = 0.6
     rate_columns: int = 1000
+    fitted_pairs: int = 65_536
 
     def __post_init__(self) -> None:
         for name in ("identity_weight", "dense_shrinkage", "rate_shrinkage", "rate_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name}={value}: a finite number of 0 or more is needed")
-        if self.rate_columns < 1:
-            raise UsageError(f"rate_columns={self.rate_columns}: at least 1 is needed")
+        for name in ("rate_columns", "fitted_pairs"):
+            if (number := getattr(self, name)) < 1:
+                raise UsageError(f"{name}={number}: at least 1 is needed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,10 @@ class BehaviorBlocks:
 
     blocks: Sequence[Features]
     identity: FloatArray
+
+    def of(self, part: slice) -> BehaviorBlocks:
+        """Those of some of the pairs."""
+        return BehaviorBlocks([block[part] for block in self.blocks], self.identity[part])
 
 
 @final
@@ -121,32 +128,6 @@ class BehaviorFeatures:
         fitted = cls(views, discriminants, centre, span, identity_dim)
         return fitted, BehaviorBlocks(blocks, fitted._project(joined))
 
-    @classmethod
-    def fit_and_transform(
-        cls,
-        features: Sequence[Features],
-        prompts: PromptFeatures,
-        model: npt.NDArray[np.integer],
-        rows: npt.NDArray[np.int64],
-        config: FeatureConfig,
-        identity_dim: int,
-    ) -> tuple[BehaviorFeatures, BehaviorBlocks]:
-        """Fits on the training pairs at `rows`, and gives what is known of all pairs. Otherwise as `fit`.
-
-        Training pairs keep what `fit` gives for them: what is predicted of a prompt by a regression that has seen it
-        would flatter its pairs.
-        """
-        others = np.setdiff1d(np.arange(len(model)), rows)
-        at_rows, at_others = (replace(prompts, prompt=prompts.prompt[side]) for side in (rows, others))
-        fitted, own = cls.fit([block[rows] for block in features], at_rows, model[rows], config, identity_dim)
-        rest = fitted.transform([block[others] for block in features], at_others)
-        order = np.argsort(np.concatenate([rows, others]), kind="stable")
-        blocks = [
-            np.concatenate([left, right])[order] if isinstance(block, np.ndarray) else block
-            for block, left, right in zip(features, own.blocks, rest.blocks, strict=True)
-        ]
-        return fitted, BehaviorBlocks(blocks, np.concatenate([own.identity, rest.identity])[order])
-
     def transform(self, features: Sequence[Features], prompts: PromptFeatures) -> BehaviorBlocks:
         """What is known of any pairs.
 
@@ -162,6 +143,30 @@ class BehaviorFeatures:
             return BehaviorBlocks(blocks, np.zeros((blocks[0].shape[0], 0), np.float32))
         joined = _join(self.discriminants, _readable(self.views, blocks))
         return BehaviorBlocks(blocks, self._project(joined))
+
+    def complete(
+        self,
+        known: BehaviorBlocks,
+        rows: npt.NDArray[np.int64],
+        features: Sequence[Features],
+        prompts: PromptFeatures,
+    ) -> BehaviorBlocks:
+        """What is known of any pairs where it is known of some already: these stay, and the others are transformed.
+
+        Args:
+            known: of the pairs at `rows`.
+            rows: ascending, [n_known].
+            features: of each text encoder, [n_pairs, dim] each.
+            prompts: the prompts of the pairs.
+        """
+        others = np.setdiff1d(np.arange(len(prompts.prompt)), rows)
+        rest = self.transform([block[others] for block in features], replace(prompts, prompt=prompts.prompt[others]))
+        order = np.argsort(np.concatenate([rows, others]), kind="stable")
+        blocks = [
+            np.concatenate([left, right])[order] if isinstance(block, np.ndarray) else block
+            for block, left, right in zip(features, known.blocks, rest.blocks, strict=True)
+        ]
+        return BehaviorBlocks(blocks, np.concatenate([known.identity, rest.identity])[order])
 
     def to_arrays(self) -> Arrays:
         """For saving."""

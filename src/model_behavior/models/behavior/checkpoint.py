@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from model_behavior.errors import ArtifactError
+from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryError, read_entry, write_entry
 
 
@@ -33,14 +34,16 @@ class Checkpoint:
     Attributes:
         path: the file, replaced at each `save`; None for none.
         key: hash of data and settings; only the same run can go on from it.
+        group: the processes that train together; all go on from the file, and the first alone writes it.
     """
 
     path: Path | None
     key: str
+    group: ProcessGroup = field(default_factory=ProcessGroup)
 
     def save(self, trainer: Resumable) -> None:
         """Replaces the file by the trainer's present state."""
-        if self.path is not None:
+        if self.path is not None and self.group.is_first:
             state = trainer.state()
             write_entry(self.path, replace(state, metadata={**state.metadata, "key": self.key}))
 
@@ -55,8 +58,9 @@ class Checkpoint:
         try:
             state = read_entry(self.path)
         except FileNotFoundError:
-            message = f"there is no {self.path} to resume from; starting from the beginning"
-            warnings.warn(message, UserWarning, stacklevel=4)
+            if self.group.is_first:
+                message = f"there is no {self.path} to resume from; starting from the beginning"
+                warnings.warn(message, UserWarning, stacklevel=4)
             return
         except DamagedEntryError as error:
             raise ArtifactError(f"{error}. Fix: start the training anew, without resuming") from error

@@ -51,7 +51,7 @@ class Discriminant:
         n_models = int(member.max()) + 1
         means = centroids(features, member, n_models).astype(np.float64)
         centre = features.mean(axis=0, dtype=np.float64)
-        within = features - means[member].astype(np.float32)
+        within = features - means.astype(np.float32)[member]
         covariance = (within.T @ within).astype(np.float64) / len(features)
         size = len(covariance)
         covariance += (max(shrinkage, _LEAST_SHRINKAGE) * np.trace(covariance) / max(size, 1) + 1e-9) * np.eye(size)

@@ -110,7 +110,9 @@ class RateView:
 
     def apply(self, counts: sparse.csr_matrix) -> FloatArray:
         """[n_pairs, n_kept]."""
-        standard = (_rates(counts, self.columns) - self.mean) / self.scale
+        standard = _rates(counts, self.columns)
+        standard -= self.mean
+        standard /= self.scale
         clipped: FloatArray = np.clip(standard, -_CLIP, _CLIP, out=standard)
         return clipped
 
@@ -134,5 +136,6 @@ def _expand(features: FloatArray, scaling: Mapping[str, npt.NDArray[Any]]) -> Fl
 
 def _rates(counts: sparse.csr_matrix, columns: npt.NDArray[np.int64]) -> FloatArray:
     total = np.maximum(np.asarray(counts.sum(axis=1)), 1)
-    rates: FloatArray = np.log1p(_PER_TOKENS * counts[:, columns].toarray() / total).astype(np.float32)
+    shares = _PER_TOKENS * counts[:, columns].toarray() / total
+    rates: FloatArray = np.log1p(shares, out=shares).astype(np.float32, copy=False)
     return rates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, Self, final
 
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.checkpoint import Checkpoint, tuning_checkpoint
-from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
+from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.execution import Backend, Precision
 from model_behavior.models.behavior.fine_tuning.config import FineTuningConfig
 from model_behavior.models.behavior.fine_tuning.tuned_weights import choose_tuned_weights, set_tuned_weights
@@ -21,13 +21,14 @@ from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.pair_transformer import BUNDLED_MODEL, PairTransformer, ReadingConfig
 from model_behavior.models.behavior.pooling import PoolingMode
-from model_behavior.models.behavior.transformer_runner import TransformerRuns
-from model_behavior.preprocessing.cache import ContentCache
+from model_behavior.models.behavior.transformer_encoder_base import TransformerEncoderBase
 from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, digest_of
+
+_KIND = "tuned-weights"
 
 
 @final
-class FineTunedEncoder(TextEncoderBase):
+class FineTunedEncoder(TransformerEncoderBase):
     """A `PairTransformer` that is tuned on votes and then frozen.
 
     `ModelBehaviorEncoder.train` tunes it on its training votes before anything else. The tuned weights are kept in the
@@ -36,7 +37,7 @@ class FineTunedEncoder(TextEncoderBase):
     Args:
         model: the backbone; this and the next four are those of `ReadingConfig`.
         tuning: how it is tuned.
-        backend: what runs it once it is tuned, as in `SentenceTransformerEncoder`; torch tunes it.
+        backend: what runs it once it is tuned, see `TransformerEncoderBase`; torch tunes it.
 
     Attributes:
         history: one log per round of its tuning; empty for one that was loaded.
@@ -55,8 +56,7 @@ class FineTunedEncoder(TextEncoderBase):
         tuning: FineTuningConfig | Mapping[str, Any] | None = None,
         backend: Backend = "auto",
     ) -> None:
-        self._reading = ReadingConfig(model, prompt_tokens, response_tokens, pooling, precision)
-        self._runs = TransformerRuns(precision, backend)
+        super().__init__(ReadingConfig(model, prompt_tokens, response_tokens, pooling, precision), backend)
         self._tuning = tuning if isinstance(tuning, FineTuningConfig) else FineTuningConfig.from_json(tuning or {})
         self._tuned: Arrays = {}
         self.history: list[EpochLog] = []
@@ -64,29 +64,15 @@ class FineTunedEncoder(TextEncoderBase):
     @property
     def config(self) -> Mapping[str, Any]:
         """See `ReadingConfig` and `FineTuningConfig`."""
-        return {**asdict(self._reading), "tuning": asdict(self._tuning)}
+        return {**super().config, "tuning": asdict(self._tuning)}
 
-    @property
-    def dim(self) -> int:
-        """Width of the transformer."""
-        return self._transformer.dim
-
-    @cached_property
-    def _transformer(self) -> PairTransformer:
+    def _load(self) -> PairTransformer:
         """The backbone, with the tuned weights where there are any."""
         transformer = PairTransformer(self._reading)
         if self._tuned:
             choose_tuned_weights(transformer.network, self._tuning)
             set_tuned_weights(transformer.network, self._tuned)
         return transformer
-
-    def weights_digest(self) -> str:
-        """Hash of every parameter, those of the backbone and the tuned ones."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
-        return self._transformer.digest()
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> FloatArray:
         """Pooled vectors, float32, [n_pairs, dim].
@@ -99,31 +85,24 @@ class FineTunedEncoder(TextEncoderBase):
                 "the text encoder 'finetuned' is not tuned yet. Fix: ModelBehaviorEncoder.train, which tunes it, or "
                 "'semantic' for the backbone as it is"
             )
-        runner = self._runs.start(self._transformer, self.weights_digest())
-        return runner.run(self._transformer.tokenize(prompts, responses), batch_size)
-
-    @property
-    def cache_fingerprint(self) -> str:
-        """The fingerprint, and how the transformer is run."""
-        return f"{self.fingerprint} {self._runs.execution}"
-
-    def use_cache(self, cache: ContentCache) -> None:
-        """Keeps the export of the transformer there."""
-        self._runs.cache = cache
-
-    def use_backend(self, backend: Backend) -> None:
-        """Chooses what runs the transformer; see `choose_execution`."""
-        self._runs.choose(backend)
+        return super().encode(prompts, responses, batch_size)
 
     def fitted_on(self, votes: EncoderVotes, runtime: Runtime) -> Self:
         """An encoder of the same configuration, tuned on these votes from the backbone on; this one stays as it is.
+
+        Every process of `runtime.group` must call it, since they tune together.
 
         Raises:
             CollapseError: all pairs are mapped to one point, or the loss is not a number.
         """
         untuned = type(self)(**self.config)
         key = digest_of(votes.fingerprint, untuned.fingerprint)
-        entry = runtime.cache.get_or_build("tuned-weights", key, partial(self._tune, votes, runtime, key))
+        entry = runtime.cache.find(_KIND, key)
+        is_everywhere = runtime.group.all_agree(entry is not None)
+        if entry is None or not is_everywhere:
+            entry = self._tune(votes, runtime, key)
+            if runtime.group.is_first:
+                runtime.cache.keep(_KIND, key, entry)
         fitted = self.with_tensors(entry.arrays)
         fitted.history = [EpochLog.from_json(log) for log in entry.metadata["history"]]
         return fitted
@@ -144,8 +123,9 @@ class FineTunedEncoder(TextEncoderBase):
 
     def _tune(self, votes: EncoderVotes, runtime: Runtime, key: str) -> CacheEntry:
         monitor = runtime.monitor
-        tuner = FineTuner(PairTransformer(self._reading), votes, self._tuning)
-        checkpoint = Checkpoint(None if runtime.checkpoint is None else tuning_checkpoint(runtime.checkpoint), key)
+        tuner = FineTuner(PairTransformer(self._reading), votes, self._tuning, runtime.group)
+        path = None if runtime.checkpoint is None else tuning_checkpoint(runtime.checkpoint)
+        checkpoint = Checkpoint(path, key, runtime.group)
         if runtime.resume:
             checkpoint.restore(tuner)
         for log in tuner.history:

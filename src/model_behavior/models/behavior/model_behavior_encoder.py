@@ -10,11 +10,9 @@ from functools import partial
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from model_behavior.data.byte_streams import replace_surrogates
 from model_behavior.data.self_naming import mask_self_naming
-from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.training_log import EpochLog
@@ -26,13 +24,12 @@ from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
 from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
 from model_behavior.models.behavior.monitor import Runtime
-from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.pair_features import PairFeatureSource
-from model_behavior.models.behavior.projection import ProjectionHead, fit_projection, projection_from_state
+from model_behavior.models.behavior.projection import ProjectionHead, projection_from_state
 from model_behavior.models.behavior.registry import make_text_encoders
 from model_behavior.models.behavior.text_encoder_state import text_encoders_from_state, text_encoders_to_state
-from model_behavior.models.behavior.training import Schedule, Trainer, TrainingExamples
-from model_behavior.models.behavior.validation import ValidationSide
+from model_behavior.models.behavior.training import Schedule, Trainer
+from model_behavior.models.behavior.training_setup import set_up_training
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.entry_file import digest_of, inside
 
@@ -96,33 +93,16 @@ class ModelBehaviorEncoder:
             monitor = self.runtime.monitor
             prepared = preprocessor.preprocess(data, validation_split, partial(monitor.on_progress, "filters"))
             monitor.on_prepared(prepared)
-            sampler = preprocessor.sampler(prepared)
-            sides = prepared.split.train, prepared.split.validation
-            train_pairs, validation_pairs = (pairs_of(prepared.data, side) for side in sides)
-            votes = EncoderVotes(prepared, sampler, self.config.seed)
-            encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
-            features, prompts = self._feature_source(encoders, batch_size).of_table(prepared.data.pairs)
-            model = prepared.data.pairs.model_index
-            transforms, blocks = BehaviorFeatures.fit_and_transform(
-                features, prompts, model, train_pairs, self.config.features, self.config.identity_dim
-            )
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.config.seed)
-                projection = replace(self.config.projection, dim=self.config.quality_dim)
-                head = fit_projection([block[train_pairs] for block in blocks.blocks], projection)
-                objective = Objective(len(prepared.data.pairs.models), projection.dim, self.config.objectives)
-            validation = ValidationSide(
-                model, train_pairs, validation_pairs, prepared.validation_triplets, self.config.seed
-            )
-            examples = TrainingExamples(
-                head.prepare(blocks.blocks), blocks.identity, self.config.features.identity_weight, sampler, validation
-            )
+            votes = EncoderVotes(prepared, preprocessor.sampler(prepared), self.config.seed)
+        encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
+        with self.runtime.group.first_alone():
+            setup = set_up_training(votes, self._feature_source(encoders, batch_size), self.config)
         schedule = Schedule(epochs, batch_size, self.config.seed, self.config.optimisation)
-        trainer = Trainer(head, objective, examples, schedule, self.runtime.group)
+        trainer = Trainer(setup.head, setup.objective, setup.examples, schedule, self.runtime.group)
         self._run(trainer, self._run_key(prepared, encoders, (epochs, batch_size)))
-        self.text_encoders, self._head, self._features = encoders, head.eval(), transforms
+        self.text_encoders, self._head, self._features = encoders, setup.head.eval(), setup.transforms
         self.history, self.data_fingerprint = trainer.history, prepared.fingerprint
-        self._quality = objective.quality_direction()
+        self._quality = setup.objective.quality_direction()
 
     def encode(self, prompts: list[str], responses: list[str], batch_size: int) -> np.ndarray:
         """Embeds pairs, in order.
@@ -256,7 +236,7 @@ class ModelBehaviorEncoder:
 
     def _run(self, trainer: Trainer, key: str) -> None:
         path, monitor = self.runtime.checkpoint, self.runtime.monitor
-        checkpoint = Checkpoint(path, key)
+        checkpoint = Checkpoint(path, key, self.runtime.group)
         # Where a text encoder was tuned first, the interruption may have come before the head's first epoch.
         tuned = any(encoder.learns_from_votes for encoder in self.text_encoders)
         if path is not None and self.runtime.resume and (path.exists() or not tuned):
@@ -265,8 +245,7 @@ class ModelBehaviorEncoder:
                 monitor.on_epoch(log)
 
         def on_epoch(log: EpochLog) -> None:
-            if self.runtime.group.is_first:
-                checkpoint.save(trainer)
+            checkpoint.save(trainer)
             monitor.on_epoch(log)
 
         trainer.run(partial(monitor.on_progress, "training"), on_epoch)

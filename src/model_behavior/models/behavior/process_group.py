@@ -3,13 +3,14 @@
 Every process draws the same batches, since all randomness comes from the seed, but embeds only its own share of a
 batch's pairs. The embeddings are gathered, and each process computes the loss of the whole batch from them: proxies,
 mining and contrast within the batch see what they would see in one process. The gradient of the own rows flows back
-into the network, and the sum over processes is the gradient of the whole batch.
+into the network, and the sum over processes is the gradient of the whole batch. The head and the fine-tuning of a
+transformer are trained so; they differ in what a share is and in how dropout comes out as in one process.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,28 +40,46 @@ class ProcessGroup:
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
+    def shares(self, n_rows: int) -> list[slice]:
+        """The rows of a batch that are each process's, in order."""
+        return [slice(n_rows * rank // self.size, n_rows * (rank + 1) // self.size) for rank in range(self.size)]
+
     def own(self, n_rows: int) -> slice:
         """The rows of a batch that are this process's."""
-        return self._share(self.rank, n_rows)
+        return self.shares(n_rows)[self.rank]
 
-    def gather_rows(self, own: torch.Tensor, n_rows: int) -> torch.Tensor:
-        """The rows of all processes, [n_rows, dim], from those of this one; the gradient flows to these.
+    def gather_rows(self, own: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        """The rows of the first process, of the second and so on, [n_rows, dim]; the gradient flows to the own ones.
 
         Right where every process goes on to compute the same loss from the rows, as they all do here.
+
+        Args:
+            own: those of this process, [n_own, dim].
+            lengths: how many each process has, [size].
         """
         if self.size == 1:
             return own
-        rows: torch.Tensor = _GatherRows.apply(own, self, n_rows)  # type: ignore[no-untyped-call]
+        rows: torch.Tensor = _GatherRows.apply(own, self.rank, lengths)  # type: ignore[no-untyped-call]
         return rows
 
+    def gather_shares(self, own: torch.Tensor, n_rows: int) -> torch.Tensor:
+        """`gather_rows` where every process has its share of `n_rows`: these rows in order, [n_rows, dim]."""
+        return self.gather_rows(own, [share.stop - share.start for share in self.shares(n_rows)])
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Makes the gradients of what embeds the own rows those of the whole batch, the same in every process."""
+        """Makes the gradients of what embeds the own rows those of the whole batch, the same in every process.
+
+        What no process has a gradient of is left without one, as the optimiser passes such weights over.
+        """
         if self.size == 1:
             return
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            distributed.all_reduce(parameter.grad)
+        weights = list(parameters)
+        used = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32)
+        distributed.all_reduce(used, distributed.ReduceOp.MAX)
+        for weight, is_used in zip(weights, used.tolist(), strict=True):
+            if is_used:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                distributed.all_reduce(weight.grad)
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Makes the gradients of what every process has computed from all rows equal to the last bit."""
@@ -71,6 +90,14 @@ class ProcessGroup:
                 distributed.all_reduce(parameter.grad)
                 parameter.grad /= self.size
 
+    def all_agree(self, answer: bool) -> bool:
+        """Whether the answer of every process is yes."""
+        if self.size == 1:
+            return answer
+        answers = torch.tensor(int(answer))
+        distributed.all_reduce(answers, distributed.ReduceOp.MIN)
+        return bool(answers)
+
     @contextmanager
     def first_alone(self) -> Iterator[None]:
         """The first process goes through the block before the others do, which find its results in the cache."""
@@ -80,24 +107,18 @@ class ProcessGroup:
         if self.size > 1 and self.is_first:
             distributed.barrier()
 
-    def _share(self, rank: int, n_rows: int) -> slice:
-        return slice(n_rows * rank // self.size, n_rows * (rank + 1) // self.size)
-
-    def _collect(self, own: torch.Tensor, n_rows: int) -> torch.Tensor:
-        # Shares differ by a row at most, but all that is sent must be of one size.
-        padded = own.new_zeros(-(-n_rows // self.size), *own.shape[1:])
-        padded[: len(own)] = own
-        received = [torch.empty_like(padded) for _ in range(self.size)]
-        distributed.all_gather(received, padded)
-        shares = (self._share(rank, n_rows) for rank in range(self.size))
-        return torch.cat([part[: share.stop - share.start] for part, share in zip(received, shares, strict=True)])
-
 
 class _GatherRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, own: torch.Tensor, group: ProcessGroup, n_rows: int) -> torch.Tensor:
-        ctx.own = group.own(n_rows)
-        return group._collect(own, n_rows)
+    def forward(ctx: Any, own: torch.Tensor, rank: int, lengths: Sequence[int]) -> torch.Tensor:
+        before = sum(lengths[:rank])
+        ctx.own = slice(before, before + lengths[rank])
+        # All that is sent must be of one size.
+        padded = own.new_zeros(max(lengths), *own.shape[1:])
+        padded[: len(own)] = own
+        received = [torch.empty_like(padded) for _ in lengths]
+        distributed.all_gather(received, padded)
+        return torch.cat([part[:length] for part, length in zip(received, lengths, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -111,6 +132,8 @@ def open_process_group() -> Iterator[ProcessGroup]:
         yield ProcessGroup()
         return
     distributed.init_process_group("gloo", timeout=_LONGEST_WAIT)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     try:
         yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     finally:

@@ -189,17 +189,17 @@ class ProjectionHead(nn.Module):
         raw: torch.Tensor = self.output(dropped)
         return raw
 
-    def embed(self, prepared: Sequence[Prepared], batch_size: int) -> np.ndarray:
-        """Unit vectors of all rows, float32, [n_rows, dim], with dropout off."""
-        n_rows = prepared[0].shape[0]
-        vectors = np.empty((n_rows, self.output.out_features), dtype=np.float32)
+    def embed(self, prepared: Sequence[Prepared], batch_size: int, own: slice | None = None) -> np.ndarray:
+        """Unit vectors of the rows `own` (all by default), float32, [n_own, dim], with dropout off."""
+        rows = range(prepared[0].shape[0])[own if own is not None else slice(None)]
+        vectors = np.empty((len(rows), self.output.out_features), dtype=np.float32)
         was_training = self.training
         self.eval()
         with torch.inference_mode():
-            for start in range(0, n_rows, batch_size):
-                part = slice(start, start + batch_size)
-                raw = self([block[part] for block in prepared])
-                vectors[part] = nn.functional.normalize(raw, dim=1).numpy()
+            for start in range(0, len(rows), batch_size):
+                part = rows[start : start + batch_size]
+                raw = self([block[part.start : part.stop] for block in prepared])
+                vectors[start : start + batch_size] = nn.functional.normalize(raw, dim=1).numpy()
         self.train(was_training)
         return vectors
 

@@ -10,18 +10,22 @@ import numpy.typing as npt
 TokenArray = npt.NDArray[np.int64]
 
 
-def plan_batches(lengths: npt.NDArray[np.int64], max_rows: int, max_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+def plan_batches(
+    token_ids: Sequence[TokenArray], max_rows: int, max_tokens: int | None = None
+) -> Iterator[npt.NDArray[np.int64]]:
     """Rows of each batch, longest texts first, so that a batch has texts of like length.
 
     Args:
-        lengths: tokens of each text, [n_texts].
+        token_ids: of each text, [n_texts].
         max_rows: texts in a batch, at most.
-        max_tokens: rows times the longest of them, at most; a longer text is a batch by itself.
+        max_tokens: rows times the longest of them, at most; a longer text is a batch by itself. None for no limit.
     """
+    lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        rows = max(1, min(max_rows, max_tokens // max(int(lengths[order[start]]), 1)))
+        longest = max(int(lengths[order[start]]), 1)
+        rows = max_rows if max_tokens is None else max(1, min(max_rows, max_tokens // longest))
         yield order[start : start + rows]
         start += rows
 

@@ -33,6 +33,11 @@ class PromptFeatures:
     blocks: Sequence[Features]
     prompt: npt.NDArray[np.integer]
 
+    def of(self, part: slice) -> PromptFeatures:
+        """Those of some of the pairs, with their prompts alone."""
+        used, prompt = np.unique(self.prompt[part], return_inverse=True)
+        return PromptFeatures([block[used] for block in self.blocks], prompt)
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,7 @@ class PromptBasis:
                 kept.data = 1 + np.log(kept.data)
                 dense = kept.multiply(arrays["idf"]).toarray()
                 parts.append(dense / np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12))
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
 @final

@@ -155,7 +155,7 @@ class Trainer:
 
         def embed(pairs: npt.NDArray[np.int64]) -> torch.Tensor:
             own = None if self._group.size == 1 else self._group.own(len(pairs))
-            return self._group.gather_rows(self._head([block[pairs] for block in examples.prepared], own), len(pairs))
+            return self._group.gather_shares(self._head([block[pairs] for block in examples.prepared], own), len(pairs))
 
         batch = embed_batch(triplets, rows, examples.sampler, embed)
         loss, terms = self._objective(batch)
@@ -169,8 +169,8 @@ class Trainer:
     def _embed_all(self) -> FloatArray:
         """Unit vectors of all pairs, of which this process has computed its own, [n_pairs, dim]."""
         n_pairs = self._examples.prepared[0].shape[0]
-        own = self._head.embed([block[self._group.own(n_pairs)] for block in self._examples.prepared], _EMBED_BATCH)
-        vectors: FloatArray = self._group.gather_rows(torch.from_numpy(own), n_pairs).numpy()
+        own = self._head.embed(self._examples.prepared, _EMBED_BATCH, self._group.own(n_pairs))
+        vectors: FloatArray = self._group.gather_shares(torch.from_numpy(own), n_pairs).numpy()
         return vectors
 
     def _set_learning_rate(self, progress: float) -> None:

@@ -90,8 +90,7 @@ class TransformerRunner:
             max_rows: texts in a batch, at most.
         """
         vectors = np.empty((len(token_ids), self._source.dim), dtype=np.float32)
-        lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
-        for rows in plan_batches(lengths, max_rows, _TOKENS_AT_ONCE):
+        for rows in plan_batches(token_ids, max_rows, _TOKENS_AT_ONCE):
             vectors[rows] = self._run(*pad([token_ids[row] for row in rows], self._source.padding))
         return vectors
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from model_behavior.data_models.behavior_encoder_types import Triplets
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.models.behavior.batches import draw_batches, embed_batch
+from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.fine_tuning.config import FineTuningConfig
 from model_behavior.models.behavior.fine_tuning.tuned_weights import (
     choose_tuned_weights,
@@ -27,7 +29,9 @@ from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
 from model_behavior.models.behavior.metrics import normalise
 from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.optimizer_state import optimizer_to_arrays, restore_optimizer
-from model_behavior.models.behavior.pair_transformer import PairTransformer, batches_by_length
+from model_behavior.models.behavior.pair_transformer import PairTransformer
+from model_behavior.models.behavior.process_group import ProcessGroup
+from model_behavior.models.behavior.token_batches import TokenArray, plan_batches
 from model_behavior.models.behavior.validation import TrainedEpoch, stop_if_collapsed
 from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, inside
 
@@ -38,6 +42,9 @@ _LONGEST_GRADIENT = 1.0
 class FineTuner:
     """Tunes a transformer in place, on the objectives of stage 1 over its pooled vectors.
 
+    Alone or as one process of a `ProcessGroup`: a batch's micro-batches are dealt out, and each draws dropout by a seed
+    of its own, so that the vectors are the same whichever process computes them.
+
     Triplets of a prompt go into a batch together, so that several models' answers to it meet there and the prompt
     tells none of them from the others. Every round draws from a generator of its own, seeded by (seed, round), so that
     a run that goes on from a checkpoint gives what an uninterrupted one gives.
@@ -46,14 +53,22 @@ class FineTuner:
         transformer: as it was loaded.
         votes: to learn from.
         config: settings.
+        group: the processes that tune it together; this one alone by default.
 
     Attributes:
         history: one log per round.
     """
 
-    def __init__(self, transformer: PairTransformer, votes: EncoderVotes, config: FineTuningConfig) -> None:
+    def __init__(
+        self,
+        transformer: PairTransformer,
+        votes: EncoderVotes,
+        config: FineTuningConfig,
+        group: ProcessGroup | None = None,
+    ) -> None:
         self.history: list[EpochLog] = []
         self._transformer, self._votes, self._config = transformer, votes, config
+        self._group = group if group is not None else ProcessGroup()
         self._best: Arrays = {}
         n_models = len(votes.prepared.data.pairs.models)
         with _seeded(votes.seed, transformer.device):
@@ -116,21 +131,20 @@ class FineTuner:
     def _run_round(self, number: int, on_step: Callable[[int, int], None]) -> EpochLog:
         started, config = time.perf_counter(), self._config
         rng = np.random.default_rng([self._votes.seed, number])
-        batches = self._draw_batches(rng)
+        batches, dropout = self._draw_batches(rng), np.random.default_rng(rng.integers(2**31))
         first, last = (config.steps * edge // config.rounds for edge in (number - 1, number))
         sums: dict[str, float] = {}
         n_triplets, skipped = 0, {}
         self._transformer.train()
-        with _seeded(int(rng.integers(2**31)), self._transformer.device):
-            for step in range(first, last):
-                triplets, rows = next(batches)
-                self._set_learning_rates(step)
-                for name, value in self._take_step(triplets, rows).items():
-                    sums[name] = sums.get(name, 0.0) + value * len(rows)
-                n_triplets, skipped = n_triplets + len(rows), dict(triplets.skipped)
-                on_step(step + 1, config.steps)
+        for step in range(first, last):
+            triplets, rows = next(batches)
+            self._set_learning_rates(step)
+            for name, value in self._take_step(triplets, rows, dropout).items():
+                sums[name] = sums.get(name, 0.0) + value * len(rows)
+            n_triplets, skipped = n_triplets + len(rows), dict(triplets.skipped)
+            on_step(step + 1, config.steps)
         means = {name: value / n_triplets for name, value in sums.items()}
-        unit = normalise(self._transformer.encode(*self._votes.texts(self._measured), config.micro_batch))
+        unit = normalise(self._encode_measured())
         done = TrainedEpoch(number, means, n_triplets, skipped, started)
         return self._validation.measure(done, unit, unit, config.objectives)
 
@@ -141,30 +155,61 @@ class FineTuner:
             for rows in draw_batches(prompt, self._config.batch_size, True, rng):
                 yield triplets, rows
 
-    def _take_step(self, triplets: Triplets, rows: npt.NDArray[np.int64]) -> Mapping[str, float]:
-        loss, terms = self._objective(embed_batch(triplets, rows, self._votes.sampler, self._embed))
+    def _take_step(
+        self, triplets: Triplets, rows: npt.NDArray[np.int64], dropout: np.random.Generator
+    ) -> Mapping[str, float]:
+        embed = partial(self._embed, dropout=dropout)
+        loss, terms = self._objective(embed_batch(triplets, rows, self._votes.sampler, embed))
         self._optimizer.zero_grad()
         loss.backward()
+        self._group.sum_gradients(self._tuned.values())
+        self._group.mean_gradients(self._objective.parameters())
         torch.nn.utils.clip_grad_norm_(self._tuned.values(), _LONGEST_GRADIENT)
         self._optimizer.step()
         return {"total": float(loss.detach()), **terms}
 
-    def _embed(self, pairs: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Pooled vectors, [n, dim].
-
-        Of a batch that is more than one micro-batch only the vectors are kept; the activations of a micro-batch are
-        computed again, with the same dropout, when its gradient is due (gradient checkpointing, Chen et al. 2016; for
-        contrastive batches also known as gradient cache, Gao et al. 2021). So memory is that of one micro-batch.
-        """
+    def _embed(self, pairs: npt.NDArray[np.int64], dropout: np.random.Generator) -> torch.Tensor:
+        """Pooled vectors, [n, dim], of which this process computes those of its micro-batches."""
         token_ids = self._transformer.tokenize(*self._votes.texts(pairs))
-        parts = list(batches_by_length(token_ids, self._config.micro_batch))
-        padded = [self._transformer.pad([token_ids[row] for row in part]) for part in parts]
-        if len(parts) == 1:
-            vectors = [self._transformer(*padded[0])]
-        else:
-            vectors = [checkpoint(self._transformer, *each, use_reentrant=False) for each in padded]
-        place = np.argsort(np.concatenate(parts), kind="stable")
-        return torch.cat(vectors)[torch.from_numpy(place).to(self._transformer.device)]
+        parts = list(plan_batches(token_ids, self._config.micro_batch))
+        seeds = dropout.integers(2**31, size=len(parts)).tolist()
+        # In turn, since the texts of the first are the longest.
+        dealt = [range(rank, len(parts), self._group.size) for rank in range(self._group.size)]
+        own = dealt[self._group.rank]
+        vectors = self._pool(
+            [[token_ids[row] for row in parts[place]] for place in own], [seeds[place] for place in own]
+        )
+        gathered = self._group.gather_rows(vectors, [sum(len(parts[place]) for place in places) for places in dealt])
+        order = np.concatenate([parts[place] for places in dealt for place in places])
+        return gathered[torch.from_numpy(np.argsort(order, kind="stable")).to(gathered.device)]
+
+    def _pool(self, micro_batches: Sequence[Sequence[TokenArray]], seeds: Sequence[int]) -> torch.Tensor:
+        """Pooled vectors of some micro-batches, one after the other, [n, dim].
+
+        Where there are several only the vectors are kept; the activations of a micro-batch are computed again, with the
+        same dropout, when its gradient is due (gradient checkpointing, Chen et al. 2016; for contrastive batches also
+        known as gradient cache, Gao et al. 2021). So memory is that of one micro-batch.
+        """
+        transformer = self._transformer
+
+        def pool(seed: int, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            with _seeded(seed, transformer.device):
+                vectors: torch.Tensor = transformer(ids, mask)
+            return vectors
+
+        again = partial(checkpoint, pool, use_reentrant=False, preserve_rng_state=False)
+        run: Callable[..., torch.Tensor] = again if len(micro_batches) > 1 else pool
+        nothing = torch.zeros(0, transformer.dim, device=transformer.device, requires_grad=True)
+        tokens = zip(seeds, map(transformer.pad, micro_batches), strict=True)
+        return torch.cat([nothing, *(run(seed, *padded) for seed, padded in tokens)])
+
+    def _encode_measured(self) -> FloatArray:
+        """What rounds are compared on, of which this process encodes its share, [n_measured, dim]."""
+        n_pairs = len(self._measured)
+        texts = self._votes.texts(self._measured[self._group.own(n_pairs)])
+        own = torch.from_numpy(self._transformer.encode(*texts, self._config.micro_batch))
+        vectors: FloatArray = self._group.gather_shares(own, n_pairs).numpy()
+        return vectors
 
     def _set_learning_rates(self, step: int) -> None:
         """Linear from 0 to the peak, and linear to 0."""
