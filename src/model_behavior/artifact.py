@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -47,6 +47,7 @@ from model_behavior.artifact_files import (
     write_json,
 )
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
+from model_behavior.catalog.agreement import measure_agreement
 from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
 from model_behavior.data_models.scoring_types import ModelTable
 from model_behavior.data_models.split import ValidationSplit
@@ -116,24 +117,48 @@ class Artifact:
         if scorer is not None:
             names = set(catalog.models.names)
             scorer.remove([name for name in scorer.models if name not in names])
-            scorer.enrol(model_table(self.encoder, catalog.models))
+            changed = [
+                name for name in catalog.models.names if name not in scorer.models or self._differs(catalog, name)
+            ]
+            if changed:
+                scorer.enrol(model_table(self.encoder, catalog, scorer.voted_models, changed))
         return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer)
 
+    def _differs(self, other: Catalog, name: str) -> bool:
+        """Whether the embedding of a model is another one there, or is not here."""
+        if name not in self.models.names:
+            return True
+        row, there = self.models.names.index(name), other.models.names.index(name)
+        same_count = self.models.count[row] == other.models.count[there]
+        return not (same_count and np.array_equal(self.models.mean[row], other.models.mean[there]))
 
-def model_table(encoder: ModelBehaviorEncoder, models: ModelEmbeddings) -> ModelTable:
-    """The embeddings as the scorer takes them: their identity part, or all of them where that is off.
 
-    Votes have shaped the other part around the very models that the scorer learns from, so that ratings read from it
-    hold less well for new ones (decision 0007).
+def model_table(
+    encoder: ModelBehaviorEncoder, catalog: Catalog, voted: Sequence[str], names: Sequence[str] | None = None
+) -> ModelTable:
+    """Models as the scorer takes them: the identity part of their embeddings, and whom their responses agree with.
+
+    Votes have shaped the other part of an embedding around the very models that the scorer learns from, so that ratings
+    read from it hold less well for new ones (decision 0007). It is taken where there is no identity part.
+
+    Args:
+        encoder: of the catalog.
+        catalog: with the models and those with votes.
+        voted: models with votes, which agreement is measured with.
+        names: models to have a row, all of the catalog by default.
     """
+    chosen = tuple(catalog.models.names if names is None else names)
+    place = {name: row for row, name in enumerate(catalog.models.names)}
+    models = catalog.models.select([place[name] for name in chosen])
+    agreement = measure_agreement(catalog.samples, chosen, voted)
     weight = encoder.config.features.identity_weight
     if not weight:
-        return ModelTable(models.names, models.mean, models.count, models.spread)
+        return ModelTable(models.names, models.mean, models.count, models.spread, agreement)
     identity = np.ascontiguousarray(encoder.identity_of(models.mean))
     # In a unit embedding the identity part of a pair has this square length.
     square = weight**2 / (1 + weight**2)
     spread = np.sqrt(np.maximum(square - np.square(identity).sum(axis=1), 0)).astype(np.float32)
-    return ModelTable(models.names, identity, models.count, spread)
+    return ModelTable(models.names, identity, models.count, spread, agreement)
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "") -> None:

@@ -81,10 +81,10 @@ def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkCo
             UserWarning,
             stacklevel=2,
         )
-    scorer = DenseNetworkModel(model_table(encoder, artifact.models), config, encoder.runtime.cache)
-    scorer.fit(
-        to_scoring_votes(prepared.data, prepared.split.train), partial(encoder.runtime.monitor.on_progress, "scorer")
-    )
+    training = to_scoring_votes(prepared.data, prepared.split.train)
+    table = model_table(encoder, artifact.catalog, training.models)
+    scorer = DenseNetworkModel(table, config, encoder.runtime.cache)
+    scorer.fit(training, partial(encoder.runtime.monitor.on_progress, "scorer"))
     return replace(artifact, scorer=scorer)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.catalog.answer_words import pack_words
 from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, encode_parts, merge, usable_pairs
 from model_behavior.catalog.exemplars import first_to_each_prompt
 from model_behavior.catalog.lookup import find_model
@@ -111,6 +112,7 @@ def enrol_encoded(
     moments = _moments(style[described], model_of[described])
     chosen_styles = _choose(model_of, keys, described, config.max_vectors)
     styles = _sample(style[chosen_styles], keys, model_of, chosen_styles, len(models))
+    words = replace(styles, vectors=pack_words(pairs.responses.take(chosen_styles).to_pylist()))
     exemplars = tuple(
         _typical(pairs, keys, chosen[part], vectors[part].astype(np.float32) @ mean, config)
         for part, mean in zip(map(embedded.rows_of, range(len(models))), models.mean, strict=True)
@@ -119,7 +121,7 @@ def enrol_encoded(
         first_to_each_prompt(pairs, keys, chosen_styles[part].tolist(), config.n_answers, config.max_characters)
         for part in map(styles.rows_of, range(len(models)))
     )
-    return Catalog(models, ModelSamples(models.names, *moments, embedded, styles, exemplars, answers))
+    return Catalog(models, ModelSamples(models.names, *moments, embedded, styles, words, exemplars, answers))
 
 
 def _gather(

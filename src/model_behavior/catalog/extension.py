@@ -115,6 +115,7 @@ def _combine(old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_si
             style_count=count,
             embedded=_add_samples(old.samples.embedded, new.samples.embedded, config.max_vectors),
             styles=_add_samples(old.samples.styles, new.samples.styles, config.max_vectors),
+            words=_add_samples(old.samples.words, new.samples.words, config.max_vectors),
             exemplars=(_choose_exemplars(exemplars, encoder, models.mean[0], batch_size)[: config.n_exemplars],),
             answers=(join_answers(old.samples.answers[0], new.samples.answers[0], config.n_answers),),
         ),

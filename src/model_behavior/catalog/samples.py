@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.catalog.answer_words import WIDTH
 from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.style_encoder import StyleEncoder
 
@@ -26,12 +28,12 @@ class VectorSample:
     """Vectors of some responses of each model, all models one after the other.
 
     Attributes:
-        vectors: float16, [n_sampled, dim].
+        vectors: float16, or packed words, [n_sampled, dim].
         prompt_keys: hash of the normalised prompt of each, uint64, [n_sampled].
         offsets: model i has the rows offsets[i] to offsets[i + 1], int64, [n_models + 1].
     """
 
-    vectors: npt.NDArray[np.float16]
+    vectors: npt.NDArray[Any]
     prompt_keys: npt.NDArray[np.uint64]
     offsets: npt.NDArray[np.int64]
 
@@ -81,7 +83,8 @@ class ModelSamples:
     """Rows as in the `ModelEmbeddings` beside it.
 
     The sampled vectors take 2 bytes a dimension and 8 bytes of key each: with the default of 512 responses at most
-    132 KiB per model for embeddings of 128 dimensions and 117 KiB for style, 73 MiB for 300 models.
+    132 KiB per model for embeddings of 128 dimensions and 117 KiB for style; their words take 388 KiB. All in all
+    187 MiB for 300 models.
 
     Attributes:
         names: [n_models], sorted.
@@ -91,6 +94,7 @@ class ModelSamples:
         embedded: encoded responses, for `drift`. Of a model that the encoder was trained on, they are of the validation
             side: the encoder places training responses closer together than it will place new ones.
         styles: style features of responses, for `identify`.
+        words: packed words of the same responses (`catalog.answer_words`), from which ratings are read.
         exemplars: of each model, the responses nearest to its embedding, [n_models].
         answers: of each model, its responses to the prompts with the smallest keys, by key, smallest first, [n_models].
             Models that answered the same prompts keep the same ones (see `catalog.exemplars`).
@@ -102,6 +106,7 @@ class ModelSamples:
     style_count: npt.NDArray[np.int64]
     embedded: VectorSample
     styles: VectorSample
+    words: VectorSample
     exemplars: tuple[tuple[Exemplar, ...], ...]
     answers: tuple[Mapping[int, Exemplar], ...]
 
@@ -125,9 +130,9 @@ def empty_samples(names: Sequence[str], dim: int) -> ModelSamples:
     """Models of which nothing but the embedding is known."""
     n_features = len(StyleEncoder.feature_names)
 
-    def nothing(columns: int) -> VectorSample:
+    def nothing(columns: int, kind: type[np.generic] = np.float16) -> VectorSample:
         offsets = np.zeros(len(names) + 1, np.int64)
-        return VectorSample(np.zeros((0, columns), np.float16), np.zeros(0, np.uint64), offsets)
+        return VectorSample(np.zeros((0, columns), kind), np.zeros(0, np.uint64), offsets)
 
     return ModelSamples(
         names=tuple(names),
@@ -136,6 +141,7 @@ def empty_samples(names: Sequence[str], dim: int) -> ModelSamples:
         style_count=np.zeros(len(names), np.int64),
         embedded=nothing(dim),
         styles=nothing(n_features),
+        words=nothing(WIDTH, np.uint32),
         exemplars=((),) * len(names),
         answers=({},) * len(names),
     )
@@ -154,6 +160,7 @@ def select_samples(tables: Sequence[ModelSamples], names: Sequence[str]) -> Mode
         style_count=np.concatenate([table.style_count for table in tables])[rows],
         embedded=_select([table.embedded for table in tables], rows),
         styles=_select([table.styles for table in tables], rows),
+        words=_select([table.words for table in tables], rows),
         exemplars=tuple(exemplars[row] for row in rows.tolist()),
         answers=tuple(answers[row] for row in rows.tolist()),
     )

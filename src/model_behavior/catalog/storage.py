@@ -13,7 +13,7 @@ from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample,
 from model_behavior.models.behavior.style_encoder import StyleEncoder
 
 _MOMENTS = ("style_mean", "style_deviation", "style_count")
-_SAMPLES = ("embedded", "styles")
+_SAMPLES = ("embedded", "styles", "words")
 _PARTS = ("vectors", "prompt_keys", "offsets")
 
 
@@ -38,12 +38,18 @@ def samples_from_stored(
 ) -> ModelSamples:
     """The inverse. What was measured with other style features than this release has is left out.
 
-    Answers are empty where a release wrote them that kept none.
+    Answers and words are empty where a release wrote them that kept none.
 
     Raises:
         KeyError, TypeError, ValueError: something is missing or does not fit.
     """
-    embedded, styles = (VectorSample(*(arrays[f"{sample}.{part}"] for part in _PARTS)) for sample in _SAMPLES)
+    nothing = empty_samples(names, arrays["embedded.vectors"].shape[1])
+    embedded, styles, words = (
+        VectorSample(*(arrays[f"{sample}.{part}"] for part in _PARTS))
+        if f"{sample}.vectors" in arrays
+        else getattr(nothing, sample)
+        for sample in _SAMPLES
+    )
     exemplars = tuple(tuple(Exemplar(**exemplar) for exemplar in each) for each in value["exemplars"])
     answers = tuple(
         {int(key, 16): Exemplar(**answer) for key, answer in each.items()}
@@ -52,7 +58,6 @@ def samples_from_stored(
     if not len(names) == len(exemplars) == len(answers) == len(embedded.offsets) - 1 == len(styles.offsets) - 1:
         raise ValueError(f"samples of {len(exemplars)} models beside {len(names)} names")
     if tuple(value["style_features"]) != StyleEncoder.feature_names:
-        nothing = empty_samples(names, embedded.vectors.shape[1])
-        return replace(nothing, embedded=embedded, exemplars=exemplars, answers=answers)
+        return replace(nothing, embedded=embedded, words=words, exemplars=exemplars, answers=answers)
     mean, deviation, count = (arrays[name] for name in _MOMENTS)
-    return ModelSamples(names, mean, deviation, count, embedded, styles, exemplars, answers)
+    return ModelSamples(names, mean, deviation, count, embedded, styles, words, exemplars, answers)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from model_behavior.data_models.votes import IntArray
 
@@ -78,6 +79,47 @@ class RankedModel:
 
 
 @dataclass(frozen=True, eq=False)
+class Agreement:
+    """Whose answers the responses of some models resemble: what rating each speaks for, as weights of known ratings.
+
+    Attributes:
+        peers: models whose ratings are weighed, [n_peers].
+        owner: the model of each response, a row of the table beside it, int64, [n_responses].
+        weights: of each view of a response, CSR, float32, [n_responses, n_peers]; a row is empty where nobody else has
+            answered the prompt.
+    """
+
+    peers: tuple[str, ...]
+    owner: npt.NDArray[np.int64]
+    weights: tuple[sparse.csr_matrix, ...]
+
+    @property
+    def is_shared(self) -> npt.NDArray[np.bool_]:
+        """Whether a response has peers, [n_responses]."""
+        shared: npt.NDArray[np.bool_] = sum(np.diff(each.indptr) for each in self.weights) > 0
+        return shared
+
+    def ratings(self, rating: WideArray) -> WideArray:
+        """What rating each response speaks for, less its peers' mean, by view, from theirs [n_peers].
+
+        Returns:
+            [n_responses, n_views].
+        """
+        return np.stack([each @ rating for each in self.weights], axis=1)
+
+    def of_responses(self, rows: npt.NDArray[np.int64]) -> Agreement:
+        """Of these responses alone, in this order."""
+        return Agreement(self.peers, self.owner[rows], tuple(each[rows] for each in self.weights))
+
+    def select(self, rows: npt.NDArray[np.int64]) -> Agreement:
+        """Of these models alone, in this order, each at most once."""
+        place = np.full(max(int(self.owner.max(initial=-1)), int(rows.max(initial=-1))) + 1, -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        kept = self.of_responses(np.flatnonzero(place[self.owner] >= 0))
+        return Agreement(kept.peers, place[kept.owner], kept.weights)
+
+
+@dataclass(frozen=True, eq=False)
 class ModelTable:
     """Frozen embeddings of models, one row each.
 
@@ -86,12 +128,24 @@ class ModelTable:
         embedding: float32, [n_models, dim].
         count: responses behind each row, [n_models]: an embedding of few responses is a noisy one.
         spread: root mean square distance of a model's responses from its row, float32, [n_models].
+        agreement: of the models' responses with those of models with votes; None where it is not known.
     """
 
     names: tuple[str, ...]
     embedding: FloatArray
     count: npt.NDArray[np.int64]
     spread: FloatArray
+    agreement: Agreement | None = None
+
+    def select(self, rows: npt.NDArray[np.int64]) -> ModelTable:
+        """These rows alone, in this order."""
+        return ModelTable(
+            tuple(self.names[row] for row in rows),
+            self.embedding[rows],
+            self.count[rows],
+            self.spread[rows],
+            None if self.agreement is None else self.agreement.select(rows),
+        )
 
 
 @dataclass(frozen=True)

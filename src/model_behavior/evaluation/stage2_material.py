@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.catalog.agreement import Answers, agree
+from model_behavior.catalog.answer_words import pack_words
+from model_behavior.catalog.enrolment import prompt_keys
 from model_behavior.data.split import normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.scoring_types import FloatArray, ModelTable, ScoringVotes
+from model_behavior.data_models.scoring_types import Agreement, FloatArray, ModelTable, ScoringVotes
 from model_behavior.data_models.votes import PairTable
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
@@ -25,10 +29,11 @@ class Stage2Material:
         test: votes to measure on: on measured prompts, and with new LLMs, and some left-out ones on `fit`'s prompts.
         oracle: `fit` and all votes of the new LLMs on training prompts: what a rating that knows them would know.
         everything: all votes, for the later rating.
-        known: embeddings of the known LLMs, from their responses in `fit`.
+        known: the known LLMs, from their responses in `fit`.
         embeddings: of all pairs, [n_pairs, dim].
         pairs: the pairs.
         pool: pairs of new LLMs on training prompts, to enrol from.
+        agreement: of the pairs in `pool` with the known LLMs' responses in `fit`; its owners are `pairs.models`.
     """
 
     fit: ScoringVotes
@@ -39,6 +44,7 @@ class Stage2Material:
     embeddings: FloatArray
     pairs: PairTable
     pool: npt.NDArray[np.int64]
+    agreement: Agreement
 
 
 def prepare_stage2(prepared: PreprocessedBehaviorEncoderData, embeddings: FloatArray, seed: int) -> Stage2Material:
@@ -64,16 +70,39 @@ def prepare_stage2(prepared: PreprocessedBehaviorEncoderData, embeddings: FloatA
     may_enrol = ~is_known[data.pairs.model_index[new_pairs]] & ~np.isin(prompt_of_pair[new_pairs], measured)
     taught_pairs = np.unique(np.concatenate([data.pair_a[fit], data.pair_b[fit]]))
     test = np.concatenate([split.validation, split.held_out, split.train[is_seen_test]])
+    pool = new_pairs[may_enrol].astype(np.int64)
+    known = tabulate_models(embeddings, data.pairs, taught_pairs)
+    keys = prompt_keys(data.pairs)
+    peers = answers_of_pairs(data.pairs, keys, taught_pairs, known.names)
+    among = agree(peers, peers, np.ones(len(known.names), dtype=bool))
+    asking = answers_of_pairs(data.pairs, keys, pool, data.pairs.models)
     return Stage2Material(
         fit=to_scoring_votes(data, fit, with_style=True),
         test=to_scoring_votes(data, test, with_style=True),
         oracle=to_scoring_votes(data, np.concatenate([fit, new_to_learn])),
         everything=to_scoring_votes(data),
-        known=tabulate_models(embeddings, data.pairs, taught_pairs),
+        known=replace(known, agreement=among),
         embeddings=embeddings,
         pairs=data.pairs,
-        pool=new_pairs[may_enrol].astype(np.int64),
+        pool=pool,
+        agreement=agree(asking, peers, np.zeros(len(asking.names), dtype=bool)),
     )
+
+
+def answers_of_pairs(
+    pairs: PairTable, keys: npt.NDArray[np.uint64], rows: npt.NDArray[np.integer], names: Sequence[str]
+) -> Answers:
+    """The responses of some pairs as they are compared with others, in the order of `rows`.
+
+    Args:
+        pairs: whose they are.
+        keys: of the prompts of all pairs, [n_pairs].
+        rows: pairs to use.
+        names: their models, to which the owners refer.
+    """
+    place = {name: index for index, name in enumerate(names)}
+    owner = np.array([place.get(name, -1) for name in pairs.models], dtype=np.int64)[pairs.model_index[rows]]
+    return Answers(tuple(names), owner, keys[rows], pack_words(pairs.responses.take(rows).to_pylist()))
 
 
 def tabulate_models(embeddings: FloatArray, pairs: PairTable, rows: npt.NDArray[np.integer]) -> ModelTable:
@@ -97,8 +126,11 @@ def tabulate_models(embeddings: FloatArray, pairs: PairTable, rows: npt.NDArray[
 
 def draw_enrolment(material: Stage2Material, k: int, rng: np.random.Generator) -> ModelTable:
     """Embeddings of the new LLMs from k of their responses to training prompts each, or all where there are fewer."""
-    shuffled = rng.permutation(material.pool)
-    model = material.pairs.model_index[shuffled]
+    shuffled = rng.permutation(len(material.pool))
+    model = material.pairs.model_index[material.pool[shuffled]]
     order = np.argsort(model, kind="stable")
     rank = np.arange(len(order)) - np.searchsorted(model[order], model[order])
-    return tabulate_models(material.embeddings, material.pairs, shuffled[order][rank < k])
+    drawn = shuffled[order][rank < k]
+    table = tabulate_models(material.embeddings, material.pairs, material.pool[drawn])
+    rows = np.array([material.pairs.models.index(name) for name in table.names], dtype=np.int64)
+    return replace(table, agreement=material.agreement.of_responses(drawn).select(rows))

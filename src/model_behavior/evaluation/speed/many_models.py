@@ -65,9 +65,10 @@ def measure_many_models(stage: WholeStage, votes: TrainingData, n_models: int, c
     new = Catalog.of_embeddings(catalog.models.select([0]))
     new = Catalog.of_embeddings(replace(new.models, names=("new",)))
     added = clock(lambda: [merge_catalogs(catalog, new) for _ in range(_ADDED)], _ADDED)
-    scorer = DenseNetworkModel(model_table(stage.encoder, stage.catalog.models), cache=cache)
-    scorer.fit(to_scoring_votes(votes))
-    table = model_table(stage.encoder, catalog.models)
+    training = to_scoring_votes(votes)
+    scorer = DenseNetworkModel(model_table(stage.encoder, stage.catalog, training.models), cache=cache)
+    scorer.fit(training)
+    table = model_table(stage.encoder, catalog, training.models)
     enrolled = clock(lambda: scorer.enrol(table), n_models)
     prompt = str(votes.pairs.prompts[0].as_py())
     return ManyModels(

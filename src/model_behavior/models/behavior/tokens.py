@@ -1,7 +1,8 @@
 """Words and punctuation of many texts at once, as 64-bit hashes, without a Python loop per character.
 
 A token is a run of letters, digits and non-ASCII bytes, or one punctuation mark, or one line break. Letters are
-lower-cased and every digit counts as 0, so that a token says how something is written rather than which number.
+lower-cased and every digit counts as 0, unless digits are kept, so that a token says how something is written rather
+than which number.
 """
 
 from __future__ import annotations
@@ -51,17 +52,18 @@ class Tokens:
     n_texts: int
 
 
-def joined_bytes(texts: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """The lower-cased UTF-8 bytes of the texts with digits as 0, each text followed by one NUL byte."""
+def joined_bytes(texts: Sequence[str], keep_digits: bool = False) -> npt.NDArray[np.uint8]:
+    """The lower-cased UTF-8 bytes of the texts, each followed by one NUL byte; every digit is a 0 unless kept."""
     # NUL separates texts, so one inside a text becomes a space first.
     joined = "\0".join(text.replace("\0", " ") for text in texts) + "\0" if texts else ""
-    raw = joined.lower().encode("utf-8", "replace").translate(_DIGITS_TO_ZERO)
+    raw = joined.lower().encode("utf-8", "replace")
+    raw = raw if keep_digits else raw.translate(_DIGITS_TO_ZERO)
     return np.frombuffer(raw, dtype=np.uint8)
 
 
-def tokenize(texts: Sequence[str]) -> Tokens:
-    """Splits texts into hashed tokens. An empty text has none."""
-    data = joined_bytes(texts)
+def tokenize(texts: Sequence[str], keep_digits: bool = False) -> Tokens:
+    """Splits texts into hashed tokens; an empty text has none. `keep_digits` tells 7 from 8."""
+    data = joined_bytes(texts, keep_digits)
     is_word = _CLASSES[data] == _WORD
     starts = is_word.copy()
     starts[1:] &= ~is_word[:-1]

@@ -10,6 +10,7 @@ from model_behavior.models.scoring.bradley_terry import BradleyTerryConfig
 from model_behavior.models.scoring.dense_network import NetworkConfig
 from model_behavior.models.scoring.dense_network_training import ScoringSchedule
 from model_behavior.models.scoring.embedding_rating import EmbeddingRatingConfig
+from model_behavior.models.scoring.peer_rating import PeerRatingConfig
 from model_behavior.models.scoring.prompt_features import PromptFeaturesConfig
 
 
@@ -25,6 +26,7 @@ class DenseNetworkConfig:
         prompts: how prompts become vectors.
         offset: of the Bradley-Terry ratings that everything is added to.
         rating: how the offset of a model without votes is read from its embedding.
+        agreement: and from whom it agrees with on the same prompts.
         network: size and priors.
         schedule: of training.
     """
@@ -34,6 +36,7 @@ class DenseNetworkConfig:
     prompts: PromptFeaturesConfig = field(default_factory=PromptFeaturesConfig)
     offset: BradleyTerryConfig = field(default_factory=BradleyTerryConfig)
     rating: EmbeddingRatingConfig = field(default_factory=EmbeddingRatingConfig)
+    agreement: PeerRatingConfig = field(default_factory=PeerRatingConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     schedule: ScoringSchedule = field(default_factory=ScoringSchedule)
 
@@ -51,6 +54,7 @@ class DenseNetworkConfig:
             prompts=prompts,
             offset=BradleyTerryConfig(**values["offset"]),
             rating=EmbeddingRatingConfig(**values["rating"]),
+            agreement=PeerRatingConfig(**values.get("agreement", {})),
             network=NetworkConfig(**values["network"]),
             schedule=ScoringSchedule(**values["schedule"]),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -23,7 +23,6 @@ from model_behavior.models.scoring.calibration import Temperature, fit_temperatu
 from model_behavior.models.scoring.dense_network import DenseNetwork
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_training import HeldOutVotes, cross_validate, train_network
-from model_behavior.models.scoring.embedding_rating import EmbeddingRating
 from model_behavior.models.scoring.foundation import lay_foundation, rows_of_models
 from model_behavior.models.scoring.model_base import (
     STATE_VERSION,
@@ -37,6 +36,7 @@ from model_behavior.models.scoring.model_base import (
 )
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.rating_precision import RatingPrecision
+from model_behavior.models.scoring.rating_reader import RatingReader, RatingReading
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
 from model_behavior.models.scoring.vote_network import batch_of
 from model_behavior.preprocessing.cache import ContentCache
@@ -77,10 +77,10 @@ class DenseNetworkModel(ModelBase):
         self._cache = cache if cache is not None else ContentCache()
         self._table = table if self.config.model_source == "behavior" else None
         self._features = PromptFeatures(self.config.prompts, self._cache)
-        self._reader: EmbeddingRating | None = None
+        self._reader: RatingReader | None = None
         self._board: ScoreBoard | None = None
         self._ratings = BradleyTerry(self.config.offset)
-        self._enrolled: dict[str, tuple[float, float]] = {}
+        self._enrolled: dict[str, RatingReading] = {}
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -137,7 +137,9 @@ class DenseNetworkModel(ModelBase):
         new = rows_of_models(table, [name for name in table.names if name not in self.voted_models])
         if not new.names:
             return
-        mean, variance = self._reader.predict(new)
+        readings = self._reader.read(new)
+        mean = np.array([reading.mean for reading in readings])
+        variance = np.array([reading.variance for reading in readings])
         slope, intercept = self._network_scale()
         rows = ModelRows(
             names=new.names,
@@ -147,7 +149,7 @@ class DenseNetworkModel(ModelBase):
             behavior=(self.config.carry_over * self._reader.standardise(new)).astype(np.float32),
         )
         self._board = board.with_rows(rows)
-        added = {name: (float(m), float(v)) for name, m, v in zip(new.names, mean, variance, strict=True)}
+        added = dict(zip(new.names, readings, strict=True))
         self._enrolled = {**self._enrolled, **added}  # a new one, so that a copy of this model keeps its own
 
     def remove(self, names: Sequence[str]) -> None:
@@ -214,8 +216,8 @@ class DenseNetworkModel(ModelBase):
         locate_models([model], self.models)
         if model not in self._enrolled or self._reader is None:
             return None
-        rating, variance = self._enrolled[model]
-        return RatingPrecision(rating, variance, responses, self._reader.sampling_variance)
+        reading = self._enrolled[model]
+        return RatingPrecision(reading.mean, reading.variance, responses, self._reader.sampling_variance(reading))
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
@@ -232,7 +234,7 @@ class DenseNetworkModel(ModelBase):
             "model": self.name,
             "config": self.config.to_json(),
             "parts": parts,
-            "enrolled": {name: list(value) for name, value in self._enrolled.items()},
+            "enrolled": {name: asdict(reading) for name, reading in self._enrolled.items()},
             "temperature": self.temperature.value,
             "history": [log.to_json() for log in self.history],
             "tensors": tensors,
@@ -251,8 +253,8 @@ class DenseNetworkModel(ModelBase):
             model._ratings = BradleyTerry.load_state_dict(parts["ratings"])
             model._features = PromptFeatures.load_state_dict(parts["features"], config.prompts, cache)
             if "reader" in parts:
-                model._reader = EmbeddingRating.load_state_dict(parts["reader"], config.rating)
-            model._enrolled = {name: (mean, var) for name, (mean, var) in state_dict["enrolled"].items()}
+                model._reader = RatingReader.load_state_dict(parts["reader"], config.rating, config.agreement)
+            model._enrolled = {name: RatingReading(**reading) for name, reading in state_dict["enrolled"].items()}
             model.temperature = Temperature(state_dict["temperature"])
             model.history = [ScoringEpochLog.from_json(log) for log in state_dict["history"]]
         except (KeyError, TypeError, ValueError, UsageError) as error:
@@ -278,7 +280,7 @@ class DenseNetworkModel(ModelBase):
         found = [
             (self._ratings.rating[voted[name]], variance[voted[name]], self._ratings.votes[voted[name]])
             if name in voted
-            else (*self._enrolled[name], 0)
+            else (self._enrolled[name].mean, self._enrolled[name].variance, 0)
             for name in names
         ]
         rating, spread, votes = (np.array([row[column] for row in found]) for column in range(3))

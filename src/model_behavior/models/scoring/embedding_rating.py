@@ -29,7 +29,7 @@ class EmbeddingRatingConfig:
         least_residual: share of the ratings' variance that an embedding is never trusted to explain, before inflation.
     """
 
-    inflation: float = 1.5
+    inflation: float = 2.5
     least_residual: float = 0.15
 
 

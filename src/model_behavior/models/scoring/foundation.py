@@ -13,7 +13,7 @@ from model_behavior.errors import DataError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network import DenseNetwork
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.embedding_rating import EmbeddingRating
+from model_behavior.models.scoring.rating_reader import RatingReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +22,12 @@ class Foundation:
 
     Attributes:
         ratings: of the voted models.
-        reader: of ratings from embeddings; None where behaviour is not used.
+        reader: of ratings from behaviour; None where behaviour is not used.
         network: on top of both, untrained.
     """
 
     ratings: BradleyTerry
-    reader: EmbeddingRating | None
+    reader: RatingReader | None
     network: DenseNetwork
 
 
@@ -46,7 +46,7 @@ def lay_foundation(
     ratings.fit(votes)
     reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
     if voted is not None:
-        reader = EmbeddingRating(config.rating)
+        reader = RatingReader(config.rating, config.agreement)
         reader.fit(voted, ratings.rating, np.diag(ratings.covariance))
         behavior = reader.standardise(voted).astype(np.float32)
     with torch.random.fork_rng(devices=[]):
@@ -68,5 +68,4 @@ def rows_of_models(table: ModelTable, names: Sequence[str]) -> ModelTable:
             f"no embedding of {missing[0]!r} ({len(missing)} of {len(names)} voted models lack one). "
             "Fix: embed the models that were voted on, or drop their votes"
         )
-    chosen = np.array([place[name] for name in names], dtype=np.int64)
-    return ModelTable(tuple(names), table.embedding[chosen], table.count[chosen], table.spread[chosen])
+    return table.select(np.array([place[name] for name in names], dtype=np.int64))

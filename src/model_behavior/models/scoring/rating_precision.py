@@ -6,7 +6,7 @@ after n responses is therefore
 
     1.96 sqrt(variance - s(now) + s(n)),
 
-with s as in `EmbeddingRating.sampling_variance`, and never below the floor, where s is 0. The place of the embedding is
+with s as in `RatingReader.sampling_variance`, and never below the floor, where s is 0. The place of the embedding is
 taken to stay where it is now, so that this is what to expect, not a promise.
 """
 

@@ -1,0 +1,206 @@
+"""Whose answers a response to the same prompt resembles, and what rating that speaks for.
+
+Of the responses x to one prompt, u(x) are their TF-IDF weights, k(x, y) the cosine of two, k' the same after both are
+centred on the responses of the voted models, the peers, brought to a mean k'(x, x) of 1. The rating that a response
+speaks for is that of a kernel ridge regression on its peers' ratings, less their mean,
+
+    z(x) = k'(x, P) (k'(P, P) + penalty I)^-1 (r_P - mean r_P) = w(x) . r
+
+(Saunders, Gammerman and Vovk 1998). It is linear in the ratings, so that w(x) can be had before them. What the prompt
+itself brings, its topic and the length that it asks for, is in all responses alike and gone by the centring. There are
+two views: all words of a response, and its last ones, which are where the answer to a task stands.
+
+A peer of the same family says little about a model of another one, so that the voted models are read without their
+families: what is learned from them then holds for models of new families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from model_behavior.catalog.answer_words import N_WORDS, PackedWords, words_and_weights
+from model_behavior.catalog.samples import ModelSamples
+from model_behavior.data.families import family_of
+from model_behavior.data_models.scoring_types import Agreement, WideArray
+
+_PENALTY = 2.0
+_LEAST_PEERS = 4
+_MOST_PEERS = 128  # of a prompt, so that its cost stays bounded
+_VIEWS = (slice(0, N_WORDS), slice(N_WORDS, None))
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Responses of some models, any number to any prompts.
+
+    Attributes:
+        names: of the models, [n_models].
+        owner: the model of each, int64, [n_responses].
+        keys: hash of the normalised prompt of each, uint64, [n_responses].
+        words: of each, see `answer_words`, [n_responses, WIDTH].
+    """
+
+    names: tuple[str, ...]
+    owner: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.uint64]
+    words: PackedWords
+
+
+def answers_of(samples: ModelSamples, names: Sequence[str]) -> Answers:
+    """The sampled responses of some models of a catalog; those that are not in it have none."""
+    place = {name: row for row, name in enumerate(samples.names)}
+    parts = [
+        np.arange(len(samples.words.prompt_keys))[samples.words.rows_of(place[name])]
+        if name in place
+        else np.empty(0, np.int64)
+        for name in names
+    ]
+    rows = np.concatenate(parts) if parts else np.empty(0, np.int64)
+    owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return Answers(tuple(names), owner, samples.words.prompt_keys[rows], samples.words.vectors[rows])
+
+
+def measure_agreement(samples: ModelSamples, names: Sequence[str], voted: Sequence[str]) -> Agreement:
+    """How models of a catalog agree with the voted ones.
+
+    Args:
+        samples: of the catalog.
+        names: models to measure; a voted one is read without its family, any other without itself alone.
+        voted: models with votes.
+    """
+    peers, asking = answers_of(samples, voted), answers_of(samples, names)
+    known = np.array([name in set(voted) for name in names], dtype=bool)
+    return agree(asking, peers, known)
+
+
+def agree(asking: Answers, peers: Answers, known: npt.NDArray[np.bool_]) -> Agreement:
+    """How responses agree with those of peers to the same prompts.
+
+    Args:
+        asking: responses of any models.
+        peers: responses of the models with votes.
+        known: asking models that are read without their family, since a rating is learned from them, [n_models];
+            of any other, a model of the same name is left out alone.
+    """
+    families = np.array([family_of(name) for name in peers.names], dtype=object)
+    own = [
+        families == family_of(name) if is_known else np.array([peer == name for peer in peers.names], dtype=bool)
+        for name, is_known in zip(asking.names, known.tolist(), strict=True)
+    ]
+    return _measure(asking, peers, np.array(own, dtype=bool).reshape(len(asking.names), len(peers.names)))
+
+
+def _measure(asking: Answers, peers: Answers, excluded: npt.NDArray[np.bool_]) -> Agreement:
+    """`excluded`: peers that a model is not compared with, [n_models, n_peers]."""
+    rarity = [_Rarity(peers.words[:, view]) for view in _VIEWS]
+    found: list[list[_Block]] = [[] for _ in _VIEWS]
+    for rows, others in _by_prompt(asking.keys, peers.keys):
+        groups = list(_by_peers(~excluded[np.ix_(asking.owner[rows], peers.owner[others])]))
+        for view, columns in enumerate(_VIEWS):
+            kernel = _kernel(asking.words[rows, columns], peers.words[others, columns], rarity[view])
+            if kernel is not None:
+                crossed, among = kernel[: len(rows), len(rows) :], kernel[len(rows) :, len(rows) :]
+                found[view] += [
+                    _Block(
+                        _ridge(crossed[np.ix_(some, allowed)], among[np.ix_(allowed, allowed)]),
+                        rows[some],
+                        peers.owner[others[allowed]],
+                    )
+                    for some, allowed in groups
+                ]
+    shape = len(asking.owner), len(peers.names)
+    return Agreement(peers.names, asking.owner, tuple(_as_matrix(each, shape) for each in found))
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Weights [n_rows, n_columns] and where they stand."""
+
+    weights: WideArray
+    rows: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int64]
+
+
+class _Rarity:
+    """Inverse document frequencies among the peers' responses, smoothed as scikit-learn does."""
+
+    def __init__(self, packed: PackedWords) -> None:
+        self._words, documents = np.unique(words_and_weights(packed)[0][packed > 0], return_counts=True)
+        self._idf = np.log((1 + len(packed)) / (1 + documents)) + 1
+
+    def of(self, words: npt.NDArray[np.uint32]) -> WideArray:
+        """Of words that the peers have used."""
+        idf: WideArray = self._idf[np.searchsorted(self._words, words)]
+        return idf
+
+
+def _by_prompt(
+    asking: npt.NDArray[np.uint64], peers: npt.NDArray[np.uint64]
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """The asking rows and the peers' rows of every prompt that both have answered."""
+    order, peer_order = np.argsort(asking, kind="stable"), np.argsort(peers, kind="stable")
+    shared = np.intersect1d(asking, peers)
+    ends = [
+        np.searchsorted(keys[by], shared, side)
+        for keys, by in ((asking, order), (peers, peer_order))
+        for side in ("left", "right")
+    ]
+    for key, first, last, first_peer, last_peer in zip(shared.tolist(), *ends, strict=True):
+        others = peer_order[first_peer:last_peer]
+        if len(others) > _MOST_PEERS:
+            others = np.sort(np.random.default_rng(key).choice(others, _MOST_PEERS, replace=False))
+        yield order[first:last], others
+
+
+def _by_peers(
+    allowed: npt.NDArray[np.bool_],
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Asking rows that are allowed the same peers, with these; those with too few are left out."""
+    sets, group = np.unique(allowed, axis=0, return_inverse=True)
+    for index, chosen in enumerate(sets):
+        if np.count_nonzero(chosen) >= _LEAST_PEERS:
+            yield np.flatnonzero(group.ravel() == index), np.flatnonzero(chosen)
+
+
+def _kernel(asking: PackedWords, peers: PackedWords, rarity: _Rarity) -> WideArray | None:
+    """Cosines between all responses to a prompt, asking ones first; None where no word tells peers apart.
+
+    Words count that more than one peer has used, and not all of them.
+    """
+    words, weights = words_and_weights(np.concatenate([asking, peers]))
+    distinct, column = np.unique(words, return_inverse=True)
+    dense = np.zeros((len(words), len(distinct)))
+    dense[np.arange(len(words))[:, None], column.reshape(words.shape)] = weights  # a word twice has the same weight
+    used = np.count_nonzero(dense[len(asking) :], axis=0)
+    telling = (used > 1) & (used < len(peers))
+    if not telling.any():
+        return None
+    dense = dense[:, telling] * rarity.of(distinct[telling])
+    dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-9)
+    kernel: WideArray = dense @ dense.T
+    return kernel
+
+
+def _ridge(asking: WideArray, peers: WideArray) -> WideArray:
+    """The weights w(x) of the module's equation, [n_asking, n_peers], from cosines with and among the peers."""
+    means = peers.mean(axis=0)
+    centred = peers - means - means[:, None] + means.mean()
+    crossed = asking - asking.mean(axis=1, keepdims=True) - means + means.mean()
+    scale = max(float(np.trace(centred)) / len(peers), 1e-9)
+    weights = np.linalg.solve(centred / scale + _PENALTY * np.eye(len(peers)), crossed.T / scale).T
+    result: WideArray = weights - weights.mean(axis=1, keepdims=True)
+    return result
+
+
+def _as_matrix(blocks: Sequence[_Block], shape: tuple[int, int]) -> sparse.csr_matrix:
+    if not blocks:
+        return sparse.csr_matrix(shape, dtype=np.float32)
+    values = np.concatenate([block.weights.ravel() for block in blocks]).astype(np.float32)
+    rows = np.concatenate([np.repeat(block.rows, len(block.columns)) for block in blocks])
+    columns = np.concatenate([np.tile(block.columns, len(block.rows)) for block in blocks])
+    return sparse.csr_matrix((values, (rows, columns)), shape=shape)

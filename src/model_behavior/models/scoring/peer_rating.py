@@ -1,0 +1,160 @@
+"""The rating of a model that was never voted on, read from whom it agrees with on prompts that others answered, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import numpy as np
+import numpy.typing as npt
+
+from model_behavior.data_models.scoring_types import Agreement, WideArray
+
+_LEAST_RESPONSES = 3
+_LEAST_SHARE = 1e-3  # of the largest variance between models, in any direction
+
+
+@dataclass(frozen=True)
+class PeerRatingConfig:
+    """How far a rating that is read from agreement is trusted.
+
+    Attributes:
+        correlation: of its error with the error of the rating that is read from the embedding: a model that is unlike
+            all others surprises both.
+        penalty: of the regression, in models.
+        least_models: with votes and shared prompts, below which nothing is read from agreement.
+    """
+
+    correlation: float = 0.5
+    penalty: float = 1.0
+    least_models: int = 8
+
+
+@dataclass(frozen=True, eq=False)
+class PeerReading:
+    """Ratings read from agreement; arrays [n_models].
+
+    Attributes:
+        mean: of the rating.
+        variance: of it.
+        shared: responses with peers that it rests on; without any, mean and variance are those of all models.
+    """
+
+    mean: WideArray
+    variance: WideArray
+    shared: npt.NDArray[np.int64]
+
+
+@final
+class PeerRating:
+    """Linear regression of ratings on the ratings that models' responses speak for (`catalog.agreement`).
+
+        rating = level + b . (z - centre) + residual,    z = mean over responses of z(x), by view
+
+    b is fitted to models with votes, each read without its family. With k responses z is a noisy one: it is shrunk by
+    B (B + W / k)^-1, with B the covariance of z between models and W that of z(x) within them (errors in variables,
+    Fuller 1987), and the rest of the noise enters the variance.
+
+    Args:
+        config: see there.
+    """
+
+    def __init__(self, config: PeerRatingConfig | None = None) -> None:
+        self.config = config if config is not None else PeerRatingConfig()
+        self._peers: tuple[str, ...] = ()
+        self._arrays: dict[str, WideArray] = {}
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there were enough models to learn from."""
+        return bool(self._arrays)
+
+    def fit(self, agreement: Agreement, rating: WideArray) -> None:
+        """Fits to rated models.
+
+        Args:
+            agreement: of the peers with one another; its owners are its peers.
+            rating: of the peers, [n_peers].
+        """
+        self._peers, self._arrays = agreement.peers, {}
+        spoken, owner = agreement.ratings(rating)[agreement.is_shared], agreement.owner[agreement.is_shared]
+        count = np.bincount(owner, minlength=len(rating))
+        used = np.flatnonzero(count >= _LEAST_RESPONSES)
+        if len(used) < self.config.least_models:
+            return
+        mean = _means(spoken, owner, len(rating))
+        inside = np.isin(owner, used)
+        off = spoken[inside] - mean[owner[inside]]
+        within = off.T @ off / (len(off) - len(used))
+        centre, level = mean[used].mean(axis=0), rating[used].mean()
+        covariance = np.atleast_2d(np.cov(mean[used], rowvar=False)) - within * (1 / count[used]).mean()
+        between = _positive(covariance)
+        scale = np.sqrt(np.diag(between))
+        inputs = (mean[used] - centre) / scale
+        penalised = inputs.T @ inputs + self.config.penalty * np.eye(len(scale))
+        slope = np.linalg.solve(penalised, inputs.T @ (rating[used] - level)) / scale
+        left = rating[used] - level - (mean[used] - centre) @ slope
+        freedom = max(len(used) - 1 - len(slope), 1)
+        self._arrays = {
+            "rating": rating.astype(np.float64),
+            "level": np.array([level]),
+            "centre": centre,
+            "slope": slope,
+            "between": between,
+            "within": within,
+            "residual": np.array([np.square(left).sum() / freedom]),
+        }
+
+    def predict(self, agreement: Agreement, n_models: int) -> PeerReading:
+        """Ratings of models, from their agreement with the peers that were fitted to."""
+        arrays = self._arrays
+        weighed = dict(zip(self._peers, arrays["rating"], strict=True))
+        spoken = agreement.ratings(np.array([weighed[name] for name in agreement.peers]))[agreement.is_shared]
+        owner = agreement.owner[agreement.is_shared]
+        shared = np.bincount(owner, minlength=n_models)
+        offset = _means(spoken, owner, n_models) - arrays["centre"]
+        moved = np.array([self._slope_at(k) @ z if k else 0.0 for k, z in zip(shared, offset, strict=True)])
+        return PeerReading(arrays["level"][0] + moved, self.variance(shared), shared)
+
+    def variance(self, shared: npt.NDArray[np.integer]) -> WideArray:
+        """Of a rating, by number of responses with peers; any shape."""
+        arrays = self._arrays
+        slope, between = arrays["slope"], arrays["between"]
+        known = np.array([self._slope_at(k) @ between @ slope if k else 0.0 for k in np.ravel(shared).tolist()])
+        unknown = np.maximum(slope @ between @ slope - known, 0)
+        variance: WideArray = arrays["residual"][0] + unknown.reshape(np.shape(shared))
+        return variance
+
+    def get_state_dict(self) -> dict[str, Any]:
+        """The peers, and arrays under "tensors"."""
+        return {"peers": list(self._peers), "tensors": {name: value.copy() for name, value in self._arrays.items()}}
+
+    @classmethod
+    def load_state_dict(cls, state_dict: Mapping[str, Any], config: PeerRatingConfig) -> Self:
+        """The inverse of `get_state_dict`."""
+        rating = cls(config)
+        rating._peers = tuple(state_dict["peers"])
+        rating._arrays = {name: np.array(value) for name, value in state_dict["tensors"].items()}
+        return rating
+
+    def _slope_at(self, k: float) -> WideArray:
+        """b shrunk by the noise of k responses."""
+        arrays = self._arrays
+        noisy = arrays["between"] + arrays["within"] / k
+        return np.asarray(np.linalg.solve(noisy, arrays["between"] @ arrays["slope"]), dtype=np.float64)
+
+
+def _means(values: WideArray, owner: npt.NDArray[np.int64], n_models: int) -> WideArray:
+    """Mean row of each owner, 0 without rows, [n_models, n_views]."""
+    sums = np.zeros((n_models, values.shape[1]))
+    np.add.at(sums, owner, values)
+    return sums / np.maximum(np.bincount(owner, minlength=n_models), 1)[:, None]
+
+
+def _positive(covariance: WideArray) -> WideArray:
+    """The nearest covariance with some variance in every direction."""
+    values, vectors = np.linalg.eigh(covariance)
+    floor = _LEAST_SHARE * max(float(values.max()), 1e-9)
+    positive: WideArray = (vectors * np.maximum(values, floor)) @ vectors.T
+    return positive

@@ -1,0 +1,152 @@
+"""Ratings read from agreement, and the two readings as one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import optimize, sparse
+
+from model_behavior.data_models.scoring_types import Agreement, ModelTable
+from model_behavior.models.scoring.peer_rating import PeerRating, PeerRatingConfig
+from model_behavior.models.scoring.rating_reader import RatingReader
+
+NOISE = np.array([0.6, 1.5])
+ERROR = 0.4
+
+
+def speak(
+    names: tuple[str, ...], rating: np.ndarray, peers: tuple[str, ...], known: np.ndarray, k: int, seed: int
+) -> Agreement:
+    """Responses that speak for half of their model's rating, and for a fifth of it in the second view, with noise.
+
+    A weight on the first peer alone is what carries the number: w = z / its rating.
+    """
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(len(names)), k)
+    weights = []
+    for gain, noise in zip((0.5, 0.2), NOISE, strict=True):
+        value = gain * rating[owner] + noise * rng.normal(size=len(owner))
+        weights.append(sparse.csr_matrix((value / known[0], (np.arange(len(owner)), np.zeros(len(owner), int))),
+                                         shape=(len(owner), len(peers))))  # fmt: skip
+    return Agreement(peers, owner, tuple(weights))
+
+
+def world(n: int, seed: int) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Names, ratings, and what of them responses can tell."""
+    rng = np.random.default_rng(seed)
+    rating = 1.2 * rng.normal(size=n)
+    return tuple(f"m{index:02d}x" for index in range(n)), rating, rating + ERROR * rng.normal(size=n)
+
+
+@pytest.mark.parametrize("k", [2, 8, 64])
+def test_intervals_of_new_models_cover_their_ratings(k: int) -> None:
+    covered, errors, spreads = [], [], []
+    for seed in range(40):
+        names, rating, told = world(70, seed)
+        voted, new = names[:50], names[50:]
+        model = PeerRating()
+        model.fit(speak(voted, told[:50], voted, rating[:50], 100, seed), rating[:50])
+        found = model.predict(speak(new, told[50:], voted, rating[:50], k, seed + 1000), len(new))
+        assert found.shared.tolist() == [k] * 20
+        covered.append(np.abs(found.mean - rating[50:]) < 1.96 * np.sqrt(found.variance))
+        errors.append(np.square(found.mean - rating[50:]).mean())
+        spreads.append(found.variance.mean())
+    assert 0.92 <= np.mean(covered) <= 0.975
+    assert np.mean(spreads) == pytest.approx(np.mean(errors), rel=0.15)
+
+
+def test_more_responses_take_variance_away_down_to_the_residual() -> None:
+    left = []
+    for seed in range(20):
+        names, rating, told = world(60, seed)
+        model = PeerRating(PeerRatingConfig(penalty=0))
+        model.fit(speak(names, told, names, rating, 200, seed + 1000), rating)
+        variance = model.variance(np.array([0, 1, 8, 32, 10**9]))
+        assert (np.diff(variance) < 0).all()
+        # Without a response nothing is known but how ratings are spread.
+        assert variance[0] == pytest.approx(rating.var(), rel=0.1)
+        left.append(variance[-1])
+    # The variance of a rating given what endlessly many responses tell, in the world above.
+    assert np.mean(left) == pytest.approx(1.44 * ERROR**2 / (1.44 + ERROR**2), rel=0.15)
+
+
+def test_models_without_shared_prompts_are_at_the_level() -> None:
+    names, rating, told = world(20, 5)
+    model = PeerRating()
+    model.fit(speak(names, told, names, rating, 50, 6), rating)
+    nobody = Agreement(names, np.array([0, 0]), (sparse.csr_matrix((2, 20)), sparse.csr_matrix((2, 20))))
+    found = model.predict(nobody, 1)
+    assert found.shared.tolist() == [0]
+    assert found.mean[0] == pytest.approx(rating.mean())
+
+
+def test_too_few_models_teach_nothing() -> None:
+    names, rating, told = world(7, 7)
+    model = PeerRating()
+    model.fit(speak(names, told, names, rating, 50, 8), rating)
+    assert not model.is_fitted
+    many, rating, told = world(8, 7)
+    model.fit(speak(many, told, many, rating, 50, 8), rating)
+    assert model.is_fitted
+
+
+def tables(k: int = 20) -> tuple[ModelTable, ModelTable, np.ndarray]:
+    """Voted and new models whose embeddings tell a little of their rating, and whose agreement tells more."""
+    names, rating, told = world(40, 9)
+    rng = np.random.default_rng(10)
+    embedding = (0.1 * rng.normal(size=(40, 4)) + 0.05 * rating[:, None]).astype(np.float32)
+    voted, new = names[:30], names[30:]
+    found = []
+    for some, part, seed in ((voted, slice(0, 30), 11), (new, slice(30, 40), 12)):
+        agreement = speak(some, told[part], voted, rating[:30], k, seed)
+        n = len(some)
+        table = ModelTable(some, embedding[part], np.full(n, k), np.full(n, 0.3, np.float32), agreement)
+        found.append(table)
+    return found[0], found[1], rating
+
+
+def test_the_two_readings_are_joined_with_the_least_variance() -> None:
+    voted, new, rating = tables()
+    reader, alone = RatingReader(), RatingReader()
+    reader.fit(voted, rating[:30], np.full(30, 0.01))
+    bare = [ModelTable(t.names, t.embedding, t.count, t.spread) for t in (voted, new)]
+    alone.fit(bare[0], rating[:30], np.full(30, 0.01))
+    peers = PeerRating()
+    assert voted.agreement is not None and new.agreement is not None
+    peers.fit(voted.agreement, rating[:30])
+    second = peers.predict(new.agreement, 10)
+    for joint, first, mean, variance in zip(
+        reader.read(new), alone.read(bare[1]), second.mean, second.variance, strict=True
+    ):
+        covariance = 0.5 * np.sqrt(first.variance * variance)
+        parts = np.array([[first.variance, covariance], [covariance, variance]])
+        weight = optimize.minimize_scalar(
+            lambda w, parts=parts: np.array([w, 1 - w]) @ parts @ np.array([w, 1 - w]), bounds=(0, 1), method="bounded"
+        )
+        assert joint.variance == pytest.approx(weight.fun, rel=1e-4)
+        assert joint.mean == pytest.approx(weight.x * first.mean + (1 - weight.x) * mean, abs=1e-3)
+        assert joint.shared == 1
+
+
+def test_without_agreement_the_embedding_speaks_alone_and_states_come_back() -> None:
+    voted, new, rating = tables()
+    reader = RatingReader()
+    reader.fit(voted, rating[:30], np.full(30, 0.01))
+    bare = ModelTable(new.names, new.embedding, new.count, new.spread)
+    alone = RatingReader()
+    alone.fit(ModelTable(voted.names, voted.embedding, voted.count, voted.spread), rating[:30], np.full(30, 0.01))
+    assert reader.read(bare) == alone.read(bare)
+    state = reader.get_state_dict()
+    again = RatingReader.load_state_dict(state, reader._embedding.config, reader._peers.config)
+    assert again.read(new) == reader.read(new)
+
+
+def test_the_variance_that_more_responses_take_away_is_the_difference_of_readings() -> None:
+    voted, few, rating = tables(8)
+    _, many, _ = tables(64)
+    reader = RatingReader()
+    reader.fit(voted, rating[:30], np.full(30, 0.01))
+    for now, later in zip(reader.read(few), reader.read(many), strict=True):
+        falls = reader.sampling_variance(now)(np.array([8, 64]))
+        assert (np.diff(falls) < 0).all()
+        assert now.variance - (falls[0] - falls[1]) == pytest.approx(later.variance, rel=0.1)
