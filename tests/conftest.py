@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 # Before torch is loaded: threads that spin while they wait slow everything where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,6 +19,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from filelock import FileLock
+from threadpoolctl import threadpool_limits
 
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, build_arena
@@ -26,6 +31,8 @@ REAL_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 VoteRow = tuple[str, str, str, str, str, Outcome]
 """prompt, model_a, response_a, model_b, response_b, outcome"""
+
+MakeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 
 
 def make_votes(rows: Sequence[VoteRow]) -> TrainingData:
@@ -65,11 +72,51 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As many as a process that a test starts has: a sum over several threads differs in its last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that may take longest start first, so that no core waits for one of them at the end."""
+
+    def limit(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("timeout")
+        return marker.args[0] if marker else 0
+
+    items.sort(key=limit, reverse=True)
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """`make_once(name, make)`: a folder that `make` fills, made once for all processes that test side by side."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / f"once-{name}"
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.exists():
+                part = folder.with_suffix(".part")
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+                make(part)
+                part.rename(folder)
+        return folder
+
+    return made
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps the tests out of the user's cache."""
+def own_cache_folder(make_once: MakeOnce) -> Iterator[None]:
+    """Keeps the tests out of the user's cache; processes that test side by side share one, as users' may."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MODEL_BEHAVIOR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MODEL_BEHAVIOR_CACHE", str(make_once("cache", lambda folder: None)))
         yield
 
 
@@ -79,7 +126,7 @@ def arena() -> Arena:
     return build_arena(seed=3, n_prompts=60)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real votes."""
     if not REAL_DATA.is_dir():

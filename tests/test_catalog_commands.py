@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -26,7 +25,6 @@ def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(pa.Table.from_pylist(rows), path / "responses.parquet")
     log = [{"prompt": row["prompt"], "response": row["response"]} for row in rows if row["model"] == arena.held_out[0]]
     (path / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
-    os.environ["MODEL_BEHAVIOR_CACHE"] = str(path / "cache")
     arguments = [
         "--encoder",
         "style",

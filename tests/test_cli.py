@@ -21,6 +21,7 @@ import pytest
 from model_behavior import artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, build_arena, write_votes
+from tests.conftest import one_thread
 
 FAST = ["--encoder", "style", "--dim", "16", "--batch-size", "128"]
 
@@ -40,7 +41,6 @@ def votes(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoder(votes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder")
-    os.environ["MODEL_BEHAVIOR_CACHE"] = str(folder / "cache")
     assert run(["train-encoder", str(votes), "--output", str(folder / "e"), "--epochs", "2", *FAST]) == 0
     return folder / "e"
 
@@ -155,14 +155,14 @@ def test_processes_that_add_models_at_once_lose_none(encoder: Path, tmp_path: Pa
     shared = tmp_path / "shared"
     shutil.copytree(encoder, shared)
     running = []
-    for name in ("new1", "new2", "new3"):
+    for name in ("new1", "new2"):
         (tmp_path / f"{name}.jsonl").write_text('{"prompt": "p", "response": "I am ' + name + '."}')
         command = ["embed-models", str(shared), str(tmp_path / f"{name}.jsonl"), "--model", name]
         running.append(_start(command, tmp_path / "cache"))
     for process in running:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-    assert {"new1", "new2", "new3"} <= set(artifact.load(shared).models.names)
+    assert {"new1", "new2"} <= set(artifact.load(shared).models.names)
 
 
 def test_blank_responses_are_reported(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,9 +236,10 @@ def _start(arguments: list[str], cache: Path) -> subprocess.Popen[str]:
     )
 
 
-def _long_training(votes: Path, output: Path) -> list[str]:
+def _long_training(folder: Path, output: Path) -> list[str]:
     """Many short epochs, so that it is interrupted between the first and the last."""
-    return ["train-encoder", str(votes), "--output", str(output), "--epochs", "60", *FAST]
+    votes, cache = str(folder / "votes.parquet"), str(folder / "cache")
+    return ["train-encoder", votes, "--output", str(output), "--cache", cache, "--epochs", "20", *FAST]
 
 
 @pytest.fixture(scope="module")
@@ -246,15 +247,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """votes.parquet of a tiny arena, and `whole`, trained on it in one go."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     write_votes(build_arena(seed=3, n_prompts=16), folder / "votes.parquet")
-    whole = _start(_long_training(folder / "votes.parquet", folder / "whole"), folder / "cache")
-    _, errors = whole.communicate(timeout=120)
-    assert whole.returncode == 0, errors
+    with one_thread():
+        assert run(_long_training(folder, folder / "whole")) == 0
     return folder
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_training_resumes_to_the_same_result(uninterrupted: Path, tmp_path: Path, how: signal.Signals) -> None:
-    arguments = _long_training(uninterrupted / "votes.parquet", tmp_path / "killed")
+    arguments = _long_training(uninterrupted, tmp_path / "killed")
     # A test run that a script has started in the background ignores interrupts, and so would what it starts.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     killed = _start(arguments, uninterrupted / "cache")
@@ -269,9 +269,8 @@ def test_a_killed_training_resumes_to_the_same_result(uninterrupted: Path, tmp_p
     assert not (tmp_path / "killed").exists() and checkpoint.exists()
     assert how == signal.SIGKILL or "--resume" in killed_err
 
-    resumed = _start([*arguments, "--resume"], uninterrupted / "cache")
-    _, resumed_err = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, resumed_err
+    with one_thread():
+        assert run([*arguments, "--resume"]) == 0
     for name in ("encoder.safetensors", "models.safetensors", "models.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (uninterrupted / "whole" / name).read_bytes()
     assert not checkpoint.exists()

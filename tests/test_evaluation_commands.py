@@ -1,4 +1,4 @@
-"""evaluate and benchmark stage2, as a user runs them."""
+"""evaluate, as a user runs it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
-from model_behavior.evaluation.stage2_benchmark import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +42,3 @@ def test_evaluate_says_what_is_wrong(folder: Path, tmp_path: Path, capsys: pytes
     assert run(["evaluate", str(tmp_path / "none"), str(folder / "votes.parquet")]) == 1
     assert run(["evaluate", str(folder / "e"), str(tmp_path / "none.csv")]) == 3
     assert "none.csv" in capsys.readouterr().err
-
-
-def test_benchmark_stage2_writes_a_report_with_pictures(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "report" / "stage2.md"
-    arguments = ["benchmark", "stage2", str(folder / "votes.parquet"), "--output", str(output), "--seeds", "1"]
-    arguments += ["--epochs", "1", "--draws", "1", "--cache", str(folder / "cache"), "--json"]
-    capsys.readouterr()
-    assert run(arguments) == 0
-    text = output.read_text("utf-8")
-    assert "benchmark stage2 votes.parquet --output stage2.md --seeds 1 --epochs 1 --draws 1`" in text
-    assert "length controlled for" in text and all(text.count(f"| {name} |") >= 2 for name in METHODS)
-    pictures = [path.name for path in output.parent.glob("*.svg")]
-    assert pictures and all(f"![{name}]({name})" in text for name in pictures)
-    (result,) = json.loads(capsys.readouterr().out)["results"]
-    assert result["seeds"][0]["cells"]["Elo"]["new prompt, known LLM"]["accuracy"]["n"] > 0

@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,9 @@ from model_behavior import ValidationSplit, artifact, load_votes
 from model_behavior.evaluation.stage1 import Stage1Protocol
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
-from tests.conftest import REAL_DATA
+from tests.conftest import MakeOnce
+
+TrainBriefly: TypeAlias = Callable[[str], tuple[Path, dict[str, Any]]]
 
 _MEASURE = """
 import resource, sys
@@ -43,31 +45,27 @@ def measured(arguments: list[str], cache: Path) -> tuple[dict[str, Any], int]:
     return json.loads(done.stdout), int(done.stderr.strip().splitlines()[-1]) // 1024
 
 
-@dataclass(frozen=True)
-class Cold:
-    """The default encoder, trained on votes_alpaca with an empty cache: what it printed and its peak memory in MB."""
+@pytest.fixture(scope="session")
+def train_briefly(real_data: Path, make_once: MakeOnce) -> TrainBriefly:
+    """Trains the default encoder on a vote file for one epoch; the folder and what was printed."""
 
-    folder: Path
-    cache: Path
-    printed: dict[str, Any]
-    memory: int
+    def trained(name: str) -> tuple[Path, dict[str, Any]]:
+        def make(folder: Path) -> None:
+            arguments = ["train-encoder", str(real_data / f"{name}.parquet"), "--output", str(folder / "e")]
+            printed, _ = measured([*arguments, "--epochs", "1"], folder / "cache")
+            (folder / "printed.json").write_text(json.dumps(printed))
 
+        folder = make_once(name, make)
+        return folder / "e", json.loads((folder / "printed.json").read_text())
 
-@pytest.fixture(scope="module")
-def trained_cold(tmp_path_factory: pytest.TempPathFactory) -> Cold:
-    votes = REAL_DATA / "votes_alpaca.parquet"
-    if not votes.is_file():
-        pytest.skip(f"real votes are not at {REAL_DATA}")
-    path = tmp_path_factory.mktemp("cold")
-    folder, cache = path / "cold", path / "cache"
-    return Cold(folder, cache, *measured(["train-encoder", str(votes), "--output", str(folder)], cache))
+    return trained
 
 
 @pytest.mark.alone
 @pytest.mark.timeout(900)
-def test_default_training_keeps_its_promises(real_data: Path, trained_cold: Cold, tmp_path: Path) -> None:
-    votes = real_data / "votes_alpaca.parquet"
-    cold, memory, cache = trained_cold.printed, trained_cold.memory, trained_cold.cache
+def test_default_training_keeps_its_promises(real_data: Path, tmp_path: Path) -> None:
+    votes, cache = real_data / "votes_alpaca.parquet", tmp_path / "cache"
+    cold, memory = measured(["train-encoder", str(votes), "--output", str(tmp_path / "cold")], cache)
     assert cold["models"] == 58
     assert cold["seconds"] < 720 and memory < 3000
     assert cold["triplet_accuracy"] >= 0.72
@@ -75,10 +73,10 @@ def test_default_training_keeps_its_promises(real_data: Path, trained_cold: Cold
     warm, _ = measured(["train-encoder", str(votes), "--output", str(tmp_path / "warm")], cache)
     assert warm["seconds"] < 60
     for name in ("encoder.safetensors", "models.safetensors"):
-        assert (trained_cold.folder / name).read_bytes() == (tmp_path / "warm" / name).read_bytes()
+        assert (tmp_path / "cold" / name).read_bytes() == (tmp_path / "warm" / name).read_bytes()
 
     # The same figures by the protocol, from the saved folder.
-    trained = artifact.load(trained_cold.folder)
+    trained = artifact.load(tmp_path / "cold", ContentCache(cache))
     prepared = BehaviorEmbeddingPreprocessor(ContentCache(cache)).preprocess(load_votes(votes)[0], ValidationSplit())
     pairs = prepared.data.pairs
     prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
@@ -88,18 +86,8 @@ def test_default_training_keeps_its_promises(real_data: Path, trained_cold: Cold
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("name", "n_models"), [("votes_human", 45), ("votes_graded", 45)])
-def test_other_votes_train_too(real_data: Path, tmp_path: Path, name: str, n_models: int) -> None:
-    arguments = ["train-encoder", str(real_data / f"{name}.parquet"), "--output", str(tmp_path / "e"), "--epochs", "3"]
-    value, _ = measured(arguments, tmp_path / "cache")
-    assert value["models"] == n_models
-    if name == "votes_graded":
-        assert {"tie", "both_bad"} <= set(value["history"][-1]["accuracy_by_kind"])
-
-
-@pytest.mark.alone
-@pytest.mark.timeout(600)
-def test_encoding_does_not_grow_with_the_file(real_data: Path, trained_cold: Cold, tmp_path: Path) -> None:
+def test_encoding_does_not_grow_with_the_file(real_data: Path, train_briefly: TrainBriefly, tmp_path: Path) -> None:
+    folder, _ = train_briefly("votes_human")
     source = pq.ParquetFile(real_data / "responses.parquet")
     whole = pa.Table.from_batches([next(source.iter_batches(24_000))])
     peaks = []
@@ -107,7 +95,7 @@ def test_encoding_does_not_grow_with_the_file(real_data: Path, trained_cold: Col
         pq.write_table(whole.slice(0, n_rows), tmp_path / "pairs.parquet", row_group_size=2_000)
         output = tmp_path / f"vectors{n_rows}.parquet"
         value, memory = measured(
-            ["encode", str(trained_cold.folder), str(tmp_path / "pairs.parquet"), "--output", str(output)],
+            ["encode", str(folder), str(tmp_path / "pairs.parquet"), "--output", str(output)],
             tmp_path / "cache",
         )
         assert value["rows"] == n_rows
@@ -117,7 +105,14 @@ def test_encoding_does_not_grow_with_the_file(real_data: Path, trained_cold: Col
     assert written.drop_columns("embedding").equals(whole)
     vectors = np.stack(written["embedding"].slice(20_000, 50).to_numpy())
     part = whole.slice(20_000, 50)
-    expected = artifact.load(trained_cold.folder).encoder.encode(
-        part["prompt"].to_pylist(), part["response"].to_pylist(), 50
-    )
+    expected = artifact.load(folder).encoder.encode(part["prompt"].to_pylist(), part["response"].to_pylist(), 50)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "n_models"), [("votes_human", 45), ("votes_graded", 45)])
+def test_other_votes_train_too(train_briefly: TrainBriefly, name: str, n_models: int) -> None:
+    _, printed = train_briefly(name)
+    assert printed["models"] == n_models
+    if name == "votes_graded":
+        assert {"tie", "both_bad"} <= set(printed["history"][-1]["accuracy_by_kind"])

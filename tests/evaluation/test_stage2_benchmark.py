@@ -1,44 +1,52 @@
+"""`benchmark stage2` as a user runs it, once."""
+
 from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from model_behavior.data.arena import Arena
+from model_behavior.cli.app import run
+from model_behavior.data.arena import Arena, write_votes
 from model_behavior.evaluation.stage2 import CELLS
-from model_behavior.evaluation.stage2_benchmark import (
-    DENSE_NETWORK,
-    METHODS,
-    Stage2Plan,
-    Stage2Result,
-    run_stage2_benchmark,
-)
-from model_behavior.evaluation.stage2_report import write_stage2_report
-from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.evaluation.stage2_benchmark import DENSE_NETWORK, METHODS
 
 
 @pytest.fixture(scope="module")
-def report(arena: Arena) -> tuple[object, str, dict[str, str]]:
-    plan = Stage2Plan(seeds=1, epochs=1, draws=1)
-    result = run_stage2_benchmark("arena", arena.votes, plan, Runtime())
-    text, pictures = write_stage2_report([result], plan, "model-behavior benchmark stage2 arena")
-    return result, text, dict(pictures)
+def report(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The page that it writes, pictures beside it, and the seed's figures that it prints."""
+    folder = tmp_path_factory.mktemp("stage2")
+    write_votes(arena, folder / "votes.parquet")
+    output = folder / "report" / "stage2.md"
+    arguments = ["--output", str(output), "--seeds", "1", "--epochs", "1", "--draws", "1", "--json"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert run(["benchmark", "stage2", str(folder / "votes.parquet"), *arguments]) == 0
+    (result,) = json.loads(printed.getvalue())["results"]
+    (seed,) = result["seeds"]
+    return output, seed
 
 
-def test_all_methods_and_cells_are_in_the_report(report: tuple[object, str, dict[str, str]]) -> None:
-    _, text, pictures = report
-    assert all(f"| {name} |" in text for name in METHODS)
+def test_all_methods_and_cells_are_in_the_report(report: tuple[Path, dict[str, Any]]) -> None:
+    text = report[0].read_text("utf-8")
+    assert "benchmark stage2 votes.parquet --output stage2.md --seeds 1 --epochs 1 --draws 1`" in text
+    assert "length controlled for" in text and all(text.count(f"| {name} |") >= 2 for name in METHODS)
     for cell in CELLS:
         assert cell.label[1:] in text
     assert "Bradley-Terry oracle" in text and "| 32 |" in text
-    assert all(f"![{name}]({name})" in text and picture.startswith("<svg") for name, picture in pictures.items())
+    pictures = list(report[0].parent.glob("*.svg"))
     assert len(pictures) == 3
+    assert all(f"![{each.name}]({each.name})" in text and each.read_text().startswith("<svg") for each in pictures)
 
 
-def test_new_models_are_predicted_by_the_dense_network_alone(report: tuple[object, str, dict[str, str]]) -> None:
-    result = report[0]
-    assert isinstance(result, Stage2Result)
-    (seed,) = result.seeds
-    new = [cell for cell in CELLS if not cell.seen_models]
-    assert all(cell in seed.cells[DENSE_NETWORK] for cell in new)
-    assert not any(cell in seed.cells[name] for name in METHODS if name != DENSE_NETWORK for cell in new)
-    assert np.isfinite([figures.accuracy for figures in seed.cold_start.values()]).all()
+def test_new_models_are_predicted_by_the_dense_network_alone(report: tuple[Path, dict[str, Any]]) -> None:
+    seed = report[1]
+    new = [cell.label for cell in CELLS if not cell.seen_models]
+    assert all(cell in seed["cells"][DENSE_NETWORK] for cell in new)
+    assert not any(cell in seed["cells"][name] for name in METHODS if name != DENSE_NETWORK for cell in new)
+    assert seed["cells"]["Elo"]["new prompt, known LLM"]["accuracy"]["n"] > 0
+    assert np.isfinite([figures["accuracy"] for figures in seed["cold_start"].values()]).all()

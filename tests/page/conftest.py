@@ -23,11 +23,12 @@ from model_behavior.serving.keys import KeyRing, key_of_secret
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.settings import ServeSettings
 from model_behavior.serving.static_page import write_static_page
-from tests.conftest import held_out_rows
+from tests.conftest import MakeOnce, held_out_rows
 
 KEY = "a-key-of-the-tests-0123456789-abcdef"
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 860}
+SHORT = ["--epochs", "1", "--scorer-epochs", "2"]
 OpenPage = Callable[..., Page]
 
 
@@ -103,28 +104,16 @@ def chat_logs(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.fixture(scope="session")
-def arena_folder(arena: Arena, chat_logs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def arena_folder(arena: Arena, chat_logs: dict[str, Path], make_once: MakeOnce) -> Path:
     """What `train` makes of the built-in arena, with the first of its held-out models enrolled."""
-    folder = tmp_path_factory.mktemp("page")
-    write_votes(arena, folder / "votes.parquet")
-    assert (
-        run(
-            [
-                "train",
-                str(folder / "votes.parquet"),
-                "--output",
-                str(folder / "arena"),
-                "--epochs",
-                "1",
-                "--scorer-epochs",
-                "2",
-            ]
-        )
-        == 0
-    )
-    name, log = next(iter(chat_logs.items()))
-    assert run(["onboard", str(folder / "arena"), str(log), "--model", name]) == 0
-    return folder / "arena"
+
+    def make(folder: Path) -> None:
+        write_votes(arena, folder / "votes.parquet")
+        name, log = next(iter(chat_logs.items()))
+        assert run(["train", str(folder / "votes.parquet"), "--output", str(folder / "arena"), *SHORT]) == 0
+        assert run(["onboard", str(folder / "arena"), str(log), "--model", name]) == 0
+
+    return make_once("page", make) / "arena"
 
 
 @pytest.fixture(scope="session")
@@ -141,19 +130,18 @@ def arena_server(arena_service: Service) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def graded_service(tmp_path_factory: pytest.TempPathFactory) -> Service:
+def graded_service(make_once: MakeOnce) -> Service:
     """Votes by answer keys on answers of 45 models."""
     source = Path(__file__).parents[2].parent / "shared" / "data" / "votes_graded.parquet"
     if not source.is_file():
         pytest.skip(f"real votes are not at {source}")
-    folder = tmp_path_factory.mktemp("graded")
-    pq.write_table(pq.read_table(source).slice(0, 700), folder / "votes.parquet")
-    votes, output = str(folder / "votes.parquet"), str(folder / "graded")
-    assert (
-        run(["train", votes, "--output", output, "--epochs", "1", "--scorer-epochs", "2", "--min-comparisons", "5"])
-        == 0
-    )
-    return Service(folder / "graded")
+
+    def make(folder: Path) -> None:
+        votes, output = folder / "votes.parquet", folder / "graded"
+        pq.write_table(pq.read_table(source).slice(0, 700), votes)
+        assert run(["train", str(votes), "--output", str(output), *SHORT, "--min-comparisons", "5"]) == 0
+
+    return Service(make_once("graded", make) / "graded")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -18,13 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import torch
-from threadpoolctl import threadpool_limits
 
 from model_behavior.cli.app import run
 from model_behavior.sharding.engines import LocalEngine, RayEngine
 from model_behavior.sharding.runs import ShardedRun
-from tests.conftest import answer
+from tests.conftest import answer, one_thread
 from tests.sharding.conftest import Material
 
 pytestmark = [
@@ -38,13 +37,9 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As many as a worker of the cluster has: a sum over several threads differs in its last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
+def threads() -> Iterator[None]:
+    with one_thread():
         yield
-    torch.set_num_threads(before)
 
 
 def same_bytes(one: Path, other: Path) -> bool:
@@ -109,6 +104,7 @@ def test_a_killed_worker_costs_nothing(material: Material, cluster: str, tmp_pat
             for worker in workers_of(cluster)[:1]:
                 os.kill(worker, signal.SIGKILL)
                 killed.append(worker)
+            time.sleep(0.005)
 
     killer = threading.Thread(target=kill_one)
     killer.start()

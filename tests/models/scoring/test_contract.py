@@ -31,13 +31,14 @@ MAKES: dict[str, Make] = {
 } | {name: make for name, make in SCORING_MODELS.items() if name not in ("dense-network", "matrix-factorisation")}
 
 
-@pytest.fixture(params=MAKES)
+@pytest.fixture(scope="module", params=MAKES)
 def make(request: pytest.FixtureRequest) -> Make:
     return MAKES[request.param]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fitted(make: Make) -> ModelBase:
+    """Not to be changed."""
     model = make()
     model.fit(VOTES)
     return model
