@@ -70,6 +70,7 @@ def test_weights_are_those_of_the_equations(peers: tuple[Answers, list[str]]) ->
         others = texts[prompt * n : (prompt + 1) * n]
         assert np.allclose(dense(found)[row], plain_weights(new[row], others, [True] * n, texts), atol=1e-6)
     assert found.is_shared.tolist() == [True, True, False]
+    assert np.allclose(found.means.toarray(), np.array([1 / n, 1 / n, 0])[:, None])
     assert not dense(found)[2].any()
 
 
@@ -137,4 +138,5 @@ def test_models_are_selected_with_their_responses(peers: tuple[Answers, list[str
     some = found.select(np.array([4, 1]))
     for place, model in enumerate((4, 1)):
         assert np.array_equal(dense(some)[some.owner == place], dense(found)[found.owner == model])
+        assert some.means[some.owner == place].sum() == pytest.approx(3)
     assert len(some.owner) == 6

@@ -8,7 +8,8 @@ speaks for is that of a kernel ridge regression on its peers' ratings, less thei
 
 (Saunders, Gammerman and Vovk 1998). It is linear in the ratings, so that w(x) can be had before them. What the prompt
 itself brings, its topic and the length that it asks for, is in all responses alike and gone by the centring. There are
-two views: all words of a response, and its last ones, which are where the answer to a task stands.
+two views: all words of a response, and its last ones, which are where the answer to a task stands. How good the peers
+were that a model was compared with is told beside: the mean rating of all that have answered the prompt.
 
 A peer of the same family says little about a model of another one, so that the voted models are read without their
 families: what is learned from them then holds for models of new families.
@@ -99,7 +100,9 @@ def _measure(asking: Answers, peers: Answers, excluded: npt.NDArray[np.bool_]) -
     """`excluded`: peers that a model is not compared with, [n_models, n_peers]."""
     rarity = [_Rarity(peers.words[:, view]) for view in _VIEWS]
     found: list[list[_Block]] = [[] for _ in _VIEWS]
+    everyone: list[_Block] = []
     for rows, others in _by_prompt(asking.keys, peers.keys):
+        everyone.append(_Block(np.full((len(rows), len(others)), 1 / len(others)), rows, peers.owner[others]))
         groups = list(_by_peers(~excluded[np.ix_(asking.owner[rows], peers.owner[others])]))
         for view, columns in enumerate(_VIEWS):
             kernel = _kernel(asking.words[rows, columns], peers.words[others, columns], rarity[view])
@@ -114,7 +117,9 @@ def _measure(asking: Answers, peers: Answers, excluded: npt.NDArray[np.bool_]) -
                     for some, allowed in groups
                 ]
     shape = len(asking.owner), len(peers.names)
-    return Agreement(peers.names, asking.owner, tuple(_as_matrix(each, shape) for each in found))
+    return Agreement(
+        peers.names, asking.owner, tuple(_as_matrix(each, shape) for each in found), _as_matrix(everyone, shape)
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,11 +87,13 @@ class Agreement:
         owner: the model of each response, a row of the table beside it, int64, [n_responses].
         weights: of each view of a response, CSR, float32, [n_responses, n_peers]; a row is empty where nobody else has
             answered the prompt.
+        means: likewise, weights whose sum is 1: the mean of all peers that have answered the prompt.
     """
 
     peers: tuple[str, ...]
     owner: npt.NDArray[np.int64]
     weights: tuple[sparse.csr_matrix, ...]
+    means: sparse.csr_matrix
 
     @property
     def is_shared(self) -> npt.NDArray[np.bool_]:
@@ -109,14 +111,14 @@ class Agreement:
 
     def of_responses(self, rows: npt.NDArray[np.int64]) -> Agreement:
         """Of these responses alone, in this order."""
-        return Agreement(self.peers, self.owner[rows], tuple(each[rows] for each in self.weights))
+        return Agreement(self.peers, self.owner[rows], tuple(each[rows] for each in self.weights), self.means[rows])
 
     def select(self, rows: npt.NDArray[np.int64]) -> Agreement:
         """Of these models alone, in this order, each at most once."""
         place = np.full(max(int(self.owner.max(initial=-1)), int(rows.max(initial=-1))) + 1, -1, dtype=np.int64)
         place[rows] = np.arange(len(rows))
         kept = self.of_responses(np.flatnonzero(place[self.owner] >= 0))
-        return Agreement(kept.peers, place[kept.owner], kept.weights)
+        return Agreement(kept.peers, place[kept.owner], kept.weights, kept.means)
 
 
 @dataclass(frozen=True, eq=False)

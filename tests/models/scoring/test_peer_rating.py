@@ -28,7 +28,8 @@ def speak(
         value = gain * rating[owner] + noise * rng.normal(size=len(owner))
         weights.append(sparse.csr_matrix((value / known[0], (np.arange(len(owner)), np.zeros(len(owner), int))),
                                          shape=(len(owner), len(peers))))  # fmt: skip
-    return Agreement(peers, owner, tuple(weights))
+    everyone = np.full((len(owner), len(peers)), 1 / len(peers))
+    return Agreement(peers, owner, tuple(weights), sparse.csr_matrix(everyone))
 
 
 def world(n: int, seed: int) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
@@ -74,10 +75,35 @@ def test_models_without_shared_prompts_are_at_the_level() -> None:
     names, rating, told = world(20, 5)
     model = PeerRating()
     model.fit(speak(names, told, names, rating, 50, 6), rating)
-    nobody = Agreement(names, np.array([0, 0]), (sparse.csr_matrix((2, 20)), sparse.csr_matrix((2, 20))))
+    nothing = sparse.csr_matrix((2, 20))
+    nobody = Agreement(names, np.array([0, 0]), (nothing, nothing), nothing)
     found = model.predict(nobody, 1)
     assert found.shared.tolist() == [0]
     assert found.mean[0] == pytest.approx(rating.mean())
+
+
+def test_peers_that_are_better_speak_for_a_better_model() -> None:
+    """Two groups that have answered other prompts, the second one better by 3: z says nothing of that."""
+    rng = np.random.default_rng(13)
+    within = rng.normal(size=40)
+    group = np.repeat([0, 1], 20)
+    rating = within + 3 * group
+    names = tuple(f"m{index:02d}x" for index in range(40))
+    owner = np.repeat(np.arange(40), 30)
+
+    def agreement(rows: np.ndarray, peers: np.ndarray) -> Agreement:
+        n = len(rows)
+        told = 0.5 * within[rows] + 0.3 * rng.normal(size=n)
+        values = sparse.csr_matrix((told / rating[peers][0], (np.arange(n), np.zeros(n, int))), shape=(n, len(peers)))
+        same = group[rows][:, None] == group[peers]
+        means = sparse.csr_matrix(same / same.sum(axis=1, keepdims=True))
+        return Agreement(tuple(names[peer] for peer in peers), owner[: len(rows)], (values,), means)
+
+    voted, new = np.flatnonzero(np.arange(40) % 4 > 0), np.flatnonzero(np.arange(40) % 4 == 0)
+    model = PeerRating()
+    model.fit(agreement(np.repeat(voted, 30), voted), rating[voted])
+    found = model.predict(agreement(np.repeat(new, 30), voted), len(new))
+    assert np.abs(found.mean - rating[new]).mean() < 0.3
 
 
 def test_too_few_models_teach_nothing() -> None:

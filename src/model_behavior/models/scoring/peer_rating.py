@@ -50,9 +50,10 @@ class PeerReading:
 class PeerRating:
     """Linear regression of ratings on the ratings that models' responses speak for (`catalog.agreement`).
 
-        rating = level + b . (z - centre) + residual,    z = mean over responses of z(x), by view
+        rating = p + level + b . (z - centre) + residual,    z = mean over responses of z(x), by view
 
-    b is fitted to models with votes, each read without its family. With k responses z is a noisy one: it is shrunk by
+    p is the mean rating of all that answered the same prompts: z tells a model from these, not how good they are. b is
+    fitted to models with votes, each read without its family. With k responses z is a noisy one: it is shrunk by
     B (B + W / k)^-1, with B the covariance of z between models and W that of z(x) within them (errors in variables,
     Fuller 1987), and the rest of the noise enters the variance.
 
@@ -78,7 +79,7 @@ class PeerRating:
             rating: of the peers, [n_peers].
         """
         self._peers, self._arrays = agreement.peers, {}
-        spoken, owner = agreement.ratings(rating)[agreement.is_shared], agreement.owner[agreement.is_shared]
+        spoken, among, owner = _spoken(agreement, rating)
         count = np.bincount(owner, minlength=len(rating))
         used = np.flatnonzero(count >= _LEAST_RESPONSES)
         if len(used) < self.config.least_models:
@@ -87,14 +88,15 @@ class PeerRating:
         inside = np.isin(owner, used)
         off = spoken[inside] - mean[owner[inside]]
         within = off.T @ off / (len(off) - len(used))
-        centre, level = mean[used].mean(axis=0), rating[used].mean()
+        above = rating[used] - _means(among[:, None], owner, len(rating))[used, 0]
+        centre, level = mean[used].mean(axis=0), above.mean()
         covariance = np.atleast_2d(np.cov(mean[used], rowvar=False)) - within * (1 / count[used]).mean()
         between = _positive(covariance)
         scale = np.sqrt(np.diag(between))
         inputs = (mean[used] - centre) / scale
         penalised = inputs.T @ inputs + self.config.penalty * np.eye(len(scale))
-        slope = np.linalg.solve(penalised, inputs.T @ (rating[used] - level)) / scale
-        left = rating[used] - level - (mean[used] - centre) @ slope
+        slope = np.linalg.solve(penalised, inputs.T @ (above - level)) / scale
+        left = above - level - (mean[used] - centre) @ slope
         freedom = max(len(used) - 1 - len(slope), 1)
         self._arrays = {
             "rating": rating.astype(np.float64),
@@ -110,12 +112,12 @@ class PeerRating:
         """Ratings of models, from their agreement with the peers that were fitted to."""
         arrays = self._arrays
         weighed = dict(zip(self._peers, arrays["rating"], strict=True))
-        spoken = agreement.ratings(np.array([weighed[name] for name in agreement.peers]))[agreement.is_shared]
-        owner = agreement.owner[agreement.is_shared]
+        spoken, among, owner = _spoken(agreement, np.array([weighed[name] for name in agreement.peers]))
         shared = np.bincount(owner, minlength=n_models)
         offset = _means(spoken, owner, n_models) - arrays["centre"]
         moved = np.array([self._slope_at(k) @ z if k else 0.0 for k, z in zip(shared, offset, strict=True)])
-        return PeerReading(arrays["level"][0] + moved, self.variance(shared), shared)
+        met = np.where(shared > 0, _means(among[:, None], owner, n_models)[:, 0], arrays["rating"].mean())
+        return PeerReading(met + arrays["level"][0] + moved, self.variance(shared), shared)
 
     def variance(self, shared: npt.NDArray[np.integer]) -> WideArray:
         """Of a rating, by number of responses with peers; any shape."""
@@ -143,6 +145,12 @@ class PeerRating:
         arrays = self._arrays
         noisy = arrays["between"] + arrays["within"] / k
         return np.asarray(np.linalg.solve(noisy, arrays["between"] @ arrays["slope"]), dtype=np.float64)
+
+
+def _spoken(agreement: Agreement, rating: WideArray) -> tuple[WideArray, WideArray, npt.NDArray[np.int64]]:
+    """Of the responses with peers: z(x) [n, n_views], the mean rating of those peers [n], and the model [n]."""
+    shared = agreement.is_shared
+    return agreement.ratings(rating)[shared], (agreement.means @ rating)[shared], agreement.owner[shared]
 
 
 def _means(values: WideArray, owner: npt.NDArray[np.int64], n_models: int) -> WideArray:
