@@ -15,7 +15,7 @@ from model_behavior.data_models.scoring_types import FloatArray, RankedModel, Ra
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 NORMAL_QUANTILE = 1.959964
 
 
