@@ -9,6 +9,7 @@ import pytest
 
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
+from model_behavior.data.families import family_of
 from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import TripletKind
 from model_behavior.data_models.split import ValidationSplit
@@ -66,7 +67,11 @@ def test_a_perfect_and_a_useless_embedding(arena: Arena, tmp_path: Path) -> None
     assert perfect.triplet["identity"].value == 1.0
     assert perfect.triplet["performance"].value == 0.0, "another model is never nearer than the loser: a draw is wrong"
     assert all(figure.value == 1.0 for figure in perfect.identification.values())
-    assert perfect.model_share == pytest.approx(1.0)
+    assert perfect.family == perfect.identification and perfect.model_share == pytest.approx(1.0)
+    family = np.unique([family_of(name) for name in pairs.models], return_inverse=True)[1]
+    siblings = protocol.measure(np.eye(int(family.max()) + 1, dtype=np.float32)[family[pairs.model_index]])
+    assert all(figure.value == 1.0 for figure in siblings.family.values())
+    assert all(figure.value < 1.0 for figure in siblings.identification.values())
     by_prompt = np.eye(len(pairs.prompts), dtype=np.float32)[pairs.prompt_index]
     useless = protocol.measure(by_prompt)
     assert useless.triplet["all"].value == 0.0 and useless.prompt_share == pytest.approx(1.0)
@@ -113,7 +118,8 @@ def test_the_benchmark_writes_a_report(arena: Arena, tmp_path: Path, capsys: pyt
     assert "## votes" in text and "trained, default (style + lexical)" in text and "TF-IDF" in text
     assert f"{len(arena.votes):,} votes, 18 models, 60 prompts" in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") > 10 and " ± " in line]
-    assert len(rows) == 3 + len(chosen)
+    assert len(rows) == 3 + len(chosen) + 2
+    assert "| the default's trained part alone | 0." in text and "| the default's identity part alone | 0." in text
     for name in VARIANTS:
         assert (f"| {name} |" in text) == (name in chosen)
     assert "Topic share of style features: 0." in text and "| oracle | 1 | 0." in text

@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from model_behavior.data.families import family_of
 from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind, Triplets
 from model_behavior.evaluation.figures import Figure, bootstrap_share
@@ -30,6 +31,7 @@ class Stage1Figures:
     Attributes:
         triplet: accuracy on triplets of decided votes, "all" and by kind of positive.
         identification: by k, among the models that have k validation responses; nothing where none has.
+        family: the same, where the right family is right.
         n_models: models that an identification chooses from.
         mean_distance: mean cosine distance between validation pairs.
         effective_rank: of the validation pairs' covariance.
@@ -39,6 +41,7 @@ class Stage1Figures:
 
     triplet: Mapping[str, Figure]
     identification: Mapping[int, Figure]
+    family: Mapping[int, Figure]
     n_models: int
     mean_distance: float
     effective_rank: float
@@ -63,6 +66,7 @@ class Stage1Protocol:
         self._validation = pairs_of(prepared.data, prepared.split.validation)
         pairs = prepared.data.pairs
         self._prompt = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index]
+        self._family = np.unique([family_of(name) for name in pairs.models], return_inverse=True)[1]
         self._draws: RecognitionDraws | None = None
 
     def measure(self, embeddings: FloatArray) -> Stage1Figures:
@@ -76,6 +80,7 @@ class Stage1Protocol:
         return Stage1Figures(
             triplet=measure_triplets(embeddings, self._prepared.validation_triplets, self._prompt, self._seed),
             identification=measure_recognition(responses, self._draws),
+            family=measure_recognition(responses, self._draws, self._family),
             n_models=int((~np.isnan(known).any(axis=1)).sum()),
             mean_distance=metrics.mean_pairwise_distance(held),
             effective_rank=metrics.effective_rank(held) if held.shape[1] > 1 else 1.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -64,7 +64,7 @@ class MethodResult:
     Attributes:
         method: its name.
         figures: of every seed.
-        seconds: of training with warm features, mean over seeds; None for a baseline.
+        seconds: of training with warm features, mean over seeds; None for a baseline and for a part of an embedding.
         readout: votes called from the responses, of every seed; empty for a baseline and without the vote term.
     """
 
@@ -123,8 +123,8 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
     model_map: tuple[Point, ...] = ()
     for method, variant in choose_variants(plan).items():
         if plan.semantic or not variant.needs_transformer:
-            result, embeddings = _train(method, variant, votes, (splits, prepared, protocols), plan, runtime)
-            methods.append(result)
+            results, embeddings = _train(method, variant, votes, (splits, prepared, protocols), plan, runtime)
+            methods += results
             model_map = _map_models(embeddings, prepared[0].data.pairs) if method == DEFAULT else model_map
     stage2 = Stage2Plan(
         plan.validation_fraction, plan.held_out_share, plan.seeds, plan.epochs, plan.batch_size, plan.draws
@@ -149,9 +149,10 @@ def _train(
     sides: tuple[Sequence[ValidationSplit], Sequence[PreprocessedBehaviorEncoderData], Sequence[Stage1Protocol]],
     plan: BenchmarkPlan,
     runtime: Runtime,
-) -> tuple[MethodResult, FloatArray]:
-    """The figures of every split, and the first one's embeddings of all pairs."""
-    figures, seconds, readout = [], [], []
+) -> tuple[list[MethodResult], FloatArray]:
+    """The figures of every split, for the default those of either part too; the first one's embeddings of all pairs."""
+    seconds, readout = [], []
+    figures: dict[str, list[Stage1Figures]] = {}
     first: FloatArray | None = None
     for split, each, protocol in zip(*sides, strict=True):
         config = EncoderConfig(objectives=variant.objectives, features=variant.features, seed=split.seed)
@@ -162,12 +163,20 @@ def _train(
         pairs = each.data.pairs
         prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
         embeddings = encoder.encode(prompts, pairs.responses.to_pylist(), plan.batch_size)
-        figures.append(protocol.measure(embeddings))
+        parts = {method: embeddings}
+        if method == DEFAULT:
+            parts |= {
+                "the default's trained part alone": encoder.quality_of(embeddings),
+                "the default's identity part alone": encoder.identity_of(embeddings),
+            }
+        for name, part in parts.items():
+            figures.setdefault(name, []).append(protocol.measure(part))
         if (read := read_votes(encoder, embeddings, each.data, each.split.validation, split.seed)) is not None:
             readout.append(read)
         first = embeddings if first is None else first
     assert first is not None
-    return MethodResult(method, tuple(figures), float(np.mean(seconds)), tuple(readout)), first
+    whole, *alone = (MethodResult(name, tuple(found), None) for name, found in figures.items())
+    return [replace(whole, seconds=float(np.mean(seconds)), readout=tuple(readout)), *alone], first
 
 
 def _map_models(embeddings: FloatArray, pairs: PairTable) -> tuple[Point, ...]:

@@ -25,7 +25,9 @@ of them are measured on, with {seeds} seeds, each its own split and training. A 
 
 - *Triplet accuracy*: share of triplets of decided votes with d(anchor, positive) < d(anchor, negative), and by kind of
   positive. Chance is 0.5.
-- *Identification @k*: nearest model centroid (training responses) for the mean of k validation responses.
+- *Identification @k*: nearest model centroid (training responses) for the mean of k validation responses. The rows of
+  the default's parts measure the same embeddings by the columns of one part alone; `identify` uses more than centroids.
+- *Family @k*: the same, where a model of the right family is right.
 - *Distance* and *effective rank*: mean cosine distance and spread over dimensions of validation embeddings.
 - *Prompt share*, *model share*: how much of their variance the prompt, or the model, explains.
 - *Seconds*: of training with cached features.
@@ -85,13 +87,14 @@ def _write_dataset(result: DatasetResult) -> list[str]:
         + f" (first seed); chance of identification {1 / first.n_models:.3f}.",
         "",
         "| method | triplet acc. | identity | performance | "
-        + " | ".join(f"ident. @{k}" for k in sizes)
+        + " | ".join([*(f"ident. @{k}" for k in sizes), *(f"family @{k}" for k in sizes)])
         + " | distance | eff. rank | prompt share | model share | seconds |",
-        "|---" * (9 + len(sizes)) + "|",
+        "|---" * (9 + 2 * len(sizes)) + "|",
     ]
     for method in result.methods:
         cells = [_cell([f.triplet[kind] for f in method.figures]) for kind in ("all", "identity", "performance")]
         cells += [_cell([f.identification[k] for f in method.figures if k in f.identification]) for k in sizes]
+        cells += [_cell([f.family[k] for f in method.figures if k in f.family]) for k in sizes]
         for values in (
             [f.mean_distance for f in method.figures],
             [f.effective_rank for f in method.figures],
