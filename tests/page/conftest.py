@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
-from model_behavior.serving.app import build_app
-from model_behavior.serving.backend import build_backend
 from model_behavior.serving.keys import KeyRing, key_of_secret
+from model_behavior.serving.server import address_of, open_server
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.settings import ServeSettings
 from model_behavior.serving.static_page import write_static_page
@@ -36,19 +34,19 @@ OpenPage = Callable[..., Page]
 def serving(service: Service, key: str | None = None) -> Iterator[str]:
     """A server of this process on a free port; its address, without a slash at the end."""
     keys = KeyRing([key_of_secret(key)]) if key else KeyRing()
-    app = build_app(build_backend(service, ServeSettings(port=0, keys=keys)))
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)
-    socket, server = config.bind_socket(), uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
+    settings = ServeSettings(port=0, keys=keys)
+    server, listener = open_server(service, settings)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+        yield address_of(listener).rstrip("/")
     finally:
         server.should_exit = True
-        thread.join()
-        socket.close()
+        thread.join(settings.shutdown_seconds + 20)
+        state = server.server_state
+        assert not thread.is_alive(), f"the server goes on: connections {state.connections}, requests {state.tasks}"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +74,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address)

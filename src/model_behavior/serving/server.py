@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from socket import IPPROTO_TCP, TCP_NODELAY
+from socket import IPPROTO_TCP, TCP_NODELAY, socket
 
 import uvicorn
 
@@ -28,6 +28,22 @@ def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[st
     Raises:
         OSError: the address is taken or cannot be listened on.
     """
+    server, listener = open_server(service, settings)
+    gc.collect()
+    gc.freeze()  # libraries and models stay: looking through them again would hold requests up for a tenth of a second
+    on_ready(address_of(listener))
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+
+
+def open_server(service: Service, settings: ServeSettings) -> tuple[uvicorn.Server, socket]:
+    """The server, to be run with the socket, which is listened on already.
+
+    Raises:
+        OSError: the address is taken or cannot be listened on.
+    """
     config = uvicorn.Config(
         build_app(build_backend(service, settings)),
         host=settings.host,
@@ -42,14 +58,13 @@ def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[st
         timeout_graceful_shutdown=settings.shutdown_seconds,
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
     )
-    socket = config.bind_socket()
-    socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # handed on to connections: asyncio leaves it off for this socket
-    socket.listen(config.backlog)  # who connects before the application has started waits instead of being refused
-    host, port = socket.getsockname()[:2]
-    gc.collect()
-    gc.freeze()  # libraries and models stay: looking through them again would hold requests up for a tenth of a second
-    on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-    try:
-        uvicorn.Server(config).run(sockets=[socket])
-    finally:
-        socket.close()
+    listener = config.bind_socket()
+    listener.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # handed on to connections: asyncio leaves it off for this socket
+    listener.listen(config.backlog)  # who connects before the application has started waits instead of being refused
+    return uvicorn.Server(config), listener
+
+
+def address_of(listener: socket) -> str:
+    """The URL of what listens there, with a slash at the end."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
