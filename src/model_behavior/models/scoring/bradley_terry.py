@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, final
 
@@ -10,20 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from model_behavior.data_models.scoring_types import FloatArray, Ratings, ScoringVotes, WideArray
+from model_behavior.data_models.scoring_types import ScoringVotes, WideArray
 from model_behavior.data_models.votes import Outcome
-from model_behavior.errors import ArtifactError
-from model_behavior.models.scoring.model_base import (
-    ModelBase,
-    check_state,
-    check_votes,
-    locate_models,
-    locate_sides,
-    pack_state,
-    predict_from_ratings,
-    rate_with_interval,
-)
+from model_behavior.models.scoring.model_base import check_votes
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants
+from model_behavior.models.scoring.ratings_base import RatingsBase
 from model_behavior.models.scoring.score_fit import Design, ScoreFit, clustered_covariance, fit_scores
 
 _DENSE_ENTRIES = 500_000
@@ -43,33 +34,23 @@ class BradleyTerryConfig:
 
 
 @final
-class BradleyTerry(ModelBase):
+class BradleyTerry(RatingsBase):
     """One rating per model, whatever the prompt.
 
     Args:
         config: prior, and slopes of the outcome likelihood.
 
     Attributes:
-        constants: of the outcome likelihood.
-        rating: centred, [n_models].
         covariance: of the ratings, clustered by prompt, [n_models, n_models].
-        votes: of each model, [n_models].
     """
 
     name: ClassVar[str] = "bradley-terry"
+    tensors: ClassVar[tuple[str, ...]] = ("rating", "covariance", "votes")
 
     def __init__(self, config: BradleyTerryConfig | None = None) -> None:
+        super().__init__()
         self.config = config if config is not None else BradleyTerryConfig()
-        self.constants = OutcomeConstants()
-        self.rating: WideArray = np.zeros(0)
         self.covariance: WideArray = np.zeros((0, 0))
-        self.votes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-        self._models: tuple[str, ...] = ()
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names, sorted."""
-        return self._models
 
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings."""
@@ -85,36 +66,16 @@ class BradleyTerry(ModelBase):
         self.covariance = clustered_covariance(one_by_one, fit, votes.prompt_index, centring)
         self.votes = count_votes(votes)
 
-    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
-        """The same for every prompt."""
-        a, b = locate_sides(prompts, models_a, models_b, self._models)
-        return predict_from_ratings(self.rating, self.constants, a, b)
+    def _deviation(self) -> WideArray:
+        deviation: WideArray = np.sqrt(np.diag(self.covariance))
+        return deviation
 
-    def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
-        """Ratings around a mean of 0 over the fitted models, with intervals clustered by prompt."""
-        names = tuple(self._models if models is None else models)
-        rows = locate_models(names, self._models)
-        deviation = np.sqrt(np.diag(self.covariance)[rows])
-        return rate_with_interval(self.rating[rows], deviation, self.votes[rows], names)
-
-    def get_state_dict(self) -> dict[str, Any]:
-        """See the base."""
-        tensors = {"rating": self.rating, "covariance": self.covariance, "votes": self.votes}
-        return pack_state(self.name, asdict(self.config), self._models, self.constants, tensors)
+    def _config_values(self) -> dict[str, Any]:
+        return asdict(self.config)
 
     @classmethod
-    def load_state_dict(cls, state_dict: Mapping[str, Any]) -> Self:
-        """See the base."""
-        check_state(state_dict, cls.name)
-        try:
-            model = cls(BradleyTerryConfig(**state_dict["config"]))
-            model._models = tuple(state_dict["models"])
-            model.constants = OutcomeConstants(**state_dict["constants"])
-            tensors = state_dict["tensors"]
-            model.rating, model.covariance, model.votes = tensors["rating"], tensors["covariance"], tensors["votes"]
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"incomplete or unknown state of {cls.name!r}: {error}") from error
-        return model
+    def _from_config(cls, values: Mapping[str, Any]) -> Self:
+        return cls(BradleyTerryConfig(**values))
 
 
 def vote_design(votes: ScoringVotes, penalty: float) -> Design:

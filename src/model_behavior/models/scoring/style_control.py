@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from model_behavior.data_models.scoring_types import STYLE_COLUMNS, FloatArray, Ratings, ScoringVotes, WideArray
-from model_behavior.errors import ArtifactError
+from model_behavior.data_models.scoring_types import STYLE_COLUMNS, ScoringVotes, WideArray
 from model_behavior.models.scoring.bradley_terry import (
     BradleyTerryConfig,
     centred_constants,
     count_votes,
     vote_design,
 )
-from model_behavior.models.scoring.model_base import (
-    ModelBase,
-    check_state,
-    check_votes,
-    locate_models,
-    locate_sides,
-    pack_state,
-    predict_from_ratings,
-    rate_with_interval,
-)
-from model_behavior.models.scoring.outcomes import OutcomeConstants
+from model_behavior.models.scoring.model_base import check_votes
+from model_behavior.models.scoring.ratings_base import RatingsBase
 from model_behavior.models.scoring.score_fit import Design, clustered_covariance, fit_scores
 
 
@@ -46,7 +35,7 @@ class StyleControlConfig:
 
 
 @final
-class StyleControl(ModelBase):
+class StyleControl(RatingsBase):
     """Bradley-Terry with the relative difference of length and Markdown counts as covariates.
 
     score_a - score_b = rating_a - rating_b + sum over style columns of effect (x_a - x_b) / (x_a + x_b) / scale, as in
@@ -55,28 +44,18 @@ class StyleControl(ModelBase):
 
     Attributes:
         effects: log-odds per standard deviation of each of `STYLE_COLUMNS`, [4].
-        rating: centred, [n_models].
-        covariance: of the ratings, clustered by prompt.
-        votes: of each model, [n_models].
-        constants: of the outcome likelihood.
+        covariance: of the ratings, clustered by prompt, [n_models, n_models].
     """
 
     name: ClassVar[str] = "style-control"
     needs_style: ClassVar[bool] = True
+    tensors: ClassVar[tuple[str, ...]] = ("effects", "rating", "covariance", "votes")
 
     def __init__(self, config: StyleControlConfig | None = None) -> None:
+        super().__init__()
         self.config = config if config is not None else StyleControlConfig()
-        self.constants = OutcomeConstants()
         self.effects: WideArray = np.zeros(len(STYLE_COLUMNS))
-        self.rating: WideArray = np.zeros(0)
         self.covariance: WideArray = np.zeros((0, 0))
-        self.votes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-        self._models: tuple[str, ...] = ()
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names, sorted."""
-        return self._models
 
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings and effects together."""
@@ -97,37 +76,16 @@ class StyleControl(ModelBase):
         self.constants = centred_constants(fit.constants, float(rating.mean()))
         self.rating, self.votes, self._models = rating - rating.mean(), count_votes(votes), votes.models
 
-    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
-        """As if both responses had the same style."""
-        a, b = locate_sides(prompts, models_a, models_b, self._models)
-        return predict_from_ratings(self.rating, self.constants, a, b)
+    def _deviation(self) -> WideArray:
+        deviation: WideArray = np.sqrt(np.diag(self.covariance))
+        return deviation
 
-    def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
-        """Ratings around a mean of 0, with intervals clustered by prompt."""
-        names = tuple(self._models if models is None else models)
-        rows = locate_models(names, self._models)
-        deviation = np.sqrt(np.diag(self.covariance)[rows])
-        return rate_with_interval(self.rating[rows], deviation, self.votes[rows], names)
-
-    def get_state_dict(self) -> dict[str, Any]:
-        """See the base."""
-        names = ("effects", "rating", "covariance", "votes")
-        tensors = {name: getattr(self, name) for name in names}
-        return pack_state(self.name, asdict(self.config), self._models, self.constants, tensors)
+    def _config_values(self) -> dict[str, Any]:
+        return asdict(self.config)
 
     @classmethod
-    def load_state_dict(cls, state_dict: Mapping[str, Any]) -> Self:
-        """See the base."""
-        check_state(state_dict, cls.name)
-        try:
-            config, tensors = state_dict["config"], state_dict["tensors"]
-            model = cls(StyleControlConfig(BradleyTerryConfig(**config["ratings"]), config["style_penalty"]))
-            model._models, model.constants = tuple(state_dict["models"]), OutcomeConstants(**state_dict["constants"])
-            model.effects, model.rating = tensors["effects"], tensors["rating"]
-            model.covariance, model.votes = tensors["covariance"], tensors["votes"]
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"incomplete or unknown state of {cls.name!r}: {error}") from error
-        return model
+    def _from_config(cls, values: Mapping[str, Any]) -> Self:
+        return cls(StyleControlConfig(BradleyTerryConfig(**values["ratings"]), values["style_penalty"]))
 
 
 def style_differences(votes: ScoringVotes) -> WideArray:
