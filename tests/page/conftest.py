@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import threading
@@ -45,8 +46,7 @@ def serving(service: Service, key: str | None = None) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(settings.shutdown_seconds + 20)
-        state = server.server_state
-        assert not thread.is_alive(), f"the server goes on: connections {state.connections}, requests {state.tasks}"
+        assert not thread.is_alive(), f"the server goes on: {asyncio.all_tasks(server.servers[0].get_loop())}"
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from model_behavior.errors import DataError, UsageError
 _CHUNK = 256  # permutations at once
 _LEAST_PER_DIMENSION = 4
 _REFERENCE_EFFECTS = (0.25, 0.5, 1.0)
+_ROUNDING = 1e-20  # of the mean squared length: what is below is no distance
 
 
 @dataclass(frozen=True)
@@ -147,12 +148,13 @@ def permute_distances(
     vectors, is_new, stratum = vectors[order], is_new[order], stratum[order]
     n_new, n_all = np.bincount(stratum, is_new), np.bincount(stratum)
     n_strata = len(n_all)
+    nothing = _ROUNDING * np.square(vectors).sum(axis=1).mean()
     if_new, if_old = (1 / n_new / n_strata)[stratum], (-1 / (n_all - n_new) / n_strata)[stratum]
 
     def squared(labels: npt.NDArray[np.bool_]) -> FloatArray:
         difference = np.where(labels, if_new, if_old) @ vectors
         distances: FloatArray = np.square(difference).sum(axis=-1)
-        return distances
+        return np.where(distances > nothing, distances, 0)
 
     first = np.cumsum(n_all) - n_all
     permuted = []

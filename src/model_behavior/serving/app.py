@@ -51,13 +51,13 @@ def build_app(backend: Backend) -> ASGIApp:
 def _lifespan(backend: Backend, pulse: Pulse) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        refreshing, beating = asyncio.create_task(_refresh(backend)), asyncio.create_task(pulse.run())
+        tasks = [asyncio.create_task(each) for each in (_refresh(backend), pulse.run())]
         try:
             yield
         finally:
-            refreshing.cancel()
+            for task in tasks:
+                task.cancel()
             await backend.close()
-            beating.cancel()  # the last to end: while it beats, the loop turns, even if it were not woken
 
     return lifespan
 
