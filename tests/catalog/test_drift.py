@@ -105,6 +105,9 @@ def test_the_same_responses_have_not_changed() -> None:
     vectors, prompts = np.random.default_rng(4).normal(0, 1, (12, DIM)), np.arange(12)
     report = measure_drift(catalog_of(m=(vectors, prompts)), "m", catalog_of(m=(vectors, prompts)))
     assert (report.p_value, report.effect, report.changed) == (1.0, 0.0, False)
+    elsewhere = vectors + np.random.default_rng(5).normal(0, 2e-4, vectors.shape)  # what another processor encodes
+    report = measure_drift(catalog_of(m=(vectors, prompts)), "m", catalog_of(m=(elsewhere, prompts)))
+    assert (report.p_value, report.effect, report.changed) == (1.0, 0.0, False)
     constant = catalog_of(m=(np.ones((12, DIM)), prompts))
     assert measure_drift(constant, "m", constant).p_value == 1.0
 

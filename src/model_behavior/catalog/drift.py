@@ -23,7 +23,7 @@ from model_behavior.errors import DataError, UsageError
 _CHUNK = 256  # permutations at once
 _LEAST_PER_DIMENSION = 4
 _REFERENCE_EFFECTS = (0.25, 0.5, 1.0)
-_ROUNDING = 1e-20  # of the mean squared length: what is below is no distance
+_ROUNDING = 2.0**-22  # of the mean squared length: vectors are kept in float16, so that less is no distance
 
 
 @dataclass(frozen=True)
