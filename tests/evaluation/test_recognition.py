@@ -11,7 +11,8 @@ from model_behavior.evaluation.recognition import (
     HeldResponses,
     chance_of_recognition,
     draw_recognition,
-    measure_recognition,
+    recognise,
+    share_right,
 )
 
 
@@ -27,13 +28,14 @@ def test_a_model_is_recognised_by_its_mean_and_a_family_by_any_member() -> None:
     confused = corners[[1, 0, 2, 3]]  # models 0 and 1 answer like each other
     asked = responses(40, corners, confused)
     draws = draw_recognition(asked, 0)
-    by_model = measure_recognition(asked, draws)
+    by_model = share_right(recognise(asked, draws))
     assert {k: figure.value for k, figure in by_model.items()} == {1: 0.5, 8: 0.5, 32: 0.5}
     assert by_model[8].n == 4 * 20
     family = np.array([0, 0, 1, 1])
-    assert {k: figure.value for k, figure in measure_recognition(asked, draws, family).items()} == {1: 1, 8: 1, 32: 1}
+    recognised = recognise(asked, draws)
+    assert {k: figure.value for k, figure in share_right(recognised, family).items()} == {1: 1, 8: 1, 32: 1}
     apart = np.array([0, 1, 1, 1])
-    assert measure_recognition(asked, draws, apart)[1].value == 0.5
+    assert share_right(recognised, apart)[1].value == 0.5
 
 
 def test_sizes_that_no_model_can_give_are_left_out() -> None:
@@ -47,7 +49,7 @@ def test_a_model_without_an_embedding_is_never_chosen() -> None:
     known = np.eye(3, dtype=np.float32)
     known[0] = np.nan
     asked = responses(10, known, np.eye(3, dtype=np.float32))
-    figures = measure_recognition(asked, draw_recognition(asked, 0))
+    figures = share_right(recognise(asked, draw_recognition(asked, 0)))
     assert figures[1].value == pytest.approx(2 / 3)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
-from model_behavior.data.families import family_of
+from model_behavior.data.families import number_families
 from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import TripletKind
 from model_behavior.data_models.split import ValidationSplit
@@ -68,7 +68,7 @@ def test_a_perfect_and_a_useless_embedding(arena: Arena, tmp_path: Path) -> None
     assert perfect.triplet["performance"].value == 0.0, "another model is never nearer than the loser: a draw is wrong"
     assert all(figure.value == 1.0 for figure in perfect.identification.values())
     assert perfect.family == perfect.identification and perfect.model_share == pytest.approx(1.0)
-    family = np.unique([family_of(name) for name in pairs.models], return_inverse=True)[1]
+    family = number_families(pairs.models)
     siblings = protocol.measure(np.eye(int(family.max()) + 1, dtype=np.float32)[family[pairs.model_index]])
     assert all(figure.value == 1.0 for figure in siblings.family.values())
     assert all(figure.value < 1.0 for figure in siblings.identification.values())

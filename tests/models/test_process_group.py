@@ -92,9 +92,10 @@ def test_torchrun_goes_on_where_one_process_was_cut_off_and_gives_what_it_would_
     tuned = inside(two, "text_encoders.2.")
     assert sum(not np.array_equal(best_before[name], tuned[name]) for name in tuned) > 30, "the best round came later"
     for name, expected in one.items():
-        # What is fitted to the tuned vectors has more of their rounding, most of all by solving equations.
+        # What is fitted to the tuned vectors has more of their rounding, most of all by solving equations; and Adam
+        # divides it by the size of the gradient, however small that is.
         largest = np.abs(expected).max(initial=0)
-        allowed = {"features": 1e-3 * largest, "head": 1e-4 * largest}.get(name.partition(".")[0], 1e-6)
+        allowed = {"features": 1e-3 * largest, "head": 1e-5}.get(name.partition(".")[0], 1e-6)
         np.testing.assert_allclose(two[name], expected, rtol=0, atol=allowed, err_msg=name)
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from model_behavior.catalog.calibration import Trials
 from model_behavior.catalog.evidence import Evidence, mean_ratios
 from model_behavior.catalog.two_covariance import FloatArray
-from model_behavior.data.families import family_of
+from model_behavior.data.families import number_families
 from model_behavior.errors import DataError
 
 TRIAL_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -27,7 +27,7 @@ def draw_trials(evidence: Evidence, rng: np.random.Generator) -> Trials:
     """
     style_rows, embedded_rows = evidence.shared()
     prompt, owner = evidence.styles.prompt[style_rows], evidence.styles.owner[style_rows]
-    family = np.unique([family_of(name) for name in evidence.names], return_inverse=True)[1]
+    family = number_families(evidence.names)
     parts: list[Trials] = []
     for asked in _asked_prompts(evidence):
         rows = np.flatnonzero(np.isin(prompt, asked))

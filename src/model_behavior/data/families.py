@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from model_behavior.errors import UsageError
 
@@ -90,6 +91,12 @@ def group_families(names: Iterable[str], overrides: Mapping[str, str] | None = N
     for name in names:
         groups.setdefault(family_of(name, overrides), set()).add(name)
     return {family: tuple(sorted(groups[family])) for family in sorted(groups)}
+
+
+def number_families(names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The family of each model as a number from 0, [n_models]."""
+    numbers: npt.NDArray[np.int64] = np.unique([family_of(name) for name in names], return_inverse=True)[1]
+    return numbers
 
 
 def draw_held_out(names: Iterable[str], share: float, rng: np.random.Generator) -> tuple[str, ...]:

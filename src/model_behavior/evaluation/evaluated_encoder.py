@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from model_behavior.artifact import Artifact
-from model_behavior.data.families import family_of
+from model_behavior.data.families import number_families
 from model_behavior.data.split import normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import TripletKind
 from model_behavior.data_models.scoring_types import WideArray
@@ -23,7 +23,8 @@ from model_behavior.evaluation.recognition import (
     HeldResponses,
     chance_of_recognition,
     draw_recognition,
-    measure_recognition,
+    recognise,
+    share_right,
 )
 from model_behavior.evaluation.stage1 import measure_triplets
 from model_behavior.evaluation.stage2 import mean_figure
@@ -94,11 +95,12 @@ def measure_encoder(
         progress("figures", next(steps), 5)
 
     held, names = _held_responses(artifact, embeddings, measured)
-    family = np.unique([family_of(name) for name in names], return_inverse=True)[1]
+    family = number_families(names)
     triplet = measure_triplets(embeddings, measured.triplets, measured.prompt, seed)
     step()
     draws = draw_recognition(held, seed)
-    identification, by_family = measure_recognition(held, draws), measure_recognition(held, draws, family)
+    recognised = recognise(held, draws)
+    identification, by_family = share_right(recognised), share_right(recognised, family)
     step()
     collapse = measure_collapse(embeddings, pairs.model_index, measured.prompt, seed)
     step()

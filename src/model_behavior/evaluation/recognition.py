@@ -42,6 +42,17 @@ class Drawn:
     model: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class Guesses:
+    """The true and the guessed model of each group, [n_draws] each."""
+
+    model: npt.NDArray[np.int64]
+    guessed: npt.NDArray[np.int64]
+
+
+Recognised = Mapping[int, Sequence[Guesses]]
+"""By k: the guesses that the estimate is made of, then those of each bootstrap replicate."""
+
 RecognitionDraws = Mapping[int, Sequence[Drawn]]
 """By k: the groups that the estimate is made of, then those of each bootstrap replicate."""
 
@@ -57,30 +68,42 @@ def draw_recognition(responses: HeldResponses, seed: int) -> RecognitionDraws:
     return {k: drawn for k, drawn in sizes.items() if drawn}
 
 
-def measure_recognition(
-    responses: HeldResponses, draws: RecognitionDraws, label: npt.NDArray[np.integer] | None = None
-) -> dict[int, Figure]:
-    """Share right for each k; a k that no model has enough responses for is left out.
+def recognise(responses: HeldResponses, draws: RecognitionDraws) -> Recognised:
+    """The known model with the nearest mean for every group; a k that no model has enough responses for is left out.
 
     Args:
         responses: to recognise.
         draws: groups of them, from `draw_recognition`.
-        label: what counts as right is the same label, such as the family, [n_models]; the same model by default.
     """
-    label = np.arange(len(responses.known)) if label is None else label
     missing = np.isnan(responses.known).any(axis=1)
     known = np.nan_to_num(metrics.normalise(responses.known)).T
 
-    def share(drawn: Drawn) -> float:
-        if not len(drawn.model):
-            return float("nan")
+    def guess(drawn: Drawn) -> Guesses:
         similarity = responses.embeddings[drawn.rows].mean(axis=1) @ known
         similarity[:, missing] = -np.inf
-        return float((label[similarity.argmax(axis=1)] == label[drawn.model]).mean())
+        return Guesses(drawn.model, similarity.argmax(axis=1))
+
+    return {k: [guess(drawn) for drawn in groups] for k, groups in draws.items()}
+
+
+def share_right(recognised: Recognised, label: npt.NDArray[np.integer] | None = None) -> dict[int, Figure]:
+    """Share right for each k.
+
+    Args:
+        recognised: by `recognise`.
+        label: what counts as right is the same label, such as the family, [n_models]; the same model by default.
+    """
+
+    def share(guesses: Guesses) -> float:
+        if not len(guesses.model):
+            return float("nan")
+        if label is None:
+            return float((guesses.guessed == guesses.model).mean())
+        return float((label[guesses.guessed] == label[guesses.model]).mean())
 
     figures = {}
-    for k, (whole, *replicates) in draws.items():
-        low, high = interval(np.array([share(drawn) for drawn in replicates]))
+    for k, (whole, *replicates) in recognised.items():
+        low, high = interval(np.array([share(guesses) for guesses in replicates]))
         figures[k] = Figure(share(whole), low, high, len(whole.model))
     return figures
 

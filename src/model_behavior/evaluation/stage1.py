@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from model_behavior.data.families import family_of
+from model_behavior.data.families import number_families
 from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind, Triplets
 from model_behavior.evaluation.figures import Figure, bootstrap_share
@@ -18,7 +18,8 @@ from model_behavior.evaluation.recognition import (
     HeldResponses,
     RecognitionDraws,
     draw_recognition,
-    measure_recognition,
+    recognise,
+    share_right,
 )
 from model_behavior.models.behavior import metrics
 from model_behavior.models.behavior.encoder_base import FloatArray
@@ -66,7 +67,7 @@ class Stage1Protocol:
         self._validation = pairs_of(prepared.data, prepared.split.validation)
         pairs = prepared.data.pairs
         self._prompt = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index]
-        self._family = np.unique([family_of(name) for name in pairs.models], return_inverse=True)[1]
+        self._family = number_families(pairs.models)
         self._draws: RecognitionDraws | None = None
 
     def measure(self, embeddings: FloatArray) -> Stage1Figures:
@@ -77,10 +78,11 @@ class Stage1Protocol:
         responses = HeldResponses(held, pairs.model_index[validation], prompt, known)
         if self._draws is None:
             self._draws = draw_recognition(responses, self._seed)
+        recognised = recognise(responses, self._draws)
         return Stage1Figures(
             triplet=measure_triplets(embeddings, self._prepared.validation_triplets, self._prompt, self._seed),
-            identification=measure_recognition(responses, self._draws),
-            family=measure_recognition(responses, self._draws, self._family),
+            identification=share_right(recognised),
+            family=share_right(recognised, self._family),
             n_models=int((~np.isnan(known).any(axis=1)).sum()),
             mean_distance=metrics.mean_pairwise_distance(held),
             effective_rank=metrics.effective_rank(held) if held.shape[1] > 1 else 1.0,

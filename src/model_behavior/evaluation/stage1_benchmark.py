@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -175,8 +175,8 @@ def _train(
             readout.append(read)
         first = embeddings if first is None else first
     assert first is not None
-    whole, *alone = (MethodResult(name, tuple(found), None) for name, found in figures.items())
-    return [replace(whole, seconds=float(np.mean(seconds)), readout=tuple(readout)), *alone], first
+    whole = MethodResult(method, tuple(figures.pop(method)), float(np.mean(seconds)), tuple(readout))
+    return [whole, *(MethodResult(name, tuple(found), None) for name, found in figures.items())], first
 
 
 def _map_models(embeddings: FloatArray, pairs: PairTable) -> tuple[Point, ...]:

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
-from model_behavior.data.families import family_of
+from model_behavior.data.families import number_families
 from model_behavior.data_models.scoring_types import WideArray
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts
-from model_behavior.evaluation.recognition import HeldResponses, RecognitionDraws, measure_recognition
+from model_behavior.evaluation.recognition import HeldResponses, RecognitionDraws, recognise, share_right
 from model_behavior.models.behavior.encoder_base import FloatArray
 
 _PENALTIES = tuple(10.0**power for power in range(-3, 4))
@@ -58,7 +58,7 @@ def probe_subspaces(
         seed: of the bootstrap.
     """
     usable = np.flatnonzero(np.isfinite(rating) & ~np.isnan(responses.known).any(axis=1))
-    family = np.unique([family_of(names[index]) for index in usable], return_inverse=True)[1]
+    family = number_families([names[index] for index in usable])
     figures = {}
     for part, columns in parts.items():
         own = replace(responses, embeddings=responses.embeddings[:, columns], known=responses.known[:, columns])
@@ -68,7 +68,7 @@ def probe_subspaces(
         if len(np.unique(family)) >= _MIN_FAMILIES:
             truth = rating[usable]
             r2, correlation = _score(predict_left_out(own.known[usable], truth, family), truth, family, seed)
-        figures[part] = SubspaceFigures(r2, correlation, measure_recognition(own, draws))
+        figures[part] = SubspaceFigures(r2, correlation, share_right(recognise(own, draws)))
     return figures
 
 

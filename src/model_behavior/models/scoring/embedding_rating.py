@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from model_behavior.data.families import family_of
+from model_behavior.data.families import number_families
 from model_behavior.data_models.scoring_types import ModelTable, WideArray
 
 _START = (np.log(2.0), np.log(0.3))
@@ -150,7 +150,7 @@ def measure_inflation(left_out: LeaveOutFit, rating: WideArray, error: WideArray
 
 
 def _family_groups(names: Sequence[str]) -> list[npt.NDArray[np.int64]]:
-    _, member = np.unique([family_of(name) for name in names], return_inverse=True)
+    member = number_families(names)
     return [np.flatnonzero(member == family) for family in range(int(member.max()) + 1)]
 
 
