@@ -73,12 +73,3 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def test_source_files_stay_small() -> None:
-    large = {
-        str(path.relative_to(ROOT)): n_lines
-        for path in (ROOT / "src").rglob("*.py")
-        if (n_lines := len(path.read_text("utf-8").splitlines())) > 300
-    }
-    assert not large

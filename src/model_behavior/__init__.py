@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from model_behavior.data.loading import load_responses, load_votes
-    from model_behavior.data_models.split import ValidationSplit
-    from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
+    from model_behavior.data_models.votes import Outcome, PairTable, TrainingData, ValidationSplit
     from model_behavior.errors import ModelBehaviorError
     from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 

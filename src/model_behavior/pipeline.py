@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from model_behavior.artifact import Artifact, TrainingRecord
+from model_behavior.artifact import Artifact
 from model_behavior.catalog import (
     Catalog,
     EncodedPart,
@@ -19,18 +19,16 @@ from model_behavior.catalog import (
     extend_catalog,
     merge_catalogs,
 )
+from model_behavior.catalog.agreement import model_table
 from model_behavior.catalog.embeddings import usable_pairs
-from model_behavior.data.prompt_keys import hash_prompts
-from model_behavior.data.split import pairs_of
+from model_behavior.data.split import hash_prompts, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.split import ValidationSplit
-from model_behavior.data_models.votes import PairTable, TrainingData
+from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
-from model_behavior.scorer_input import model_table
 
 
 @dataclass(frozen=True)

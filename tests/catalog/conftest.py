@@ -12,7 +12,7 @@ from model_behavior.data.arena import Arena
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.projection import ProjectionConfig
-from model_behavior.models.behavior.registry import make_text_encoders
+from model_behavior.models.behavior.text.registry import make_text_encoders
 from model_behavior.preprocessing.cache import ContentCache
 
 PLAN = pipeline.TrainingPlan(ValidationSplit(0.3, seed=1), epochs=2, batch_size=256)

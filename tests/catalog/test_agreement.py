@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model_behavior.catalog.agreement import Answers, agree
-from model_behavior.catalog.answer_words import pack_words
+from model_behavior.catalog.samples import pack_words
 from model_behavior.data_models.scoring_types import Agreement
 
 PEERS = ("llama-2-7b", "llama-2-13b", "claude-2", "gpt-4", "mistral-7b", "yi-34b", "qwen-7b")

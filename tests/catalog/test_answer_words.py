@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from model_behavior.catalog.answer_words import N_ENDING, N_WORDS, WIDTH, pack_words, words_and_weights
+from model_behavior.catalog.samples import N_ENDING, N_WORDS, WIDTH, pack_words, words_and_weights
 
 TEXTS = ["The cat saw the other cat. It saw 7 of 8 cats!", "So: 8", "", "  \n", "a a a"]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_behavior.catalog.design_effect import effective_responses, intraclass_correlation
+from model_behavior.catalog.placement import effective_responses, intraclass_correlation
 
 
 def test_effective_responses_by_hand() -> None:

@@ -6,20 +6,27 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy import stats
 
+from model_behavior.arrays import Float64Array, IntArray
 from model_behavior.catalog import Catalog, ModelEmbeddings
-from model_behavior.catalog.drift import DriftConfig, measure_drift, permute_distances
-from model_behavior.catalog.power import NullDistribution, fit_null, power_of, responses_needed
+from model_behavior.catalog.drift import (
+    DriftConfig,
+    NullDistribution,
+    fit_null,
+    measure_drift,
+    permute_distances,
+    power_of,
+    responses_needed,
+)
 from model_behavior.catalog.samples import VectorSample, empty_samples
 from model_behavior.errors import DataError, UsageError
 
 DIM = 6
 
 
-def catalog_of(**models: tuple[npt.NDArray[np.float64], npt.NDArray[np.integer]]) -> Catalog:
+def catalog_of(**models: tuple[Float64Array, IntArray]) -> Catalog:
     """A catalog of models with these vectors and prompts, without style."""
     names = tuple(sorted(models))
     parts = [models[name] for name in names]
@@ -117,10 +124,10 @@ def test_power_is_what_simulation_finds() -> None:
     n_old, n_new, effect, rounds = 100, 30, 0.8, 20_000
     noise = np.sqrt(1 / n_old + 1 / n_new)
 
-    def distances(shift: float) -> npt.NDArray[np.float64]:
+    def distances(shift: float) -> Float64Array:
         means = rng.normal(0, noise, (rounds, DIM))
         means[:, 0] += shift
-        squared: npt.NDArray[np.float64] = np.square(means).sum(axis=1)
+        squared: Float64Array = np.square(means).sum(axis=1)
         return squared
 
     without = distances(0)

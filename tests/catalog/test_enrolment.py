@@ -11,16 +11,21 @@ import pytest
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Exemplar, enrol, merge_catalogs, remove
 from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig, prompt_keys
-from model_behavior.catalog.exemplars import first_to_each_prompt, join_answers, pair_answers
-from model_behavior.catalog.lookup import find_model, nearest_names
-from model_behavior.catalog.samples import VectorSample
-from model_behavior.catalog.storage import samples_from_stored, samples_to_arrays, samples_to_json
+from model_behavior.catalog.samples import (
+    VectorSample,
+    first_to_each_prompt,
+    join_answers,
+    pair_answers,
+    samples_from_stored,
+    samples_to_arrays,
+    samples_to_json,
+)
 from model_behavior.data.arena import Arena
-from model_behavior.data.prompt_keys import hash_text
-from model_behavior.data.split import normalise_prompt
+from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError, UsageError
-from model_behavior.models.behavior.style_encoder import StyleEncoder
+from model_behavior.models.behavior.text.style import StyleEncoder
+from model_behavior.names import find_model, nearest_names
 
 
 @pytest.fixture(scope="module")

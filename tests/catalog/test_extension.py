@@ -10,9 +10,8 @@ import pytest
 
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import enrol, extend_catalog
-from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig
-from model_behavior.catalog.extension import find_repeats
-from model_behavior.catalog.storage import samples_to_arrays
+from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig, find_repeats
+from model_behavior.catalog.samples import samples_to_arrays
 from model_behavior.data.arena import Arena
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError

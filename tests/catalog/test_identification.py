@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from model_behavior.arrays import Float64Array
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, merge_catalogs
 from model_behavior.catalog.calibration import Calibration, Curve, Scale, Trials, fit_calibration
-from model_behavior.catalog.evidence import gather_evidence
-from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
+from model_behavior.catalog.identification import (
+    Identification,
+    Identifier,
+    draw_trials,
+    fit_identifier,
+    gather_evidence,
+)
 from model_behavior.catalog.samples import VectorSample, empty_samples
-from model_behavior.catalog.trials import draw_trials
-from model_behavior.catalog.two_covariance import FloatArray, TwoCovariance, fit_two_covariance, fit_whitening
+from model_behavior.catalog.two_covariance import TwoCovariance, fit_two_covariance, fit_whitening
 from model_behavior.data.arena import Arena
 from model_behavior.errors import DataError, UsageError
 
@@ -100,7 +105,7 @@ def test_calibration_finds_the_scale_that_made_the_answers() -> None:
 DIM = 8
 
 
-def simulate(n_models: int, n: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def simulate(n_models: int, n: int, rng: np.random.Generator) -> tuple[Float64Array, Float64Array]:
     """Responses of models that differ in place: style [n_models, n, N_FEATURES], embeddings [n_models, n, DIM]."""
     style, embedded = (
         rng.normal(0, 0.35, (n_models, 1, size)) + rng.normal(0, 1, (n_models, n, size)) for size in (N_FEATURES, DIM)
@@ -108,13 +113,13 @@ def simulate(n_models: int, n: int, rng: np.random.Generator) -> tuple[FloatArra
     return style, embedded
 
 
-def catalog_of(styles: FloatArray, embedded: FloatArray, held_back: bool = False) -> Catalog:
+def catalog_of(styles: Float64Array, embedded: Float64Array, held_back: bool = False) -> Catalog:
     """Of all responses; or its embeddings of the first half, and its samples of the second."""
     n_models, n, _ = styles.shape
     names = tuple(f"{chr(97 + index // 26)}{chr(97 + index % 26)}x" for index in range(n_models))
     start = n // 2 if held_back else 0
 
-    def sample(vectors: FloatArray, start: int) -> VectorSample:
+    def sample(vectors: Float64Array, start: int) -> VectorSample:
         keys = np.tile(np.arange(start, n), n_models).astype(np.uint64)
         offsets = np.arange(n_models + 1) * (n - start)
         return VectorSample(vectors[:, start:].reshape(-1, vectors.shape[2]).astype(np.float16), keys, offsets)
@@ -132,7 +137,7 @@ def catalog_of(styles: FloatArray, embedded: FloatArray, held_back: bool = False
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["all", "held back"])
-def world(request: pytest.FixtureRequest) -> tuple[Identifier, FloatArray, FloatArray]:
+def world(request: pytest.FixtureRequest) -> tuple[Identifier, Float64Array, Float64Array]:
     """An identifier of 40 models from 80 responses each, and 160 responses of 60 models."""
     styles, embedded = simulate(60, 160, np.random.default_rng(4))
     return fit_identifier(catalog_of(styles[:40, :80], embedded[:40, :80], request.param)), styles, embedded
@@ -140,7 +145,7 @@ def world(request: pytest.FixtureRequest) -> tuple[Identifier, FloatArray, Float
 
 @pytest.mark.parametrize("k", [1, 8, 32])
 def test_probabilities_hold_on_new_responses_and_new_models(
-    k: int, world: tuple[Identifier, FloatArray, FloatArray]
+    k: int, world: tuple[Identifier, Float64Array, Float64Array]
 ) -> None:
     identifier, styles, embedded = world
     none, is_new, right = [], [], []
@@ -162,7 +167,7 @@ def test_probabilities_hold_on_new_responses_and_new_models(
         assert np.average((p > 0.5) == y, weights=weight) > 0.9 and np.mean(np.array(right)[~y]) > 0.95
 
 
-def test_what_the_catalog_says_of_recognition_holds(world: tuple[Identifier, FloatArray, FloatArray]) -> None:
+def test_what_the_catalog_says_of_recognition_holds(world: tuple[Identifier, Float64Array, Float64Array]) -> None:
     identifier, styles, embedded = world
     right = [
         identifier.identify(styles[model, start : start + 2], embedded[model, start : start + 2]).candidates[0].model

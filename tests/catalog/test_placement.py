@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy import stats
 
+from model_behavior.arrays import Float64Array
 from model_behavior.catalog import Catalog, ModelEmbeddings
-from model_behavior.catalog.placement import Population, posterior, scale_of
-from model_behavior.catalog.population import fit_population, fit_population_to
+from model_behavior.catalog.placement import Population, fit_population, fit_population_to, posterior, scale_of
 from model_behavior.catalog.samples import empty_samples
 from model_behavior.catalog.two_covariance import TwoCovariance
 from model_behavior.errors import DataError, UsageError
 
-FloatArray = npt.NDArray[np.float64]
+FloatArray = Float64Array
 
 DIM = 6
 

@@ -9,13 +9,19 @@ import pytest
 
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, ModelEmbeddings, enrol, merge_catalogs
-from model_behavior.catalog.exemplars import pair_answers
 from model_behavior.catalog.neighbours import find_neighbours
-from model_behavior.catalog.style_drivers import StyleProfile, average_profile, find_drivers, profile_of, say
-from model_behavior.catalog.style_labels import STYLE_LABELS
+from model_behavior.catalog.samples import pair_answers
+from model_behavior.catalog.style_drivers import (
+    STYLE_LABELS,
+    StyleProfile,
+    average_profile,
+    find_drivers,
+    profile_of,
+    say,
+)
 from model_behavior.data.arena import Arena
 from model_behavior.errors import DataError, UsageError
-from model_behavior.models.behavior.style_encoder import StyleEncoder
+from model_behavior.models.behavior.text.style import StyleEncoder
 
 NAMES = StyleEncoder.feature_names
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_behavior.data.filters import FilterConfig, filter_votes, select_votes
-from model_behavior.data.pair_builder import PairBuilder
+from model_behavior.data.text_columns import PairBuilder
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import DataError
 

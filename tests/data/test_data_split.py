@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_behavior.data.pair_builder import PairBuilder
 from model_behavior.data.split import normalise_prompt, normalised_prompt_ids, split_votes
-from model_behavior.data_models.split import ValidationSplit
-from model_behavior.data_models.votes import TrainingData
+from model_behavior.data.text_columns import PairBuilder
+from model_behavior.data_models.votes import TrainingData, ValidationSplit
 from model_behavior.errors import DataError, UsageError
 
 

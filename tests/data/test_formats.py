@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from model_behavior.data.formats.detection import FORMATS, detect_format
-from model_behavior.data.formats.outcomes import parse_outcome
-from model_behavior.data.formats.records import Response, Skip, Vote
+from model_behavior.data.formats.records import Response, Skip, Vote, parse_outcome
 from model_behavior.data.formats.turns import parse_text
 from model_behavior.data_models.votes import Outcome
 from model_behavior.errors import DataError

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_behavior.data.loading import load_votes
-from model_behavior.data.matchups import Matchup, iter_matchups
+from model_behavior.data.questions import Matchup, iter_matchups
 from model_behavior.errors import DataError
 
 Rows = list[dict[str, Any]]

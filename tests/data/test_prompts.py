@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_behavior.data.arena import Arena, write_votes
-from model_behavior.data.prompts import load_prompts
+from model_behavior.data.questions import load_prompts
 from model_behavior.errors import DataError
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_behavior.data.known_names import STEMS
-from model_behavior.data.self_naming import mask_self_naming
+from model_behavior.data.self_naming import STEMS, mask_self_naming
 
 NAMING = [
     ("I'm Claude, made by Anthropic.", "I'm [MODEL], made by [MAKER]."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_behavior.evaluation.collapse import measure_collapse
+from model_behavior.evaluation.stage1 import measure_collapse
 from model_behavior.models.behavior import metrics
 
 

@@ -13,10 +13,9 @@ from model_behavior.artifact import Artifact
 from model_behavior.catalog.enrolment import remove
 from model_behavior.data.arena import build_arena
 from model_behavior.data.filters import select_votes
-from model_behavior.data.prompt_keys import hash_prompts
+from model_behavior.data.split import hash_prompts
 from model_behavior.data_models.scoring_types import ModelTable
-from model_behavior.data_models.split import SplitVotes, ValidationSplit
-from model_behavior.data_models.votes import TrainingData
+from model_behavior.data_models.votes import SplitVotes, TrainingData, ValidationSplit
 from model_behavior.errors import DataError, UsageError
 from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
 from model_behavior.evaluation.evaluated_scorer import BRADLEY_TERRY, SCORER
@@ -24,7 +23,7 @@ from model_behavior.evaluation.measured_votes import prepare_baselines, select_m
 from model_behavior.evaluation.stage2 import measure_stage2
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.models.behavior.registry import make_text_encoders
+from model_behavior.models.behavior.text.registry import make_text_encoders
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.pipeline import TrainingPlan, train_encoder
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model_behavior.data_models.scoring_types import ScoringVotes
-from model_behavior.evaluation.length_control import control_length, control_predictions
+from model_behavior.evaluation.stage2 import control_length, control_predictions
 
 
 def test_strata_by_hand() -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from model_behavior.evaluation.scatter_plot import Point, draw_points
+from model_behavior.evaluation.plots import Point, draw_points
 
 
 def test_points_are_drawn_with_their_labels_and_groups_of_two_in_the_key() -> None:

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_behavior.benchmarks.stage1 import DEFAULT, VARIANTS
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
-from model_behavior.data.families import number_families
 from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import TripletKind
-from model_behavior.data_models.split import ValidationSplit
+from model_behavior.data_models.votes import ValidationSplit
 from model_behavior.evaluation.baselines import BASELINES, length_alone
 from model_behavior.evaluation.figures import bootstrap_prompts, bootstrap_share
 from model_behavior.evaluation.stage1 import Stage1Protocol
-from model_behavior.evaluation.stage1_variants import DEFAULT, VARIANTS
+from model_behavior.names import number_families
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model_behavior.data_models.scoring_types import ScoringVotes
-from model_behavior.evaluation.line_plot import PlotTexts, draw_lines
+from model_behavior.evaluation.plots import PlotTexts, draw_lines
 from model_behavior.evaluation.stage2 import (
     CELLS,
     coverage,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_behavior.evaluation.recognition import HeldResponses, draw_recognition
-from model_behavior.evaluation.subspaces import predict_left_out, probe_subspaces
+from model_behavior.evaluation.recognition import HeldResponses, draw_recognition, predict_left_out, probe_subspaces
 
 NAMES = tuple(
     f"{family}-{size}" for family in ("amber", "basalt", "cobalt", "dunite", "ebony", "flint") for size in "abcd"

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from model_behavior.arrays import Float32Array, IntArray
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.behavior_features import BehaviorFeatures, FeatureConfig, compose
 from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.preprocessing.feature_cache import Features
 
-Array = npt.NDArray[np.float32]
+Array = Float32Array
 N_PAIRS, N_PROMPTS = 240, 40
 
 
@@ -31,11 +31,11 @@ def draw_counts(seed: int, *shape: int) -> sparse.csr_matrix:
 PROMPTS = PromptFeatures([draw(90, N_PROMPTS, 3), draw_counts(91, N_PROMPTS, 6)], np.arange(N_PAIRS) % N_PROMPTS)
 
 
-def models_of(n_models: int) -> npt.NDArray[np.integer]:
+def models_of(n_models: int) -> IntArray:
     return np.random.default_rng(5).permutation(np.arange(N_PAIRS) % n_models)
 
 
-def features_of(model: npt.NDArray[np.integer]) -> list[Features]:
+def features_of(model: IntArray) -> list[Features]:
     """Dense features and counts that differ between models."""
     rng = np.random.default_rng(7)
     dense = draw(8, N_PAIRS, 5) + rng.normal(size=(int(model.max()) + 1, 5))[model]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_behavior.arrays import Float32Array, Float64Array, FloatArray, Int64Array
 from model_behavior.models.behavior.discriminant import Discriminant, principal_span
 
-Array = npt.NDArray[np.float32]
+Array = Float32Array
 
 
-def draw_models(seed: int, n_models: int, n_features: int, n_pairs: int = 300) -> tuple[Array, npt.NDArray[np.int64]]:
+def draw_models(seed: int, n_models: int, n_features: int, n_pairs: int = 300) -> tuple[Array, Int64Array]:
     """Models with means of their own in correlated noise, conditioned well enough for single precision."""
     rng = np.random.default_rng(seed)
     model = np.arange(n_pairs) % n_models
@@ -23,7 +23,7 @@ def draw_models(seed: int, n_models: int, n_features: int, n_pairs: int = 300) -
     return rows.astype(np.float32), model
 
 
-def within_by_loops(rows: Array, model: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def within_by_loops(rows: Array, model: Int64Array) -> Float64Array:
     total = np.zeros((rows.shape[1], rows.shape[1]))
     for each in set(model.tolist()):
         own = rows[model == each].astype(np.float64)
@@ -32,10 +32,10 @@ def within_by_loops(rows: Array, model: npt.NDArray[np.int64]) -> npt.NDArray[np
     return total / len(rows)
 
 
-def span_of(columns: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def span_of(columns: FloatArray) -> Float64Array:
     """The orthogonal projection onto the columns, which is the same for every basis of their span."""
     basis, _ = np.linalg.qr(columns.astype(np.float64))
-    projection: npt.NDArray[np.float64] = basis @ basis.T
+    projection: Float64Array = basis @ basis.T
     return projection
 
 

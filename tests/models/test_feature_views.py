@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from model_behavior.models.behavior.feature_views import DenseView, RateView
+from model_behavior.arrays import Float32Array
+from model_behavior.models.behavior.behavior_features import DenseView, RateView
 from model_behavior.models.behavior.topic_removal import PromptFeatures, TopicRemoval
 
-Array = npt.NDArray[np.float32]
+Array = Float32Array
 NO_PROMPTS = PromptFeatures((), np.zeros(0, dtype=np.int64))
 
 

@@ -5,11 +5,11 @@ import math
 from collections import Counter
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_behavior.arrays import Float32Array
 from model_behavior.data_models.behavior_encoder_types import Triplets
 from model_behavior.models.behavior.metrics import (
     centroids,
@@ -22,7 +22,7 @@ from model_behavior.models.behavior.metrics import (
     variance_explained,
 )
 
-Vectors = npt.NDArray[np.float32]
+Vectors = Float32Array
 SHAPES = st.tuples(st.integers(2, 12), st.integers(1, 5), st.integers(0, 99))
 
 
@@ -30,7 +30,7 @@ def vectors(n: int, dim: int, seed: int) -> Vectors:
     return np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
 
 
-def cosine(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> float:
+def cosine(left: Float32Array, right: Float32Array) -> float:
     pairs = list(zip(left.tolist(), right.tolist(), strict=True))
     length = math.sqrt(sum(a * a for a, _ in pairs) * sum(b * b for _, b in pairs))
     product: float = sum(a * b for a, b in pairs)

@@ -14,8 +14,14 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from model_behavior.models.behavior.batches import SAME_PROMPT_RUN, draw_batches
-from model_behavior.models.behavior.objectives import Distance, Mining, Objective, ObjectiveConfig, TripletBatch
-from model_behavior.models.behavior.objectives.mining import mine_triplets
+from model_behavior.models.behavior.objectives import (
+    Distance,
+    Mining,
+    Objective,
+    ObjectiveConfig,
+    TripletBatch,
+    mine_triplets,
+)
 
 Triple = tuple[int, int, int]
 Columns = tuple[list[int], list[int], list[int]]

@@ -19,7 +19,7 @@ from model_behavior.models.behavior.behavior_features import FeatureConfig
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.projection import ProjectionConfig
-from model_behavior.models.behavior.registry import make_text_encoder, make_text_encoders
+from model_behavior.models.behavior.text.registry import make_text_encoder, make_text_encoders
 from model_behavior.preprocessing.cache import ContentCache
 
 PROMPTS = ["Name a river.", "Name a river.", "What is 2 + 2?", ""]

@@ -12,12 +12,14 @@ import torch
 from model_behavior.models.behavior.objectives import (
     Distance,
     TripletBatch,
+    compactness_loss,
+    distance_between,
+    kl_to_standard_normal,
+    proxy_softmax_loss,
+    supervised_contrastive_loss,
     triplet_margin_loss,
+    vote_logistic_loss,
 )
-from model_behavior.models.behavior.objectives.recognition import proxy_softmax_loss, supervised_contrastive_loss
-from model_behavior.models.behavior.objectives.regularisation import compactness_loss, kl_to_standard_normal
-from model_behavior.models.behavior.objectives.triplet import distance_between
-from model_behavior.models.behavior.objectives.votes import vote_logistic_loss
 from tests.models.objective_loops import (
     compactness_by_loops,
     contrast_by_loops,

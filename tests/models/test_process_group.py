@@ -21,7 +21,7 @@ from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import Outcome
 from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.preprocessing.entry_file import inside, read_entry
-from tests.models.tiny_transformer import make_marked_votes, write_tiny_bert
+from tests.models.text.tiny_transformer import make_marked_votes, write_tiny_bert
 
 _ALL_TERMS = (
     *("--mining", "batch-hard", "--contrastive-weight", "0.3", "--proxy-margin", "0.2", "--vote-ties"),

@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from scipy import sparse
 from torch.nn import functional
 
+from model_behavior.arrays import Float32Array
 from model_behavior.errors import DataError
 from model_behavior.models.behavior.projection import (
     DenseInput,
@@ -21,7 +21,7 @@ from model_behavior.models.behavior.projection import (
 )
 from model_behavior.preprocessing.feature_cache import Features
 
-Dense = npt.NDArray[np.float32]
+Dense = Float32Array
 
 CONFIG = ProjectionConfig(dim=5, hidden=8, max_columns=6, min_pairs=2)
 

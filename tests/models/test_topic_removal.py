@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from model_behavior.arrays import Float32Array, Float64Array
 from model_behavior.models.behavior.topic_removal import PromptBasis, PromptFeatures, TopicRemoval, moments
 
-Array = npt.NDArray[np.float32]
+Array = Float32Array
 
 
 def draw(seed: int, *shape: int) -> Array:
@@ -22,7 +22,7 @@ def draw_counts(seed: int, *shape: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(np.random.default_rng(seed).poisson(0.7, size=shape).astype(np.float32))
 
 
-def ridge_by_augmented_rows(known: Array, wanted: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def ridge_by_augmented_rows(known: Array, wanted: Array) -> tuple[Float64Array, Float64Array]:
     """Least squares where one more row for each column asks that its weight be 0; the offset has no such row."""
     n_columns = known.shape[1]
     rows = np.block([[known, np.ones((len(known), 1))], [np.eye(n_columns), np.zeros((n_columns, 1))]])

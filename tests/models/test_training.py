@@ -10,9 +10,8 @@ import pytest
 
 from model_behavior.data.arena import Arena
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.training_log import EpochLog
-from model_behavior.data_models.votes import Outcome
+from model_behavior.data_models.votes import Outcome, ValidationSplit
 from model_behavior.errors import ArtifactError, CollapseError, DataError, UsageError
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
@@ -20,7 +19,7 @@ from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorE
 from model_behavior.models.behavior.monitor import Runtime, SilentMonitor
 from model_behavior.models.behavior.objectives import ObjectiveConfig
 from model_behavior.models.behavior.projection import ProjectionConfig
-from model_behavior.models.behavior.style_encoder import StyleEncoder
+from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.training import OptimisationConfig
 from model_behavior.preprocessing.cache import ContentCache
 from tests.conftest import VoteRow, make_votes

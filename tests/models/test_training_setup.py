@@ -8,32 +8,35 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy import sparse
 
+from model_behavior.arrays import Int32Array, Int64Array
 from model_behavior.data.arena import Arena
 from model_behavior.data.split import pairs_of
-from model_behavior.data_models.split import ValidationSplit
-from model_behavior.data_models.votes import PairTable
+from model_behavior.data_models.votes import PairTable, ValidationSplit
 from model_behavior.models.behavior.behavior_features import BehaviorBlocks, BehaviorFeatures, FeatureConfig
 from model_behavior.models.behavior.configuration import EncoderConfig
-from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
 from model_behavior.models.behavior.monitor import Runtime
-from model_behavior.models.behavior.pair_features import PairFeatureSource
 from model_behavior.models.behavior.projection import ProjectionConfig
-from model_behavior.models.behavior.registry import make_text_encoders
+from model_behavior.models.behavior.text.registry import make_text_encoders
 from model_behavior.models.behavior.topic_removal import PromptFeatures
-from model_behavior.models.behavior.training_setup import choose_fitted_pairs, set_up_training, transform_in_parts
+from model_behavior.models.behavior.training_setup import (
+    PairFeatureSource,
+    choose_fitted_pairs,
+    set_up_training,
+    transform_in_parts,
+)
+from model_behavior.models.behavior.validation import EncoderVotes
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.feature_cache import Features
 
-Rows = npt.NDArray[np.int64]
+Rows = Int64Array
 N_MODELS, PAIRS_PER_PROMPT = 5, 8
 
 
-def make_pairs(n_pairs: int) -> tuple[list[Features], PromptFeatures, npt.NDArray[np.int32]]:
+def make_pairs(n_pairs: int) -> tuple[list[Features], PromptFeatures, Int32Array]:
     """Dense features, counts and prompts of so many pairs, and their models."""
     rng = np.random.default_rng(0)
     model = rng.integers(0, N_MODELS, n_pairs).astype(np.int32)
@@ -46,7 +49,7 @@ def make_pairs(n_pairs: int) -> tuple[list[Features], PromptFeatures, npt.NDArra
 
 
 def fit(
-    pairs: tuple[list[Features], PromptFeatures, npt.NDArray[np.int32]], rows: Rows
+    pairs: tuple[list[Features], PromptFeatures, Int32Array], rows: Rows
 ) -> tuple[BehaviorFeatures, BehaviorBlocks]:
     features, prompts, model = pairs
     config = FeatureConfig(rate_columns=50)

@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
+from model_behavior.serving.app import address_of, open_server
 from model_behavior.serving.keys import KeyRing, key_of_secret
-from model_behavior.serving.server import address_of, open_server
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.settings import ServeSettings
 from model_behavior.serving.static_page import write_static_page

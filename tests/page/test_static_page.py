@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from model_behavior.catalog.exemplars import pair_answers
+from model_behavior.catalog.samples import pair_answers
 from model_behavior.cli.app import run
 from model_behavior.errors import UsageError
-from model_behavior.serving.page_bundle import bundle_modules, fill_static_page
+from model_behavior.serving.page_files import bundle_modules, fill_static_page
 from model_behavior.serving.service import Service
 from model_behavior.serving.static_page import write_static_page
 from tests.conftest import answer

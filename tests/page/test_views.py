@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from model_behavior.serving.route_finding import RouteQuery
+from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.service import Service
 from tests.page.conftest import KEY, OpenPage, serving
 

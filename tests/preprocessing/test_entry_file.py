@@ -4,10 +4,8 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
+from model_behavior.arrays import AnyArray
 from model_behavior.preprocessing.entry_file import (
     CacheEntry,
     DamagedEntryError,
@@ -29,7 +28,7 @@ METADATA = {"shape": [2, 3], "name": "é\n\0", "nested": {"none": None, "share":
 
 
 def example() -> CacheEntry:
-    arrays: dict[str, npt.NDArray[Any]] = {
+    arrays: dict[str, AnyArray] = {
         "numbers": np.arange(12, dtype=np.float32).reshape(3, 4),
         "empty": np.zeros((0, 5), dtype=np.int64),
         "strided": np.arange(20, dtype=np.int32)[::3],
@@ -161,7 +160,7 @@ def test_a_failed_write_keeps_the_old_entry(tmp_path: Path, monkeypatch: pytest.
 
 def test_digests_tell_parts_types_and_shapes_apart() -> None:
     numbers = np.arange(6, dtype=np.int32)
-    parts: list[Sequence[str | bytes | npt.NDArray[Any]]] = [
+    parts: list[Sequence[str | bytes | AnyArray]] = [
         (),
         ("",),
         ("", ""),

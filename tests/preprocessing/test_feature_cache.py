@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from model_behavior.arrays import AnyArray
 from model_behavior.data_models.votes import PairTable, TrainingData
-from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
+from model_behavior.preprocessing.behavior_embedding_preprocessor import (
+    BehaviorEmbeddingPreprocessor,
+    data_fingerprint,
+    data_from_arrays,
+    data_to_arrays,
+)
 from model_behavior.preprocessing.cache import CacheWarning, ContentCache
-from model_behavior.preprocessing.columns import data_fingerprint, data_from_arrays, data_to_arrays
 from model_behavior.preprocessing.entry_file import CacheEntry
 from model_behavior.preprocessing.feature_cache import Features, cut_by_content, encode_through_cache
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
@@ -80,7 +84,7 @@ def assert_features(features: Features, pairs: Sequence[Pair], encoder: LetterCo
     assert features.shape == expected.shape
     assert features.dtype == np.float32
     assert sparse.issparse(features) == encoder.name.endswith("sparse")
-    values: npt.NDArray[Any] = features if isinstance(features, np.ndarray) else features.toarray()
+    values: AnyArray = features if isinstance(features, np.ndarray) else features.toarray()
     np.testing.assert_array_equal(values, expected)
 
 
@@ -257,7 +261,7 @@ def contents(data: TrainingData) -> list[Any]:
     pairs = data.pairs
     texts = [column.to_pylist() for column in (pairs.prompts, pairs.responses, pairs.histories)]
     columns = (pairs.prompt_index, pairs.model_index, data.pair_a, data.pair_b, data.outcome)
-    arrays: list[npt.NDArray[Any]] = list(columns)
+    arrays: list[AnyArray] = list(columns)
     return [*texts, pairs.models, *((array.dtype.name, array.tolist()) for array in arrays)]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from model_behavior.preprocessing import large_features
-from model_behavior.preprocessing.large_features import Features, FeatureStack
+from model_behavior.preprocessing import feature_cache as large_features
+from model_behavior.preprocessing.feature_cache import Features, FeatureStack
 
 LIMITS = [0, 300, 1 << 20]  # bytes: all in a file, all from the second part on, all in memory
 CUTS = [slice(0, 11), slice(11, 11), slice(11, 12), slice(12, 40)]

@@ -5,22 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_behavior.data_models.scoring_types import WideArray
+from model_behavior.arrays import Float64Array
 from model_behavior.errors import UsageError
-from model_behavior.routing.frontier import find_frontier, sweep_thresholds
-from model_behavior.routing.gap_recovery import (
+from model_behavior.routing.frontier import (
     Ends,
     GapCurve,
     average_gap_recovered,
     call_performance_threshold,
+    find_frontier,
     recover_gap,
+    sweep_thresholds,
 )
 from model_behavior.routing.router import choose_above_floor
 
 COST = np.array([0.2, 1.0, 3.0, 1.0])
 
 
-def draw_quality(n: int = 40, models: int = 4) -> WideArray:
+def draw_quality(n: int = 40, models: int = 4) -> Float64Array:
     return np.random.default_rng(0).random((n, models))
 
 

@@ -15,14 +15,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from model_behavior.errors import UsageError
-from model_behavior.serving.batching import Batcher
+from model_behavior.serving.guard import Pulse
 from model_behavior.serving.keys import KeyRing
-from model_behavior.serving.lanes import Lane
-from model_behavior.serving.limits import Limits, RateLimiter
-from model_behavior.serving.pulse import Pulse
-from model_behavior.serving.refusals import RefusalError
+from model_behavior.serving.lanes import Batcher, Lane
+from model_behavior.serving.problems import RefusalError
 from model_behavior.serving.service import Service
-from model_behavior.serving.settings import ServeSettings
+from model_behavior.serving.settings import Limits, RateLimiter, ServeSettings
 from tests.serving.conftest import ADMIN, READ, MakeClient
 
 SECRET_TEXT = "my-very-private-text"

@@ -15,11 +15,11 @@ import pytest
 import uvicorn
 
 from model_behavior.errors import UsageError
+from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.app import build_app
 from model_behavior.serving.backend import build_backend
 from model_behavior.serving.chat import ATTEMPTS_HEADER, MODEL_HEADER
 from model_behavior.serving.keys import KeyRing
-from model_behavior.serving.route_finding import RouteQuery
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.settings import ServeSettings
 from model_behavior.serving.upstreams import Health, Upstreams, load_upstreams

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from model_behavior import artifact
-from model_behavior.artifact_files import exchange, restore
+from model_behavior.artifact.folder import exchange, restore
 from model_behavior.serving.service import Service
 
 UPLOAD = """
@@ -57,7 +57,7 @@ def test_where_folders_cannot_be_exchanged_a_parked_one_comes_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = artifact.load(folder)
-    monkeypatch.setattr("model_behavior.artifact_files.exchange", lambda *_: False)
+    monkeypatch.setattr("model_behavior.artifact.folder.exchange", lambda *_: False)
     artifact.save(loaded, folder)
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".arena") and path.is_dir()] == []
     parked = folder.with_name(".arena.previous")

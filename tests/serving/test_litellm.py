@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from model_behavior.serving.route_finding import RouteQuery
+from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.service import Service
 from tests.page.conftest import serving
 from tests.serving.test_chat import Upstream

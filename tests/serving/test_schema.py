@@ -18,9 +18,8 @@ from schemathesis.specs.openapi.checks import (
 
 from model_behavior.serving.app import build_app
 from model_behavior.serving.backend import build_backend
-from model_behavior.serving.limits import Limits
 from model_behavior.serving.service import Service
-from model_behavior.serving.settings import ServeSettings
+from model_behavior.serving.settings import Limits, ServeSettings
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 HOST = {"Host": "127.0.0.1"}

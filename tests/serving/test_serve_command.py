@@ -16,7 +16,7 @@ import pytest
 
 from model_behavior.cli.app import run
 from model_behavior.serving.keys import load_keys
-from model_behavior.serving.static_files import load_static_files
+from model_behavior.serving.page_files import load_static_files
 from tests.conftest import answer
 
 

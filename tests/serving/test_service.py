@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_behavior import artifact
+from model_behavior.catalog.places import fit_axes, measure_ellipses
 from model_behavior.cli.app import run
 from model_behavior.errors import DataError, UsageError
-from model_behavior.evaluation.map_positions import fit_axes, measure_ellipses
-from model_behavior.serving.route_finding import RouteQuery
+from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.snapshot import ChangedMeanwhileError, NotPossibleError, UnknownModelError
 from model_behavior.serving.uploads import read_upload

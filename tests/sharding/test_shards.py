@@ -14,8 +14,7 @@ import pytest
 from model_behavior import artifact, catalog
 from model_behavior.cli.app import run
 from model_behavior.data.loading import load_responses
-from model_behavior.data.shards import cut_into_shards
-from model_behavior.data.sources import open_rows
+from model_behavior.data.sources import cut_into_shards, open_rows
 from model_behavior.errors import DataError
 from model_behavior.sharding.engines import LocalEngine
 from model_behavior.sharding.runs import ShardedRun

@@ -14,11 +14,9 @@ drift.py            have the responses under a name changed
 """
 
 from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, merge
-from model_behavior.catalog.enrolment import Catalog, enrol, enrol_encoded, merge_catalogs, remove
-from model_behavior.catalog.exemplars import SharedPrompt
-from model_behavior.catalog.extension import extend_catalog
-from model_behavior.catalog.lookup import find_model
-from model_behavior.catalog.samples import Exemplar, ModelSamples
+from model_behavior.catalog.enrolment import Catalog, enrol, enrol_encoded, extend_catalog, merge_catalogs, remove
+from model_behavior.catalog.samples import Exemplar, ModelSamples, SharedPrompt
+from model_behavior.names import find_model
 
 __all__ = [
     "Catalog",

@@ -13,6 +13,8 @@ were that a model was compared with is told beside: the mean rating of all that 
 
 A peer of the same family says little about a model of another one, so that the voted models are read without their
 families: what is learned from them then holds for models of new families.
+
+What stage 2 is told of the models: a table made of the catalog.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from model_behavior.catalog.answer_words import N_WORDS, PackedWords, words_and_weights
-from model_behavior.catalog.samples import ModelSamples
-from model_behavior.data.families import family_of
-from model_behavior.data_models.scoring_types import Agreement, WideArray
+from model_behavior.arrays import BoolArray, Float64Array, Int64Array, UInt32Array, UInt64Array
+from model_behavior.catalog import Catalog
+from model_behavior.catalog.samples import N_WORDS, ModelSamples, PackedWords, words_and_weights
+from model_behavior.data_models.scoring_types import Agreement, ModelTable
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.names import family_of
 
 _PENALTY = 2.0
 _LEAST_PEERS = 4
@@ -47,8 +50,8 @@ class Answers:
     """
 
     names: tuple[str, ...]
-    owner: npt.NDArray[np.int64]
-    keys: npt.NDArray[np.uint64]
+    owner: Int64Array
+    keys: UInt64Array
     words: PackedWords
 
 
@@ -79,7 +82,7 @@ def measure_agreement(samples: ModelSamples, names: Sequence[str], voted: Sequen
     return agree(asking, peers, known)
 
 
-def agree(asking: Answers, peers: Answers, known: npt.NDArray[np.bool_]) -> Agreement:
+def agree(asking: Answers, peers: Answers, known: BoolArray) -> Agreement:
     """How responses agree with those of peers to the same prompts.
 
     Args:
@@ -96,7 +99,7 @@ def agree(asking: Answers, peers: Answers, known: npt.NDArray[np.bool_]) -> Agre
     return _measure(asking, peers, np.array(own, dtype=bool).reshape(len(asking.names), len(peers.names)))
 
 
-def _measure(asking: Answers, peers: Answers, excluded: npt.NDArray[np.bool_]) -> Agreement:
+def _measure(asking: Answers, peers: Answers, excluded: BoolArray) -> Agreement:
     """`excluded`: peers that a model is not compared with, [n_models, n_peers]."""
     rarity = [_Rarity(peers.words[:, view]) for view in _VIEWS]
     found: list[list[_Block]] = [[] for _ in _VIEWS]
@@ -126,9 +129,9 @@ def _measure(asking: Answers, peers: Answers, excluded: npt.NDArray[np.bool_]) -
 class _Block:
     """Weights [n_rows, n_columns] and where they stand."""
 
-    weights: WideArray
-    rows: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
+    weights: Float64Array
+    rows: Int64Array
+    columns: Int64Array
 
 
 class _Rarity:
@@ -138,15 +141,13 @@ class _Rarity:
         self._words, documents = np.unique(words_and_weights(packed)[0][packed > 0], return_counts=True)
         self._idf = np.log((1 + len(packed)) / (1 + documents)) + 1
 
-    def of(self, words: npt.NDArray[np.uint32]) -> WideArray:
+    def of(self, words: UInt32Array) -> Float64Array:
         """Of words that the peers have used."""
-        idf: WideArray = self._idf[np.searchsorted(self._words, words)]
+        idf: Float64Array = self._idf[np.searchsorted(self._words, words)]
         return idf
 
 
-def _by_prompt(
-    asking: npt.NDArray[np.uint64], peers: npt.NDArray[np.uint64]
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def _by_prompt(asking: UInt64Array, peers: UInt64Array) -> Iterator[tuple[Int64Array, Int64Array]]:
     """The asking rows and the peers' rows of every prompt that both have answered."""
     order, peer_order = np.argsort(asking, kind="stable"), np.argsort(peers, kind="stable")
     shared = np.intersect1d(asking, peers)
@@ -163,8 +164,8 @@ def _by_prompt(
 
 
 def _by_peers(
-    allowed: npt.NDArray[np.bool_],
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    allowed: BoolArray,
+) -> Iterator[tuple[Int64Array, Int64Array]]:
     """Asking rows that are allowed the same peers, with these; those with too few are left out."""
     sets, group = np.unique(allowed, axis=0, return_inverse=True)
     for index, chosen in enumerate(sets):
@@ -172,7 +173,7 @@ def _by_peers(
             yield np.flatnonzero(group.ravel() == index), np.flatnonzero(chosen)
 
 
-def _kernel(asking: PackedWords, peers: PackedWords, rarity: _Rarity) -> WideArray | None:
+def _kernel(asking: PackedWords, peers: PackedWords, rarity: _Rarity) -> Float64Array | None:
     """Cosines between all responses to a prompt, asking ones first; None where no word tells peers apart.
 
     Words count that more than one peer has used, and not all of them.
@@ -187,18 +188,18 @@ def _kernel(asking: PackedWords, peers: PackedWords, rarity: _Rarity) -> WideArr
         return None
     dense = dense[:, telling] * rarity.of(distinct[telling])
     dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-9)
-    kernel: WideArray = dense @ dense.T
+    kernel: Float64Array = dense @ dense.T
     return kernel
 
 
-def _ridge(asking: WideArray, peers: WideArray) -> WideArray:
+def _ridge(asking: Float64Array, peers: Float64Array) -> Float64Array:
     """The weights w(x) of the module's equation, [n_asking, n_peers], from cosines with and among the peers."""
     means = peers.mean(axis=0)
     centred = peers - means - means[:, None] + means.mean()
     crossed = asking - asking.mean(axis=1, keepdims=True) - means + means.mean()
     scale = max(float(np.trace(centred)) / len(peers), 1e-9)
     weights = np.linalg.solve(centred / scale + _PENALTY * np.eye(len(peers)), crossed.T / scale).T
-    result: WideArray = weights - weights.mean(axis=1, keepdims=True)
+    result: Float64Array = weights - weights.mean(axis=1, keepdims=True)
     return result
 
 
@@ -209,3 +210,31 @@ def _as_matrix(blocks: Sequence[_Block], shape: tuple[int, int]) -> sparse.csr_m
     rows = np.concatenate([np.repeat(block.rows, len(block.columns)) for block in blocks])
     columns = np.concatenate([np.tile(block.columns, len(block.rows)) for block in blocks])
     return sparse.csr_matrix((values, (rows, columns)), shape=shape)
+
+
+def model_table(
+    encoder: ModelBehaviorEncoder, catalog: Catalog, voted: Sequence[str], names: Sequence[str] | None = None
+) -> ModelTable:
+    """Models as the scorer takes them: the identity part of their embeddings, and whom their responses agree with.
+
+    Votes have shaped the other part of an embedding around the very models that the scorer learns from, so that ratings
+    read from it hold less well for new ones (decision 0007). It is taken where there is no identity part.
+
+    Args:
+        encoder: of the catalog.
+        catalog: with the models and those with votes.
+        voted: models with votes, which agreement is measured with.
+        names: models to have a row, all of the catalog by default.
+    """
+    chosen = tuple(catalog.models.names if names is None else names)
+    place = {name: row for row, name in enumerate(catalog.models.names)}
+    models = catalog.models.select([place[name] for name in chosen])
+    agreement = measure_agreement(catalog.samples, chosen, voted)
+    weight = encoder.config.features.identity_weight
+    if not weight:
+        return ModelTable(models.names, models.mean, models.count, models.spread, agreement)
+    identity = np.ascontiguousarray(encoder.identity_of(models.mean))
+    # In a unit embedding the identity part of a pair has this square length.
+    square = weight**2 / (1 + weight**2)
+    spread = np.sqrt(np.maximum(square - np.square(identity).sum(axis=1), 0)).astype(np.float32)
+    return ModelTable(models.names, identity, models.count, spread, agreement)

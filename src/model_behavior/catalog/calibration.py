@@ -19,11 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax, logsumexp
 
-from model_behavior.catalog.two_covariance import FloatArray
+from model_behavior.arrays import Float64Array, IntArray
 
 _SCALE_START, _SCALE_WIDTH = np.array([0.0, np.log(0.02)]), 2.0
 _CURVE_START, _CURVE_WIDTH = np.zeros(6), 3.0
@@ -40,9 +39,9 @@ class Trials:
         answer: column of the true model, -1 for none of them, [n_trials].
     """
 
-    ratios: FloatArray
-    k: FloatArray
-    answer: npt.NDArray[np.integer]
+    ratios: Float64Array
+    k: Float64Array
+    answer: IntArray
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Scale:
     size: float = 1.0
     correlation: float = 0.0
 
-    def at(self, k: FloatArray) -> FloatArray:
+    def at(self, k: Float64Array) -> Float64Array:
         """s of each k, same shape."""
         return self.size / (1 + self.correlation * (k - 1))
 
@@ -64,7 +63,7 @@ class Curve:
     coefficients: tuple[float, float, float] = (0.0, 0.0, 0.0)
     most: float = np.inf
 
-    def at(self, k: FloatArray) -> FloatArray:
+    def at(self, k: Float64Array) -> Float64Array:
         """The value at each k, same shape."""
         log = np.log(np.minimum(k, self.most))
         level, slope, bend = self.coefficients
@@ -79,12 +78,12 @@ class Calibration:
     weight: Curve = Curve()
     offset: Curve = Curve()
 
-    def logit_known(self, ratios: FloatArray, k: FloatArray) -> FloatArray:
+    def logit_known(self, ratios: Float64Array, k: Float64Array) -> Float64Array:
         """Log-odds that the model is a known one, at even prior odds, [n_trials]."""
-        known: FloatArray = np.exp(self.weight.at(k)) * _support(self.identity, ratios, k) + self.offset.at(k)
+        known: Float64Array = np.exp(self.weight.at(k)) * _support(self.identity, ratios, k) + self.offset.at(k)
         return known
 
-    def probabilities(self, ratios: FloatArray, k: FloatArray, prior_none: float) -> FloatArray:
+    def probabilities(self, ratios: Float64Array, k: Float64Array, prior_none: float) -> Float64Array:
         """Of every model, and of none of them in the last column, [n_trials, n_models + 1]."""
         logit = self.logit_known(ratios, k) + np.log((1 - prior_none) / prior_none)
         among = np.exp(log_softmax(self.identity.at(k)[:, None] * ratios, axis=1))
@@ -97,7 +96,7 @@ def fit_calibration(trials: Trials) -> Calibration:
     ratios, k, answer = trials.ratios[known], trials.k[known], trials.answer[known]
     rows = np.arange(len(k))
 
-    def identity_loss(parameters: FloatArray) -> float:
+    def identity_loss(parameters: Float64Array) -> float:
         scaled = _scale(parameters).at(k)[:, None] * ratios
         return _penalty(parameters, _SCALE_START, _SCALE_WIDTH) - float(log_softmax(scaled, axis=1)[rows, answer].sum())
 
@@ -107,7 +106,7 @@ def fit_calibration(trials: Trials) -> Calibration:
     sign = np.where(known, 1.0, -1.0)
     most = float(trials.k.max())
 
-    def presence_loss(parameters: FloatArray) -> float:
+    def presence_loss(parameters: Float64Array) -> float:
         slope, offset = _curves(parameters, most)
         logit = np.exp(slope.at(trials.k)) * support + offset.at(trials.k)
         return _penalty(parameters, _CURVE_START, _CURVE_WIDTH) - float((weight * log_expit(sign * logit)).sum())
@@ -115,21 +114,21 @@ def fit_calibration(trials: Trials) -> Calibration:
     return Calibration(identity, *_curves(minimize(presence_loss, _CURVE_START, method="L-BFGS-B").x, most))
 
 
-def _support(identity: Scale, ratios: FloatArray, k: FloatArray) -> FloatArray:
+def _support(identity: Scale, ratios: Float64Array, k: Float64Array) -> Float64Array:
     """Log of the mean likelihood ratio over models that are in the catalog, scaled, [n_trials]."""
     scaled = identity.at(k)[:, None] * ratios
-    support: FloatArray = logsumexp(scaled, axis=1) - np.log(np.isfinite(ratios).sum(axis=1))
+    support: Float64Array = logsumexp(scaled, axis=1) - np.log(np.isfinite(ratios).sum(axis=1))
     return support
 
 
-def _scale(parameters: FloatArray) -> Scale:
+def _scale(parameters: Float64Array) -> Scale:
     return Scale(float(np.exp(parameters[0])), float(np.exp(parameters[1])))
 
 
-def _curves(parameters: FloatArray, most: float) -> tuple[Curve, Curve]:
+def _curves(parameters: Float64Array, most: float) -> tuple[Curve, Curve]:
     a, b, c, d, e, f = parameters.tolist()
     return Curve((a, b, c), most), Curve((d, e, f), most)
 
 
-def _penalty(parameters: FloatArray, start: FloatArray, width: float) -> float:
+def _penalty(parameters: Float64Array, start: Float64Array, width: float) -> float:
     return _PRIOR_TRIALS * float(np.square((parameters - start) / width).sum()) / 2

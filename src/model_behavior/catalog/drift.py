@@ -1,4 +1,10 @@
-"""Have the responses under a name changed since it was enrolled?
+"""How many responses a test of drift needs.
+
+Without a change the squared distance of two means is close to g chi^2_h, with g and h from the mean and variance of the
+permuted distances (Satterthwaite 1946). A change by `effect` adds effect^2 to it, so that the distance is g times a
+noncentral chi^2_h with noncentrality effect^2 / g; g falls as the samples grow.
+
+Have the responses under a name changed since it was enrolled?
 
 The means of the enrolled and of the new responses are compared in coordinates in which responses vary around their
 model with covariance 1. The statistic is the squared distance of the two means; its distribution under "no change" is
@@ -11,14 +17,75 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from scipy import stats
 
+from model_behavior.arrays import BoolArray, Float16Array, Float64Array, IntArray
 from model_behavior.catalog.enrolment import Catalog
-from model_behavior.catalog.lookup import find_model
-from model_behavior.catalog.power import NullDistribution, fit_null, responses_needed
 from model_behavior.catalog.style_drivers import StyleDriver, find_drivers, profile_of
-from model_behavior.catalog.two_covariance import FloatArray, fit_whitening
+from model_behavior.catalog.two_covariance import fit_whitening
 from model_behavior.errors import DataError, UsageError
+from model_behavior.names import find_model
+
+_MOST = 100_000
+
+
+@dataclass(frozen=True)
+class NullDistribution:
+    """Distances without a change, as g chi^2_h, and the sizes that they were found with.
+
+    Attributes:
+        scale: g.
+        freedom: h.
+        n_enrolled: enrolled responses; does not matter where responses are compared by prompt.
+        n_new: new responses, or prompts.
+        by_prompt: whether both samples grow together, a prompt at a time.
+    """
+
+    scale: float
+    freedom: float
+    n_enrolled: int
+    n_new: int
+    by_prompt: bool
+
+    def scale_with(self, n_new: int) -> float:
+        """g with another number of new responses, or of prompts."""
+        if self.by_prompt:
+            return self.scale * self.n_new / n_new
+        return self.scale * (1 / self.n_enrolled + 1 / n_new) / (1 / self.n_enrolled + 1 / self.n_new)
+
+
+def fit_null(permuted: Float64Array, n_enrolled: int, n_new: int, by_prompt: bool) -> NullDistribution:
+    """Matches mean and variance of permuted squared distances; other arguments as in `NullDistribution`."""
+    mean, variance = float(permuted.mean()), float(permuted.var())
+    if mean <= 0 or variance <= 0:  # responses that are all the same never differ by chance
+        return NullDistribution(0.0, 1.0, n_enrolled, n_new, by_prompt)
+    return NullDistribution(variance / mean / 2, 2 * mean**2 / variance, n_enrolled, n_new, by_prompt)
+
+
+def power_of(null: NullDistribution, effect: float, n_new: int, alpha: float) -> float:
+    """Probability that a change by `effect` is found with `n_new` new responses, or prompts."""
+    scale = null.scale_with(n_new)
+    if scale == 0:
+        return 1.0
+    critical = stats.chi2.isf(alpha, null.freedom)
+    return float(stats.ncx2.sf(critical, null.freedom, effect**2 / scale))
+
+
+def responses_needed(null: NullDistribution, effect: float, alpha: float, power: float) -> int | None:
+    """The fewest new responses, or prompts, with which a change by `effect` is found with that power.
+
+    None where 100,000 would not do. At least 2.
+    """
+    low, high = 1, 2
+    while power_of(null, effect, high, alpha) < power:
+        if high >= _MOST:
+            return None
+        low, high = high, min(2 * high, _MOST)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if power_of(null, effect, middle, alpha) < power else (low, middle)
+    return high
+
 
 _CHUNK = 256  # permutations at once
 _LEAST_PER_DIMENSION = 4
@@ -131,8 +198,8 @@ def measure_drift(catalog: Catalog, name: str, new: Catalog, config: DriftConfig
 
 
 def permute_distances(
-    vectors: FloatArray, is_new: npt.NDArray[np.bool_], stratum: npt.NDArray[np.integer], config: DriftConfig
-) -> tuple[float, FloatArray]:
+    vectors: Float64Array, is_new: BoolArray, stratum: IntArray, config: DriftConfig
+) -> tuple[float, Float64Array]:
     """Squared distance between the two samples' means, observed and with labels permuted within strata.
 
     The difference is taken in each stratum and averaged over strata.
@@ -151,9 +218,9 @@ def permute_distances(
     nothing = _ROUNDING * np.square(vectors).sum(axis=1).mean()
     if_new, if_old = (1 / n_new / n_strata)[stratum], (-1 / (n_all - n_new) / n_strata)[stratum]
 
-    def squared(labels: npt.NDArray[np.bool_]) -> FloatArray:
+    def squared(labels: BoolArray) -> Float64Array:
         difference = np.where(labels, if_new, if_old) @ vectors
-        distances: FloatArray = np.square(difference).sum(axis=-1)
+        distances: Float64Array = np.square(difference).sum(axis=-1)
         return np.where(distances > nothing, distances, 0)
 
     first = np.cumsum(n_all) - n_all
@@ -169,7 +236,7 @@ def permute_distances(
     return float(squared(is_new)), np.concatenate(permuted)
 
 
-def _fit_whitening(catalog: Catalog, model: int, compared: npt.NDArray[np.float16]) -> FloatArray:
+def _fit_whitening(catalog: Catalog, model: int, compared: Float16Array) -> Float64Array:
     """Coordinates from other models' responses; with too few of them, from the compared ones too, taken together.
 
     The enrolled and the new responses have the same part in it, otherwise the permutations would not be exact.

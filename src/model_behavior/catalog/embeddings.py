@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntArray
 from model_behavior.data.text_columns import is_blank
 from model_behavior.data_models.votes import PairTable
-from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.models.behavior.style_encoder import StyleEncoder
+from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.preprocessing.feature_cache import cut_by_content, encode_through_cache
 
 
@@ -29,20 +28,20 @@ class ModelEmbeddings:
     """
 
     names: tuple[str, ...]
-    mean: FloatArray
-    count: npt.NDArray[np.int64]
-    spread: FloatArray
+    mean: Float32Array
+    count: Int64Array
+    spread: Float32Array
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def cosine_distances(self, row: int) -> npt.NDArray[np.float64]:
+    def cosine_distances(self, row: int) -> Float64Array:
         """1 - cosine of one row with every row, 0 (alike) to 2, [n_models]; a zero vector is at distance 1 of all."""
-        distances: npt.NDArray[np.float64] = 1 - np.clip(self._unit @ self._unit[row], -1, 1)
+        distances: Float64Array = 1 - np.clip(self._unit @ self._unit[row], -1, 1)
         return distances
 
     @cached_property
-    def _unit(self) -> npt.NDArray[np.float64]:
+    def _unit(self) -> Float64Array:
         """The means at length 1, or 0 where they are 0, [n_models, dim]; made once for all questions."""
         mean = self.mean.astype(np.float64)
         length = np.linalg.norm(mean, axis=1, keepdims=True)
@@ -66,13 +65,13 @@ class EncodedPart:
     """
 
     rows: slice
-    vectors: FloatArray
-    styles: FloatArray
+    vectors: Float32Array
+    styles: Float32Array
 
 
-def usable_pairs(pairs: PairTable, keep: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
+def usable_pairs(pairs: PairTable, keep: BoolArray | None = None) -> BoolArray:
     """Pairs of `keep` (all by default) that have both a prompt and a response, [n_pairs]."""
-    usable: npt.NDArray[np.bool_] = ~is_blank(pairs.prompts)[pairs.prompt_index] & ~is_blank(pairs.responses)
+    usable: BoolArray = ~is_blank(pairs.prompts)[pairs.prompt_index] & ~is_blank(pairs.responses)
     return usable if keep is None else usable & keep
 
 
@@ -101,7 +100,7 @@ def merge(old: ModelEmbeddings, new: ModelEmbeddings) -> ModelEmbeddings:
     )
 
 
-def average(names: Sequence[str], sums: npt.NDArray[np.float64], counts: npt.NDArray[np.integer]) -> ModelEmbeddings:
+def average(names: Sequence[str], sums: Float64Array, counts: IntArray) -> ModelEmbeddings:
     """Embeddings of models, sorted by name, from the sum and the number of their pairs' unit vectors."""
     mean = sums / counts[:, None]
     # The pairs are unit vectors, so their mean square distance from the mean is 1 - |mean|^2.

@@ -1,25 +1,36 @@
-"""Responses to catalog rows: enrol, extend, merge, remove."""
+"""Responses to catalog rows: enrol, extend, merge, remove.
+
+More responses of a model that is in the catalog already: its row as if all of them had been enrolled at once.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.catalog.answer_words import pack_words
+from model_behavior.arrays import BoolArray, Float16Array, Float32Array, FloatArray, Int64Array, IntArray, UInt64Array
 from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, encode_parts, merge, usable_pairs
-from model_behavior.catalog.exemplars import first_to_each_prompt
-from model_behavior.catalog.lookup import find_model
-from model_behavior.catalog.samples import Exemplar, ModelSamples, VectorSample, empty_samples, select_samples
-from model_behavior.data.prompt_keys import hash_text
-from model_behavior.data.split import normalise_prompt
+from model_behavior.catalog.samples import (
+    Exemplar,
+    ModelSamples,
+    VectorSample,
+    empty_samples,
+    first_to_each_prompt,
+    join_answers,
+    pack_words,
+    select_samples,
+)
+from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError
-from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.text.style import StyleEncoder
+from model_behavior.names import find_model
+from model_behavior.preprocessing.feature_cache import encode_through_cache
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,8 @@ def enrol(
     encoder: ModelBehaviorEncoder,
     pairs: PairTable,
     batch_size: int,
-    keep: npt.NDArray[np.bool_] | None = None,
-    sample: npt.NDArray[np.bool_] | None = None,
+    keep: BoolArray | None = None,
+    sample: BoolArray | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Catalog:
     """Embeds every model that has a usable pair and describes its responses.
@@ -87,8 +98,8 @@ def enrol(
 def enrol_encoded(
     pairs: PairTable,
     parts: Iterable[EncodedPart],
-    keep: npt.NDArray[np.bool_] | None = None,
-    sample: npt.NDArray[np.bool_] | None = None,
+    keep: BoolArray | None = None,
+    sample: BoolArray | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Catalog:
     """`enrol` where the pairs are encoded already: `parts` are all of them, in order.
@@ -127,10 +138,10 @@ def enrol_encoded(
 def _gather(
     pairs: PairTable,
     parts: Iterable[EncodedPart],
-    usable: npt.NDArray[np.bool_],
-    chosen: npt.NDArray[np.int64],
+    usable: BoolArray,
+    chosen: Int64Array,
     progress: Callable[[int, int], None] | None,
-) -> tuple[ModelEmbeddings, npt.NDArray[np.float16], FloatArray]:
+) -> tuple[ModelEmbeddings, Float16Array, Float32Array]:
     """Embeddings of the models, the vectors of the chosen pairs, the style of all, from parts as they come."""
     row = np.full(len(pairs), -1, dtype=np.int64)
     row[chosen] = np.arange(len(chosen))
@@ -151,7 +162,7 @@ def _gather(
     return average([pairs.models[index] for index in present], sums[present], counts[present]), vectors, style
 
 
-def prompt_keys(pairs: PairTable) -> npt.NDArray[np.uint64]:
+def prompt_keys(pairs: PairTable) -> UInt64Array:
     """Hash of each pair's normalised prompt with its history, uint64, [n_pairs]; the same in every run."""
     prompts = [normalise_prompt(text) for text in LazyTexts(pairs.prompts)]
     texts = [
@@ -179,9 +190,7 @@ def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
     return Catalog(left, select_samples([catalog.samples], left.names))
 
 
-def _choose(
-    model: npt.NDArray[np.integer], keys: npt.NDArray[np.uint64], sample: npt.NDArray[np.bool_], n: int
-) -> npt.NDArray[np.int64]:
+def _choose(model: IntArray, keys: UInt64Array, sample: BoolArray, n: int) -> Int64Array:
     """The `n` pairs of each model with the smallest keys, models one after the other."""
     candidates = np.flatnonzero(sample)
     ordered = candidates[np.lexsort((keys[candidates], model[candidates]))]
@@ -191,17 +200,17 @@ def _choose(
 
 
 def _sample(
-    vectors: npt.NDArray[np.floating],
-    keys: npt.NDArray[np.uint64],
-    model_of: npt.NDArray[np.int64],
-    chosen: npt.NDArray[np.int64],
+    vectors: FloatArray,
+    keys: UInt64Array,
+    model_of: Int64Array,
+    chosen: Int64Array,
     n_models: int,
 ) -> VectorSample:
     offsets = np.searchsorted(model_of[chosen], np.arange(n_models + 1)).astype(np.int64)
     return VectorSample(vectors.astype(np.float16), keys[chosen], offsets)
 
 
-def _moments(style: FloatArray, owner: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+def _moments(style: Float32Array, owner: Int64Array) -> tuple[Float32Array, Float32Array, Int64Array]:
     """Mean, standard deviation and number of each model's rows; every model has one at least."""
     count = np.bincount(owner)
     values = style.astype(np.float64)
@@ -216,11 +225,145 @@ def _moments(style: FloatArray, owner: npt.NDArray[np.int64]) -> tuple[FloatArra
 
 def _typical(
     pairs: PairTable,
-    keys: npt.NDArray[np.uint64],
-    rows: npt.NDArray[np.int64],
-    nearness: FloatArray,
+    keys: UInt64Array,
+    rows: Int64Array,
+    nearness: Float32Array,
     config: EnrolmentConfig,
 ) -> tuple[Exemplar, ...]:
     """The responses nearest to the model's embedding, each to another prompt."""
     nearest = rows[np.argsort(-nearness, kind="stable")].tolist()
     return tuple(first_to_each_prompt(pairs, keys, nearest, config.n_exemplars, config.max_characters).values())
+
+
+_SAME = 2e-3  # Kept vectors are rounded to float16, and a batch of another size changes the last digits.
+
+
+def extend_catalog(
+    catalog: Catalog,
+    encoder: ModelBehaviorEncoder,
+    pairs: PairTable,
+    batch_size: int,
+    parts: Iterable[EncodedPart] | None = None,
+) -> Catalog:
+    """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
+
+    Mean, spread, counts, style moments, sampled vectors and answers are those of one enrolment of everything. Typical
+    responses are chosen among those that either enrolment has chosen. A response to the same prompt that the sample of
+    the model holds already is not counted again.
+
+    Args:
+        catalog: of `encoder`.
+        encoder: trained.
+        pairs: answers of any number of models.
+        batch_size: pairs encoded at once.
+        parts: the pairs, where they are encoded already.
+
+    Raises:
+        DataError: no usable pair at all.
+    """
+    fresh = ~find_repeats(catalog, encoder, pairs, batch_size)
+    if usable_pairs(pairs).any() and not usable_pairs(pairs, fresh).any():
+        return catalog
+    new = enrol(encoder, pairs, batch_size, fresh) if parts is None else enrol_encoded(pairs, parts, fresh)
+    known = [name for name in new.models.names if name in catalog.models.names]
+    rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size) for name in known]
+    grown = merge_catalogs(catalog, new)
+    for row in rows:
+        grown = merge_catalogs(grown, row)
+    return grown
+
+
+def find_repeats(catalog: Catalog, encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> BoolArray:
+    """Pairs that the catalog's samples hold already: same model, prompt and, by its vectors, response. [n_pairs]."""
+    keys = prompt_keys(pairs)
+    held = {name: _by_prompt(catalog.samples, row) for row, name in enumerate(catalog.samples.names)}
+    candidates = [
+        index
+        for index in np.flatnonzero(usable_pairs(pairs)).tolist()
+        if int(keys[index]) in held.get(pairs.models[pairs.model_index[index]], {})
+    ]
+    repeats = np.zeros(len(pairs), dtype=bool)
+    prompts = [pairs.prompts[int(pairs.prompt_index[index])].as_py() for index in candidates]
+    texts = encoder.clean(prompts, [pairs.responses[index].as_py() for index in candidates])
+    vectors = encoder.encode_clean(*texts, batch_size)
+    styles = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
+    for place, index in enumerate(candidates):
+        old_styles, old_vectors = held[pairs.models[pairs.model_index[index]]][int(keys[index])]
+        same_style = any(np.array_equal(each, styles[place].astype(np.float16)) for each in old_styles)
+        # Of a model that was trained on, only some responses are kept as vectors.
+        near = [bool(np.abs(each.astype(np.float32) - vectors[place]).max() < _SAME) for each in old_vectors]
+        repeats[index] = same_style and (any(near) or not near)
+    return repeats
+
+
+def _by_prompt(samples: ModelSamples, row: int) -> dict[int, tuple[list[Float16Array], list[Float16Array]]]:
+    """The style and the embedding vectors that are kept of a model, by prompt key."""
+    found: dict[int, tuple[list[Float16Array], list[Float16Array]]] = defaultdict(lambda: ([], []))
+    for kind, sample in enumerate((samples.styles, samples.embedded)):
+        part = sample.rows_of(row)
+        for key, vector in zip(sample.prompt_keys[part].tolist(), sample.vectors[part], strict=True):
+            found[key][kind].append(vector)
+    return found
+
+
+def _row(catalog: Catalog, name: str) -> Catalog:
+    row = catalog.models.names.index(name)
+    return Catalog(catalog.models.select([row]), select_samples([catalog.samples], (name,)))
+
+
+def _combine(old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_size: int) -> Catalog:
+    """Two rows of the same model as one."""
+    config = EnrolmentConfig()
+    models = _add_embeddings(old.models, new.models)
+    mean, deviation, count = _add_moments(old.samples, new.samples)
+    exemplars = (*old.samples.exemplars[0], *new.samples.exemplars[0])
+    return Catalog(
+        models,
+        ModelSamples(
+            names=models.names,
+            style_mean=mean,
+            style_deviation=deviation,
+            style_count=count,
+            embedded=_add_samples(old.samples.embedded, new.samples.embedded, config.max_vectors),
+            styles=_add_samples(old.samples.styles, new.samples.styles, config.max_vectors),
+            words=_add_samples(old.samples.words, new.samples.words, config.max_vectors),
+            exemplars=(_choose_exemplars(exemplars, encoder, models.mean[0], batch_size)[: config.n_exemplars],),
+            answers=(join_answers(old.samples.answers[0], new.samples.answers[0], config.n_answers),),
+        ),
+    )
+
+
+def _add_embeddings(old: ModelEmbeddings, new: ModelEmbeddings) -> ModelEmbeddings:
+    sums = [models.mean.astype(np.float64) * models.count[:, None] for models in (old, new)]
+    return average(old.names, sums[0] + sums[1], old.count + new.count)
+
+
+def _add_moments(old: ModelSamples, new: ModelSamples) -> tuple[Float32Array, Float32Array, Int64Array]:
+    """Pooled mean and deviation (Chan, Golub and LeVeque 1983, https://doi.org/10.1080/00031305.1983.10483115)."""
+    n_old, n_new = old.style_count[:, None], new.style_count[:, None]
+    n_all = n_old + n_new
+    shift = new.style_mean.astype(np.float64) - old.style_mean
+    mean = old.style_mean + shift * n_new / np.maximum(n_all, 1)
+    within = sum(
+        np.square(each.style_deviation.astype(np.float64)) * np.maximum(each.style_count[:, None] - 1, 0)
+        for each in (old, new)
+    )
+    square = within + np.square(shift) * n_old * n_new / np.maximum(n_all, 1)
+    deviation = np.sqrt(square / np.maximum(n_all - 1, 1))
+    return mean.astype(np.float32), deviation.astype(np.float32), old.style_count + new.style_count
+
+
+def _add_samples(old: VectorSample, new: VectorSample, n: int) -> VectorSample:
+    keys = np.concatenate([old.prompt_keys, new.prompt_keys])
+    kept = np.argsort(keys, kind="stable")[:n]
+    return VectorSample(np.concatenate([old.vectors, new.vectors])[kept], keys[kept], np.array([0, len(kept)]))
+
+
+def _choose_exemplars(
+    exemplars: tuple[Exemplar, ...], encoder: ModelBehaviorEncoder, mean: Float32Array, batch_size: int
+) -> tuple[Exemplar, ...]:
+    """Nearest to the embedding first, each prompt once."""
+    prompts, responses = [each.prompt for each in exemplars], [each.response for each in exemplars]
+    nearness = encoder.encode(prompts, responses, batch_size) @ mean
+    ordered = [exemplars[index] for index in np.argsort(-nearness, kind="stable").tolist()]
+    return tuple({each.prompt: each for each in reversed(ordered)}.values())[::-1]

@@ -1,4 +1,12 @@
-"""Which known model wrote these responses, or none of them.
+"""What identification rests on: the style features and the embeddings of a catalog's models and of their responses.
+
+Each kind of vectors has a two-covariance model of its own, and a model's score is the mean of both log-likelihood
+ratios: two witnesses who have seen the same responses, so that their sum would count them twice. Embeddings tell known
+models apart better; style features, which nothing was trained on, also show what only a new model does.
+
+Trials with a known answer, that identification is calibrated on.
+
+Which known model wrote these responses, or none of them.
 
 Open-set identification as of speakers: every model is scored by the log-likelihood ratio of the two-covariance model,
 and "none of them" is the hypothesis of a new model. What the ratios leave out (responses to the same prompts vary
@@ -10,17 +18,252 @@ The ratios are the mean of two: of style features and of embeddings. Decision 00
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.catalog.calibration import Calibration, fit_calibration
+from model_behavior.arrays import BoolArray, Float64Array, FloatArray, IntArray, UInt64Array
+from model_behavior.catalog.calibration import Calibration, Trials, fit_calibration
 from model_behavior.catalog.enrolment import Catalog
-from model_behavior.catalog.evidence import KnownModels, Standardisation, gather_evidence, mean_ratios
-from model_behavior.catalog.trials import draw_trials, recognition_by_size
-from model_behavior.errors import UsageError
+from model_behavior.catalog.two_covariance import TwoCovariance, fit_two_covariance
+from model_behavior.errors import DataError, UsageError
+from model_behavior.names import number_families
+
+LEAST_MODELS, LEAST_RESPONSES = 4, 5
+_TAIL = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class KnownModels:
+    """The known models in one kind of vectors.
+
+    Attributes:
+        scatter: how responses and models vary.
+        centroids: of the models, projected, [n_models, dim].
+        counts: responses behind each, [n_models]; a model without any cannot have written anything.
+    """
+
+    scatter: TwoCovariance
+    centroids: Float64Array
+    counts: Float64Array
+
+    def ratios(self, probes: Float64Array, k: int) -> Float64Array:
+        """Log-likelihood ratios against a new model, of means of k responses [n_probes, dim], [n_probes, n_models]."""
+        present = self.counts > 0
+        found = self.scatter.score(self.scatter.project(probes), k, self.centroids, np.where(present, self.counts, 1.0))
+        return np.where(present, found, -np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardisation:
+    """Standard scores of style features, the tails of which are drawn in: a long run of a mark must not decide.
+
+    Attributes:
+        centre: mean, [n_features].
+        scale: standard deviation, [n_features].
+    """
+
+    centre: Float64Array
+    scale: Float64Array
+
+    def apply(self, styles: FloatArray) -> Float64Array:
+        """[n, n_features] to the same shape, within -2 and 2."""
+        scores = (styles.astype(np.float64) - self.centre) / np.where(self.scale > 0, self.scale, np.inf)
+        drawn_in: Float64Array = _TAIL * np.tanh(scores / _TAIL)
+        return drawn_in
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Sampled responses in one kind of vectors.
+
+    Attributes:
+        vectors: [n, dim].
+        owner: model of each, index into the catalog, [n].
+        prompt: key of the prompt of each, [n].
+    """
+
+    vectors: Float64Array
+    owner: IntArray
+    prompt: UInt64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A catalog as identification sees it.
+
+    Attributes:
+        names: of all models, [n_models].
+        standardisation: of style features.
+        styles: sampled responses by standardised style.
+        embedded: by embedding; empty where too few of those were sampled, and then style decides alone.
+        mean: embeddings of the models, [n_models, dim].
+        count: responses behind each, [n_models].
+        held_back: whether the sampled embeddings of a model are of responses that `mean` was not made of, [n_models].
+    """
+
+    names: tuple[str, ...]
+    standardisation: Standardisation
+    styles: Responses
+    embedded: Responses
+    mean: Float64Array
+    count: Float64Array
+    held_back: BoolArray
+
+    def know(self, asked: UInt64Array) -> tuple[KnownModels, ...]:
+        """The models as known without their responses to some prompts, style first, then embedding where that is used.
+
+        Args:
+            asked: keys of those prompts; none to know all that there is.
+        """
+        n_models = len(self.names)
+        others = ~np.isin(self.styles.prompt, asked)
+        vectors, owner = self.styles.vectors[others], self.styles.owner[others]
+        known = [_describe(vectors, owner, *_sum_rows(vectors, owner, n_models))]
+        if len(self.embedded.vectors):
+            inside = np.isin(self.embedded.prompt, asked) & ~self.held_back[self.embedded.owner]
+            less, fewer = _sum_rows(self.embedded.vectors[inside], self.embedded.owner[inside], n_models)
+            sums, counts = self.mean * self.count[:, None] - less, self.count - fewer
+            known.append(_describe(self.embedded.vectors, self.embedded.owner, sums, counts))
+        return tuple(known)
+
+    def shared(self) -> tuple[IntArray, IntArray]:
+        """Rows of `styles` and of `embedded` that are of the same responses; of `styles` twice where that is alone."""
+        if not len(self.embedded.vectors):
+            rows = np.arange(len(self.styles.vectors))
+            return rows, rows
+        place: dict[tuple[int, int], list[int]] = {}
+        for row, key in enumerate(zip(self.styles.owner.tolist(), self.styles.prompt.tolist(), strict=True)):
+            place.setdefault(key, []).append(row)
+        keys = zip(self.embedded.owner.tolist(), self.embedded.prompt.tolist(), strict=True)
+        # Several responses to one prompt are in the same order in both, so that the first meets the first.
+        found = [(left.pop(0), row) for row, key in enumerate(keys) if (left := place.get(key))]
+        style, embedded = np.array(found, dtype=np.int64).reshape(-1, 2).T
+        return style, embedded
+
+
+def mean_ratios(known: Sequence[KnownModels], probes: Sequence[Float64Array], k: int) -> Float64Array:
+    """The mean over kinds of vectors of `KnownModels.ratios`; a model that one of them lacks has -inf."""
+    ratios: Float64Array = np.mean([each.ratios(means, k) for each, means in zip(known, probes, strict=False)], axis=0)
+    return ratios
+
+
+def gather_evidence(catalog: Catalog) -> Evidence:
+    """Reads a catalog.
+
+    Raises:
+        DataError: fewer than four models with five sampled responses each.
+    """
+    sample = catalog.samples.styles
+    sizes = np.diff(sample.offsets)
+    if (sizes >= LEAST_RESPONSES).sum() < LEAST_MODELS:
+        raise DataError(
+            f"the catalog has {(sizes >= LEAST_RESPONSES).sum()} models with at least {LEAST_RESPONSES} sampled "
+            f"responses: {LEAST_MODELS} are needed to tell how models and responses vary. "
+            "Fix: enrol more models from their responses"
+        )
+    raw = sample.vectors.astype(np.float64)
+    standardisation = Standardisation(raw.mean(axis=0), raw.std(axis=0))
+    encoded = catalog.samples.embedded
+    embedded = Responses(encoded.vectors.astype(np.float64), encoded.owner, encoded.prompt_keys)
+    if (np.diff(encoded.offsets) >= LEAST_RESPONSES).sum() < LEAST_MODELS:
+        embedded = Responses(embedded.vectors[:0], embedded.owner[:0], embedded.prompt[:0])
+    return Evidence(
+        names=catalog.models.names,
+        standardisation=standardisation,
+        styles=Responses(standardisation.apply(sample.vectors), sample.owner, sample.prompt_keys),
+        embedded=embedded,
+        mean=catalog.models.mean.astype(np.float64),
+        count=catalog.models.count.astype(np.float64),
+        held_back=catalog.samples.style_count > catalog.models.count,
+    )
+
+
+def _describe(vectors: Float64Array, owner: IntArray, sums: Float64Array, counts: Float64Array) -> KnownModels:
+    """Scatter of responses and the places of models, given by sums [n_models, dim] and counts [n_models]."""
+    present = counts > 0
+    means = np.where(present[:, None], sums, 0.0) / np.where(present, counts, 1.0)[:, None]
+    scatter = fit_two_covariance(vectors, owner, means[present], counts[present])
+    return KnownModels(scatter, scatter.project(means), counts)
+
+
+def _sum_rows(vectors: Float64Array, owner: IntArray, n_models: int) -> tuple[Float64Array, Float64Array]:
+    sums = np.zeros((n_models, vectors.shape[1]))
+    np.add.at(sums, owner, vectors)
+    return sums, np.bincount(owner, minlength=n_models).astype(np.float64)
+
+
+TRIAL_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_DRAWS_PER_MODEL = 4
+
+
+def draw_trials(evidence: Evidence, rng: np.random.Generator) -> Trials:
+    """Means of k responses of one model each: once with the model known, once without it, once without its family.
+
+    A new model may or may not have relatives in the catalog, so that half of the unknown ones have. The responses of a
+    trial answer prompts that no model is known by: models answer a prompt alike, and the encoder places responses that
+    it was trained on closer together than new ones.
+
+    Raises:
+        DataError: too few prompts in common.
+    """
+    style_rows, embedded_rows = evidence.shared()
+    prompt, owner = evidence.styles.prompt[style_rows], evidence.styles.owner[style_rows]
+    family = number_families(evidence.names)
+    parts: list[Trials] = []
+    for asked in _asked_prompts(evidence):
+        rows = np.flatnonzero(np.isin(prompt, asked))
+        if len(np.unique(evidence.styles.owner[~np.isin(evidence.styles.prompt, asked)])) < 2:
+            continue
+        known = evidence.know(asked)
+        for model in np.unique(owner[rows]).tolist():
+            own = rows[owner[rows] == model]
+            for k in TRIAL_SIZES:
+                if k > len(own):
+                    break
+                drawn = np.stack([rng.permutation(own)[:k] for _ in range(_DRAWS_PER_MODEL)])
+                probes = [evidence.styles.vectors[style_rows[drawn]].mean(axis=1)]
+                if len(known) > 1:
+                    probes.append(evidence.embedded.vectors[embedded_rows[drawn]].mean(axis=1))
+                parts += _with_and_without(mean_ratios(known, probes, k), k, model, family)
+    if not parts:
+        raise DataError(
+            "the sampled responses answer too few prompts in common to calibrate on. Fix: enrol models from responses "
+            "to several prompts each"
+        )
+    return Trials(
+        np.concatenate([part.ratios for part in parts]),
+        np.concatenate([part.k for part in parts]),
+        np.concatenate([part.answer for part in parts]),
+    )
+
+
+def recognition_by_size(trials: Trials) -> dict[int, float]:
+    """Share of the trials of known models in which the right one is likeliest, by number of responses."""
+    known = trials.answer >= 0
+    right = trials.ratios.argmax(axis=1) == trials.answer
+    return {int(k): float(right[known & (trials.k == k)].mean()) for k in np.unique(trials.k[known])}
+
+
+def _asked_prompts(evidence: Evidence) -> list[UInt64Array]:
+    """Prompts to ask: those held back from a training, else one half and then the other, in the order of the hashes."""
+    back = evidence.held_back[evidence.embedded.owner]
+    if back.any():
+        return [np.unique(evidence.embedded.prompt[back])]
+    prompts = np.unique(evidence.styles.prompt)
+    return [prompts[0::2], prompts[1::2]]
+
+
+def _with_and_without(ratios: Float64Array, k: int, model: int, family: IntArray) -> list[Trials]:
+    """Trials of responses of one model: with it among the known ones, without it, and without its family."""
+    sizes, nobody = np.full(len(ratios), float(k)), np.full(len(ratios), -1)
+    found = [] if np.isneginf(ratios[:, model]).any() else [Trials(ratios, sizes, np.full(len(ratios), model))]
+    for gone in (np.arange(len(family)) == model, family == family[model]):
+        without = np.where(gone, -np.inf, ratios)
+        if np.isfinite(without).any(axis=1).all():
+            found.append(Trials(without, sizes, nobody))
+    return found
 
 
 @dataclass(frozen=True)
@@ -73,8 +316,8 @@ class Identifier:
 
     def identify(
         self,
-        styles: npt.NDArray[np.floating],
-        embedded: npt.NDArray[np.floating],
+        styles: FloatArray,
+        embedded: FloatArray,
         prior_none: float = 0.5,
     ) -> Identification:
         """Judges responses of one unknown model together.

@@ -8,11 +8,10 @@ import numpy as np
 
 from model_behavior.catalog.embeddings import ModelEmbeddings
 from model_behavior.catalog.enrolment import Catalog
-from model_behavior.catalog.exemplars import SharedPrompt, pair_answers
-from model_behavior.catalog.lookup import find_model
-from model_behavior.catalog.samples import Exemplar
+from model_behavior.catalog.samples import Exemplar, SharedPrompt, pair_answers
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
 from model_behavior.errors import UsageError
+from model_behavior.names import find_model
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,69 @@
-"""What the catalog keeps of each model's responses beside the embedding."""
+"""What a response says, in few bytes: its words, hashed and counted, and how it ends.
+
+A row holds `N_WORDS` distinct words, then the last `N_ENDING` ones in their order, 0 where there are fewer. A word is
+its hash of 26 bits and its count of 6. Of more words those with the smallest hashes are kept: the same ones in every
+response, so that what two responses share is sampled evenly (min-wise hashing, Broder 1997,
+https://doi.org/10.1109/SEQUEN.1997.666900). Digits count, unlike in the encoder's features: they may be the answer.
+
+What the catalog keeps of each model's responses beside the embedding.
+
+Samples to named arrays and JSON values, and back.
+
+Responses for people to read: which of a model are kept, and what two models answered to the same prompts.
+
+The typical responses of a model are nearest to its embedding, and two models are seldom typical on the same prompt.
+Therefore responses to the prompts with the smallest hashes are kept besides. Every model ranks prompts alike, so that
+two that answered the same prompts keep the same ones, and two with a share J of their prompts in common have one of `n`
+in common with a chance of about 1 - (1 - J)^n at least (min-wise sampling: Broder 1997,
+https://doi.org/10.1109/SEQUEN.1997.666900).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.catalog.answer_words import WIDTH
-from model_behavior.models.behavior.encoder_base import FloatArray
-from model_behavior.models.behavior.style_encoder import StyleEncoder
+from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Array, UInt32Array, UInt64Array
+from model_behavior.data_models.votes import PairTable
+from model_behavior.models.behavior.text.style import StyleEncoder
+from model_behavior.models.behavior.text.tokens import tokenize
+
+N_WORDS, N_ENDING = 184, 8
+WIDTH = N_WORDS + N_ENDING
+_COUNT_BITS, _HASH_BITS = 6, 26
+
+PackedWords = UInt32Array
+
+
+def pack_words(responses: Sequence[str]) -> PackedWords:
+    """One row per response, uint32, [n_responses, WIDTH]."""
+    packed = np.zeros((len(responses), WIDTH), dtype=np.uint32)
+    tokens = tokenize(responses, keep_digits=True)
+    if not len(tokens.hashes):
+        return packed
+    # A word is never 0, which stands for none.
+    words = np.maximum((tokens.hashes >> np.uint64(64 - _HASH_BITS)).astype(np.int64), 1)
+    distinct, counts = np.unique(tokens.text << _HASH_BITS | words, return_counts=True)
+    text, word = distinct >> _HASH_BITS, distinct & ((1 << _HASH_BITS) - 1)
+    place = np.arange(len(text)) - np.searchsorted(text, text)
+    kept = place < N_WORDS
+    counts = np.minimum(counts, (1 << _COUNT_BITS) - 1)
+    packed[text[kept], place[kept]] = (word << _COUNT_BITS | counts)[kept]
+    from_end = np.searchsorted(tokens.text, tokens.text, side="right") - 1 - np.arange(len(words))
+    last = from_end < N_ENDING
+    packed[tokens.text[last], WIDTH - 1 - from_end[last]] = words[last] << _COUNT_BITS | 1
+    return packed
+
+
+def words_and_weights(packed: PackedWords) -> tuple[UInt32Array, Float64Array]:
+    """Hashes and 1 + log of the counts, each of the shape of `packed`; the weight is 0 where there is no word."""
+    counts = (packed & np.uint32((1 << _COUNT_BITS) - 1)).astype(np.float64)
+    weights: Float64Array = np.where(packed > 0, 1 + np.log(np.maximum(counts, 1)), 0)
+    return packed >> np.uint32(_COUNT_BITS), weights
 
 
 @dataclass(frozen=True)
@@ -33,16 +84,16 @@ class VectorSample:
         offsets: model i has the rows offsets[i] to offsets[i + 1], int64, [n_models + 1].
     """
 
-    vectors: npt.NDArray[Any]
-    prompt_keys: npt.NDArray[np.uint64]
-    offsets: npt.NDArray[np.int64]
+    vectors: AnyArray
+    prompt_keys: UInt64Array
+    offsets: Int64Array
 
     def rows_of(self, model: int) -> slice:
         """Where the vectors of a model are."""
         return slice(int(self.offsets[model]), int(self.offsets[model + 1]))
 
     @property
-    def owner(self) -> npt.NDArray[np.int64]:
+    def owner(self) -> Int64Array:
         """The model of each vector, [n_sampled]."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
@@ -60,12 +111,12 @@ class StyleSums:
         within: sum of the variances over a model's responses, [n_features].
     """
 
-    centre: npt.NDArray[np.float64]
+    centre: Float64Array
     n_models: int
     n_responses: int
-    offset: npt.NDArray[np.float64]
-    square: npt.NDArray[np.float64]
-    within: npt.NDArray[np.float64]
+    offset: Float64Array
+    square: Float64Array
+    within: Float64Array
 
     def __sub__(self, other: StyleSums) -> StyleSums:
         return StyleSums(
@@ -101,9 +152,9 @@ class ModelSamples:
     """
 
     names: tuple[str, ...]
-    style_mean: FloatArray
-    style_deviation: FloatArray
-    style_count: npt.NDArray[np.int64]
+    style_mean: Float32Array
+    style_deviation: Float32Array
+    style_count: Int64Array
     embedded: VectorSample
     styles: VectorSample
     words: VectorSample
@@ -118,7 +169,7 @@ class ModelSamples:
         return style_sums_of(self, described, centre)
 
 
-def style_sums_of(samples: ModelSamples, rows: npt.NDArray[np.int64], centre: npt.NDArray[np.float64]) -> StyleSums:
+def style_sums_of(samples: ModelSamples, rows: Int64Array, centre: Float64Array) -> StyleSums:
     """The sums over some rows."""
     offset = samples.style_mean[rows].astype(np.float64) - centre
     within = np.square(samples.style_deviation[rows].astype(np.float64)).sum(axis=0)
@@ -166,7 +217,7 @@ def select_samples(tables: Sequence[ModelSamples], names: Sequence[str]) -> Mode
     )
 
 
-def _select(samples: Sequence[VectorSample], rows: npt.NDArray[np.int64]) -> VectorSample:
+def _select(samples: Sequence[VectorSample], rows: Int64Array) -> VectorSample:
     """The vectors of some models, counted over all samples one after the other, in this order."""
     sizes = np.concatenate([np.diff(sample.offsets) for sample in samples])
     start = (np.cumsum(sizes) - sizes)[rows]
@@ -177,3 +228,100 @@ def _select(samples: Sequence[VectorSample], rows: npt.NDArray[np.int64]) -> Vec
         prompt_keys=np.concatenate([sample.prompt_keys for sample in samples])[places],
         offsets=np.concatenate([[0], ends]).astype(np.int64),
     )
+
+
+_MOMENTS = ("style_mean", "style_deviation", "style_count")
+_SAMPLES = ("embedded", "styles", "words")
+_PARTS = ("vectors", "prompt_keys", "offsets")
+
+
+def samples_to_arrays(samples: ModelSamples) -> dict[str, AnyArray]:
+    """All arrays, by the name of their attribute, such as "style_mean" and "embedded.vectors"."""
+    arrays = {name: getattr(samples, name) for name in _MOMENTS}
+    arrays |= {f"{sample}.{part}": getattr(getattr(samples, sample), part) for sample in _SAMPLES for part in _PARTS}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def samples_to_json(samples: ModelSamples) -> dict[str, Any]:
+    """Exemplars and answers in row order, and the names of the style features in column order."""
+    return {
+        "style_features": list(StyleEncoder.feature_names),
+        "exemplars": [[asdict(exemplar) for exemplar in each] for each in samples.exemplars],
+        "answers": [{f"{key:016x}": asdict(answer) for key, answer in each.items()} for each in samples.answers],
+    }
+
+
+def samples_from_stored(
+    names: tuple[str, ...], arrays: Mapping[str, AnyArray], value: Mapping[str, Any]
+) -> ModelSamples:
+    """The inverse. What was measured with other style features than this release has is left out.
+
+    Answers and words are empty where a release wrote them that kept none.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing or does not fit.
+    """
+    nothing = empty_samples(names, arrays["embedded.vectors"].shape[1])
+    embedded, styles, words = (
+        VectorSample(*(arrays[f"{sample}.{part}"] for part in _PARTS))
+        if f"{sample}.vectors" in arrays
+        else getattr(nothing, sample)
+        for sample in _SAMPLES
+    )
+    exemplars = tuple(tuple(Exemplar(**exemplar) for exemplar in each) for each in value["exemplars"])
+    answers = tuple(
+        {int(key, 16): Exemplar(**answer) for key, answer in each.items()}
+        for each in value.get("answers", [{}] * len(names))
+    )
+    if not len(names) == len(exemplars) == len(answers) == len(embedded.offsets) - 1 == len(styles.offsets) - 1:
+        raise ValueError(f"samples of {len(exemplars)} models beside {len(names)} names")
+    if tuple(value["style_features"]) != StyleEncoder.feature_names:
+        return replace(nothing, embedded=embedded, words=words, exemplars=exemplars, answers=answers)
+    mean, deviation, count = (arrays[name] for name in _MOMENTS)
+    return ModelSamples(names, mean, deviation, count, embedded, styles, words, exemplars, answers)
+
+
+@dataclass(frozen=True)
+class SharedPrompt:
+    """What two models answer to one prompt."""
+
+    prompt: str
+    response_a: str
+    response_b: str
+
+
+def first_to_each_prompt(
+    pairs: PairTable, keys: UInt64Array, rows: Iterable[int], n: int, max_characters: int
+) -> dict[int, Exemplar]:
+    """The first `n` of some pairs that are to different prompts, by prompt key and in order.
+
+    Args:
+        pairs: texts.
+        keys: of their prompts, [n_pairs].
+        rows: pairs to choose from, best first.
+        n: at most so many.
+        max_characters: longer texts are cut.
+    """
+    found: dict[int, Exemplar] = {}
+    for row in rows:
+        if len(found) == n:
+            break
+        if int(keys[row]) not in found:
+            texts = pairs.prompts[int(pairs.prompt_index[row])].as_py(), pairs.responses[row].as_py()
+            found[int(keys[row])] = Exemplar(*(_cut(text, max_characters) for text in texts))
+    return found
+
+
+def join_answers(old: Mapping[int, Exemplar], new: Mapping[int, Exemplar], n: int) -> dict[int, Exemplar]:
+    """The `n` answers with the smallest keys of both; the old one where both answer a prompt."""
+    return dict(sorted({**new, **old}.items())[:n])
+
+
+def pair_answers(samples: ModelSamples, a: int, b: int) -> tuple[SharedPrompt, ...]:
+    """What the models of two rows answered to the same prompts; empty where they share none that was kept."""
+    one, other = samples.answers[a], samples.answers[b]
+    return tuple(SharedPrompt(one[key].prompt, one[key].response, other[key].response) for key in one if key in other)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

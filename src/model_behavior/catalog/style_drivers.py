@@ -1,4 +1,10 @@
-"""What sets a model apart in style, in words: its style profile beside another one's.
+"""Every style feature in words: what a person calls it, in which unit, and what it measures along with others.
+
+The features themselves are in `models/behavior/text/style_features.py`. Counts enter a profile as log(1 + rate), so
+the value shown is exp(mean) - 1: what is typical of a response, as a geometric mean is, and below the average of the
+rates.
+
+What sets a model apart in style, in words: its style profile beside another one's.
 
 Features are compared by their standardised difference (Cohen 1988) with its large-sample standard error:
 
@@ -11,16 +17,227 @@ same prompts are treated as independent, which makes the standard error too larg
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from model_behavior.arrays import Float64Array
 from model_behavior.catalog.samples import ModelSamples, style_sums_of
-from model_behavior.catalog.style_labels import STYLE_LABELS, StyleLabel
 from model_behavior.errors import DataError
-from model_behavior.models.behavior.style_encoder import StyleEncoder
+from model_behavior.models.behavior.text.style import StyleEncoder
+from model_behavior.models.behavior.text.style_features import FEATURES
+
+Kind = Literal["rate", "lines", "responses", "size", "ratio", "share"]
+
+
+@dataclass(frozen=True)
+class StyleLabel:
+    """How a feature is spoken of.
+
+    Attributes:
+        name: the feature, as in `StyleEncoder.feature_names`.
+        label: a noun in the plural ("exclamation marks"), or what a response does ("opens with an apology").
+        unit: what the shown value is given in or per.
+        kind: how its values are put into words and shown.
+        topic: features that say much the same; only the one that differs most is told.
+    """
+
+    name: str
+    label: str
+    unit: str
+    kind: Kind
+    topic: str
+
+    def shown(self, mean: float) -> float:
+        """The mean of the feature back on the scale of the unit; shares as percentages."""
+        if self.kind == "responses" or self.kind == "share":
+            return 100 * mean
+        if self.kind == "lines":
+            return 100 * math.expm1(mean)
+        return math.exp(mean) if self.kind == "ratio" else math.expm1(mean)
+
+
+_PER_CHARACTERS = {
+    "comma": "commas",
+    "full_stop": "full stops",
+    "exclamation_mark": "exclamation marks",
+    "question_mark": "question marks",
+    "colon": "colons",
+    "semicolon": "semicolons",
+    "hyphen": "hyphens",
+    "double_quote": "straight double quotes",
+    "apostrophe": "straight apostrophes",
+    "open_parenthesis": "parentheses",
+    "open_bracket": "square brackets",
+    "open_brace": "braces",
+    "slash": "slashes",
+    "backslash": "backslashes",
+    "pipe": "pipe characters",
+    "equals": "equals signs",
+    "dollar": "dollar signs",
+    "less_than": "less-than signs",
+    "line_break": "line breaks",
+    "double_space": "double spaces",
+    "space_before_line_break": "spaces at line ends",
+    "tab": "tabs",
+    "dash": "dashes (– and —)",
+    "curly_quote": "curly quotes",
+    "ellipsis": "ellipses",
+    "emoji": "emoji",
+    "non_ascii": "characters beyond ASCII",
+    "upper_case": "capital letters",
+    "digit": "digits",
+    "shouted_word": "words in capitals",
+}
+_ON_LINES = {
+    "heading": "Markdown headings",
+    "dash_bullet": "bullets with '-'",
+    "star_bullet": "bullets with '*'",
+    "dot_bullet": "bullets with '•'",
+    "numbered_dot": "list numbers such as '1.'",
+    "numbered_bracket": "list numbers such as '1)'",
+    "lettered": "list letters such as 'a)'",
+    "bold_line_start": "bold text at the start",
+    "label_line": "labels such as 'Note:' at the start",
+    "indented_line": "indentation",
+    "blank_line": "nothing (blank lines)",
+    "table_row": "table rows",
+    "code_fence": "code fences",
+}
+_PER_WORDS = {
+    "bold": "bold passages",
+    "italic": "italic passages",
+    "inline_code": "inline code passages",
+    "link": "links",
+    "latex": "LaTeX commands",
+    "first_person": "words of the first person (I, my)",
+    "we": "words of the first person plural (we, let's)",
+    "second_person": "words of address (you, your)",
+    "contraction": "contractions (don't, it's)",
+    "modal": "modal verbs (can, should)",
+    "hedge": "hedges (perhaps, usually)",
+    "booster": "intensifiers (very, crucial)",
+    "addition": "words of addition (also, moreover)",
+    "contrast": "words of contrast (however, but)",
+    "cause": "words of cause (because, so)",
+    "order": "words of order (first, then, finally)",
+    "example": "words of example (such as, like)",
+    "negation": "negations (not, never)",
+    "apology": "apologies (sorry, unfortunately)",
+    "as_an_ai": "mentions of being an AI",
+    "ensure": "stock words (ensure, provide, various)",
+    "article": "articles (the, a)",
+    "and": "'and'",
+    "of": "'of'",
+    "to": "'to'",
+    "in": "'in'",
+    "is": "forms of 'to be'",
+    "it": "'it' and 'its'",
+    "this": "'this', 'that' and 'which'",
+    "with": "prepositions (with, for, by)",
+    "or": "'or'",
+}
+_OF_RESPONSES = {
+    "opens_with_space": "starts with white space",
+    "opens_with_lower_case": "opens in lower case",
+    "opens_with_consent": "opens with consent ('Sure', 'Certainly')",
+    "opens_with_apology": "opens with an apology",
+    "opens_as_ai": "opens with 'As an AI'",
+    "opens_with_here": "opens with 'Here is'",
+    "opens_with_article": "opens with an article ('The', 'A')",
+    "opens_with_first_person": "opens in the first person ('I', 'Let me')",
+    "opens_with_heading": "opens with a heading or bold text",
+    "opens_with_list": "opens with a list",
+    "opens_with_quote": "opens with a quotation mark",
+    "opens_with_code": "opens with code",
+    "first_line_ends_with_colon": "ends the first line with a colon",
+    "first_line_exclaims": "ends the first line with an exclamation mark",
+    "ends_with_space": "ends with white space",
+    "ends_with_full_stop": "ends with a full stop",
+    "ends_with_exclamation_mark": "ends with an exclamation mark",
+    "ends_with_question_mark": "ends with a question mark",
+    "ends_with_colon": "ends with a colon",
+    "ends_with_quote": "ends with a quotation mark",
+    "ends_with_code": "ends with code",
+    "ends_in_mid_sentence": "stops without a closing mark",
+    "ends_with_emoji": "ends with an emoji",
+    "ends_with_offer": "ends with an offer or a wish ('Let me know', 'Good luck')",
+    "concludes": "has a concluding paragraph ('Overall', 'In summary')",
+}
+_OTHERS = (
+    StyleLabel("log_characters", "long", "characters", "size", "length"),
+    StyleLabel("log_words", "long", "words", "size", "length"),
+    StyleLabel("log_lines", "long", "lines", "size", "length"),
+    StyleLabel("log_sentences", "long", "sentences", "size", "length"),
+    StyleLabel("log_longest_line", "longest line", "characters", "size", "longest line"),
+    StyleLabel("log_characters_per_word", "words", "characters per word", "size", "length of words"),
+    StyleLabel("words_per_sentence", "sentences", "words per sentence", "size", "length of sentences"),
+    StyleLabel("words_per_line", "lines", "words per line", "size", "length of lines"),
+    StyleLabel("distinct_token_share", "of the words are different ones", "% of words", "share", "variety"),
+    StyleLabel("distinct_pair_share", "of the word pairs are different ones", "% of word pairs", "share", "variety"),
+    StyleLabel("log_length_ratio_to_prompt", "long", "times as long as the prompt", "ratio", "length"),
+    StyleLabel("response_tokens_from_prompt", "of its words are the prompt's", "% of words", "share", "echo"),
+    StyleLabel("prompt_tokens_in_response", "of the prompt's words recur", "% of words", "share", "echo"),
+    StyleLabel("starts_with_prompt_words", "of the first words are the prompt's", "% of words", "share", "echo"),
+)
+_TOPICS = {
+    "line_break": "length of lines",
+    "blank_line": "length of lines",
+    "bold": "bold",
+    "bold_line_start": "bold",
+    "numbered_dot": "numbered lists",
+    "numbered_bracket": "numbered lists",
+    "dash_bullet": "bullets with -",
+    "apology": "apology",
+    "opens_with_apology": "apology",
+    "as_an_ai": "being an AI",
+    "opens_as_ai": "being an AI",
+    "exclamation_mark": "exclamation",
+    "first_line_exclaims": "exclamation",
+    "ends_with_exclamation_mark": "exclamation",
+    "ends_with_full_stop": "ending",
+    "ends_in_mid_sentence": "ending",
+    "apostrophe": "contraction",
+    "contraction": "contraction",
+    "code_fence": "code",
+    "ends_with_code": "code",
+    "opens_with_code": "code",
+    "emoji": "emoji",
+    "ends_with_emoji": "emoji",
+    "non_ascii": "emoji",
+    "space_before_line_break": "white space",
+    "ends_with_space": "white space",
+    "opens_with_space": "white space",
+    "indented_line": "white space",
+    "double_space": "white space",
+    "colon": "colon",
+    "label_line": "colon",
+}
+
+
+def _label_features() -> Mapping[str, StyleLabel]:
+    kinds: dict[str, tuple[Mapping[str, str], str, Kind]] = {
+        "chars": (_PER_CHARACTERS, "per 100 characters", "rate"),
+        "words": (_PER_WORDS, "per 100 words", "rate"),
+        "lines": (_ON_LINES, "% of lines", "lines"),
+        "text": (_OF_RESPONSES, "% of responses", "responses"),
+    }
+    labels = {label.name: label for label in _OTHERS}
+    for feature in FEATURES:
+        table, unit, kind = kinds[feature.per]
+        # A feature without a label of its own is told by its name rather than not at all.
+        label = table.get(feature.name, feature.name.replace("_", " "))
+        labels[feature.name] = StyleLabel(feature.name, label, unit, kind, _TOPICS.get(feature.name, feature.name))
+    return labels
+
+
+STYLE_LABELS: Mapping[str, StyleLabel] = _label_features()
+"""The label of every feature of the `StyleEncoder`, by name."""
+
 
 _FAMILY_WISE_ERROR = 0.05
 _LEAST_DEVIATION = 0.02  # below this are features that hardly ever occur
@@ -39,8 +256,8 @@ class StyleProfile:
         count: number of responses; 2 at least can be compared.
     """
 
-    mean: npt.NDArray[np.float64]
-    deviation: npt.NDArray[np.float64]
+    mean: Float64Array
+    deviation: Float64Array
     count: int
 
 
@@ -152,11 +369,11 @@ def say(label: StyleLabel, value: float, other: float) -> str:
     return f"uses {value / other:.1f}x as many {label.label} {figures}"
 
 
-def _least(profile: StyleProfile) -> npt.NDArray[np.float64]:
+def _least(profile: StyleProfile) -> Float64Array:
     """Standard deviations, not below what the number of responses can tell."""
     share = (profile.count * np.clip(profile.mean, 0, 1) + 1) / (profile.count + 2)
     least = np.where(_IS_YES_OR_NO, np.sqrt(share * (1 - share)), _LEAST_DEVIATION)
-    deviation: npt.NDArray[np.float64] = np.maximum(profile.deviation, least)
+    deviation: Float64Array = np.maximum(profile.deviation, least)
     return deviation
 
 

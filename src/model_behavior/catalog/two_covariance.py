@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.covariance import ledoit_wolf
 
-FloatArray = npt.NDArray[np.float64]
+from model_behavior.arrays import Float64Array, FloatArray, IntArray
 
 _RIDGE = 0.3  # there are few prompts, and what they have in common must not pass for scatter
 _LEAST_DEVIATION = 1e-6  # of the largest
@@ -36,19 +35,19 @@ class TwoCovariance:
         between: variances of B there, [dim].
     """
 
-    mean: FloatArray
-    basis: FloatArray
-    between: FloatArray
+    mean: Float64Array
+    basis: Float64Array
+    between: Float64Array
 
     @cached_property
-    def _inverse(self) -> FloatArray:
+    def _inverse(self) -> Float64Array:
         """Rows are the coordinates' directions, [dim, dim]; the pseudoinverse where a dimension never varies."""
         return np.asarray(np.linalg.pinv(self.basis), dtype=np.float64)
 
     @cached_property
-    def lengths(self) -> FloatArray:
+    def lengths(self) -> Float64Array:
         """Square length of a step by 1 in each coordinate, [dim]."""
-        lengths: FloatArray = np.square(self._inverse).sum(axis=1)
+        lengths: Float64Array = np.square(self._inverse).sum(axis=1)
         return lengths
 
     @property
@@ -61,17 +60,17 @@ class TwoCovariance:
         """(trace W)^2 / trace W^2: degrees of freedom of that distance (Satterthwaite 1946)."""
         return self.within_trace**2 / float(np.square(self._inverse @ self._inverse.T).sum())
 
-    def restore(self, place: FloatArray) -> FloatArray:
+    def restore(self, place: Float64Array) -> Float64Array:
         """The inverse of `project`, [dim] or [n, dim]."""
-        restored: FloatArray = place @ self._inverse
+        restored: Float64Array = place @ self._inverse
         return restored + self.mean
 
-    def project(self, vectors: npt.NDArray[np.floating]) -> FloatArray:
+    def project(self, vectors: FloatArray) -> Float64Array:
         """[n, dim] to the coordinates of the model."""
-        projected: FloatArray = (vectors.astype(np.float64) - self.mean) @ self.basis
+        projected: Float64Array = (vectors.astype(np.float64) - self.mean) @ self.basis
         return projected
 
-    def score(self, probes: FloatArray, k: float, centroids: FloatArray, counts: FloatArray) -> FloatArray:
+    def score(self, probes: Float64Array, k: float, centroids: Float64Array, counts: Float64Array) -> Float64Array:
         """How much likelier each known model is than a new one to have given the mean of k responses.
 
             log N(probe; shrunk centroid, its uncertainty + 1/k) - log N(probe; 0, B + 1/k)
@@ -91,15 +90,15 @@ class TwoCovariance:
         square = np.square(probes)
         # Sum over dimensions of (probe - centre)^2 / known, without an array of probes x models x dimensions.
         distance = square @ (1 / known).T - 2 * probes @ (centres / known).T + (centres**2 / known).sum(axis=1)
-        ratios: FloatArray = np.log(new / known).sum(axis=1) - distance + (square / new).sum(axis=1)[:, None]
+        ratios: Float64Array = np.log(new / known).sum(axis=1) - distance + (square / new).sum(axis=1)[:, None]
         return 0.5 * ratios
 
 
 def fit_two_covariance(
-    vectors: npt.NDArray[np.floating],
-    owner: npt.NDArray[np.integer],
-    means: npt.NDArray[np.floating],
-    counts: FloatArray,
+    vectors: FloatArray,
+    owner: IntArray,
+    means: FloatArray,
+    counts: Float64Array,
 ) -> TwoCovariance:
     """Fits W to responses around the mean of their model's, and B to model embeddings.
 
@@ -117,7 +116,7 @@ def fit_two_covariance(
     return TwoCovariance(mean, whiten @ rotation, between)
 
 
-def fit_whitening(vectors: npt.NDArray[np.floating], owner: npt.NDArray[np.integer]) -> FloatArray:
+def fit_whitening(vectors: FloatArray, owner: IntArray) -> Float64Array:
     """Columns of coordinates in which responses vary around their model's mean with covariance 1, [dim, dim].
 
     The correlations are shrunk, and a dimension that never varies is left out.
@@ -134,5 +133,5 @@ def fit_whitening(vectors: npt.NDArray[np.floating], owner: npt.NDArray[np.integ
     deviation[deviation <= _LEAST_DEVIATION * max(deviation.max(), _TINY)] = np.inf  # never varies, so it says nothing
     correlation = within / np.outer(deviation, deviation)
     variance, axes = np.linalg.eigh((correlation + _RIDGE * np.eye(len(within))) / (1 + _RIDGE))
-    whitening: FloatArray = axes / np.sqrt(variance) / deviation[:, None]
+    whitening: Float64Array = axes / np.sqrt(variance) / deviation[:, None]
     return whitening

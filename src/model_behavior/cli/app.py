@@ -15,7 +15,6 @@ from model_behavior.cli import (
     evaluate_command,
     map_command,
     route_commands,
-    scale_benchmark_command,
     scoring_commands,
     serve_commands,
 )
@@ -40,7 +39,6 @@ map_command.register(app)
 route_commands.register(app)
 serve_commands.register(app)
 demo_command.register(app)
-scale_benchmark_command.register(benchmark_commands.app)
 app.add_typer(benchmark_commands.app, name="benchmark")
 app.add_typer(cache_commands.app, name="cache")
 

@@ -1,26 +1,34 @@
-"""`model-behavior benchmark`."""
+"""`model-behavior benchmark`.
+
+`model-behavior benchmark scale`.
+
+`model-behavior benchmark service`.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
-from model_behavior.cli.console import ConsoleMonitor, print_load_report, print_result
-from model_behavior.cli.options import CacheFolder, Json, open_cache
-from model_behavior.cli.service_benchmark import benchmark_service
+from model_behavior import artifact
+from model_behavior.benchmarks.scale import measure_sizes, write_scale_report
+from model_behavior.benchmarks.speed.report import SpeedPlan, run_speed_benchmark, write_speed_report
+from model_behavior.benchmarks.stage1 import BenchmarkPlan, choose_variants, run_benchmark
+from model_behavior.benchmarks.stage1_report import write_stage1_report
+from model_behavior.benchmarks.stage2 import Stage2Plan, run_stage2_benchmark
+from model_behavior.benchmarks.stage2_report import write_stage2_report
+from model_behavior.benchmarks.values import plain_values
+from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result
+from model_behavior.cli.options import ArtifactFolder, CacheFolder, Json, open_cache
 from model_behavior.data.loading import load_votes
 from model_behavior.data_models.votes import TrainingData
-from model_behavior.evaluation.plain_values import plain_values
-from model_behavior.evaluation.speed.benchmark import SpeedPlan, run_speed_benchmark
-from model_behavior.evaluation.speed.report import write_speed_report
-from model_behavior.evaluation.stage1_benchmark import BenchmarkPlan, choose_variants, run_benchmark
-from model_behavior.evaluation.stage1_report import write_stage1_report
-from model_behavior.evaluation.stage2_benchmark import Stage2Plan, run_stage2_benchmark
-from model_behavior.evaluation.stage2_report import write_stage2_report
+from model_behavior.errors import MissingExtraError, ModelBehaviorError, UsageError
 from model_behavior.files import check_output_file, written_aside
 from model_behavior.models.behavior.monitor import Runtime
 
@@ -37,10 +45,6 @@ Fraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts to me
 HeldOut: TypeAlias = Annotated[float, typer.Option(help="Share of LLMs held out, in whole families.")]
 
 app = typer.Typer(no_args_is_help=True, help="Measure on votes, beside baselines, and write a report.")
-
-app.command("service", epilog="Example: `model-behavior benchmark service arena --output service.md`")(
-    benchmark_service
-)
 
 
 @app.command("stage1", epilog="Example: `model-behavior benchmark stage1 votes.parquet --output stage1.md`")
@@ -155,3 +159,95 @@ def write_report(output: Path, text: str, pictures: Mapping[str, str]) -> None:
 def _print(output: Path, results: Sequence[object], seeds: int, as_json: bool) -> None:
     value = {"output": str(output), "results": plain_values(results)}
     print_result(value, as_json, f"{output}: {len(results)} vote files, {seeds} seeds")
+
+
+_SIZES = "10000,100000,1000000"
+
+
+@app.command("scale", epilog="Example: `model-behavior benchmark scale votes.parquet --output scale.md`")
+def benchmark_scale(
+    votes: Annotated[str, typer.Argument(help="The real votes that larger files are made of.")],
+    output: Output,
+    sizes: Annotated[str, typer.Option(help="Numbers of votes, with commas between them.")] = _SIZES,
+    seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
+    json: Json = False,
+) -> None:
+    """CPU time and memory from file to triplets, at growing numbers of votes made from real ones."""
+    check_output_file(output)
+    wanted = _parse_sizes(sizes)
+    data, report = load_votes(votes)
+    print_load_report(report)
+    progress = Progress()
+    results = measure_sizes(data, wanted, seed, lambda done, total: progress.show("sizes", done, total))
+    progress.close()
+    source = report.sources[0].source.rsplit("/", 1)[-1]
+    tail = f" --sizes {sizes}" if sizes != _SIZES else ""
+    tail += f" --seed {seed}" if seed else ""
+    command = f"model-behavior benchmark scale {source} --output {output.name}{tail}"
+    write_report(output, *write_scale_report(results, source, command))
+    last = results[-1]
+    text = f"{output}: {last.votes:,} votes in {last.seconds:.0f} s of CPU and {last.peak_bytes / 2**20:,.0f} MiB"
+    print_result({"output": str(output), "results": plain_values(results)}, json, text)
+
+
+def _parse_sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(size) for size in text.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
+        raise UsageError(f"--sizes {text!r}: different whole numbers of 1 or more are needed, such as {_SIZES}")
+    return sizes
+
+
+_STOP_SECONDS = 30
+
+
+@app.command("service", epilog="Example: `model-behavior benchmark service arena --output service.md`")
+def benchmark_service(
+    folder: ArtifactFolder,
+    output: Annotated[Path, typer.Option(help="Markdown file to write.")],
+    requests: Annotated[int, typer.Option(min=1, help="At full speed.")] = 50_000,
+    clients: Annotated[int, typer.Option(min=1, help="At full speed.")] = 16,
+    rate: Annotated[float, typer.Option(min=1, help="Requests a second at the steady rate.")] = 50.0,
+    seconds: Annotated[float, typer.Option(min=1, help="At the steady rate.")] = 30.0,
+    json: Json = False,
+) -> None:
+    """The service under load: throughput, latency, a burst of ten times the rate, memory."""
+    try:
+        import asyncio
+
+        from model_behavior.benchmarks.load import LoadPlan, run_load, write_load_report
+    except ImportError as error:
+        raise MissingExtraError("benchmark service", "serve") from error
+    check_output_file(output)
+    plan = LoadPlan(requests=requests, clients=clients, rate=rate, seconds=seconds)
+    n_models = len(artifact.load(folder).models)
+    progress = Progress()
+    command = [sys.executable, "-m", "model_behavior", "serve", str(folder), "--port", "0"]
+    command += ["--requests-per-second", "1e6"]  # all come from one address
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            report = asyncio.run(run_load(_address_of(process), plan, progress.show))
+        finally:
+            progress.close()
+            process.terminate()
+            process.wait(_STOP_SECONDS)
+    options = {"requests": requests, "clients": clients, "rate": f"{rate:g}", "seconds": f"{seconds:g}"}
+    words = " ".join(f"--{name} {value}" for name, value in options.items())
+    again = f"model-behavior benchmark service {folder.name} --output {output.name} {words}"
+    with written_aside(output) as aside:
+        aside.write_text(write_load_report(report, plan, n_models, again), "utf-8")
+    lines = [
+        f"{each.name}: {each.per_second:.0f}/s, p50 {each.p50:.1f} ms, p95 {each.p95:.1f} ms, {each.statuses}"
+        for each in report.figures
+    ]
+    print_result({"output": str(output), "command": again, **asdict(report)}, json, "\n".join(lines))
+
+
+def _address_of(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    if not line.startswith("http"):
+        raise ModelBehaviorError(f"the service did not start: {line}{process.stderr.read()}")
+    return line.split(": ")[0]

@@ -11,10 +11,10 @@ from typing import Any, TextIO, final
 
 from rich.console import Console
 
-from model_behavior.cli.interruption import raise_lost_interrupt
+from model_behavior.cli.entry import raise_lost_interrupt
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.reports import FilterReport, LoadReport
 from model_behavior.data_models.training_log import EpochLog
+from model_behavior.data_models.votes import FilterReport, LoadReport
 
 _REDRAW_SECONDS = 0.2  # on a terminal
 _LINE_SECONDS = 10.0  # in a log file, where every redraw stays

@@ -15,7 +15,7 @@ from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor, print_result, stderr
 from model_behavior.cli.options import CacheFolder, Json, open_cache
 from model_behavior.data.arena import Arena, build_arena, write_votes
-from model_behavior.data_models.split import ValidationSplit
+from model_behavior.data_models.votes import ValidationSplit
 from model_behavior.evaluation.model_map import MapData, write_map
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder

@@ -36,16 +36,16 @@ from model_behavior.cli.options import (
 )
 from model_behavior.cli.training import TrainingRun, check_trained_output, describe_encoder
 from model_behavior.data.filters import FilterConfig
-from model_behavior.data_models.split import ValidationSplit
+from model_behavior.data_models.votes import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
-from model_behavior.models.behavior.execution import Precision
-from model_behavior.models.behavior.fine_tuning.config import FineTuningConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.objectives import ObjectiveConfig
-from model_behavior.models.behavior.pair_transformer import ReadingConfig
 from model_behavior.models.behavior.projection import ProjectionConfig
-from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
+from model_behavior.models.behavior.text.execution import Precision
+from model_behavior.models.behavior.text.fine_tuning import FineTuningConfig
+from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, make_text_encoders
+from model_behavior.models.behavior.text.transformer import ReadingConfig
 from model_behavior.models.behavior.training import OptimisationConfig
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 from model_behavior.preprocessing.triplets import TripletConfig

@@ -1,16 +1,25 @@
-"""`model-behavior evaluate`."""
+"""`model-behavior evaluate`.
+
+An evaluation as tables for a terminal.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result
-from model_behavior.cli.evaluation_text import describe_evaluation
 from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, Json, open_artifact
 from model_behavior.data.loading import load_votes
-from model_behavior.evaluation.evaluate import EvaluationConfig, evaluate
+from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
+from model_behavior.evaluation.evaluated_encoder import EncoderFigures
+from model_behavior.evaluation.evaluated_scorer import CellFigures
+from model_behavior.evaluation.figures import Figure
+from model_behavior.evaluation.recognition import SubspaceFigures
+from model_behavior.evaluation.stage2 import LengthControl
 
 _CONFIG = EvaluationConfig()
 
@@ -40,3 +49,85 @@ def evaluate_artifact(
     if isinstance(monitor, ConsoleMonitor):
         monitor.close()
     print_result(evaluation.to_json(), json, describe_evaluation(evaluation))
+
+
+Rows = list[tuple[str, ...]]
+
+
+def describe_evaluation(evaluation: Evaluation) -> str:
+    """All tables; a cell is value [95 % interval] (n)."""
+    votes, stage1 = evaluation.votes, evaluation.stage1
+    parts = [
+        f"{votes.new_prompt_votes:,} of {votes.used:,} votes are on {votes.new_prompts:,} prompts that it was not "
+        f"trained on; stage 1 is measured on these. Cells: value [95 % interval, clustered by prompt] (n)."
+    ]
+    if votes.unknown_models:
+        parts.append(f"No embedding of {len(votes.unknown_models)}: {', '.join(votes.unknown_models)}")
+    parts += [_write("Triplets and identification", _compare(evaluation)), _write("Embedding", _describe(stage1))]
+    parts.append(_write("What the parts of the embedding know", _describe_parts(stage1.parts)))
+    parts.append(_write("Length controlled for", _describe_lengths(evaluation)))
+    for label, cell in (evaluation.stage2 or {}).items():
+        parts.append(_write(f"Votes: {label}", _describe_cell(cell)))
+    return "\n\n".join(parts)
+
+
+def _compare(evaluation: Evaluation) -> Rows:
+    stage1 = evaluation.stage1
+    sizes = sorted(stage1.identification)
+    rows: Rows = [("", "triplets", "identity", "performance", *(f"model @{k}" for k in sizes))]
+    embeddings = {"encoder": (stage1.triplet, stage1.identification)}
+    embeddings |= {name: (each.triplet, each.identification) for name, each in evaluation.baselines.items()}
+    for name, (triplet, identification) in embeddings.items():
+        kinds = [_cell(triplet[kind]) for kind in ("all", "identity", "performance")]
+        rows.append((name, *kinds, *(_cell(identification.get(k)) for k in sizes)))
+    return [*rows, ("chance", *["0.500"] * 3, *[f"{stage1.identification_chance:.3f}"] * len(sizes))]
+
+
+def _describe(stage1: EncoderFigures) -> Rows:
+    rows: Rows = [(name.replace("_", " "), _cell(figure)) for name, figure in stage1.collapse.items()]
+    rows += [(f"family @{k}, chance {stage1.family_chance:.3f}", _cell(each)) for k, each in stage1.family.items()]
+    if stage1.readout is not None:
+        rows.append(("votes by quality read-out (sees responses)", _cell(stage1.readout.accuracy)))
+    return rows
+
+
+def _describe_parts(parts: Mapping[str, SubspaceFigures]) -> Rows:
+    sizes = sorted({k for part in parts.values() for k in part.identification})
+    rows: Rows = [("", "rating R2", "rating Spearman", *(f"model @{k}" for k in sizes))]
+    for name, part in parts.items():
+        recognised = (_cell(part.identification.get(k)) for k in sizes)
+        rows.append((name, _cell(part.rating_r2), _cell(part.rating_correlation), *recognised))
+    return rows
+
+
+def _describe_lengths(evaluation: Evaluation) -> Rows:
+    rows: Rows = [("", "within 10 %", "longer won", "shorter won", "balanced")]
+    controls: dict[str, LengthControl] = {"triplets": evaluation.stage1.triplet_length_control}
+    if evaluation.stage1.readout is not None:
+        controls["quality read-out"] = evaluation.stage1.readout.length_control
+    for label, cell in (evaluation.stage2 or {}).items():
+        controls |= {f"{name}: {label}": each.length_control for name, each in cell.methods.items()}
+    for name, each in controls.items():
+        rows.append((name, *map(_cell, (each.matched, each.longer_won, each.shorter_won, each.balanced))))
+    return rows
+
+
+def _describe_cell(cell: CellFigures) -> Rows:
+    rows: Rows = [("", "accuracy", "log loss", "ECE")]
+    for name, each in cell.methods.items():
+        figures = each.figures
+        rows.append((name, *map(_cell, (figures.accuracy, figures.log_loss, figures.calibration_error))))
+    return [*rows, ("longer response (sees responses)", _cell(cell.longer_response), "-", "-")]
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None or not math.isfinite(figure.value):
+        return "-"
+    interval = f" [{figure.low:.3f}, {figure.high:.3f}]" if math.isfinite(figure.low) else ""
+    return f"{figure.value:.3f}{interval} ({figure.n:,})"
+
+
+def _write(title: str, rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join([title, *(f"  {line}" for line in lines)])

@@ -13,8 +13,8 @@ from model_behavior import artifact
 from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor
 from model_behavior.errors import UsageError
-from model_behavior.models.behavior.execution import BACKEND_VARIABLE, Backend
 from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE, Backend
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.sharding.engines import LocalEngine, RayEngine

@@ -42,11 +42,11 @@ from model_behavior.cli.training import (
 )
 from model_behavior.data.filters import FilterConfig
 from model_behavior.data_models.scoring_types import RankedModel
-from model_behavior.data_models.split import ValidationSplit
+from model_behavior.data_models.votes import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.models.behavior.registry import DEFAULT_ENCODERS, make_text_encoders
+from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, make_text_encoders
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.model_base import rank_best_first
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig

@@ -13,9 +13,8 @@ from model_behavior.cli.options import ArtifactFolder, ConfigFile, Json
 from model_behavior.errors import MissingExtraError
 from model_behavior.routing.costs import load_costs
 from model_behavior.serving.keys import KeyRing, add_key, key_of_secret, load_keys, make_key
-from model_behavior.serving.limits import Limits
 from model_behavior.serving.service import Service, ServiceConfig
-from model_behavior.serving.settings import ServeSettings
+from model_behavior.serving.settings import Limits, ServeSettings
 from model_behavior.serving.upstreams import Upstreams, load_upstreams
 
 _LIMITS = Limits()
@@ -70,7 +69,7 @@ def serve(
 ) -> None:
     """Serve the page, the API and chat completions that are routed; stop with Ctrl-C."""
     try:
-        from model_behavior.serving.server import run_server
+        from model_behavior.serving.app import run_server
     except ImportError as error:
         raise MissingExtraError("serve", "serve") from error
     accepted = [] if keys is None else load_keys(keys)

@@ -6,16 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from model_behavior.arrays import BoolArray, Int32Array, IntArray
 from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data.text_columns import TextColumnBuilder, is_blank, parts_of, take_texts
-from model_behavior.data_models.reports import FilterReport
-from model_behavior.data_models.votes import IntArray, PairTable, TrainingData
+from model_behavior.data_models.votes import FilterReport, PairTable, TrainingData
 from model_behavior.errors import DataError
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def filter_votes(
 
 
 def _mask(
-    responses: pa.LargeStringArray, used: npt.NDArray[np.integer], progress: Callable[[int, int], None] | None
+    responses: pa.LargeStringArray, used: IntArray, progress: Callable[[int, int], None] | None
 ) -> tuple[pa.LargeStringArray, int]:
     """The responses at `used` with self-naming masked, and the number of those that changed."""
     masked = TextColumnBuilder()
@@ -89,7 +86,7 @@ def _mask(
     return masked.finish() if n_masked else take_texts(responses, used), n_masked
 
 
-def select_votes(data: TrainingData, vote_indices: npt.NDArray[np.integer]) -> TrainingData:
+def select_votes(data: TrainingData, vote_indices: IntArray) -> TrainingData:
     """The chosen votes in the order given, with only the pairs, prompts and models that they use.
 
     Args:
@@ -100,7 +97,7 @@ def select_votes(data: TrainingData, vote_indices: npt.NDArray[np.integer]) -> T
     return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices])
 
 
-def select_pairs(pairs: PairTable, used: npt.NDArray[np.integer]) -> PairTable:
+def select_pairs(pairs: PairTable, used: IntArray) -> PairTable:
     """The chosen pairs in the order given, with only the prompts and models that they use.
 
     Args:
@@ -110,9 +107,7 @@ def select_pairs(pairs: PairTable, used: npt.NDArray[np.integer]) -> PairTable:
     return _select_pairs(pairs, used, take_texts(pairs.responses, used))
 
 
-def _renumber(
-    data: TrainingData, vote_indices: npt.NDArray[np.integer]
-) -> tuple[npt.NDArray[np.integer], IntArray, IntArray]:
+def _renumber(data: TrainingData, vote_indices: IntArray) -> tuple[IntArray, Int32Array, Int32Array]:
     """The pairs that some votes use, ascending, and the place among them of each vote's pairs, [n_chosen] each."""
     both = np.concatenate([data.pair_a[vote_indices], data.pair_b[vote_indices]])
     used, inverse = np.unique(both, return_inverse=True)
@@ -120,7 +115,7 @@ def _renumber(
     return used, pair_a, pair_b
 
 
-def _select_pairs(pairs: PairTable, used: npt.NDArray[np.integer], responses: pa.LargeStringArray) -> PairTable:
+def _select_pairs(pairs: PairTable, used: IntArray, responses: pa.LargeStringArray) -> PairTable:
     """The pairs at `used`, with `responses` for theirs."""
     prompts, prompt_index = np.unique(pairs.prompt_index[used], return_inverse=True)
     models, model_index = np.unique(pairs.model_index[used], return_inverse=True)

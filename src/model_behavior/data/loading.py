@@ -14,10 +14,9 @@ import pyarrow as pa
 from model_behavior.data.byte_streams import shorten
 from model_behavior.data.formats.detection import detect_format
 from model_behavior.data.formats.records import Format, Response, Row, Skip, Vote
-from model_behavior.data.pair_builder import PairBuilder
 from model_behavior.data.sources import RowSource, expand_sources, open_rows
-from model_behavior.data_models.reports import LoadReport, SourceReport
-from model_behavior.data_models.votes import PairTable, TrainingData
+from model_behavior.data.text_columns import PairBuilder
+from model_behavior.data_models.votes import LoadReport, PairTable, SourceReport, TrainingData
 from model_behavior.errors import DataError, UsageError
 
 Progress = Callable[[int, int | None], None]

@@ -1,17 +1,21 @@
-"""Votes divided into training and validation, by normalised prompt, so that no prompt is on both sides."""
+"""Votes divided into training and validation, by normalised prompt, so that no prompt is on both sides.
+
+Prompts by a short key, so that what was trained on can be recognised without being kept.
+"""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from model_behavior.arrays import BoolArray, Int32Array, Int64Array, UInt64Array
 from model_behavior.data.text_columns import LazyTexts
-from model_behavior.data_models.split import SplitVotes, ValidationSplit
-from model_behavior.data_models.votes import IntArray, TrainingData
+from model_behavior.data_models.votes import SplitVotes, TrainingData, ValidationSplit
 from model_behavior.errors import DataError, UsageError
 
 
@@ -29,7 +33,7 @@ def normalise_prompt(text: str) -> str:
     return " ".join(folded.split())
 
 
-def normalised_prompt_ids(prompts: pa.LargeStringArray) -> IntArray:
+def normalised_prompt_ids(prompts: pa.LargeStringArray) -> Int32Array:
     """One id for prompts that are equal once normalised, [n_prompts]; ids follow the sorted texts."""
     normalised = [normalise_prompt(text) for text in LazyTexts(prompts)]
     rank = {text: index for index, text in enumerate(sorted(set(normalised)))}
@@ -72,7 +76,7 @@ def split_votes(data: TrainingData, split: ValidationSplit) -> SplitVotes:
     )
 
 
-def _held_out(data: TrainingData, names: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+def _held_out(data: TrainingData, names: tuple[str, ...]) -> BoolArray:
     """Whether each vote has a held-out model, [n_votes]."""
     models = data.pairs.models
     is_held = np.isin(np.array(models, dtype=object), np.array(names, dtype=object))
@@ -80,10 +84,26 @@ def _held_out(data: TrainingData, names: tuple[str, ...]) -> npt.NDArray[np.bool
     if unknown:
         near = difflib.get_close_matches(unknown[0], models, 3, 0.4) or models[:5]
         raise UsageError(f"held-out model {unknown[0]!r}: no vote has it. Nearest names: {', '.join(near)}.")
-    held: npt.NDArray[np.bool_] = is_held[data.pairs.model_index]
+    held: BoolArray = is_held[data.pairs.model_index]
     return held[data.pair_a] | held[data.pair_b]
 
 
-def pairs_of(data: TrainingData, votes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def pairs_of(data: TrainingData, votes: Int64Array) -> Int64Array:
     """The pairs that take part in some votes, ascending."""
     return np.unique(np.concatenate([data.pair_a[votes], data.pair_b[votes]])).astype(np.int64)
+
+
+PromptKeys = UInt64Array
+
+
+def hash_prompts(prompts: Sequence[str]) -> PromptKeys:
+    """The 8-byte BLAKE2b digest of each normalised prompt, [n_prompts]; equal for prompts equal once normalised.
+
+    Among a million prompts the chance that any two share a key is below 1 in 10 million.
+    """
+    return np.fromiter((hash_text(normalise_prompt(prompt)) for prompt in prompts), np.uint64, len(prompts))
+
+
+def hash_text(text: str) -> int:
+    """The 8-byte BLAKE2b digest of a text as it stands, as an unsigned integer."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")

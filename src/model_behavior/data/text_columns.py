@@ -1,4 +1,7 @@
-"""Columns of text: built in one growing buffer, and read a few at a time, without a second copy in memory."""
+"""Columns of text: built in one growing buffer, and read a few at a time, without a second copy in memory.
+
+Builds a `PairTable` row by row; every pair is held once, as UTF-8 bytes.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from hashlib import blake2b
 from typing import final, overload
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from model_behavior.arrays import BoolArray, Int64Array, IntArray
+from model_behavior.data.byte_streams import replace_surrogates
+from model_behavior.data_models.votes import PairTable
 
 _READ_AT_ONCE = 4096
 
@@ -45,7 +51,7 @@ class LazyTexts(Sequence[str]):
         index: which of them, in which order, [n_texts]; all by default.
     """
 
-    def __init__(self, column: pa.LargeStringArray, index: npt.NDArray[np.integer] | None = None) -> None:
+    def __init__(self, column: pa.LargeStringArray, index: IntArray | None = None) -> None:
         self._column = column
         self._index = index
 
@@ -74,7 +80,7 @@ def parts_of(n_rows: int, rows_at_once: int = _READ_AT_ONCE) -> Iterator[slice]:
     return (slice(start, min(start + rows_at_once, n_rows)) for start in range(0, n_rows, rows_at_once))
 
 
-def is_blank(column: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
+def is_blank(column: pa.LargeStringArray) -> BoolArray:
     """Whether each text is empty or white space alone, [n_texts]."""
     blank = np.empty(len(column), dtype=np.bool_)
     for part in parts_of(len(column)):
@@ -83,12 +89,12 @@ def is_blank(column: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
     return blank
 
 
-def take_texts(column: pa.LargeStringArray, rows: npt.NDArray[np.integer]) -> pa.LargeStringArray:
+def take_texts(column: pa.LargeStringArray, rows: IntArray) -> pa.LargeStringArray:
     """The texts at `rows`; the column itself where these are all of them, in order."""
     return column if np.array_equal(rows, np.arange(len(column))) else column.take(pa.array(rows))
 
 
-def text_ids(column: pa.LargeStringArray) -> npt.NDArray[np.int64]:
+def text_ids(column: pa.LargeStringArray) -> Int64Array:
     """One id for equal texts, in the order in which they first come, [n_texts].
 
     By a 16-byte BLAKE2b digest, so that memory grows with the number of texts and not with their length; among 10^9
@@ -100,3 +106,62 @@ def text_ids(column: pa.LargeStringArray) -> npt.NDArray[np.int64]:
         raw = column[part].cast(pa.large_binary()).to_pylist()
         ids[part] = [known.setdefault(blake2b(text, digest_size=16).digest(), len(known)) for text in raw]
     return ids
+
+
+class PairBuilder:
+    """Collects pairs; memory grows with unique pairs, not with rows, and each text is in it once.
+
+    Prompts and pairs are told apart by 16-byte BLAKE2b digests; among 10^9 the chance that any two share one is below
+    10^-20.
+    """
+
+    def __init__(self) -> None:
+        self._prompt_ids: dict[bytes, int] = {}
+        self._pair_ids: dict[bytes, int] = {}
+        self._models: dict[str, int] = {}
+        self._prompts, self._responses, self._histories = (TextColumnBuilder() for _ in range(3))
+        self._prompt_index, self._model_index = array("i"), array("i")
+
+    def add(self, prompt: str, model: str, response: str, history: str) -> int:
+        """The index of the pair, which is new or known."""
+        question, answer, turns = _encode(prompt), _encode(response), _encode(history)
+        asked = self._prompt_ids.setdefault(_digest(question), len(self._prompts))
+        if asked == len(self._prompts):
+            self._prompts.append(question)
+        by = self._models.setdefault(model, len(self._models))
+        key = _digest(b"%d %d %d " % (asked, by, len(turns)) + turns + answer)
+        pair = self._pair_ids.setdefault(key, len(self._responses))
+        if pair == len(self._responses):
+            self._responses.append(answer)
+            self._histories.append(turns)
+            self._prompt_index.append(asked)
+            self._model_index.append(by)
+        return pair
+
+    def finish(self) -> PairTable:
+        """The table. Models are sorted by name; prompts and pairs keep the order in which they came."""
+        self._pair_ids.clear()
+        self._prompt_ids.clear()
+        names = sorted(self._models)
+        rank = np.zeros(len(names), dtype=np.int32)
+        for new, name in enumerate(names):
+            rank[self._models[name]] = new
+        return PairTable(
+            prompts=self._prompts.finish(),
+            models=tuple(replace_surrogates(name) for name in names),
+            responses=self._responses.finish(),
+            histories=self._histories.finish(),
+            prompt_index=np.array(self._prompt_index, dtype=np.int32),
+            model_index=rank[np.array(self._model_index, dtype=np.int32)],
+        )
+
+
+def _digest(text: bytes) -> bytes:
+    return blake2b(text, digest_size=16).digest()
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return replace_surrogates(text).encode()

@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-import numpy as np
-import numpy.typing as npt
-
-from model_behavior.data_models.reports import FilterReport
-from model_behavior.data_models.split import SplitVotes
-from model_behavior.data_models.votes import IntArray, TrainingData
+from model_behavior.arrays import Int8Array, Int32Array
+from model_behavior.data_models.votes import FilterReport, SplitVotes, TrainingData
 
 
 class TripletKind(IntEnum):
@@ -47,11 +43,11 @@ class Triplets:
         skipped: triplets that could not be formed, by reason.
     """
 
-    anchor: IntArray
-    positive: IntArray
-    negative: IntArray
-    vote: IntArray
-    kind: npt.NDArray[np.int8]
+    anchor: Int32Array
+    positive: Int32Array
+    negative: Int32Array
+    vote: Int32Array
+    kind: Int8Array
     skipped: Mapping[str, int]
 
     def __len__(self) -> int:

@@ -7,13 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from model_behavior.data_models.votes import IntArray
-
-FloatArray = npt.NDArray[np.float32]
-WideArray = npt.NDArray[np.float64]
+from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array
 
 STYLE_COLUMNS = ("length", "headings", "list items", "bold")
 """What style control looks at: characters, and counts of Markdown elements."""
@@ -37,12 +33,12 @@ class ScoringVotes:
 
     prompts: tuple[str, ...]
     models: tuple[str, ...]
-    prompt_index: IntArray
-    model_a: IntArray
-    model_b: IntArray
-    outcome: npt.NDArray[np.int8]
-    style_a: FloatArray | None = None
-    style_b: FloatArray | None = None
+    prompt_index: Int32Array
+    model_a: Int32Array
+    model_b: Int32Array
+    outcome: Int8Array
+    style_a: Float32Array | None = None
+    style_b: Float32Array | None = None
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -61,10 +57,10 @@ class Ratings:
     """
 
     models: tuple[str, ...]
-    rating: WideArray
-    low: WideArray
-    high: WideArray
-    votes: npt.NDArray[np.int64]
+    rating: Float64Array
+    low: Float64Array
+    high: Float64Array
+    votes: Int64Array
 
 
 @dataclass(frozen=True)
@@ -91,17 +87,17 @@ class Agreement:
     """
 
     peers: tuple[str, ...]
-    owner: npt.NDArray[np.int64]
+    owner: Int64Array
     weights: tuple[sparse.csr_matrix, ...]
     means: sparse.csr_matrix
 
     @property
-    def is_shared(self) -> npt.NDArray[np.bool_]:
+    def is_shared(self) -> BoolArray:
         """Whether a response has peers, [n_responses]."""
-        shared: npt.NDArray[np.bool_] = sum(np.diff(each.indptr) for each in self.weights) > 0
+        shared: BoolArray = sum(np.diff(each.indptr) for each in self.weights) > 0
         return shared
 
-    def ratings(self, rating: WideArray) -> WideArray:
+    def ratings(self, rating: Float64Array) -> Float64Array:
         """What rating each response speaks for, less its peers' mean, by view, from theirs [n_peers].
 
         Returns:
@@ -109,11 +105,11 @@ class Agreement:
         """
         return np.stack([each @ rating for each in self.weights], axis=1)
 
-    def of_responses(self, rows: npt.NDArray[np.int64]) -> Agreement:
+    def of_responses(self, rows: Int64Array) -> Agreement:
         """Of these responses alone, in this order."""
         return Agreement(self.peers, self.owner[rows], tuple(each[rows] for each in self.weights), self.means[rows])
 
-    def select(self, rows: npt.NDArray[np.int64]) -> Agreement:
+    def select(self, rows: Int64Array) -> Agreement:
         """Of these models alone, in this order, each at most once."""
         place = np.full(max(int(self.owner.max(initial=-1)), int(rows.max(initial=-1))) + 1, -1, dtype=np.int64)
         place[rows] = np.arange(len(rows))
@@ -134,12 +130,12 @@ class ModelTable:
     """
 
     names: tuple[str, ...]
-    embedding: FloatArray
-    count: npt.NDArray[np.int64]
-    spread: FloatArray
+    embedding: Float32Array
+    count: Int64Array
+    spread: Float32Array
     agreement: Agreement | None = None
 
-    def select(self, rows: npt.NDArray[np.int64]) -> ModelTable:
+    def select(self, rows: Int64Array) -> ModelTable:
         """These rows alone, in this order."""
         return ModelTable(
             tuple(self.names[row] for row in rows),

@@ -1,15 +1,20 @@
-"""Votes and responses in columns. Every prompt and every response is stored once."""
+"""Votes and responses in columns. Every prompt and every response is stored once.
+
+How votes are divided into training and validation, and the result.
+
+What was read, what was left out, and why.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-IntArray = npt.NDArray[np.int32]
+from model_behavior.arrays import Int8Array, Int32Array, Int64Array, UInt64Array
 
 
 class Outcome(IntEnum):
@@ -43,8 +48,8 @@ class PairTable:
     models: tuple[str, ...]
     responses: pa.LargeStringArray
     histories: pa.LargeStringArray
-    prompt_index: IntArray
-    model_index: IntArray
+    prompt_index: Int32Array
+    model_index: Int32Array
 
     def __len__(self) -> int:
         return len(self.prompt_index)
@@ -62,9 +67,90 @@ class TrainingData:
     """
 
     pairs: PairTable
-    pair_a: IntArray
-    pair_b: IntArray
-    outcome: npt.NDArray[np.int8]
+    pair_a: Int32Array
+    pair_b: Int32Array
+    outcome: Int8Array
 
     def __len__(self) -> int:
         return len(self.outcome)
+
+
+@dataclass(frozen=True)
+class ValidationSplit:
+    """How to divide votes before anything is fitted.
+
+    Attributes:
+        fraction: share of prompts (or of votes, with by="random") kept for validation, in (0, 1).
+        seed: seed of the draw.
+        by: "prompt" keeps all votes on one normalised prompt on one side; "random" draws votes.
+        held_out_models: names of models whose votes are in neither side.
+    """
+
+    fraction: float = 0.1
+    seed: int = 0
+    by: Literal["prompt", "random"] = "prompt"
+    held_out_models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class SplitVotes:
+    """Vote indices of each side, ascending; together they are all votes, and none is on two sides.
+
+    Attributes:
+        train: votes to fit on.
+        validation: votes to choose the best epoch by.
+        held_out: votes in which a held-out model takes part.
+    """
+
+    train: Int64Array
+    validation: Int64Array
+    held_out: Int64Array
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """One file, shard or dataset: `rows` == `used` + the sum of `skipped`."""
+
+    source: str
+    format: str
+    rows: int
+    used: int
+    skipped: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """All sources of one load, in order."""
+
+    sources: tuple[SourceReport, ...]
+
+
+@dataclass(frozen=True)
+class FilterReport:
+    """What filtering did. `votes_before` == `votes_after` + the sum of `removed`.
+
+    Attributes:
+        removed: votes removed, by reason.
+        rare_models: models dropped because they had too few comparisons, sorted.
+        masked_responses: responses in which the model named itself or its maker, now masked.
+    """
+
+    votes_before: int
+    votes_after: int
+    removed: Mapping[str, int]
+    rare_models: tuple[str, ...]
+    masked_responses: int
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRecord:
+    """What an encoder was trained on.
+
+    Attributes:
+        split: how its votes were divided.
+        prompts: keys of the training prompts (`data.split`), ascending, uint64.
+    """
+
+    split: ValidationSplit
+    prompts: UInt64Array

@@ -6,25 +6,25 @@ from collections.abc import Callable
 
 import numpy as np
 
+from model_behavior.arrays import Float32Array
 from model_behavior.data.split import pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.models.behavior.encoder_base import FloatArray
-from model_behavior.models.behavior.lexical_encoder import LexicalEncoder
 from model_behavior.models.behavior.projection import DenseInput, ProjectionConfig, SparseInput
-from model_behavior.models.behavior.registry import make_text_encoder
-from model_behavior.models.behavior.style_encoder import StyleEncoder
+from model_behavior.models.behavior.text.lexical import LexicalEncoder
+from model_behavior.models.behavior.text.registry import make_text_encoder
+from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.feature_cache import Features, PairEncoder, Progress
 
 _TFIDF_COLUMNS = 8192
 _BATCH = 32
 
-Baseline = Callable[[PreprocessedBehaviorEncoderData, BehaviorEmbeddingPreprocessor, Progress], FloatArray]
+Baseline = Callable[[PreprocessedBehaviorEncoderData, BehaviorEmbeddingPreprocessor, Progress], Float32Array]
 
 
 def length_alone(
     prepared: PreprocessedBehaviorEncoderData, preprocessor: BehaviorEmbeddingPreprocessor, progress: Progress
-) -> FloatArray:
+) -> Float32Array:
     """The logarithm of the response's length, as an angle, so that cosine distance grows with its difference."""
     style = StyleEncoder()
     features = _embed(prepared, preprocessor, style, progress)
@@ -35,7 +35,7 @@ def length_alone(
 
 def style_untrained(
     prepared: PreprocessedBehaviorEncoderData, preprocessor: BehaviorEmbeddingPreprocessor, progress: Progress
-) -> FloatArray:
+) -> Float32Array:
     """Standardised style features."""
     features = _embed(prepared, preprocessor, StyleEncoder(), progress)
     layer = DenseInput(features.shape[1], ProjectionConfig())
@@ -45,7 +45,7 @@ def style_untrained(
 
 def tfidf(
     prepared: PreprocessedBehaviorEncoderData, preprocessor: BehaviorEmbeddingPreprocessor, progress: Progress
-) -> FloatArray:
+) -> Float32Array:
     """TF-IDF of words, punctuation marks and their pairs, the most frequent ones."""
     features = _embed(prepared, preprocessor, LexicalEncoder(), progress)
     train = features[pairs_of(prepared.data, prepared.split.train)]
@@ -53,13 +53,13 @@ def tfidf(
     columns = SparseInput.select(train, config)
     layer = SparseInput(len(columns), config)
     layer.fit(train, columns)
-    dense: FloatArray = layer.prepare(features).toarray()
+    dense: Float32Array = layer.prepare(features).toarray()
     return dense
 
 
 def raw_minilm(
     prepared: PreprocessedBehaviorEncoderData, preprocessor: BehaviorEmbeddingPreprocessor, progress: Progress
-) -> FloatArray:
+) -> Float32Array:
     """all-MiniLM-L6-v2 over prompt and response, frozen."""
     features = _embed(prepared, preprocessor, make_text_encoder("semantic"), progress)
     assert isinstance(features, np.ndarray)

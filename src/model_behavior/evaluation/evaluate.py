@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from model_behavior.artifact import Artifact
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_BASELINES
 from model_behavior.evaluation.evaluated_encoder import EncoderFigures, measure_encoder
 from model_behavior.evaluation.evaluated_scorer import CellFigures, measure_scorer
 from model_behavior.evaluation.figures import Figure
-from model_behavior.evaluation.measured_votes import MeasuredVotes, prepare_baselines, select_measured
+from model_behavior.evaluation.measured_votes import MeasuredVotes, Trained, prepare_baselines, select_measured
 from model_behavior.evaluation.stage1 import Stage1Protocol
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
@@ -86,7 +85,7 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(artifact: Artifact, votes: TrainingData, config: EvaluationConfig | None = None) -> Evaluation:
+def evaluate(artifact: Trained, votes: TrainingData, config: EvaluationConfig | None = None) -> Evaluation:
     """Measures an artifact on votes, on prompts that it was not trained on.
 
     Args:
@@ -110,7 +109,7 @@ def evaluate(artifact: Artifact, votes: TrainingData, config: EvaluationConfig |
     )
 
 
-def _count(artifact: Artifact, votes: TrainingData, measured: MeasuredVotes) -> VoteCounts:
+def _count(artifact: Trained, votes: TrainingData, measured: MeasuredVotes) -> VoteCounts:
     new_prompts = len(np.unique(measured.prompt))
     data = measured.data
     return VoteCounts(

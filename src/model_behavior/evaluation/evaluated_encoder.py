@@ -6,33 +6,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
-from model_behavior.artifact import Artifact
-from model_behavior.data.families import number_families
+from model_behavior.arrays import Float32Array, Float64Array, IntArray
 from model_behavior.data.split import normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import TripletKind
-from model_behavior.data_models.scoring_types import WideArray
 from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
-from model_behavior.evaluation.collapse import measure_collapse
 from model_behavior.evaluation.figures import Figure
-from model_behavior.evaluation.length_control import LengthControl, control_length
-from model_behavior.evaluation.measured_votes import MeasuredVotes
+from model_behavior.evaluation.measured_votes import MeasuredVotes, Trained
 from model_behavior.evaluation.recognition import (
     HeldResponses,
+    SubspaceFigures,
     chance_of_recognition,
     draw_recognition,
+    probe_subspaces,
     recognise,
     share_right,
 )
-from model_behavior.evaluation.stage1 import measure_triplets
-from model_behavior.evaluation.stage2 import mean_figure
-from model_behavior.evaluation.subspaces import SubspaceFigures, probe_subspaces
+from model_behavior.evaluation.stage1 import measure_collapse, measure_triplets
+from model_behavior.evaluation.stage2 import LengthControl, control_length, mean_figure
 from model_behavior.models.behavior import metrics
-from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
+from model_behavior.names import number_families
 from model_behavior.preprocessing.feature_cache import cut_by_content
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
@@ -73,7 +69,7 @@ class EncoderFigures:
 
 
 def measure_encoder(
-    artifact: Artifact, measured: MeasuredVotes, batch_size: int, seed: int, progress: Callable[[str, int, int], None]
+    artifact: Trained, measured: MeasuredVotes, batch_size: int, seed: int, progress: Callable[[str, int, int], None]
 ) -> EncoderFigures:
     """Embeds the responses to new prompts and measures.
 
@@ -121,19 +117,19 @@ def measure_encoder(
 
 def embed_pairs(
     encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int, progress: Callable[[int, int], None]
-) -> FloatArray:
+) -> Float32Array:
     """All pairs through the encoder, chunk by chunk, [n_pairs, dim]."""
     prompts, responses = pairs.prompts.take(pairs.prompt_index).to_pylist(), pairs.responses.to_pylist()
     parts = []
     for chunk in cut_by_content(prompts, responses):
         parts.append(encoder.encode(prompts[chunk], responses[chunk], batch_size))
         progress(chunk.stop, len(responses))
-    whole: FloatArray = np.concatenate(parts)
+    whole: Float32Array = np.concatenate(parts)
     return whole
 
 
 def _held_responses(
-    artifact: Artifact, embeddings: FloatArray, measured: MeasuredVotes
+    artifact: Trained, embeddings: Float32Array, measured: MeasuredVotes
 ) -> tuple[HeldResponses, tuple[str, ...]]:
     """The responses of the artifact's models, and the names of these."""
     names = artifact.models.names
@@ -144,7 +140,7 @@ def _held_responses(
     return HeldResponses(embeddings[known], row[known], measured.prompt[known], artifact.models.mean), names
 
 
-def _control_triplets(embeddings: FloatArray, measured: MeasuredVotes, seed: int) -> LengthControl:
+def _control_triplets(embeddings: Float32Array, measured: MeasuredVotes, seed: int) -> LengthControl:
     triplets = measured.triplets
     decided = triplets.kind <= TripletKind.PERFORMANCE
     anchor, negative = triplets.anchor[decided], triplets.negative[decided]
@@ -155,9 +151,9 @@ def _control_triplets(embeddings: FloatArray, measured: MeasuredVotes, seed: int
 
 def read_votes(
     encoder: ModelBehaviorEncoder,
-    embeddings: FloatArray,
+    embeddings: Float32Array,
     data: TrainingData,
-    votes: npt.NDArray[np.integer],
+    votes: IntArray,
     seed: int,
 ) -> VoteReadout | None:
     """Calls decided votes by the encoder's read-out of quality; None where it has none, or no vote is decided.
@@ -187,7 +183,7 @@ def _parts_of(encoder: ModelBehaviorEncoder) -> dict[str, slice]:
     return {"whole": slice(0, dim), "quality": slice(0, quality), "identity": slice(quality, dim)}
 
 
-def _rate(measured: MeasuredVotes, names: tuple[str, ...]) -> WideArray:
+def _rate(measured: MeasuredVotes, names: tuple[str, ...]) -> Float64Array:
     """Bradley-Terry ratings from all votes of the file, NaN for a model without votes."""
     model = BradleyTerry()
     model.fit(to_scoring_votes(measured.data))
@@ -195,6 +191,6 @@ def _rate(measured: MeasuredVotes, names: tuple[str, ...]) -> WideArray:
     return np.array([found.get(name, np.nan) for name in names])
 
 
-def _lengths(pairs: PairTable) -> npt.NDArray[np.float64]:
-    lengths: npt.NDArray[np.float64] = pc.utf8_length(pairs.responses).to_numpy(zero_copy_only=False).astype(np.float64)
+def _lengths(pairs: PairTable) -> Float64Array:
+    lengths: Float64Array = pc.utf8_length(pairs.responses).to_numpy(zero_copy_only=False).astype(np.float64)
     return lengths

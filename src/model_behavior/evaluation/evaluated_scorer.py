@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from model_behavior.arrays import Int64Array
 from model_behavior.data_models.scoring_types import STYLE_COLUMNS, ScoringVotes
 from model_behavior.data_models.votes import Outcome
 from model_behavior.evaluation.figures import Figure
-from model_behavior.evaluation.length_control import LengthControl, control_predictions
 from model_behavior.evaluation.measured_votes import MeasuredVotes
 from model_behavior.evaluation.stage2 import (
     Cell,
+    LengthControl,
     Stage2Figures,
+    control_predictions,
     mean_figure,
     measure_stage2,
     predict_votes,
@@ -64,9 +65,7 @@ def measure_scorer(scorer: DenseNetworkModel, measured: MeasuredVotes, seed: int
     }
 
 
-def _divide(
-    votes: ScoringVotes, measured: MeasuredVotes, scorer: DenseNetworkModel
-) -> dict[Cell, npt.NDArray[np.int64]]:
+def _divide(votes: ScoringVotes, measured: MeasuredVotes, scorer: DenseNetworkModel) -> dict[Cell, Int64Array]:
     voted, known = (np.isin(votes.models, names) for names in (scorer.voted_models, scorer.models))
     is_new = np.zeros(len(votes), dtype=bool)
     is_new[measured.new] = True

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from model_behavior.arrays import BoolArray, Float64Array, Int64Array, IntArray
 
 REPLICATES = 1000
 _LEVEL = 0.95
@@ -29,7 +30,7 @@ class Figure:
     n: int
 
 
-def bootstrap_share(hits: npt.NDArray[np.bool_], cluster: npt.NDArray[np.integer], rng: np.random.Generator) -> Figure:
+def bootstrap_share(hits: BoolArray, cluster: IntArray, rng: np.random.Generator) -> Figure:
     """The share of hits, with an interval from resampling whole clusters (Efron and Tibshirani 1993).
 
     Args:
@@ -48,8 +49,8 @@ def bootstrap_share(hits: npt.NDArray[np.bool_], cluster: npt.NDArray[np.integer
 
 
 def bootstrap_prompts(
-    prompt: npt.NDArray[np.integer],
-    measure: Callable[[npt.NDArray[np.int64]], float],
+    prompt: IntArray,
+    measure: Callable[[Int64Array], float],
     replicates: int,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
@@ -64,9 +65,7 @@ def bootstrap_prompts(
     return interval(np.array([measure(rows) for rows in resample_prompts(prompt, replicates, rng)]))
 
 
-def resample_prompts(
-    prompt: npt.NDArray[np.integer], replicates: int, rng: np.random.Generator
-) -> Iterator[npt.NDArray[np.int64]]:
+def resample_prompts(prompt: IntArray, replicates: int, rng: np.random.Generator) -> Iterator[Int64Array]:
     """The rows of as many prompts as there are, drawn with replacement, again and again."""
     order = np.argsort(prompt, kind="stable")
     rows_of_prompt = np.split(order, np.flatnonzero(np.diff(prompt[order])) + 1)
@@ -75,7 +74,7 @@ def resample_prompts(
         yield np.concatenate([rows_of_prompt[index] for index in drawn])
 
 
-def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+def interval(values: Float64Array) -> tuple[float, float]:
     """The middle 95 % of bootstrap replicates; NaN ones do not count, and nothing but them gives NaN."""
     if np.isnan(values).all():
         return float("nan"), float("nan")

@@ -4,20 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.artifact import Artifact
+from model_behavior.arrays import Int32Array, Int64Array
+from model_behavior.catalog.embeddings import ModelEmbeddings
 from model_behavior.data.filters import filter_votes, select_votes
-from model_behavior.data.prompt_keys import PromptKeys, hash_prompts
-from model_behavior.data.split import normalised_prompt_ids
+from model_behavior.data.split import PromptKeys, hash_prompts, normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, Triplets
-from model_behavior.data_models.reports import FilterReport
-from model_behavior.data_models.split import SplitVotes
-from model_behavior.data_models.votes import IntArray, TrainingData
+from model_behavior.data_models.votes import FilterReport, SplitVotes, TrainingData, TrainingRecord
 from model_behavior.errors import DataError, UsageError
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.triplets import TripletConfig, TripletSampler
+
+
+class Trained(Protocol):
+    """What can be evaluated: a trained encoder, the models that it has embedded, and the scorer over them."""
+
+    @property
+    def encoder(self) -> ModelBehaviorEncoder:
+        """Stage 1."""
+
+    @property
+    def models(self) -> ModelEmbeddings:
+        """Embeddings of the models."""
+
+    @property
+    def scorer(self) -> DenseNetworkModel | None:
+        """Stage 2, where it was trained."""
+
+    @property
+    def training(self) -> TrainingRecord | None:
+        """What the encoder was trained on, where that is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +56,15 @@ class MeasuredVotes:
 
     data: TrainingData
     report: FilterReport
-    new: npt.NDArray[np.int64]
-    seen: npt.NDArray[np.int64]
+    new: Int64Array
+    seen: Int64Array
     fresh: TrainingData
-    prompt: IntArray
+    prompt: Int32Array
     triplets: Triplets
 
 
 def select_measured(
-    artifact: Artifact, votes: TrainingData, seed: int, progress: Callable[[int, int], None] | None = None
+    artifact: Trained, votes: TrainingData, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> MeasuredVotes:
     """Filters as in training, except that rare models stay, and keeps prompts apart that training has seen.
 
@@ -81,7 +101,7 @@ def select_measured(
     )
 
 
-def training_prompts_of(artifact: Artifact) -> PromptKeys:
+def training_prompts_of(artifact: Trained) -> PromptKeys:
     """Keys of the prompts that anything in the artifact was fitted to.
 
     Raises:
@@ -115,5 +135,5 @@ def _prepare(data: TrainingData, report: FilterReport, split: SplitVotes, seed: 
     return PreprocessedBehaviorEncoderData(data, split, _draw_triplets(data, split.validation, seed), report, "")
 
 
-def _draw_triplets(data: TrainingData, votes: npt.NDArray[np.int64], seed: int) -> Triplets:
+def _draw_triplets(data: TrainingData, votes: Int64Array, seed: int) -> Triplets:
     return TripletSampler(data, votes, TripletConfig()).sample(np.random.default_rng(seed))

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from model_behavior.arrays import FloatArray, IntArray
+from model_behavior.catalog.places import fit_axes
 from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.evaluation.map_page import fill_page
-from model_behavior.evaluation.map_positions import fit_axes
 from model_behavior.files import written_aside
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-FloatArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.integer]
 Neighbours = list[list[tuple[str, float]]]  # (name, cosine) of the nearest models to each
 Method = Literal["pca", "tsne", "umap"]
 N_NEIGHBOURS, MAX_PERPLEXITY, MANY_MODELS = 3, 30.0, 30

@@ -1,16 +1,20 @@
-"""Which model, or which family, wrote k responses: the nearest mean embedding."""
+"""Which model, or which family, wrote k responses: the nearest mean embedding.
+
+How much each part of an embedding knows of what the other part is for: linear probes and recognition.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
+from scipy.stats import spearmanr
 
-from model_behavior.evaluation.figures import Figure, interval, resample_prompts
+from model_behavior.arrays import Float32Array, Float64Array, Int64Array, IntArray
+from model_behavior.evaluation.figures import Figure, bootstrap_prompts, interval, resample_prompts
 from model_behavior.models.behavior import metrics
-from model_behavior.models.behavior.encoder_base import FloatArray
+from model_behavior.names import number_families
 
 IDENTIFICATION_SIZES = (1, 8, 32)
 _DRAWS = 20
@@ -28,26 +32,26 @@ class HeldResponses:
         known: mean embedding of each model from other responses, [n_models, dim]; rows of NaN cannot be chosen.
     """
 
-    embeddings: FloatArray
-    model: npt.NDArray[np.integer]
-    prompt: npt.NDArray[np.integer]
-    known: FloatArray
+    embeddings: Float32Array
+    model: IntArray
+    prompt: IntArray
+    known: Float32Array
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """Groups of k responses: rows, [n_draws, k], and the model of each group, [n_draws]."""
 
-    rows: npt.NDArray[np.int64]
-    model: npt.NDArray[np.int64]
+    rows: Int64Array
+    model: Int64Array
 
 
 @dataclass(frozen=True, eq=False)
 class Guesses:
     """The true and the guessed model of each group, [n_draws] each."""
 
-    model: npt.NDArray[np.int64]
-    guessed: npt.NDArray[np.int64]
+    model: Int64Array
+    guessed: Int64Array
 
 
 Recognised = Mapping[int, Sequence[Guesses]]
@@ -86,7 +90,7 @@ def recognise(responses: HeldResponses, draws: RecognitionDraws) -> Recognised:
     return {k: [guess(drawn) for drawn in groups] for k, groups in draws.items()}
 
 
-def share_right(recognised: Recognised, label: npt.NDArray[np.integer] | None = None) -> dict[int, Figure]:
+def share_right(recognised: Recognised, label: IntArray | None = None) -> dict[int, Figure]:
     """Share right for each k.
 
     Args:
@@ -108,7 +112,7 @@ def share_right(recognised: Recognised, label: npt.NDArray[np.integer] | None = 
     return figures
 
 
-def chance_of_recognition(responses: HeldResponses, label: npt.NDArray[np.integer] | None = None) -> float:
+def chance_of_recognition(responses: HeldResponses, label: IntArray | None = None) -> float:
     """Share right when a known model is chosen blindly, each asked for equally often; NaN where none is known."""
     known = np.flatnonzero(~np.isnan(responses.known).any(axis=1))
     asked = np.unique(responses.model)
@@ -121,7 +125,7 @@ def chance_of_recognition(responses: HeldResponses, label: npt.NDArray[np.intege
 def _draw(responses: HeldResponses, k: int, seed: int) -> list[Drawn]:
     rng = np.random.default_rng(seed)
 
-    def draw(rows: npt.NDArray[np.int64], draws: int) -> Drawn:
+    def draw(rows: Int64Array, draws: int) -> Drawn:
         # A prompt that was drawn twice counts twice, but never gives the same response twice to one mean.
         distinct, times = np.unique(rows, return_counts=True)
         groups, truth = metrics.draw_groups(responses.model[distinct], k, draws, rng, times)
@@ -131,3 +135,125 @@ def _draw(responses: HeldResponses, k: int, seed: int) -> list[Drawn]:
     if not len(whole.model):
         return []
     return [whole, *(draw(rows, _DRAWS // 4) for rows in resample_prompts(responses.prompt, _REPLICATES, rng))]
+
+
+_PENALTIES = tuple(10.0**power for power in range(-3, 4))
+_PART_REPLICATES = 200
+_MIN_FAMILIES = 4
+
+
+@dataclass(frozen=True)
+class SubspaceFigures:
+    """What one part of an embedding knows.
+
+    Attributes:
+        rating_r2: of Bradley-Terry ratings predicted linearly, each family from the others; 0 for their mean, negative
+            where it is worse than that. None with fewer than 4 families. Interval: families resampled.
+        rating_correlation: Spearman's, of the same predictions.
+        identification: by k, from this part alone.
+    """
+
+    rating_r2: Figure | None
+    rating_correlation: Figure | None
+    identification: Mapping[int, Figure]
+
+
+def probe_subspaces(
+    parts: Mapping[str, slice],
+    responses: HeldResponses,
+    draws: RecognitionDraws,
+    names: tuple[str, ...],
+    rating: Float64Array,
+    seed: int = 0,
+) -> dict[str, SubspaceFigures]:
+    """Probes each part of an embedding.
+
+    The encoder has placed the models that it was trained on by their votes, so that their ratings are read from it
+    better than those of models that it never saw: compare parts with each other, not with the cold-start figures.
+
+    Args:
+        parts: columns of each part; one without columns is left out.
+        responses: with embeddings and means of whole embeddings.
+        draws: from `draw_recognition`.
+        names: of the rows of `responses.known`.
+        rating: Bradley-Terry rating of each, NaN where there is none, [n_models].
+        seed: of the bootstrap.
+    """
+    usable = np.flatnonzero(np.isfinite(rating) & ~np.isnan(responses.known).any(axis=1))
+    family = number_families([names[index] for index in usable])
+    figures = {}
+    for part, columns in parts.items():
+        own = replace(responses, embeddings=responses.embeddings[:, columns], known=responses.known[:, columns])
+        if not own.known.shape[1]:
+            continue
+        r2 = correlation = None
+        if len(np.unique(family)) >= _MIN_FAMILIES:
+            truth = rating[usable]
+            r2, correlation = _score(predict_left_out(own.known[usable], truth, family), truth, family, seed)
+        figures[part] = SubspaceFigures(r2, correlation, share_right(recognise(own, draws)))
+    return figures
+
+
+def predict_left_out(embeddings: Float32Array, truth: Float64Array, group: IntArray) -> Float64Array:
+    """Ridge regression of each group from the other groups; the penalty is chosen within these, by groups again.
+
+    Args:
+        embeddings: [n_models, dim].
+        truth: [n_models].
+        group: what is left out together, at least 3 of them, [n_models].
+
+    Returns:
+        Predictions, [n_models].
+    """
+    wide = embeddings.astype(np.float64)
+    predicted = np.empty(len(truth))
+    for left_out in np.unique(group):
+        inside = group != left_out
+        errors = [
+            np.square(_left_out(wide[inside], truth[inside], group[inside], penalty) - truth[inside]).sum()
+            for penalty in _PENALTIES
+        ]
+        penalty = _PENALTIES[int(np.argmin(errors))]
+        predicted[~inside] = _ridge(wide[inside], truth[inside], wide[~inside], penalty)
+    return predicted
+
+
+def _left_out(embeddings: Float64Array, truth: Float64Array, group: IntArray, penalty: float) -> Float64Array:
+    predicted = np.empty(len(truth))
+    for each in np.unique(group):
+        inside = group != each
+        predicted[~inside] = _ridge(embeddings[inside], truth[inside], embeddings[~inside], penalty)
+    return predicted
+
+
+def _ridge(known: Float64Array, truth: Float64Array, asked: Float64Array, penalty: float) -> Float64Array:
+    """Solved in the space of rows, with an unpenalised offset; `penalty` is in units of the rows' mean variance."""
+    centre, level = known.mean(axis=0), truth.mean()
+    rows = known - centre
+    gram = rows @ rows.T
+    scale = max(float(np.trace(gram)) / len(rows), 1e-12)
+    dual = np.linalg.solve(gram + penalty * scale * np.eye(len(rows)), truth - level)
+    predicted: Float64Array = level + (asked - centre) @ rows.T @ dual
+    return predicted
+
+
+def _score(predicted: Float64Array, truth: Float64Array, family: IntArray, seed: int) -> tuple[Figure, Figure]:
+    def r2(rows: Int64Array) -> float:
+        spread = np.square(truth[rows] - truth[rows].mean()).sum()
+        return float(1 - np.square(truth[rows] - predicted[rows]).sum() / spread) if spread > 0 else float("nan")
+
+    def correlation(rows: Int64Array) -> float:
+        if np.ptp(truth[rows]) == 0 or np.ptp(predicted[rows]) == 0:
+            return float("nan")
+        return float(spearmanr(predicted[rows], truth[rows]).statistic)
+
+    everything = np.arange(len(truth))
+    r2_figure, correlation_figure = (
+        Figure(
+            measure(everything),
+            *bootstrap_prompts(family, measure, _PART_REPLICATES, np.random.default_rng(seed)),
+            len(truth),
+        )
+        for measure in (r2, correlation)
+    )
+    return r2_figure, correlation_figure

@@ -7,27 +7,28 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.data_models.scoring_types import ScoringVotes, WideArray
+from model_behavior.arrays import BoolArray, Float64Array, Int64Array
+from model_behavior.data_models.scoring_types import ScoringVotes
 from model_behavior.data_models.votes import Outcome
 from model_behavior.errors import DataError
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts
 from model_behavior.models.scoring.model_base import ModelBase
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
-from model_behavior.routing.frontier import find_frontier, sweep_thresholds
-from model_behavior.routing.gap_recovery import (
+from model_behavior.routing.frontier import (
     CPT_LEVELS,
     Ends,
     GapCurve,
     average_gap_recovered,
     call_performance_threshold,
+    find_frontier,
     recover_gap,
+    sweep_thresholds,
 )
 from model_behavior.routing.router import EVEN, Router
 
 _REPLICATES = 500
-Rows = npt.NDArray[np.int64]
+Rows = Int64Array
 
 
 @dataclass(frozen=True)
@@ -111,20 +112,20 @@ def measure_win_rates(router: Router, votes: ScoringVotes, thresholds: Sequence[
     return [float(value[rows, frontier.choose(threshold)].mean()) for threshold in thresholds]
 
 
-def _strong_first(votes: ScoringVotes, costs: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+def _strong_first(votes: ScoringVotes, costs: Mapping[str, float]) -> BoolArray:
     cost = np.array([costs[name] for name in votes.models])
-    first: npt.NDArray[np.bool_] = cost[votes.model_a] > cost[votes.model_b]
+    first: BoolArray = cost[votes.model_a] > cost[votes.model_b]
     return first
 
 
-def _value_of_a(votes: ScoringVotes) -> WideArray:
-    values: WideArray = np.where(
+def _value_of_a(votes: ScoringVotes) -> Float64Array:
+    values: Float64Array = np.where(
         votes.outcome == Outcome.MODEL_A, 1, np.where(votes.outcome == Outcome.MODEL_B, 0, EVEN)
     )
     return values
 
 
-def _curve(strong_rate: WideArray, strong_value: WideArray, rows: Rows) -> GapCurve:
+def _curve(strong_rate: Float64Array, strong_value: Float64Array, rows: Rows) -> GapCurve:
     rate, won = strong_rate[rows], strong_value[rows]
     calls = np.array([1.0, 0.0])
     value = np.stack([won, 1 - won], axis=1)

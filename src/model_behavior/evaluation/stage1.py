@@ -1,18 +1,20 @@
-"""Stage 1 on validation prompts: triplet accuracy, identification from k responses, collapse."""
+"""Stage 1 on validation prompts: triplet accuracy, identification from k responses, collapse.
+
+Whether an embedding has collapsed, and what its variance is about: with intervals.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.data.families import number_families
+from model_behavior.arrays import Float32Array, Int64Array, IntArray
 from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind, Triplets
-from model_behavior.evaluation.figures import Figure, bootstrap_share
+from model_behavior.evaluation.figures import Figure, bootstrap_share, interval
 from model_behavior.evaluation.recognition import IDENTIFICATION_SIZES as IDENTIFICATION_SIZES
 from model_behavior.evaluation.recognition import (
     HeldResponses,
@@ -22,7 +24,7 @@ from model_behavior.evaluation.recognition import (
     share_right,
 )
 from model_behavior.models.behavior import metrics
-from model_behavior.models.behavior.encoder_base import FloatArray
+from model_behavior.names import number_families
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Stage1Protocol:
         self._family = number_families(pairs.models)
         self._draws: RecognitionDraws | None = None
 
-    def measure(self, embeddings: FloatArray) -> Stage1Figures:
+    def measure(self, embeddings: Float32Array) -> Stage1Figures:
         """The figures of an embedding of all pairs, [n_pairs, dim], fitted on the training side alone."""
         pairs, train, validation = self._prepared.data.pairs, self._train, self._validation
         held, prompt = embeddings[validation], self._prompt[validation]
@@ -92,7 +94,7 @@ class Stage1Protocol:
 
 
 def measure_triplets(
-    embeddings: FloatArray, triplets: Triplets, prompt_of_pair: npt.NDArray[np.integer], seed: int
+    embeddings: Float32Array, triplets: Triplets, prompt_of_pair: IntArray, seed: int
 ) -> dict[str, Figure]:
     """Triplet accuracy of decided votes: "all", "identity" and "performance", as `Stage1Figures.triplet`.
 
@@ -113,3 +115,49 @@ def measure_triplets(
         name: bootstrap_share(hits[chosen], prompt[chosen], np.random.default_rng(seed))
         for name, chosen in sides.items()
     }
+
+
+_REPLICATES = 100
+
+_Rows = Int64Array
+
+
+def measure_collapse(embeddings: Float32Array, model: IntArray, prompt: IntArray, seed: int) -> dict[str, Figure]:
+    """Mean pairwise cosine distance, effective rank, and the shares of variance that prompt and model explain.
+
+    Intervals are of halves of the prompts, drawn without replacement: their figures vary as much as those of as many
+    prompts from a population (McCarthy 1969). Copies of a response, as the bootstrap draws them, would pass for
+    agreement.
+
+    Args:
+        embeddings: of some responses, [n_rows, dim].
+        model: of each, [n_rows].
+        prompt: of each, [n_rows].
+        seed: of the halves.
+    """
+    figures: dict[str, Callable[[_Rows], float]] = {
+        "mean_distance": lambda rows: metrics.mean_pairwise_distance(embeddings[rows]),
+        "effective_rank": lambda rows: metrics.effective_rank(embeddings[rows]) if embeddings.shape[1] > 1 else 1.0,
+        "prompt_share": lambda rows: metrics.variance_explained(embeddings[rows], prompt[rows]),
+        "model_share": lambda rows: metrics.variance_explained(embeddings[rows], model[rows]),
+    }
+    halves = _draw_halves(prompt, np.random.default_rng(seed))
+    everything = np.arange(len(embeddings))
+    measured = {}
+    for name, figure in figures.items():
+        value = figure(everything)
+        replicates = np.array([figure(half) for half in halves]) if halves else np.full(1, np.nan)
+        # Half as many responses have a lower rank; only how far the halves scatter is taken from them.
+        low, high = interval(value + replicates - np.mean(replicates))
+        measured[name] = Figure(value, low, high, len(embeddings))
+    return measured
+
+
+def _draw_halves(prompt: IntArray, rng: np.random.Generator) -> list[_Rows]:
+    """The rows of half of the prompts, again and again; none with fewer than four prompts."""
+    distinct = np.unique(prompt)
+    if len(distinct) < 4:
+        return []
+    return [
+        np.flatnonzero(np.isin(prompt, rng.permutation(distinct)[: len(distinct) // 2])) for _ in range(_REPLICATES)
+    ]

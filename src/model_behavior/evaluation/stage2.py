@@ -1,16 +1,20 @@
-"""Stage 2: how well votes are predicted, in the four cells of seen and unseen prompts and LLMs."""
+"""Stage 2: how well votes are predicted, in the four cells of seen and unseen prompts and LLMs.
+
+What remains of an accuracy on votes when the length of the responses is controlled for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from model_behavior.arrays import BoolArray, Float32Array, Float64Array, FloatArray, Int64Array, IntArray
 from model_behavior.data.split import normalise_prompt
-from model_behavior.data_models.scoring_types import FloatArray, ScoringVotes, WideArray
+from model_behavior.data_models.scoring_types import STYLE_COLUMNS, ScoringVotes
+from model_behavior.data_models.votes import Outcome
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts
 from model_behavior.models.scoring.model_base import ModelBase
 from model_behavior.models.scoring.outcomes import decided_hits, log_loss
@@ -56,7 +60,7 @@ class Cell:
 CELLS = tuple(Cell(prompt, models) for models in (True, False) for prompt in (True, False))
 
 
-def divide_into_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, npt.NDArray[np.int64]]:
+def divide_into_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, Int64Array]:
     """The votes of each cell. Votes between two new LLMs are in none.
 
     Args:
@@ -73,12 +77,12 @@ def divide_into_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, np
     }
 
 
-def predict_votes(model: ModelBase, votes: ScoringVotes) -> FloatArray:
+def predict_votes(model: ModelBase, votes: ScoringVotes) -> Float32Array:
     """The model's probabilities of the votes' outcomes, [n_votes, 4]."""
     return model.predict(*texts_of(votes))
 
 
-def measure_stage2(probabilities: FloatArray, votes: ScoringVotes, seed: int = 0) -> Stage2Figures | None:
+def measure_stage2(probabilities: Float32Array, votes: ScoringVotes, seed: int = 0) -> Stage2Figures | None:
     """Accuracy, log loss and calibration of predictions; None where there are no votes.
 
     Args:
@@ -93,10 +97,10 @@ def measure_stage2(probabilities: FloatArray, votes: ScoringVotes, seed: int = 0
     top = probabilities.argmax(axis=1)
     confidence, right = probabilities.max(axis=1).astype(np.float64), (top == votes.outcome).astype(np.float64)
 
-    def figure(values: WideArray, rows: npt.NDArray[np.int64]) -> Figure:
+    def figure(values: Float64Array, rows: Int64Array) -> Figure:
         return mean_figure(values[rows], votes.prompt_index[rows], seed)
 
-    def calibration(rows: npt.NDArray[np.int64]) -> float:
+    def calibration(rows: Int64Array) -> float:
         return expected_calibration_error(confidence[rows], right[rows])
 
     low, high = bootstrap_prompts(votes.prompt_index, calibration, _REPLICATES, np.random.default_rng(seed))
@@ -126,7 +130,7 @@ def votes_of_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, Scori
 
 
 def expected_calibration_error(
-    confidence: WideArray, right: WideArray, bins: int = ECE_BINS, weight: WideArray | None = None
+    confidence: Float64Array, right: Float64Array, bins: int = ECE_BINS, weight: Float64Array | None = None
 ) -> float:
     """Mean over votes of |share right - mean confidence| of the vote's bin (Naeini et al. 2015), in [0, 1].
 
@@ -153,9 +157,7 @@ class ReliabilityBin:
     n: int
 
 
-def reliability(
-    probabilities: FloatArray, outcome: npt.NDArray[np.integer], bins: int = ECE_BINS
-) -> list[ReliabilityBin]:
+def reliability(probabilities: Float32Array, outcome: IntArray, bins: int = ECE_BINS) -> list[ReliabilityBin]:
     """The bins that `expected_calibration_error` sums over, without the empty ones."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == outcome
@@ -166,12 +168,12 @@ def reliability(
     ]
 
 
-def coverage(low: WideArray, high: WideArray, later: WideArray) -> float:
+def coverage(low: Float64Array, high: Float64Array, later: Float64Array) -> float:
     """Share of later ratings inside their intervals."""
     return float(((low <= later) & (later <= high)).mean())
 
 
-def mean_figure(values: WideArray, prompt: npt.NDArray[np.integer], seed: int) -> Figure:
+def mean_figure(values: Float64Array, prompt: IntArray, seed: int) -> Figure:
     """The mean of values, with an interval from resampled prompts; NaN where there are none."""
     if not len(values):
         return Figure(float("nan"), float("nan"), float("nan"), 0)
@@ -180,5 +182,97 @@ def mean_figure(values: WideArray, prompt: npt.NDArray[np.integer], seed: int) -
     return Figure(float(values.mean()), low, high, len(values))
 
 
-def _mean_of(values: WideArray, rows: npt.NDArray[np.int64]) -> float:
+def _mean_of(values: Float64Array, rows: Int64Array) -> float:
     return float(values[rows].mean())
+
+
+MATCHED_RATIO = 1.1
+"""Two responses are matched where the longer has at most so many times the characters of the shorter."""
+
+_LENGTH = STYLE_COLUMNS.index("length")
+
+
+@dataclass(frozen=True)
+class LengthControl:
+    """Accuracy on decided votes, by the lengths of the two responses.
+
+    Attributes:
+        matched: where the lengths differ by at most 10 %, so that length says next to nothing.
+        longer_won: where the winner is the longer one.
+        shorter_won: where it is the shorter one.
+        balanced: the mean of the two before: 0.5 for whoever goes by length alone.
+    """
+
+    matched: Figure
+    longer_won: Figure
+    shorter_won: Figure
+    balanced: Figure
+
+
+def control_length(
+    hits: FloatArray,
+    winner_length: FloatArray,
+    loser_length: FloatArray,
+    prompt: IntArray,
+    seed: int = 0,
+) -> LengthControl:
+    """Divides decided votes by length.
+
+    Args:
+        hits: 1 where the vote is called rightly, 0 where wrongly, 1/2 for a draw, [n_votes].
+        winner_length: characters, [n_votes].
+        loser_length: characters, [n_votes].
+        prompt: the cluster of the intervals, [n_votes].
+        seed: of the bootstrap.
+    """
+    longer, shorter = winner_length > loser_length, winner_length < loser_length
+    ratio = np.abs(np.log1p(winner_length) - np.log1p(loser_length))
+
+    def balanced(rows: Int64Array) -> float:
+        return (_mean(hits[rows[longer[rows]]]) + _mean(hits[rows[shorter[rows]]])) / 2
+
+    unequal = np.flatnonzero(longer | shorter)
+    low, high = _interval(prompt, unequal, balanced, seed)
+    return LengthControl(
+        matched=_share(hits, ratio <= np.log(MATCHED_RATIO), prompt, seed),
+        longer_won=_share(hits, longer, prompt, seed),
+        shorter_won=_share(hits, shorter, prompt, seed),
+        balanced=Figure(balanced(unequal), low, high, len(unequal)),
+    )
+
+
+def control_predictions(probabilities: Float32Array, votes: ScoringVotes, seed: int = 0) -> LengthControl:
+    """The same for predictions of votes, of which the decided ones count.
+
+    Args:
+        probabilities: [n_votes, 4].
+        votes: with style.
+        seed: of the bootstrap.
+    """
+    assert votes.style_a is not None and votes.style_b is not None
+    hits, decided = decided_hits(probabilities, votes.outcome)
+    left_won = votes.outcome[decided] == Outcome.MODEL_A
+    left, right = (style[decided, _LENGTH].astype(np.float64) for style in (votes.style_a, votes.style_b))
+    winner, loser = np.where(left_won, left, right), np.where(left_won, right, left)
+    return control_length(hits[decided], winner, loser, votes.prompt_index[decided], seed)
+
+
+def _share(hits: FloatArray, chosen: BoolArray, prompt: IntArray, seed: int) -> Figure:
+    rows = np.flatnonzero(chosen)
+    low, high = _interval(prompt, rows, lambda drawn: _mean(hits[drawn]), seed)
+    return Figure(_mean(hits[rows]), low, high, len(rows))
+
+
+def _interval(
+    prompt: IntArray,
+    rows: Int64Array,
+    measure: Callable[[Int64Array], float],
+    seed: int,
+) -> tuple[float, float]:
+    if not len(rows) or not np.isfinite(measure(rows)):
+        return float("nan"), float("nan")
+    return bootstrap_prompts(prompt[rows], lambda drawn: measure(rows[drawn]), _REPLICATES, np.random.default_rng(seed))
+
+
+def _mean(values: FloatArray) -> float:
+    return float(values.mean()) if len(values) else float("nan")

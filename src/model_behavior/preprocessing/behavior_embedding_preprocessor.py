@@ -1,4 +1,7 @@
-"""From raw votes to what the encoder trains on: filtered votes, their split, their triplets, their features."""
+"""Votes as plain named arrays, and back: what the cache stores and what fingerprints are taken of.
+
+From raw votes to what the encoder trains on: filtered votes, their split, their triplets, their features.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,73 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
+import pyarrow as pa
 
+from model_behavior.arrays import Arrays
 from model_behavior.data.filters import FilterConfig, filter_votes
 from model_behavior.data.split import split_votes
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, Triplets
-from model_behavior.data_models.reports import FilterReport
-from model_behavior.data_models.split import SplitVotes, ValidationSplit
-from model_behavior.data_models.votes import PairTable, TrainingData
+from model_behavior.data_models.votes import FilterReport, PairTable, SplitVotes, TrainingData, ValidationSplit
 from model_behavior.errors import DataError
 from model_behavior.preprocessing.cache import ContentCache
-from model_behavior.preprocessing.columns import data_fingerprint, data_from_arrays, data_to_arrays
-from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, digest_of
+from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 from model_behavior.preprocessing.feature_cache import Features, PairEncoder, Progress, encode_through_cache
 from model_behavior.preprocessing.triplets import TripletConfig, TripletSampler
+
+
+def data_to_arrays(data: TrainingData) -> Arrays:
+    """All columns of the votes; texts as UTF-8 bytes with offsets."""
+    pairs = data.pairs
+    arrays: Arrays = {
+        "pair_a": data.pair_a,
+        "pair_b": data.pair_b,
+        "outcome": data.outcome,
+        "prompt_index": pairs.prompt_index,
+        "model_index": pairs.model_index,
+    }
+    models = pa.array(pairs.models, type=pa.large_string())
+    for name, texts in (
+        ("prompts", pairs.prompts),
+        ("responses", pairs.responses),
+        ("histories", pairs.histories),
+        ("models", models),
+    ):
+        arrays[f"{name}.offsets"], arrays[f"{name}.bytes"] = _split_texts(texts)
+    return arrays
+
+
+def data_from_arrays(arrays: Arrays) -> TrainingData:
+    """The inverse of `data_to_arrays`."""
+    pairs = PairTable(
+        prompts=_join_texts(arrays, "prompts"),
+        models=tuple(_join_texts(arrays, "models").to_pylist()),
+        responses=_join_texts(arrays, "responses"),
+        histories=_join_texts(arrays, "histories"),
+        prompt_index=arrays["prompt_index"],
+        model_index=arrays["model_index"],
+    )
+    return TrainingData(pairs, arrays["pair_a"], arrays["pair_b"], arrays["outcome"])
+
+
+def data_fingerprint(data: TrainingData) -> str:
+    """SHA-256 of the votes' content, order included."""
+    arrays = data_to_arrays(data)
+    return digest_of(*(part for name in sorted(arrays) for part in (name, arrays[name])))
+
+
+def _split_texts(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    if not len(texts):
+        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
+    _, offset_buffer, byte_buffer = texts.buffers()
+    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    raw = np.frombuffer(byte_buffer, dtype=np.uint8) if byte_buffer is not None else np.zeros(0, dtype=np.uint8)
+    return offsets - offsets[0], raw[offsets[0] : offsets[-1]]
+
+
+def _join_texts(arrays: Arrays, name: str) -> pa.LargeStringArray:
+    offsets, raw = arrays[f"{name}.offsets"], arrays[f"{name}.bytes"]
+    return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(raw))
+
 
 _VERSION = 1  # goes up when the same votes and configuration give another result
 _TRIPLET_COLUMNS = ("anchor", "positive", "negative", "vote", "kind")

@@ -9,13 +9,13 @@ import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from model_behavior.arrays import AnyArray, Arrays
 from model_behavior.files import written_aside
 
 _TYPES = {
@@ -23,10 +23,8 @@ _TYPES = {
     **{"I8": np.dtype("i1"), "U8": np.dtype("u1"), "BOOL": np.dtype("?")},
 }
 
-Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
-
-def inside(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Arrays:
+def inside(arrays: Mapping[str, AnyArray], prefix: str) -> Arrays:
     """The arrays whose names start with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
@@ -48,7 +46,7 @@ class CacheEntry:
     metadata: Mapping[str, Any]
 
 
-def digest_of(*parts: str | bytes | npt.NDArray[Any]) -> str:
+def digest_of(*parts: str | bytes | AnyArray) -> str:
     """SHA-256 over the parts, their types and their lengths, as hexadecimal."""
     digest = hashlib.sha256()
     for part in parts:
@@ -115,7 +113,7 @@ def write_entry(path: Path, entry: CacheEntry) -> None:
 
 
 def _entry_digest(arrays: Arrays, metadata: str) -> str:
-    parts: list[str | bytes | npt.NDArray[Any]] = [metadata]
+    parts: list[str | bytes | AnyArray] = [metadata]
     for name in sorted(arrays):
         parts += [name, arrays[name]]
     return digest_of(*parts)

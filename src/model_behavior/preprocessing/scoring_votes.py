@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model_behavior.data_models.scoring_types import FloatArray, ScoringVotes
-from model_behavior.data_models.votes import IntArray, PairTable, TrainingData
+from model_behavior.arrays import Float32Array, Int32Array, IntArray
+from model_behavior.data_models.scoring_types import ScoringVotes
+from model_behavior.data_models.votes import PairTable, TrainingData
 
 # The columns after "length" of `STYLE_COLUMNS`, as arena-rank's style control counts them; RE2.
 _MARKDOWN = (r"(?m)^#{1,6}\s", r"(?m)^\s*(?:[-*+]|\d+\.)\s", r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 
 
-def to_scoring_votes(
-    data: TrainingData, votes: npt.NDArray[np.integer] | None = None, with_style: bool = False
-) -> ScoringVotes:
+def to_scoring_votes(data: TrainingData, votes: IntArray | None = None, with_style: bool = False) -> ScoringVotes:
     """The chosen votes, in the order given, with only the prompts and models that they use.
 
     Args:
@@ -43,7 +41,7 @@ def to_scoring_votes(
     return select_scoring_votes(whole, np.arange(len(whole)))
 
 
-def select_scoring_votes(votes: ScoringVotes, chosen: npt.NDArray[np.integer]) -> ScoringVotes:
+def select_scoring_votes(votes: ScoringVotes, chosen: IntArray) -> ScoringVotes:
     """Some votes, in the order given, with only the prompts and models that they use."""
     used_prompts, prompt_index = np.unique(votes.prompt_index[chosen], return_inverse=True)
     sides = np.stack([votes.model_a[chosen], votes.model_b[chosen]])
@@ -71,12 +69,12 @@ def texts_of(votes: ScoringVotes) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def measure_style(pairs: PairTable) -> FloatArray:
+def measure_style(pairs: PairTable) -> Float32Array:
     """`STYLE_COLUMNS` of every response, float32, [n_pairs, 4]."""
     responses = pairs.responses
     columns = [pc.utf8_length(responses), *(pc.count_substring_regex(responses, pattern) for pattern in _MARKDOWN)]
     return np.column_stack([column.cast(pa.float32()).to_numpy(zero_copy_only=False) for column in columns])
 
 
-def _narrow(values: npt.NDArray[np.integer]) -> IntArray:
+def _narrow(values: IntArray) -> Int32Array:
     return values.astype(np.int32)

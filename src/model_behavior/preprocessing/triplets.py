@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from model_behavior.arrays import BoolArray, Int32Array, Int64Array
 from model_behavior.data.split import normalised_prompt_ids
 from model_behavior.data.text_columns import text_ids
 from model_behavior.data_models.behavior_encoder_types import (
@@ -23,14 +23,12 @@ from model_behavior.data_models.behavior_encoder_types import (
     TripletKind,
     Triplets,
 )
-from model_behavior.data_models.votes import IntArray, Outcome, PairTable, TrainingData
+from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
 from model_behavior.errors import UsageError
 
 _DRAWS_BEFORE_EXHAUSTIVE_SEARCH = 12
 
-_Indices: TypeAlias = npt.NDArray[np.int64]
-_Booleans: TypeAlias = npt.NDArray[np.bool_]
-_Allowed: TypeAlias = Callable[[_Indices, _Indices], _Booleans]
+_Allowed: TypeAlias = Callable[[Int64Array, Int64Array], BoolArray]
 """(position in the request, candidate pair) -> may this candidate be drawn there? Both [n]."""
 
 
@@ -57,19 +55,19 @@ class TripletConfig:
 class _Pool:
     """Candidates in groups: group g is `pairs[start[g]:end[g]]`."""
 
-    pairs: _Indices
-    start: _Indices
-    end: _Indices
+    pairs: Int64Array
+    start: Int64Array
+    end: Int64Array
 
     @classmethod
-    def grouped(cls, pairs: _Indices, group_of_pair: _Indices, n_groups: int) -> _Pool:
+    def grouped(cls, pairs: Int64Array, group_of_pair: Int64Array, n_groups: int) -> _Pool:
         groups = group_of_pair[pairs]
         order = np.argsort(groups, kind="stable")
         bounds = np.searchsorted(groups[order], np.arange(n_groups + 1))
         return cls(pairs[order], bounds[:-1], bounds[1:])
 
     @classmethod
-    def whole(cls, pairs: _Indices) -> _Pool:
+    def whole(cls, pairs: Int64Array) -> _Pool:
         return cls(pairs, np.array([0]), np.array([len(pairs)]))
 
 
@@ -88,12 +86,12 @@ class TripletSampler:
         text: id of each pair's response, equal for equal texts, [n_pairs], int64.
     """
 
-    def __init__(self, data: TrainingData, votes: npt.NDArray[np.int64], config: TripletConfig) -> None:
+    def __init__(self, data: TrainingData, votes: Int64Array, config: TripletConfig) -> None:
         pairs = data.pairs
         self.config = config
-        self.model: npt.NDArray[np.int64] = pairs.model_index.astype(np.int64)
-        self.prompt: npt.NDArray[np.int64] = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index].astype(np.int64)
-        self.text: npt.NDArray[np.int64] = text_ids(pairs.responses)
+        self.model: Int64Array = pairs.model_index.astype(np.int64)
+        self.prompt: Int64Array = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index].astype(np.int64)
+        self.text: Int64Array = text_ids(pairs.responses)
         self._votes = votes
         self._a, self._b = data.pair_a[votes].astype(np.int64), data.pair_b[votes].astype(np.int64)
         self._outcome = data.outcome[votes]
@@ -139,20 +137,20 @@ class TripletSampler:
             {reason: count for reason, count in sorted(skipped.items()) if count},
         )
 
-    def _from_decided(self, rng: np.random.Generator, skipped: Counter[str]) -> tuple[_Indices, ...]:
+    def _from_decided(self, rng: np.random.Generator, skipped: Counter[str]) -> tuple[Int64Array, ...]:
         vote = self._keep(self._decided, self._winner, self._loser, skipped)
         anchor, negative = self._winner[vote], self._loser[vote]
         positive, kind = self._draw_positives(rng, anchor, negative)
         return self._formed(skipped, anchor, positive, negative, vote, kind)
 
-    def _from_ties(self, rng: np.random.Generator, skipped: Counter[str]) -> tuple[_Indices, ...]:
+    def _from_ties(self, rng: np.random.Generator, skipped: Counter[str]) -> tuple[Int64Array, ...]:
         ties = np.flatnonzero(self._outcome == Outcome.TIE)
         kept = self._keep(ties, self._a, self._b, skipped)
         vote = np.repeat(kept, 2)
         anchor = np.column_stack([self._a[kept], self._b[kept]]).ravel()
         positive = np.column_stack([self._b[kept], self._a[kept]]).ravel()
 
-        def allowed(at: _Indices, pair: _Indices) -> _Booleans:
+        def allowed(at: Int64Array, pair: Int64Array) -> BoolArray:
             return self._unlike(anchor[at], pair) & self._unlike(positive[at], pair)
 
         # A negative on another prompt would teach the encoder topics, so one on the same prompt comes first.
@@ -161,12 +159,12 @@ class TripletSampler:
         negative = self._fill(rng, negative, self._all, allowed)
         return self._formed(skipped, anchor, positive, negative, vote, np.full(len(vote), TripletKind.TIE))
 
-    def _from_both_bad(self, rng: np.random.Generator, skipped: Counter[str]) -> tuple[_Indices, ...]:
+    def _from_both_bad(self, rng: np.random.Generator, skipped: Counter[str]) -> tuple[Int64Array, ...]:
         bad = np.flatnonzero(self._outcome == Outcome.BOTH_BAD)
         vote = np.repeat(bad, 2)
         negative = np.column_stack([self._a[bad], self._b[bad]]).ravel()
 
-        def allowed(at: _Indices, pair: _Indices) -> _Booleans:
+        def allowed(at: Int64Array, pair: Int64Array) -> BoolArray:
             return self._unlike(negative[at], pair)
 
         anchor = self._draw(rng, self._winning_by_prompt, self.prompt[negative], allowed)
@@ -177,7 +175,7 @@ class TripletSampler:
         positive, _ = self._draw_positives(rng, anchor, negative)
         return self._formed(skipped, anchor, positive, negative, vote, np.full(len(vote), TripletKind.BOTH_BAD))
 
-    def _keep(self, vote: _Indices, left: _Indices, right: _Indices, skipped: Counter[str]) -> _Indices:
+    def _keep(self, vote: Int64Array, left: Int64Array, right: Int64Array, skipped: Counter[str]) -> Int64Array:
         """Votes whose two texts differ and whose pulled pairs no both_bad vote condemned."""
         equal = self.text[left[vote]] == self.text[right[vote]]
         tied = self._outcome[vote] == Outcome.TIE
@@ -185,12 +183,12 @@ class TripletSampler:
         lost = np.where(tied, 2, 1)  # triplets
         skipped["both responses are equal"] += int(lost[equal].sum())
         skipped["the anchor is in a both_bad vote too"] += int(lost[condemned].sum())
-        kept: _Indices = vote[~equal & ~condemned]
+        kept: Int64Array = vote[~equal & ~condemned]
         return kept
 
     def _draw_positives(
-        self, rng: np.random.Generator, anchor: _Indices, negative: _Indices
-    ) -> tuple[_Indices, _Indices]:
+        self, rng: np.random.Generator, anchor: Int64Array, negative: Int64Array
+    ) -> tuple[Int64Array, Int64Array]:
         config = self.config
         share = config.performance / (config.identity + config.performance)
         kind = np.where(rng.random(len(anchor)) < share, TripletKind.PERFORMANCE, TripletKind.IDENTITY)
@@ -198,10 +196,10 @@ class TripletSampler:
         identity = np.flatnonzero(kind == TripletKind.IDENTITY)
         performance = np.flatnonzero(kind == TripletKind.PERFORMANCE)
 
-        def differs(at: _Indices, pair: _Indices) -> _Booleans:
-            other_prompt: _Booleans = self.prompt[pair] != self.prompt[anchor[at]]
+        def differs(at: Int64Array, pair: Int64Array) -> BoolArray:
+            other_prompt: BoolArray = self.prompt[pair] != self.prompt[anchor[at]]
             text = self.text[pair]
-            other_text: _Booleans = (text != self.text[anchor[at]]) & (text != self.text[negative[at]])
+            other_text: BoolArray = (text != self.text[anchor[at]]) & (text != self.text[negative[at]])
             return other_prompt & other_text
 
         positive[identity] = self._draw(
@@ -215,12 +213,12 @@ class TripletSampler:
         )
         return positive, kind
 
-    def _unlike(self, pair: _Indices, other: _Indices) -> _Booleans:
-        other_model: _Booleans = self.model[pair] != self.model[other]
-        other_text: _Booleans = self.text[pair] != self.text[other]
+    def _unlike(self, pair: Int64Array, other: Int64Array) -> BoolArray:
+        other_model: BoolArray = self.model[pair] != self.model[other]
+        other_text: BoolArray = self.text[pair] != self.text[other]
         return other_model & other_text
 
-    def _fill(self, rng: np.random.Generator, drawn: _Indices, pool: _Pool, allowed: _Allowed) -> _Indices:
+    def _fill(self, rng: np.random.Generator, drawn: Int64Array, pool: _Pool, allowed: _Allowed) -> Int64Array:
         """Draws from the whole `pool` where nothing was found before."""
         missing = np.flatnonzero(drawn < 0)
         drawn[missing] = self._draw(
@@ -229,7 +227,7 @@ class TripletSampler:
         return drawn
 
     @staticmethod
-    def _draw(rng: np.random.Generator, pool: _Pool, group: _Indices, allowed: _Allowed) -> _Indices:
+    def _draw(rng: np.random.Generator, pool: _Pool, group: Int64Array, allowed: _Allowed) -> Int64Array:
         """One allowed candidate from each requested group, uniformly, or -1 where there is none."""
         drawn = np.full(len(group), -1)
         start, size = pool.start[group], (pool.end - pool.start)[group]
@@ -251,12 +249,12 @@ class TripletSampler:
     @staticmethod
     def _formed(
         skipped: Counter[str],
-        anchor: _Indices,
-        positive: _Indices,
-        negative: _Indices,
-        vote: _Indices,
-        kind: _Indices,
-    ) -> tuple[_Indices, ...]:
+        anchor: Int64Array,
+        positive: Int64Array,
+        negative: Int64Array,
+        vote: Int64Array,
+        kind: Int64Array,
+    ) -> tuple[Int64Array, ...]:
         """Drops, and counts by reason, the triplets for which nothing could be drawn."""
         for each in TripletKind:
             of_kind = kind == each
@@ -269,7 +267,7 @@ class TripletSampler:
 def describe_triplet(pairs: PairTable, triplets: Triplets, index: int) -> BehaviorEncoderTrainingTriplet:
     """The texts of one triplet, for a person to read."""
 
-    def side(indices: IntArray) -> tuple[str, str, str]:
+    def side(indices: Int32Array) -> tuple[str, str, str]:
         pair = int(indices[index])
         prompt = pairs.prompts[int(pairs.prompt_index[pair])].as_py()
         return pairs.models[int(pairs.model_index[pair])], prompt, pairs.responses[pair].as_py()

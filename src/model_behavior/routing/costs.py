@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_behavior.catalog.lookup import find_model
 from model_behavior.data.sources import open_rows
 from model_behavior.errors import DataError, UsageError
+from model_behavior.names import find_model
 
 _PRICE_COLUMNS = ("input", "output", "input_tokens", "output_tokens")
 _PER_TOKENS = 1_000_000

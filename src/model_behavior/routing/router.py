@@ -8,12 +8,12 @@ from typing import final
 
 import numpy as np
 
-from model_behavior.catalog.lookup import find_model
-from model_behavior.data_models.scoring_types import WideArray
+from model_behavior.arrays import Float64Array, Int64Array
 from model_behavior.errors import UsageError
 from model_behavior.models.scoring.model_base import ModelBase
+from model_behavior.names import find_model
 from model_behavior.routing.costs import CostTable
-from model_behavior.routing.frontier import IntArray, find_frontier
+from model_behavior.routing.frontier import find_frontier
 
 _PREDICTED_AT_ONCE = 100_000
 EVEN = 0.5
@@ -95,7 +95,7 @@ class Router:
             choices.append(Choice(best.model, best.win_rate, best.cost, tuple(others)))
         return choices
 
-    def choose(self, prompts: Sequence[str], quality: WideArray) -> IntArray:
+    def choose(self, prompts: Sequence[str], quality: Float64Array) -> Int64Array:
         """The column of the chosen model of each prompt, [n_prompts], given `expect_win_rates`."""
         costs = np.array(self.costs)
         if self.floor is None:
@@ -103,7 +103,7 @@ class Router:
         best = [self.candidates[column] for column in quality.argmax(axis=1)]
         return choose_above_floor(expect_win_rates(self.scorer, prompts, self.candidates, best), costs, self.floor)
 
-    def expect_win_rates(self, prompts: Sequence[str]) -> WideArray:
+    def expect_win_rates(self, prompts: Sequence[str]) -> Float64Array:
         """Of each candidate against the reference, [n_prompts, n_models]."""
         return expect_win_rates(self.scorer, prompts, self.candidates, [self.reference] * len(prompts))
 
@@ -133,7 +133,7 @@ def make_router(
 
 def expect_win_rates(
     scorer: ModelBase, prompts: Sequence[str], candidates: Sequence[str], opponents: Sequence[str]
-) -> WideArray:
+) -> Float64Array:
     """P(candidate wins) + half of P(neither does) against the opponent, 1/2 against itself, [n_prompts, n_candidates].
 
     Args:
@@ -156,7 +156,7 @@ def expect_win_rates(
     return rates
 
 
-def choose_above_floor(against_best: WideArray, cost: WideArray, floor: float) -> IntArray:
+def choose_above_floor(against_best: Float64Array, cost: Float64Array, floor: float) -> Int64Array:
     """The cheapest model with at least the floor; of equally cheap ones the better; the best where none has it.
 
     Args:
@@ -166,5 +166,5 @@ def choose_above_floor(against_best: WideArray, cost: WideArray, floor: float) -
     """
     allowed = (against_best >= floor) | (against_best >= against_best.max(axis=1, keepdims=True))
     costs = np.where(allowed, cost, np.inf)
-    chosen: IntArray = np.lexsort((-against_best, costs), axis=1)[:, 0]
+    chosen: Int64Array = np.lexsort((-against_best, costs), axis=1)[:, 0]
     return chosen

@@ -9,10 +9,9 @@ from typing import final
 
 import numpy as np
 
-from model_behavior.data_models.scoring_types import WideArray
+from model_behavior.arrays import Float64Array, Int64Array
 from model_behavior.errors import DataError, UsageError
-from model_behavior.routing.frontier import Frontier, IntArray, Sweep, find_frontier, sweep_thresholds
-from model_behavior.routing.gap_recovery import Ends
+from model_behavior.routing.frontier import Ends, Frontier, Sweep, find_frontier, sweep_thresholds
 from model_behavior.routing.router import EVEN, Router
 
 _ROUNDING = 1e-9  # a mean of costs may exceed the budget by this share
@@ -50,7 +49,7 @@ class Traffic:
 
     router: Router
     prompts: tuple[str, ...]
-    quality: WideArray
+    quality: Float64Array
 
     @classmethod
     def of_prompts(cls, router: Router, prompts: Sequence[str]) -> Traffic:
@@ -64,7 +63,7 @@ class Traffic:
         return cls(router, tuple(prompts), router.expect_win_rates(prompts))
 
     @cached_property
-    def costs(self) -> WideArray:
+    def costs(self) -> Float64Array:
         """Of the candidates, [n_models]."""
         return np.array(self.router.costs)
 
@@ -97,7 +96,7 @@ class Traffic:
         """What one threshold means here."""
         return self.describe_choices(self.frontier.choose(threshold), threshold)
 
-    def describe_choices(self, chosen: IntArray, threshold: float) -> OperatingPoint:
+    def describe_choices(self, chosen: Int64Array, threshold: float) -> OperatingPoint:
         """What any choices mean here, [n_prompts]."""
         cost = float(self.costs[chosen].mean())
         share = np.bincount(chosen, minlength=len(self.costs)) / len(chosen)
@@ -166,7 +165,7 @@ class Traffic:
         return [self.describe(threshold) for threshold in dict.fromkeys(thresholds)]
 
 
-def _inside(thresholds: WideArray, place: int) -> float:
+def _inside(thresholds: Float64Array, place: int) -> float:
     """A finite threshold that makes the choices of `thresholds[place]`, away from where they change.
 
     A prompt by itself and in a batch may differ in the last digit.

@@ -1,12 +1,18 @@
-"""The service as an ASGI application, built from its parts."""
+"""The service as an ASGI application, built from its parts.
+
+The process: uvicorn around the application.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Callable
+from socket import IPPROTO_TCP, TCP_NODELAY, socket
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -14,12 +20,18 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from model_behavior.errors import ModelBehaviorError
-from model_behavior.serving import catalog_routes, chat_routes, export_routes, operation_routes, scoring_routes
-from model_behavior.serving.backend import Backend
-from model_behavior.serving.guard import Guard
-from model_behavior.serving.problems import fields_of, problem_response
-from model_behavior.serving.pulse import Pulse
-from model_behavior.serving.refusals import RefusalError, internal_error
+from model_behavior.serving.backend import Backend, build_backend
+from model_behavior.serving.guard import Guard, Pulse
+from model_behavior.serving.problems import RefusalError, fields_of, internal_error, problem_response
+from model_behavior.serving.routes import (
+    make_catalog_router,
+    make_chat_router,
+    make_export_router,
+    make_operation_router,
+    make_scoring_router,
+)
+from model_behavior.serving.service import Service
+from model_behavior.serving.settings import ServeSettings
 
 
 def build_app(backend: Backend) -> ASGIApp:
@@ -38,8 +50,14 @@ def build_app(backend: Backend) -> ASGIApp:
         redoc_url=None,
     )
     # The busiest first, since they are tried in order.
-    for module in (scoring_routes, chat_routes, operation_routes, catalog_routes, export_routes):
-        app.include_router(module.make_router(backend))
+    for make_router in (
+        make_scoring_router,
+        make_chat_router,
+        make_operation_router,
+        make_catalog_router,
+        make_export_router,
+    ):
+        app.include_router(make_router(backend))
     app.add_exception_handler(RefusalError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_http)
@@ -85,3 +103,60 @@ def _refuse_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refusal = RefusalError(error.status_code, "invalid_request", str(error.detail), error.headers)
     return problem_response(refusal)
+
+
+_KEEP_ALIVE_SECONDS = 30
+_MAX_HEADER_BYTES = 32 << 10
+
+
+def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
+    """Answers until SIGINT or SIGTERM; requests under way are then finished, for `shutdown_seconds` at most.
+
+    Args:
+        service: that answers.
+        settings: of the process.
+        on_ready: told the address when it is listened on.
+
+    Raises:
+        OSError: the address is taken or cannot be listened on.
+    """
+    server, listener = open_server(service, settings)
+    gc.collect()
+    gc.freeze()  # libraries and models stay: looking through them again would hold requests up for a tenth of a second
+    on_ready(address_of(listener))
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+
+
+def open_server(service: Service, settings: ServeSettings) -> tuple[uvicorn.Server, socket]:
+    """The server, to be run with the socket, which is listened on already.
+
+    Raises:
+        OSError: the address is taken or cannot be listened on.
+    """
+    config = uvicorn.Config(
+        build_app(build_backend(service, settings)),
+        host=settings.host,
+        port=settings.port,
+        loop="asyncio",  # uvloop takes one new connection a turn, so that in a burst they wait outside, unseen
+        log_level="warning",
+        access_log=False,  # it would hold query strings
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=settings.limits.connections,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+    )
+    listener = config.bind_socket()
+    listener.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # handed on to connections: asyncio leaves it off for this socket
+    listener.listen(config.backlog)  # who connects before the application has started waits instead of being refused
+    return uvicorn.Server(config), listener
+
+
+def address_of(listener: socket) -> str:
+    """The URL of what listens there, with a slash at the end."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

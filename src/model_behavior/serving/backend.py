@@ -9,12 +9,11 @@ from typing import TypeVar, final
 
 from model_behavior.errors import ModelBehaviorError
 from model_behavior.serving import views
-from model_behavior.serving.batching import Batcher
+from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.chat import ChatRouter
-from model_behavior.serving.lanes import Lane
+from model_behavior.serving.lanes import Batcher, Lane
 from model_behavior.serving.metrics import Metrics
-from model_behavior.serving.refusals import refusal_of
-from model_behavior.serving.route_finding import RouteQuery
+from model_behavior.serving.problems import refusal_of
 from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
 

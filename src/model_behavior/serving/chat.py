@@ -9,9 +9,9 @@ from typing import Any, final
 
 import httpx
 
+from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.metrics import Metrics
-from model_behavior.serving.refusals import RefusalError
-from model_behavior.serving.route_finding import RouteQuery
+from model_behavior.serving.problems import RefusalError
 from model_behavior.serving.schemas import ChatRequest
 from model_behavior.serving.service import Service
 from model_behavior.serving.snapshot import UnknownModelError

@@ -1,10 +1,15 @@
-"""What every request passes first: who asks, from where, how often, how much; and how every answer leaves."""
+"""How late the event loop is: a request that it reads now has waited about as long in its socket.
+
+What every request passes first: who asks, from where, how often, how much; and how every answer leaves.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback
+from collections.abc import Callable
 from typing import final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,11 +18,38 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_behavior.serving.backend import Backend
 from model_behavior.serving.keys import SCOPES
-from model_behavior.serving.limits import RateLimiter
-from model_behavior.serving.problems import problem_response
-from model_behavior.serving.pulse import Pulse
-from model_behavior.serving.refusals import RefusalError, internal_error, overloaded
-from model_behavior.serving.settings import is_loopback
+from model_behavior.serving.problems import RefusalError, internal_error, overloaded, problem_response
+from model_behavior.serving.settings import RateLimiter, is_loopback
+
+_SECONDS = 0.05
+
+
+@final
+class Pulse:
+    """Beats as long as it runs. A turn of the loop that takes long makes the beat late, and is seen while it lasts."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due = float("inf")
+        self._before = 0.0
+
+    @property
+    def late(self) -> float:
+        """Seconds that the present turn of the loop is over its time, or the one before it was; 0 before the start."""
+        return max(self._before, self._clock() - self._due)
+
+    def beat(self) -> None:
+        """Begins a turn."""
+        now = self._clock()
+        self._before = max(0.0, now - self._due)
+        self._due = now + _SECONDS
+
+    async def run(self) -> None:
+        """Beats until it is cancelled."""
+        while True:
+            self.beat()
+            await asyncio.sleep(_SECONDS)
+
 
 _PUBLIC = ("/", "/healthz", "/readyz", "/favicon.ico")
 _STATIC = "/static/"

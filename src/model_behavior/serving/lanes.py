@@ -1,15 +1,20 @@
-"""Work off the event loop: one thread and a bounded queue for quick answers, and one for slow ones."""
+"""Work off the event loop: one thread and a bounded queue for quick answers, and one for slow ones.
+
+Questions that wait together are answered together, since one more costs little.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, final
+from functools import partial
+from typing import Generic, TypeVar, final
 
-from model_behavior.serving.refusals import overloaded
+from model_behavior.serving.problems import overloaded
 
 _T = TypeVar("_T")
 _MEMORY = 0.9  # of the running mean of durations
@@ -81,3 +86,87 @@ class Lane:
 
     def _leave(self, _: asyncio.Future[_T]) -> None:
         self.waiting -= 1
+
+
+_Question = TypeVar("_Question")
+_Answer = TypeVar("_Answer")
+_MAX_BATCH = 32
+_BATCH_MEMORY = 0.5  # of the running mean of the time that a batch takes: sizes change quickly
+
+
+@final
+class Batcher(Generic[_Question, _Answer]):
+    """Takes all that waits, 32 at most, whenever the lane is free; nobody waits for others to come.
+
+    Args:
+        lane: does the work.
+        queue: how many may wait.
+        work: an answer or an exception for each question, in order.
+    """
+
+    def __init__(
+        self, lane: Lane, queue: int, work: Callable[[Sequence[_Question]], Sequence[_Answer | Exception]]
+    ) -> None:
+        self._lane = lane
+        self._queue = queue
+        self._work = work
+        self._waiting: deque[tuple[_Question, asyncio.Future[_Answer]]] = deque()
+        self._draining: asyncio.Task[None] | None = None
+        self._seconds = 0.0
+
+    @property
+    def wait(self) -> float:
+        """Seconds that the next one can expect to wait for the batches before its own; none while the lane is free."""
+        free = self._draining is None or self._draining.done()
+        return 0.0 if free else self._seconds * (1 + len(self._waiting) // _MAX_BATCH)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next one would be refused."""
+        return len(self._waiting) >= self._queue or self.wait > self._lane.wait_seconds
+
+    def count(self) -> float:
+        """How many wait."""
+        return float(len(self._waiting))
+
+    def admit(self) -> None:
+        """Asks for a place without taking it.
+
+        Raises:
+            RefusalError: 503, too many wait already, or the lane is too slow for them.
+        """
+        if self.full:
+            raise overloaded(max(1, math.ceil(self.wait)))
+
+    async def ask(self, question: _Question) -> _Answer:
+        """The answer.
+
+        Raises:
+            RefusalError: as `admit` does.
+        """
+        self.admit()
+        future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, future))
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain())
+        return await future
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            started = time.monotonic()
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
+            questions = [question for question, future in batch if not future.cancelled()]
+            futures = [future for _, future in batch if not future.cancelled()]
+            answers: Sequence[_Answer | Exception]
+            try:
+                answers = await self._lane.run(partial(self._work, questions))
+            except Exception as error:  # noqa: BLE001  every asker is told
+                answers = [error] * len(futures)
+            for future, answer in zip(futures, answers, strict=True):
+                if future.done():  # its client has left
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+            self._seconds = _BATCH_MEMORY * self._seconds + (1 - _BATCH_MEMORY) * (time.monotonic() - started)

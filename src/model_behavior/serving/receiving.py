@@ -15,7 +15,7 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 
 from model_behavior.errors import UsageError
-from model_behavior.serving.refusals import RefusalError, refusal_of
+from model_behavior.serving.problems import RefusalError, refusal_of
 from model_behavior.serving.uploads import choose_name
 
 _FORM = "multipart/form-data"

@@ -20,9 +20,10 @@ from model_behavior import artifact, catalog
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, merge_catalogs
 from model_behavior.catalog.drift import measure_drift
-from model_behavior.data.pair_builder import PairBuilder
-from model_behavior.serving import view_making, views
-from model_behavior.serving.route_finding import RouteQuery, find_route, find_routes
+from model_behavior.data.text_columns import PairBuilder
+from model_behavior.serving import answers as view_making
+from model_behavior.serving import views
+from model_behavior.serving.answers import RouteQuery, find_route, find_routes
 from model_behavior.serving.snapshot import (
     ChangedMeanwhileError,
     NotPossibleError,

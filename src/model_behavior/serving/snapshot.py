@@ -10,15 +10,14 @@ from typing import final
 
 from model_behavior import artifact
 from model_behavior.artifact import Artifact
-from model_behavior.artifact_files import CONFIG, digest
+from model_behavior.artifact.folder import CONFIG, digest
 from model_behavior.catalog.identification import Identifier, fit_identifier
-from model_behavior.catalog.lookup import find_model
+from model_behavior.catalog.places import PrincipalAxes, fit_axes
 from model_behavior.catalog.revisions import Revision, revisions_of
-from model_behavior.data.families import family_of
 from model_behavior.data_models.scoring_types import Ratings
 from model_behavior.errors import UsageError
-from model_behavior.evaluation.map_positions import PrincipalAxes, fit_axes
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.names import family_of, find_model
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.routing.costs import CostTable
 from model_behavior.routing.router import Router, make_router

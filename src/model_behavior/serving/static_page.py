@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from model_behavior.catalog.style_labels import STYLE_LABELS
+from model_behavior.catalog.style_drivers import STYLE_LABELS
 from model_behavior.files import written_aside
-from model_behavior.models.behavior.style_encoder import StyleEncoder
-from model_behavior.serving.page_bundle import fill_static_page
+from model_behavior.models.behavior.text.style import StyleEncoder
+from model_behavior.serving.page_files import fill_static_page
 from model_behavior.serving.service import Service
 
 _DRIVERS = 6  # of each pair: with 300 models there are 44,850 pairs

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_behavior.data.loading import load_responses
-from model_behavior.data_models.reports import SourceReport
-from model_behavior.data_models.votes import PairTable
+from model_behavior.data_models.votes import PairTable, SourceReport
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
 
 _MAX_NAME = 200

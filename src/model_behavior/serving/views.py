@@ -8,10 +8,10 @@ from model_behavior.catalog import Exemplar, SharedPrompt
 from model_behavior.catalog.drift import DriftReport
 from model_behavior.catalog.identification import Candidate
 from model_behavior.catalog.neighbours import Neighbour
+from model_behavior.catalog.places import Ellipse
 from model_behavior.catalog.revisions import Revision
 from model_behavior.catalog.style_drivers import StyleDriver
 from model_behavior.data_models.scoring_types import RankedModel
-from model_behavior.evaluation.map_positions import Ellipse
 from model_behavior.routing.router import Alternative
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_behavior.catalog.embeddings import EncodedPart
-from model_behavior.data.shards import Shard, cut_into_shards
+from model_behavior.data.sources import Shard, cut_into_shards
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError
@@ -25,8 +25,7 @@ from model_behavior.files import written_aside
 from model_behavior.preprocessing.entry_file import digest_of
 from model_behavior.preprocessing.feature_cache import cut_by_content
 from model_behavior.sharding.engines import Engine, OnRows
-from model_behavior.sharding.tables import part_of
-from model_behavior.sharding.worker import ShardJob, ShardReport, ShardTask, finished_report, without_footer
+from model_behavior.sharding.worker import ShardJob, ShardReport, ShardTask, finished_report, part_of, without_footer
 
 DEFAULT_SHARD_ROWS = 8192
 

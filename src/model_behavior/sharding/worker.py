@@ -1,4 +1,6 @@
-"""What is done with one shard, whichever engine does it.
+"""What becomes of a shard's rows: their vectors, their predictions, or what enrolment needs of them.
+
+What is done with one shard, whichever engine does it.
 
 A worker reads its shard and the artifact, and writes one Parquet file. The file is renamed into its place when it is
 whole, and its footer says of what it was made; so a shard can be done twice, by two workers at once or again after one
@@ -8,23 +10,111 @@ was killed, and is not done at all where the file is there already.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_behavior import artifact
+from model_behavior.arrays import Float32Array
 from model_behavior.artifact import Artifact
-from model_behavior.data.shards import Shard
-from model_behavior.errors import ArtifactError, DataError
+from model_behavior.catalog.embeddings import EncodedPart, encode_parts
+from model_behavior.data.loading import iter_pairs
+from model_behavior.data.questions import iter_matchups
+from model_behavior.data.sources import Shard
+from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.files import written_aside
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
-from model_behavior.sharding.tables import TABLES
+
+EMBEDDING_COLUMN = "embedding"
+PREDICTION_COLUMNS = ("p_model_a", "p_model_b", "p_tie", "p_both_bad")
+_VECTORS, _STYLES = "vector", "style"
+
+Tables: TypeAlias = Iterator[tuple[pa.Table, int]]
+"""Tables of one schema, each with the number of its rows that were usable."""
+
+
+def encode_tables(loaded: Artifact, shard: Shard, batch_size: int) -> Tables:
+    """All columns, and `embedding`: fixed_size_list<float>.
+
+    Raises:
+        DataError: a row without a prompt or a response, or as for reading.
+        UsageError: the source has a column `embedding` already.
+    """
+    encoder = loaded.encoder
+    for batch, prompts, responses in iter_pairs(shard.source, part=shard.part):
+        if EMBEDDING_COLUMN in batch.schema.names:
+            raise UsageError(f"{shard.source} has a column {EMBEDDING_COLUMN!r} already. Fix: rename or remove it")
+        vectors = _to_column(encoder.encode(prompts, responses, batch_size))
+        yield pa.Table.from_batches([batch]).append_column(EMBEDDING_COLUMN, vectors), batch.num_rows
+
+
+def predict_tables(loaded: Artifact, shard: Shard, batch_size: int) -> Tables:
+    """All columns, and `PREDICTION_COLUMNS`; null in a row without a prompt or a model.
+
+    Raises:
+        DataError: as for `iter_matchups`.
+        UsageError: a model that the scorer does not know, or a prediction column that the source has already.
+    """
+    del batch_size  # prompts are few beside rows, and the scorer encodes each once
+    if loaded.scorer is None:
+        raise UsageError("this artifact has no scorer. Fix: model-behavior train-scorer")
+    for batch, matchups in iter_matchups(shard.source, part=shard.part):
+        taken = [name for name in PREDICTION_COLUMNS if name in batch.schema.names]
+        if taken:
+            raise UsageError(f"{shard.source} has a column {taken[0]!r} already. Fix: rename or remove it")
+        usable = [index for index, matchup in enumerate(matchups) if matchup is not None]
+        known = [matchup for matchup in matchups if matchup is not None]
+        columns = zip(*((each.prompt, each.model_a, each.model_b) for each in known), strict=True)
+        predicted = loaded.scorer.predict(*(list(column) for column in columns)) if known else np.empty((0, 4), "f4")
+        table = pa.Table.from_batches([batch])
+        for name, values in zip(PREDICTION_COLUMNS, predicted.T, strict=True):
+            column = np.full(len(matchups), np.nan, dtype=np.float32)
+            column[usable] = values
+            table = table.append_column(name, pa.array(column, from_pandas=True))
+        yield table, len(usable)
+
+
+def enrol_tables(loaded: Artifact, shard: Shard, batch_size: int) -> Tables:
+    """What `catalog.enrol` needs of pairs, one row group for each part that they are encoded in.
+
+    The shard begins where such a part begins, so that its parts are those of the whole.
+    """
+    texts = pq.read_table(shard.source)
+    prompts, responses = (texts[name].to_pylist() for name in ("prompt", "response"))
+    for part in encode_parts(loaded.encoder, prompts, responses, batch_size):
+        table = pa.table({_VECTORS: _to_column(part.vectors), _STYLES: _to_column(part.styles)})
+        yield table, table.num_rows
+
+
+def part_of(table: pa.Table, start: int) -> EncodedPart:
+    """A table of `enrol_tables` as the part that it was made of, whose first pair is `start`."""
+    return EncodedPart(slice(start, start + table.num_rows), *(_to_rows(table[name]) for name in (_VECTORS, _STYLES)))
+
+
+def _to_column(rows: Float32Array) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), rows.shape[1])
+
+
+def _to_rows(column: pa.ChunkedArray) -> Float32Array:
+    values = column.combine_chunks()
+    rows: Float32Array = values.flatten().to_numpy().reshape(len(values), -1)
+    return rows
+
+
+TABLES: Mapping[str, Callable[[Artifact, Shard, int], Tables]] = {
+    "encode": encode_tables,
+    "predict": predict_tables,
+    "enrol": enrol_tables,
+}
+"""By the kind of a job."""
+
 
 _VERSION = 1  # goes up when the same shard and artifact give another file
 _FOOTER = b"model_behavior.shard"

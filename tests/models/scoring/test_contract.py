@@ -8,14 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from model_behavior.benchmarks.baselines.matrix_factorisation import MatrixFactorisation, MatrixFactorisationConfig
+from model_behavior.benchmarks.baselines.registry import SCORING_MODELS, load_scoring_model
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.dense_network_training import ScoringSchedule
-from model_behavior.models.scoring.matrix_factorisation import MatrixFactorisation, MatrixFactorisationConfig
 from model_behavior.models.scoring.model_base import ModelBase
 from model_behavior.models.scoring.outcomes import log_loss
-from model_behavior.models.scoring.registry import SCORING_MODELS, load_scoring_model
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
 from tests.models.scoring.scoring_votes import draw_votes, exchange_sides, table_for
 

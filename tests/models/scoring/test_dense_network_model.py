@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from model_behavior.data_models.scoring_types import FloatArray, ModelTable, ScoringVotes
+from model_behavior.arrays import Float32Array
+from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
-from model_behavior.models.scoring.dense_network import DenseNetwork, NetworkConfig
+from model_behavior.models.scoring.dense_network import DenseNetwork, NetworkConfig, VoteBatch, VoteNetwork, batch_of
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel, lay_foundation
 from model_behavior.models.scoring.dense_network_training import ScoringSchedule, cross_validate, is_clear_gain
-from model_behavior.models.scoring.foundation import lay_foundation
 from model_behavior.models.scoring.outcomes import OutcomeConstants, log_loss
 from model_behavior.models.scoring.prompt_features import PromptFeatures
-from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork, batch_of
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
 from tests.models.scoring.scoring_votes import draw_votes, table_for
 
@@ -144,7 +143,7 @@ def test_votes_are_held_out_with_their_prompts_and_predicted_by_the_others() -> 
     assert len(votes) / 4 < len(few.outcome) < len(votes)
 
 
-def predict_by_ratings(votes: ScoringVotes, learned: list[set[str]]) -> FloatArray:
+def predict_by_ratings(votes: ScoringVotes, learned: list[set[str]]) -> Float32Array:
     """Probabilities of all votes, fold after fold, by ratings that were fitted to the prompts of the other folds."""
     parts = []
     for some in learned:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from model_behavior.data.formats.outcomes import parse_flag, parse_outcome
-from model_behavior.data.formats.records import Format, Row, Side, Skip, Vote, build_vote, model_name
+from model_behavior.data.formats.records import (
+    Format,
+    Row,
+    Side,
+    Skip,
+    Vote,
+    build_vote,
+    model_name,
+    parse_flag,
+    parse_outcome,
+)
 from model_behavior.data.formats.turns import parse_conversation, parse_turn_number, pick_turn
 from model_behavior.data_models.votes import Outcome
 

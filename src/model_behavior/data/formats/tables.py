@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from model_behavior.data.byte_streams import shorten
-from model_behavior.data.formats.outcomes import parse_flag, parse_outcome
 from model_behavior.data.formats.records import (
     Format,
     Row,
@@ -16,6 +15,8 @@ from model_behavior.data.formats.records import (
     build_vote,
     is_missing,
     model_name,
+    parse_flag,
+    parse_outcome,
 )
 from model_behavior.data.formats.turns import encode_history, parse_text
 from model_behavior.data_models.votes import Outcome

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from model_behavior.arrays import Int64Array
 from model_behavior.data_models.behavior_encoder_types import TripletKind, Triplets
 from model_behavior.models.behavior.objectives import TripletBatch
 from model_behavior.preprocessing.triplets import TripletSampler
@@ -15,10 +16,8 @@ from model_behavior.preprocessing.triplets import TripletSampler
 SAME_PROMPT_RUN = 8
 """Triplets of one prompt that stay together where prompts are to meet in a batch, if a prompt has as many."""
 
-_Indices = npt.NDArray[np.int64]
 
-
-def draw_batches(prompt: _Indices, batch_size: int, same_prompt: bool, rng: np.random.Generator) -> list[_Indices]:
+def draw_batches(prompt: Int64Array, batch_size: int, same_prompt: bool, rng: np.random.Generator) -> list[Int64Array]:
     """Divides an epoch's triplets into batches at random.
 
     Otherwise every order is as likely. With `same_prompt` the triplets of a prompt go in runs of `SAME_PROMPT_RUN`,
@@ -48,7 +47,7 @@ def draw_batches(prompt: _Indices, batch_size: int, same_prompt: bool, rng: np.r
 
 
 def embed_batch(
-    triplets: Triplets, rows: _Indices, sampler: TripletSampler, embed: Callable[[_Indices], torch.Tensor]
+    triplets: Triplets, rows: Int64Array, sampler: TripletSampler, embed: Callable[[Int64Array], torch.Tensor]
 ) -> TripletBatch:
     """The batch of the triplets at `rows`, whose distinct pairs are embedded once each.
 

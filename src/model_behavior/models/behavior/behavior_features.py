@@ -1,23 +1,153 @@
-"""From the features of frozen text encoders to what the head reads, and the identity subspace beside it."""
+"""Fitted views of one text encoder's features: dense ones expanded and freed of the topic, counts as rates.
+
+From the features of frozen text encoders to what the head reads, and the identity subspace beside it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import numpy.typing as npt
+from scipy import sparse
 
+from model_behavior.arrays import AnyArray, Arrays, Float32Array, Int64Array, IntArray
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.discriminant import Discriminant, principal_span
-from model_behavior.models.behavior.encoder_base import FloatArray
-from model_behavior.models.behavior.feature_views import DenseView, RateView
 from model_behavior.models.behavior.metrics import normalise
-from model_behavior.models.behavior.topic_removal import PromptFeatures
-from model_behavior.preprocessing.entry_file import Arrays, inside
+from model_behavior.models.behavior.topic_removal import PromptFeatures, TopicRemoval, moments
+from model_behavior.preprocessing.entry_file import inside
 from model_behavior.preprocessing.feature_cache import Features
+
+_CLIP = 5.0  # standard deviations; a longer tail says no more and would dominate a mean
+_RARE = 0.01  # a feature that fewer pairs have, or lack, says nothing by its presence
+_PER_TOKENS = 300.0
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class DenseView:
+    """Dense features x as [x, whether x is above its minimum, |x|], standardised, less what the prompt predicts.
+
+    Most style features are rates that are 0 in most responses: that a response has a table at all, and that it is
+    far from the average on either side, say more about its author than the rate does.
+
+    Attributes:
+        scaling: `minimum`, `mean`, `scale` of the features, [n_features]; `present`, the columns whose presence is
+            used; `wide_mean` and `wide_scale` of the expanded ones, [n_expanded].
+        topic: removes the topic; None to leave it in.
+    """
+
+    scaling: Mapping[str, AnyArray]
+    topic: TopicRemoval | None
+
+    @classmethod
+    def fit(cls, features: Float32Array, prompts: PromptFeatures | None) -> tuple[DenseView, Float32Array]:
+        """Fits on training pairs.
+
+        Args:
+            features: [n_pairs, n_features].
+            prompts: their prompts; None to leave the topic in.
+
+        Returns:
+            The view, and what it gives for the training pairs, [n_pairs, n_expanded] (see `TopicRemoval.fit`).
+        """
+        mean, scale = moments(features)
+        minimum = features.min(axis=0)
+        share = (features > minimum).mean(axis=0)
+        present = np.flatnonzero((share > _RARE) & (share < 1 - _RARE))
+        scaling = {"minimum": minimum, "mean": mean, "scale": scale, "present": present}
+        wide = _expand(features, scaling)
+        wide_mean, wide_scale = moments(wide)
+        view = cls({**scaling, "wide_mean": wide_mean, "wide_scale": wide_scale}, None)
+        standard = view._standardise(wide)
+        if prompts is None:
+            return view, standard
+        topic, residual = TopicRemoval.fit(standard, prompts)
+        return cls(view.scaling, topic), residual
+
+    def apply(self, features: Float32Array, prompts: PromptFeatures) -> Float32Array:
+        """[n_pairs, n_expanded]."""
+        standard = self._standardise(_expand(features, self.scaling))
+        return standard if self.topic is None else self.topic.apply(standard, prompts)
+
+    def _standardise(self, wide: Float32Array) -> Float32Array:
+        mean: Float32Array = self.scaling["wide_mean"]
+        scale: Float32Array = self.scaling["wide_scale"]
+        standard = (wide - mean) / scale
+        return np.clip(standard, -_CLIP, _CLIP, out=standard)
+
+    def to_arrays(self) -> Arrays:
+        """For saving."""
+        arrays: Arrays = {f"scaling.{name}": np.asarray(value) for name, value in self.scaling.items()}
+        if self.topic is not None:
+            arrays |= {f"topic.{name}": value for name, value in self.topic.to_arrays().items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> DenseView:
+        """The inverse of `to_arrays`."""
+        topic = inside(arrays, "topic.")
+        return cls(inside(arrays, "scaling."), TopicRemoval.from_arrays(topic) if topic else None)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RateView:
+    """The most frequent columns of a count matrix as log(1 + count per 300 tokens), standardised.
+
+    Attributes:
+        columns: [n_kept].
+        mean: [n_kept].
+        scale: [n_kept].
+    """
+
+    columns: Int64Array
+    mean: Float32Array
+    scale: Float32Array
+
+    @classmethod
+    def fit(cls, counts: sparse.csr_matrix, n_columns: int) -> RateView:
+        """Chooses, over training pairs, the columns that the most of them have."""
+        found = counts.getnnz(axis=0)
+        frequent = np.argsort(-found, kind="stable")[:n_columns]
+        columns = np.sort(frequent[found[frequent] > 0]).astype(np.int64)
+        mean, scale = moments(_rates(counts, columns))
+        return cls(columns, mean, scale)
+
+    def apply(self, counts: sparse.csr_matrix) -> Float32Array:
+        """[n_pairs, n_kept]."""
+        standard = _rates(counts, self.columns)
+        standard -= self.mean
+        standard /= self.scale
+        clipped: Float32Array = np.clip(standard, -_CLIP, _CLIP, out=standard)
+        return clipped
+
+    def to_arrays(self) -> Arrays:
+        """For saving."""
+        return {"columns": self.columns, "mean": self.mean, "scale": self.scale}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> RateView:
+        """The inverse of `to_arrays`."""
+        mean, scale = (np.asarray(arrays[name], dtype=np.float32) for name in ("mean", "scale"))
+        return cls(np.asarray(arrays["columns"], dtype=np.int64), mean, scale)
+
+
+def _expand(features: Float32Array, scaling: Mapping[str, AnyArray]) -> Float32Array:
+    standard = np.clip((features - scaling["mean"]) / scaling["scale"], -_CLIP, _CLIP)
+    present = scaling["present"]
+    found = features[:, present] > scaling["minimum"][present]
+    return np.concatenate([standard, found, np.abs(standard)], axis=1, dtype=np.float32)
+
+
+def _rates(counts: sparse.csr_matrix, columns: Int64Array) -> Float32Array:
+    total = np.maximum(np.asarray(counts.sum(axis=1)), 1)
+    shares = _PER_TOKENS * counts[:, columns].toarray() / total
+    rates: Float32Array = np.log1p(shares, out=shares).astype(np.float32, copy=False)
+    return rates
 
 
 @dataclass(frozen=True)
@@ -63,7 +193,7 @@ class BehaviorBlocks:
     """
 
     blocks: Sequence[Features]
-    identity: FloatArray
+    identity: Float32Array
 
     def of(self, part: slice) -> BehaviorBlocks:
         """Those of some of the pairs."""
@@ -88,8 +218,8 @@ class BehaviorFeatures:
 
     views: Sequence[DenseView | RateView]
     discriminants: Sequence[tuple[Discriminant, float]]
-    centre: FloatArray
-    span: FloatArray
+    centre: Float32Array
+    span: Float32Array
     identity_dim: int
 
     @classmethod
@@ -97,7 +227,7 @@ class BehaviorFeatures:
         cls,
         features: Sequence[Features],
         prompts: PromptFeatures,
-        model: npt.NDArray[np.integer],
+        model: IntArray,
         config: FeatureConfig,
         identity_dim: int,
     ) -> tuple[BehaviorFeatures, BehaviorBlocks]:
@@ -147,7 +277,7 @@ class BehaviorFeatures:
     def complete(
         self,
         known: BehaviorBlocks,
-        rows: npt.NDArray[np.int64],
+        rows: Int64Array,
         features: Sequence[Features],
         prompts: PromptFeatures,
     ) -> BehaviorBlocks:
@@ -184,7 +314,7 @@ class BehaviorFeatures:
         return arrays
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> BehaviorFeatures:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> BehaviorFeatures:
         """The inverse of `to_arrays`."""
         views: list[DenseView | RateView] = []
         discriminants: list[tuple[Discriminant, float]] = []
@@ -197,7 +327,7 @@ class BehaviorFeatures:
         centre, span = (np.asarray(arrays[name], dtype=np.float32) for name in ("centre", "span"))
         return cls(views, discriminants, centre, span, int(arrays["identity_dim"][0]))
 
-    def _project(self, joined: FloatArray) -> FloatArray:
+    def _project(self, joined: Float32Array) -> Float32Array:
         identity = np.zeros((len(joined), self.identity_dim), dtype=np.float32)
         identity[:, : self.span.shape[1]] = normalise(((joined - self.centre) @ self.span).astype(np.float32))
         return identity
@@ -220,21 +350,21 @@ def _fit_views(
     return views, blocks
 
 
-def _readable(views: Sequence[DenseView | RateView], blocks: Sequence[Features]) -> list[FloatArray]:
+def _readable(views: Sequence[DenseView | RateView], blocks: Sequence[Features]) -> list[Float32Array]:
     """What the discriminants read: dense blocks as they are, counts as rates."""
     return [
         view.apply(block) if isinstance(view, RateView) else block for view, block in zip(views, blocks, strict=True)
     ]
 
 
-def _join(discriminants: Sequence[tuple[Discriminant, float]], readable: Sequence[FloatArray]) -> FloatArray:
+def _join(discriminants: Sequence[tuple[Discriminant, float]], readable: Sequence[Float32Array]) -> Float32Array:
     parts = [
         weight * discriminant.apply(rows) for (discriminant, weight), rows in zip(discriminants, readable, strict=True)
     ]
     return np.concatenate(parts, axis=1)
 
 
-def compose(quality: FloatArray, identity: FloatArray, weight: float) -> FloatArray:
+def compose(quality: Float32Array, identity: Float32Array, weight: float) -> Float32Array:
     """One unit vector per pair, [n_pairs, quality_dim + identity_dim].
 
     Args:

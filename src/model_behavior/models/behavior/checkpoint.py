@@ -1,15 +1,42 @@
-"""The state of an interrupted training, in one verified file."""
+"""What AdamW remembers, as named arrays.
+
+The state of an interrupted training, in one verified file.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+import torch
+
+from model_behavior.arrays import AnyArray, Arrays
 from model_behavior.errors import ArtifactError
 from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryError, read_entry, write_entry
+
+
+def optimizer_to_arrays(optimizer: torch.optim.Optimizer) -> Arrays:
+    """Moments and step of every parameter that has had a gradient."""
+    return {
+        f"{index}.{name}": value.cpu().numpy()
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, AnyArray]) -> None:
+    """The inverse of `optimizer_to_arrays`, in place."""
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in arrays.items():
+        index, name = key.split(".")
+        moments.setdefault(int(index), {})[name] = torch.from_numpy(np.array(value))
+    groups: list[dict[str, Any]] = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 class Resumable(Protocol):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.models.behavior.encoder_base import FloatArray
+from model_behavior.arrays import AnyArray, Arrays, Float32Array, IntArray
 from model_behavior.models.behavior.metrics import centroids, normalise
-from model_behavior.preprocessing.entry_file import Arrays
 
 _LEAST_SHRINKAGE = 1e-6  # below it, rounding makes the covariance of collinear features indefinite
 
@@ -31,13 +29,11 @@ class Discriminant:
         projection: [n_features, n_directions].
     """
 
-    centre: FloatArray
-    projection: FloatArray
+    centre: Float32Array
+    projection: Float32Array
 
     @classmethod
-    def fit(
-        cls, features: FloatArray, model: npt.NDArray[np.integer], shrinkage: float, directions: int
-    ) -> Discriminant:
+    def fit(cls, features: Float32Array, model: IntArray, shrinkage: float, directions: int) -> Discriminant:
         """Fits on training pairs.
 
         Args:
@@ -62,7 +58,7 @@ class Discriminant:
         projection = np.linalg.solve(root.T, kept.T)
         return cls(centre.astype(np.float32), np.ascontiguousarray(projection, dtype=np.float32))
 
-    def apply(self, features: FloatArray) -> FloatArray:
+    def apply(self, features: Float32Array) -> Float32Array:
         """Unit rows, [n_pairs, n_directions]; a row at the centre stays 0."""
         return normalise(((features - self.centre) @ self.projection).astype(np.float32))
 
@@ -71,15 +67,13 @@ class Discriminant:
         return {"centre": self.centre, "projection": self.projection}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Discriminant:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Discriminant:
         """The inverse of `to_arrays`."""
         centre, projection = (np.asarray(arrays[name], dtype=np.float32) for name in ("centre", "projection"))
         return cls(centre, projection)
 
 
-def principal_span(
-    vectors: FloatArray, model: npt.NDArray[np.integer], directions: int
-) -> tuple[FloatArray, FloatArray]:
+def principal_span(vectors: Float32Array, model: IntArray, directions: int) -> tuple[Float32Array, Float32Array]:
     """The centre and the principal directions of the models' means, [n_features] and [n_features, n_directions].
 
     What lies outside them tells no two of the models apart and is noise.

@@ -6,22 +6,17 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
+from model_behavior.arrays import AnyArray, Arrays
 from model_behavior.errors import UsageError
-from model_behavior.models.behavior.execution import Backend
+from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.preprocessing.cache import ContentCache
-from model_behavior.preprocessing.entry_file import Arrays
 from model_behavior.preprocessing.feature_cache import Features
 
 if TYPE_CHECKING:
-    from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
     from model_behavior.models.behavior.monitor import Runtime
-
-FloatArray: TypeAlias = npt.NDArray[np.float32]
+    from model_behavior.models.behavior.validation import EncoderVotes
 
 
 _CHARACTERS_AT_ONCE = 2_000_000
@@ -117,7 +112,7 @@ class TextEncoderBase(ABC):
         """What it has learned from votes, for `with_tensors`."""
         return {}
 
-    def with_tensors(self, arrays: Mapping[str, npt.NDArray[Any]]) -> TextEncoderBase:
+    def with_tensors(self, arrays: Mapping[str, AnyArray]) -> TextEncoderBase:
         """An encoder of the same configuration that has learned this.
 
         Raises:

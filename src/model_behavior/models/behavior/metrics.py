@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
+from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntArray
 from model_behavior.data_models.behavior_encoder_types import Triplets
-from model_behavior.models.behavior.encoder_base import FloatArray
 
 _RANK_ROWS = 1000
 
 
-def triplet_hits(embeddings: FloatArray, triplets: Triplets) -> npt.NDArray[np.bool_]:
+def triplet_hits(embeddings: Float32Array, triplets: Triplets) -> BoolArray:
     """Whether d(anchor, positive) < d(anchor, negative), cosine distance; a draw is a miss. [n_triplets].
 
     Args:
@@ -23,28 +22,28 @@ def triplet_hits(embeddings: FloatArray, triplets: Triplets) -> npt.NDArray[np.b
     anchor = unit[triplets.anchor]
     near = np.einsum("ij,ij->i", anchor, unit[triplets.positive])
     far = np.einsum("ij,ij->i", anchor, unit[triplets.negative])
-    hits: npt.NDArray[np.bool_] = near > far
+    hits: BoolArray = near > far
     return hits
 
 
-def normalise(vectors: FloatArray) -> FloatArray:
+def normalise(vectors: Float32Array) -> Float32Array:
     """Rows at length 1; a row of zeros stays."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: FloatArray = vectors / np.maximum(length, 1e-12)
+    unit: Float32Array = vectors / np.maximum(length, 1e-12)
     return unit
 
 
-def centroids(embeddings: FloatArray, model: npt.NDArray[np.integer], n_models: int) -> FloatArray:
+def centroids(embeddings: Float32Array, model: IntArray, n_models: int) -> Float32Array:
     """Mean embedding of each model, [n_models, dim]; NaN for a model without rows."""
     n_rows = len(model)
     member = sparse.csr_matrix((np.ones(n_rows), (model, np.arange(n_rows))), shape=(n_models, n_rows))
-    sums: npt.NDArray[np.float64] = member @ embeddings
+    sums: Float64Array = member @ embeddings
     counts = np.bincount(model, minlength=n_models)[:, None]
     with np.errstate(invalid="ignore"):
         return (sums / counts).astype(np.float32)
 
 
-def identification_hits(means: FloatArray, truth: npt.NDArray[np.integer], known: FloatArray) -> npt.NDArray[np.bool_]:
+def identification_hits(means: Float32Array, truth: IntArray, known: Float32Array) -> BoolArray:
     """Whether the nearest known model, by cosine, is the true one. [n].
 
     Args:
@@ -54,17 +53,17 @@ def identification_hits(means: FloatArray, truth: npt.NDArray[np.integer], known
     """
     similarity = normalise(means) @ np.nan_to_num(normalise(known)).T
     similarity[:, np.isnan(known).any(axis=1)] = -np.inf
-    hits: npt.NDArray[np.bool_] = similarity.argmax(axis=1) == truth
+    hits: BoolArray = similarity.argmax(axis=1) == truth
     return hits
 
 
 def draw_groups(
-    member: npt.NDArray[np.integer],
+    member: IntArray,
     k: int,
     draws: int,
     rng: np.random.Generator,
-    weight: npt.NDArray[np.integer] | None = None,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    weight: IntArray | None = None,
+) -> tuple[Int64Array, Int64Array]:
     """Draws `k` rows of each group without replacement, `draws` times.
 
     Args:
@@ -74,7 +73,7 @@ def draw_groups(
     Returns:
         Rows, [n_draws, k], and the group of each draw, [n_draws].
     """
-    rows: list[npt.NDArray[np.int64]] = []
+    rows: list[Int64Array] = []
     groups: list[int] = []
     for group in np.unique(member):
         own = np.flatnonzero(member == group)
@@ -85,7 +84,7 @@ def draw_groups(
     return np.array(rows, dtype=np.int64).reshape(len(rows), k), np.array(groups, dtype=np.int64)
 
 
-def mean_pairwise_distance(embeddings: FloatArray) -> float:
+def mean_pairwise_distance(embeddings: Float32Array) -> float:
     """Mean cosine distance over all pairs of rows, in [0, 2]; near 0 is collapse."""
     n_rows = len(embeddings)
     if n_rows < 2:
@@ -95,7 +94,7 @@ def mean_pairwise_distance(embeddings: FloatArray) -> float:
     return float(1 - (total @ total - n_rows) / (n_rows * (n_rows - 1)))
 
 
-def effective_rank(embeddings: FloatArray) -> float:
+def effective_rank(embeddings: Float32Array) -> float:
     """exp of the entropy of the covariance's normalised eigenvalues (Roy and Vetterli 2007), in [1, dim].
 
     Of at most 1,000 rows, drawn with a fixed seed, since the cost grows with the cube of the smaller side.
@@ -109,7 +108,7 @@ def effective_rank(embeddings: FloatArray) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def variance_explained(embeddings: FloatArray, group: npt.NDArray[np.integer]) -> float:
+def variance_explained(embeddings: Float32Array, group: IntArray) -> float:
     """Share of variance between groups, adjusted for their number (epsilon squared, Kelley 1935), at most 1.
 
     NaN where it is not defined: no group has two rows, or all rows are equal.

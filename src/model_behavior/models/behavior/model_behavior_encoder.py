@@ -11,25 +11,27 @@ from typing import Any, final
 
 import numpy as np
 
+from model_behavior.arrays import Float32Array
 from model_behavior.data.byte_streams import replace_surrogates
 from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.split import ValidationSplit
 from model_behavior.data_models.training_log import EpochLog
-from model_behavior.data_models.votes import TrainingData
+from model_behavior.data_models.votes import TrainingData, ValidationSplit
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.behavior_features import BehaviorFeatures, compose
 from model_behavior.models.behavior.checkpoint import Checkpoint
 from model_behavior.models.behavior.configuration import EncoderConfig
-from model_behavior.models.behavior.encoder_base import FloatArray, TextEncoderBase
-from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
+from model_behavior.models.behavior.encoder_base import TextEncoderBase
 from model_behavior.models.behavior.monitor import Runtime
-from model_behavior.models.behavior.pair_features import PairFeatureSource
 from model_behavior.models.behavior.projection import ProjectionHead, projection_from_state
-from model_behavior.models.behavior.registry import make_text_encoders
-from model_behavior.models.behavior.text_encoder_state import text_encoders_from_state, text_encoders_to_state
+from model_behavior.models.behavior.text.registry import (
+    make_text_encoders,
+    text_encoders_from_state,
+    text_encoders_to_state,
+)
 from model_behavior.models.behavior.training import Schedule, Trainer
-from model_behavior.models.behavior.training_setup import set_up_training
+from model_behavior.models.behavior.training_setup import PairFeatureSource, set_up_training
+from model_behavior.models.behavior.validation import EncoderVotes
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.entry_file import digest_of, inside
 
@@ -66,7 +68,7 @@ class ModelBehaviorEncoder:
         self.data_fingerprint = ""
         self._head: ProjectionHead | None = None
         self._features: BehaviorFeatures | None = None
-        self._quality: FloatArray | None = None
+        self._quality: Float32Array | None = None
 
     @property
     def dim(self) -> int:
@@ -152,7 +154,7 @@ class ModelBehaviorEncoder:
         """
         if len(responses) == 0:
             raise UsageError("a model's embedding needs at least one (prompt, response) pair, got none")
-        mean: FloatArray = self.encode(prompts, responses, batch_size).mean(axis=0)
+        mean: Float32Array = self.encode(prompts, responses, batch_size).mean(axis=0)
         return mean
 
     def rate(self, embeddings: np.ndarray) -> np.ndarray:

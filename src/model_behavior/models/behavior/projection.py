@@ -11,8 +11,8 @@ import torch
 from scipy import sparse
 from torch import nn
 
+from model_behavior.arrays import Float32Array
 from model_behavior.errors import DataError
-from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.preprocessing.feature_cache import Features
 
 Prepared: TypeAlias = Features
@@ -57,7 +57,7 @@ class DenseInput(nn.Module):
         self.linear = nn.Linear(n_features, config.hidden)
         self.dropout = nn.Dropout(config.dense_dropout)
 
-    def fit(self, features: FloatArray) -> None:
+    def fit(self, features: Float32Array) -> None:
         """Takes mean and standard deviation from training pairs, [n_pairs, n_features]."""
         deviation = features.std(axis=0)
         self.mean.copy_(torch.from_numpy(features.mean(axis=0)))
@@ -65,13 +65,13 @@ class DenseInput(nn.Module):
         varies = (features.max(axis=0) > features.min(axis=0)) & (deviation > 0)
         self.scale.copy_(torch.from_numpy(np.where(varies, deviation, 1).astype(np.float32)))
 
-    def prepare(self, features: FloatArray) -> FloatArray:
+    def prepare(self, features: Float32Array) -> Float32Array:
         """Standardises and clips."""
         standard = (features - self.mean.numpy()) / self.scale.numpy()
-        clipped: FloatArray = np.clip(standard, -_STANDARD_DEVIATIONS, _STANDARD_DEVIATIONS, dtype=np.float32)
+        clipped: Float32Array = np.clip(standard, -_STANDARD_DEVIATIONS, _STANDARD_DEVIATIONS, dtype=np.float32)
         return clipped
 
-    def forward(self, rows: FloatArray, own: slice | None = None) -> torch.Tensor:
+    def forward(self, rows: Float32Array, own: slice | None = None) -> torch.Tensor:
         """The rows `own` (all by default) of [n_rows, n_features] to [n_own, hidden]. Dropout is drawn for all rows."""
         dropped = self.dropout(torch.from_numpy(rows))
         hidden: torch.Tensor = self.linear(dropped if own is None else dropped[own])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from model_behavior.models.behavior.encoder_base import FloatArray
-from model_behavior.preprocessing.entry_file import Arrays, inside
+from model_behavior.arrays import AnyArray, Arrays, Float32Array, IntArray
+from model_behavior.preprocessing.entry_file import inside
 from model_behavior.preprocessing.feature_cache import Features
 
 _PENALTY = 1.0  # of the ridge regression; every block of prompt features has a mean squared length of 1
@@ -31,7 +30,7 @@ class PromptFeatures:
     """
 
     blocks: Sequence[Features]
-    prompt: npt.NDArray[np.integer]
+    prompt: IntArray
 
     def of(self, part: slice) -> PromptFeatures:
         """Those of some of the pairs, with their prompts alone."""
@@ -48,14 +47,14 @@ class PromptBasis:
         arrays: one mapping per text encoder, `mean` and `scale` or `columns` and `idf`.
     """
 
-    arrays: Sequence[Mapping[str, npt.NDArray[Any]]]
+    arrays: Sequence[Mapping[str, AnyArray]]
 
     @classmethod
     def fit(cls, blocks: Sequence[Features]) -> PromptBasis:
         """Takes scales and columns from training prompts, [n_prompts, dim] each."""
         return cls([_fit_dense(block) if isinstance(block, np.ndarray) else _fit_sparse(block) for block in blocks])
 
-    def transform(self, blocks: Sequence[Features]) -> FloatArray:
+    def transform(self, blocks: Sequence[Features]) -> Float32Array:
         """[n_prompts, n_columns], float32."""
         parts = []
         for arrays, block in zip(self.arrays, blocks, strict=True):
@@ -88,12 +87,12 @@ class TopicRemoval:
     """
 
     basis: PromptBasis
-    weight: FloatArray
-    offset: FloatArray
+    weight: Float32Array
+    offset: Float32Array
     explained: float
 
     @classmethod
-    def fit(cls, features: FloatArray, prompts: PromptFeatures) -> tuple[TopicRemoval, FloatArray]:
+    def fit(cls, features: Float32Array, prompts: PromptFeatures) -> tuple[TopicRemoval, Float32Array]:
         """Fits on training pairs.
 
         Args:
@@ -116,10 +115,10 @@ class TopicRemoval:
         weight, offset = _weights(known, means)
         return cls(basis, weight, offset, explained), features - predicted[prompt]
 
-    def apply(self, features: FloatArray, prompts: PromptFeatures) -> FloatArray:
+    def apply(self, features: Float32Array, prompts: PromptFeatures) -> Float32Array:
         """Features without what the prompt predicts, [n_pairs, n_features]."""
         predicted = self.basis.transform(prompts.blocks) @ self.weight + self.offset
-        residual: FloatArray = features - predicted[prompts.prompt]
+        residual: Float32Array = features - predicted[prompts.prompt]
         return residual
 
     def to_arrays(self) -> Arrays:
@@ -130,7 +129,7 @@ class TopicRemoval:
         return arrays
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> TopicRemoval:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> TopicRemoval:
         """The inverse of `to_arrays`."""
         blocks: list[Arrays] = []
         while own := inside(arrays, f"basis.{len(blocks)}."):
@@ -139,19 +138,19 @@ class TopicRemoval:
         return cls(PromptBasis(blocks), weight, offset, float(arrays["explained"][0]))
 
 
-def moments(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+def moments(rows: Float32Array) -> tuple[Float32Array, Float32Array]:
     """Mean and standard deviation of each column, [n_columns] each; 1 where a column is constant but for rounding."""
     deviation = rows.std(axis=0)
     varies = (rows.max(axis=0) > rows.min(axis=0)) & (deviation > 1e-6)
     return rows.mean(axis=0), np.where(varies, deviation, 1).astype(np.float32)
 
 
-def _fit_dense(block: FloatArray) -> Mapping[str, npt.NDArray[Any]]:
+def _fit_dense(block: Float32Array) -> Mapping[str, AnyArray]:
     mean, scale = moments(block)
     return {"mean": mean, "scale": scale}
 
 
-def _fit_sparse(block: sparse.csr_matrix) -> Mapping[str, npt.NDArray[Any]]:
+def _fit_sparse(block: sparse.csr_matrix) -> Mapping[str, AnyArray]:
     found = block.getnnz(axis=0)
     most_frequent = np.argsort(-found, kind="stable")[:_MAX_COLUMNS]
     columns = np.sort(most_frequent[found[most_frequent] >= _MIN_PROMPTS])
@@ -159,13 +158,13 @@ def _fit_sparse(block: sparse.csr_matrix) -> Mapping[str, npt.NDArray[Any]]:
     return {"columns": columns.astype(np.int64), "idf": idf}
 
 
-def _mean_by(rows: FloatArray, group: npt.NDArray[np.integer], n_groups: int) -> FloatArray:
+def _mean_by(rows: Float32Array, group: IntArray, n_groups: int) -> Float32Array:
     member = sparse.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))), shape=(n_groups, len(group)))
     sums = np.asarray(member @ rows)
     return (sums / np.bincount(group, minlength=n_groups)[:, None]).astype(np.float32)
 
 
-def _predict_unseen(known: FloatArray, wanted: FloatArray) -> FloatArray:
+def _predict_unseen(known: Float32Array, wanted: Float32Array) -> Float32Array:
     """What regressions that were fitted on other rows predict of each row, [n_rows, n_features]."""
     n_rows = len(known)
     if n_rows == 1:
@@ -179,7 +178,7 @@ def _predict_unseen(known: FloatArray, wanted: FloatArray) -> FloatArray:
     return predicted
 
 
-def _weights(known: FloatArray, wanted: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _weights(known: Float32Array, wanted: Float32Array) -> tuple[Float32Array, Float32Array]:
     """Ridge regression with an unpenalised offset, solved in the space of rows or of columns, whichever is smaller."""
     centre, mean = known.mean(axis=0), wanted.mean(axis=0)
     rows = (known - centre).astype(np.float64)

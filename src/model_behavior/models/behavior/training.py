@@ -8,21 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from model_behavior.arrays import Arrays, Float32Array, Int64Array
 from model_behavior.data_models.behavior_encoder_types import Triplets
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.models.behavior.batches import draw_batches, embed_batch
 from model_behavior.models.behavior.behavior_features import compose
-from model_behavior.models.behavior.encoder_base import FloatArray
+from model_behavior.models.behavior.checkpoint import optimizer_to_arrays, restore_optimizer
 from model_behavior.models.behavior.objectives import Objective
-from model_behavior.models.behavior.optimizer_state import optimizer_to_arrays, restore_optimizer
 from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.models.behavior.projection import Prepared, ProjectionHead
 from model_behavior.models.behavior.validation import TrainedEpoch, ValidationSide, stop_if_collapsed
-from model_behavior.preprocessing.entry_file import Arrays, CacheEntry, inside
+from model_behavior.preprocessing.entry_file import CacheEntry, inside
 from model_behavior.preprocessing.triplets import TripletSampler
 
 _EMBED_BATCH = 2048
@@ -56,7 +55,7 @@ class TrainingExamples:
     """
 
     prepared: Sequence[Prepared]
-    identity: FloatArray
+    identity: Float32Array
     identity_weight: float
     sampler: TripletSampler
     validation: ValidationSide
@@ -150,10 +149,10 @@ class Trainer:
         done = TrainedEpoch(epoch, means, len(triplets), triplets.skipped, started)
         return self._examples.validation.measure(done, embeddings, trained, self._objective.config)
 
-    def _take_step(self, triplets: Triplets, rows: npt.NDArray[np.int64]) -> Mapping[str, float]:
+    def _take_step(self, triplets: Triplets, rows: Int64Array) -> Mapping[str, float]:
         examples = self._examples
 
-        def embed(pairs: npt.NDArray[np.int64]) -> torch.Tensor:
+        def embed(pairs: Int64Array) -> torch.Tensor:
             own = None if self._group.size == 1 else self._group.own(len(pairs))
             return self._group.gather_shares(self._head([block[pairs] for block in examples.prepared], own), len(pairs))
 
@@ -166,11 +165,11 @@ class Trainer:
         self._optimizer.step()
         return {"total": float(loss.detach()), **terms}
 
-    def _embed_all(self) -> FloatArray:
+    def _embed_all(self) -> Float32Array:
         """Unit vectors of all pairs, of which this process has computed its own, [n_pairs, dim]."""
         n_pairs = self._examples.prepared[0].shape[0]
         own = self._head.embed(self._examples.prepared, _EMBED_BATCH, self._group.own(n_pairs))
-        vectors: FloatArray = self._group.gather_shares(torch.from_numpy(own), n_pairs).numpy()
+        vectors: Float32Array = self._group.gather_shares(torch.from_numpy(own), n_pairs).numpy()
         return vectors
 
     def _set_learning_rate(self, progress: float) -> None:

@@ -1,4 +1,6 @@
-"""What the training of the head starts from: transforms fitted on training pairs, and all pairs as the head reads them.
+"""Features of pairs and of their prompts from several text encoders, through the cache.
+
+What the training of the head starts from: transforms fitted on training pairs, and all pairs as the head reads them.
 
 Memory is bounded: where there are many training pairs, the transforms are fitted on a sample of them; they are applied
 to as many pairs at a time, and what is made of all pairs lies in mapped files where it is large.
@@ -8,27 +10,79 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from model_behavior.data.prompt_keys import hash_prompts
-from model_behavior.data.split import pairs_of
+from model_behavior.arrays import Int64Array, IntArray
+from model_behavior.data.split import hash_prompts, pairs_of
+from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.behavior_features import BehaviorBlocks, BehaviorFeatures
 from model_behavior.models.behavior.configuration import EncoderConfig
-from model_behavior.models.behavior.fine_tuning.votes import EncoderVotes
+from model_behavior.models.behavior.encoder_base import TextEncoderBase
+from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.objectives import Objective
-from model_behavior.models.behavior.pair_features import PairFeatureSource
 from model_behavior.models.behavior.projection import ProjectionHead, fit_projection
 from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.models.behavior.training import TrainingExamples
-from model_behavior.models.behavior.validation import ValidationSide
-from model_behavior.preprocessing.large_features import Features, FeatureStack
+from model_behavior.models.behavior.validation import EncoderVotes, ValidationSide
+from model_behavior.preprocessing.feature_cache import Features, FeatureStack, encode_through_cache
+from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
 
-_Rows: TypeAlias = npt.NDArray[np.int64]
+
+@dataclass(frozen=True)
+class PairFeatureSource:
+    """Encodes pairs, and their prompts where the topic is to be removed.
+
+    Attributes:
+        text_encoders: whose features stand side by side.
+        runtime: the cache, and who is told of the progress.
+        batch_size: pairs encoded at once.
+        with_prompts: whether prompts are encoded, too.
+    """
+
+    text_encoders: Sequence[TextEncoderBase]
+    runtime: Runtime
+    batch_size: int
+    with_prompts: bool
+
+    def of_table(self, pairs: PairTable) -> tuple[list[Features], PromptFeatures]:
+        """Features of each text encoder, [n_pairs, dim] each, and of the prompts; with progress."""
+        asked, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
+        features = self._encode(asked, responses, quiet=False)
+        return features, self._describe(pairs.prompts.to_pylist(), pairs.prompt_index)
+
+    def of_texts(self, prompts: Sequence[str], responses: Sequence[str]) -> tuple[list[Features], PromptFeatures]:
+        """The same of pairs given as texts, [n_pairs] each; in silence."""
+        distinct = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+        index = np.fromiter((distinct[prompt] for prompt in prompts), np.int64, len(prompts))
+        return self._encode(prompts, responses, quiet=True), self._describe(list(distinct), index)
+
+    def _encode(self, prompts: Sequence[str], responses: Sequence[str], quiet: bool) -> list[Features]:
+        on_progress, cache = self.runtime.monitor.on_progress, self.runtime.cache
+        return [
+            encode_through_cache(
+                encoder,
+                prompts,
+                responses,
+                cache,
+                self.batch_size,
+                None if quiet else partial(on_progress, f"features: {encoder.name}"),
+            )
+            for encoder in self.text_encoders
+        ]
+
+    def _describe(self, prompts: Sequence[str], prompt: IntArray) -> PromptFeatures:
+        if not self.with_prompts:
+            return PromptFeatures((), prompt)
+        preprocessors = (PromptEmbeddingPreprocessor(encoder, self.runtime.cache) for encoder in self.text_encoders)
+        return PromptFeatures([each.preprocess(prompts, self.batch_size) for each in preprocessors], prompt)
+
+
+_Rows: TypeAlias = Int64Array
 
 
 @dataclass(frozen=True, eq=False)

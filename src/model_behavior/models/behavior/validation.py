@@ -1,23 +1,28 @@
-"""How good an encoder is between two epochs: figures on the validation side, and whether it has collapsed."""
+"""How good an encoder is between two epochs: figures on the validation side, and whether it has collapsed.
+
+The votes that a text encoder may learn from.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from model_behavior.data_models.behavior_encoder_types import TripletKind, Triplets
+from model_behavior.arrays import Float32Array, Int32Array, Int64Array
+from model_behavior.data.split import pairs_of
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, TripletKind, Triplets
 from model_behavior.data_models.training_log import EpochLog
-from model_behavior.data_models.votes import IntArray
 from model_behavior.errors import CollapseError
 from model_behavior.models.behavior import metrics
-from model_behavior.models.behavior.encoder_base import FloatArray
 from model_behavior.models.behavior.objectives import ObjectiveConfig, triplet_margin_loss
+from model_behavior.preprocessing.entry_file import digest_of
+from model_behavior.preprocessing.triplets import TripletSampler
 
 _IDENTIFICATION_K = 8
 _IDENTIFICATION_DRAWS = 10
@@ -56,14 +61,14 @@ class ValidationSide:
         seed: of the draws for identification.
     """
 
-    model: IntArray
-    train_pairs: npt.NDArray[np.int64]
-    validation_pairs: npt.NDArray[np.int64]
+    model: Int32Array
+    train_pairs: Int64Array
+    validation_pairs: Int64Array
     triplets: Triplets
     seed: int
 
     def measure(
-        self, epoch: TrainedEpoch, embeddings: FloatArray, trained: FloatArray, config: ObjectiveConfig
+        self, epoch: TrainedEpoch, embeddings: Float32Array, trained: Float32Array, config: ObjectiveConfig
     ) -> EpochLog:
         """The log of an epoch.
 
@@ -101,7 +106,7 @@ class ValidationSide:
             seconds=time.perf_counter() - epoch.started,
         )
 
-    def _identify(self, embeddings: FloatArray) -> float | None:
+    def _identify(self, embeddings: Float32Array) -> float | None:
         train, validation = self.train_pairs, self.validation_pairs
         known = metrics.centroids(embeddings[train], self.model[train], int(self.model.max()) + 1)
         rng = np.random.default_rng(self.seed)
@@ -130,3 +135,53 @@ def stop_if_collapsed(log: EpochLog, margin: float, learning_rate: float) -> Non
             f"{log.mean_distance:.2g} and the loss is stuck at the margin ({log.validation_loss:.3f} of {margin}). "
             "Lower the learning rate, or the compactness weight, or raise the proxy weight."
         )
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderVotes:
+    """Training votes to learn from, and validation votes to choose by.
+
+    Attributes:
+        prepared: filtered and split.
+        sampler: draws triplets of the training votes.
+        seed: of weights, triplets and batches.
+    """
+
+    prepared: PreprocessedBehaviorEncoderData
+    sampler: TripletSampler
+    seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that is drawn from them."""
+        triplets = json.dumps(asdict(self.sampler.config), sort_keys=True)
+        return digest_of(self.prepared.fingerprint, triplets, str(self.seed))
+
+    def texts(self, pairs: Int64Array) -> tuple[list[str], list[str]]:
+        """Prompts and responses of pairs, [n] each."""
+        table = self.prepared.data.pairs
+        return table.prompts.take(table.prompt_index[pairs]).to_pylist(), table.responses.take(pairs).to_pylist()
+
+    def validation(self, most_pairs: int) -> tuple[ValidationSide, Int64Array]:
+        """Some validation triplets with the pairs that they need, and as many pairs of either side for identification.
+
+        Args:
+            most_pairs: of each side of the split.
+
+        Returns:
+            The triplets over a table of these pairs alone, and the pairs, ascending.
+        """
+        data, split = self.prepared.data, self.prepared.split
+        rng = np.random.default_rng(self.seed)
+        fixed = self.prepared.validation_triplets
+        chosen = np.sort(rng.permutation(len(fixed))[: max(1, most_pairs // 3)])
+        sides = [side[chosen].astype(np.int64) for side in (fixed.anchor, fixed.positive, fixed.negative)]
+        needed = np.unique(np.concatenate(sides))
+        held = rng.permutation(np.setdiff1d(pairs_of(data, split.validation), needed))
+        held = np.concatenate([needed, held[: max(0, most_pairs - len(needed))]])
+        known = rng.permutation(np.setdiff1d(pairs_of(data, split.train), held))[:most_pairs]
+        pairs = np.sort(np.concatenate([held, known]))
+        anchor, positive, negative = (np.searchsorted(pairs, side).astype(np.int32) for side in sides)
+        triplets = Triplets(anchor, positive, negative, fixed.vote[chosen], fixed.kind[chosen], fixed.skipped)
+        places = np.searchsorted(pairs, np.sort(known)), np.searchsorted(pairs, np.sort(held))
+        return ValidationSide(data.pairs.model_index[pairs], *places, triplets, self.seed), pairs

@@ -1,21 +1,105 @@
-"""Bradley-Terry ratings with ties and both_bad."""
+"""What models have in common that are one rating per model, whatever the prompt.
+
+Bradley-Terry ratings with ties and both_bad.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from model_behavior.data_models.scoring_types import ScoringVotes, WideArray
+from model_behavior.arrays import Float32Array, Float64Array, Int64Array, IntArray
+from model_behavior.data_models.scoring_types import Ratings, ScoringVotes
 from model_behavior.data_models.votes import Outcome
-from model_behavior.models.scoring.model_base import check_votes
+from model_behavior.errors import ArtifactError
+from model_behavior.models.scoring.model_base import (
+    ModelBase,
+    check_state,
+    check_votes,
+    locate_models,
+    locate_sides,
+    pack_state,
+    predict_from_ratings,
+    rate_with_interval,
+    rate_without_interval,
+)
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants
-from model_behavior.models.scoring.ratings_base import RatingsBase
 from model_behavior.models.scoring.score_fit import Design, ScoreFit, clustered_covariance, fit_scores
+
+
+class RatingsBase(ModelBase):
+    """A subclass fits; prediction, ratings and saving are here.
+
+    Attributes:
+        constants: of the outcome likelihood.
+        rating: log-odds, centred, [n_models].
+        votes: of each model, [n_models].
+    """
+
+    tensors: ClassVar[tuple[str, ...]] = ("rating", "votes")
+    """Attributes that are arrays and are saved."""
+
+    def __init__(self) -> None:
+        self.constants = OutcomeConstants()
+        self.rating: Float64Array = np.zeros(0)
+        self.votes: Int64Array = np.zeros(0, np.int64)
+        self._models: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names, sorted."""
+        return self._models
+
+    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
+        """The same for every prompt, and as if all responses had the same style."""
+        a, b = locate_sides(prompts, models_a, models_b, self._models)
+        return predict_from_ratings(self.rating, self.constants, a, b)
+
+    def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
+        """Ratings around a mean of 0 over the fitted models, whatever the prompt."""
+        names = tuple(self._models if models is None else models)
+        rows = locate_models(names, self._models)
+        deviation = self._deviation()
+        if deviation is None:
+            return rate_without_interval(self.rating[rows], self.votes[rows], names)
+        return rate_with_interval(self.rating[rows], deviation[rows], self.votes[rows], names)
+
+    def get_state_dict(self) -> dict[str, Any]:
+        """See the base."""
+        tensors = {name: getattr(self, name) for name in self.tensors}
+        return pack_state(self.name, self._config_values(), self._models, self.constants, tensors)
+
+    @classmethod
+    def load_state_dict(cls, state_dict: Mapping[str, Any]) -> Self:
+        """See the base."""
+        check_state(state_dict, cls.name)
+        try:
+            model = cls._from_config(state_dict["config"])
+            model._models, model.constants = tuple(state_dict["models"]), OutcomeConstants(**state_dict["constants"])
+            for name in cls.tensors:
+                setattr(model, name, state_dict["tensors"][name])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"incomplete or unknown state of {cls.name!r}: {error}") from error
+        return model
+
+    def _deviation(self) -> Float64Array | None:
+        """Standard deviations of the ratings, [n_models]; None where they are not known."""
+        return None
+
+    @abstractmethod
+    def _config_values(self) -> dict[str, Any]:
+        """JSON values from which `_from_config` makes the model again."""
+
+    @classmethod
+    @abstractmethod
+    def _from_config(cls, values: Mapping[str, Any]) -> Self:
+        """A model that is not fitted."""
+
 
 _DENSE_ENTRIES = 500_000
 
@@ -50,7 +134,7 @@ class BradleyTerry(RatingsBase):
     def __init__(self, config: BradleyTerryConfig | None = None) -> None:
         super().__init__()
         self.config = config if config is not None else BradleyTerryConfig()
-        self.covariance: WideArray = np.zeros((0, 0))
+        self.covariance: Float64Array = np.zeros((0, 0))
 
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings."""
@@ -66,8 +150,8 @@ class BradleyTerry(RatingsBase):
         self.covariance = clustered_covariance(one_by_one, fit, votes.prompt_index, centring)
         self.votes = count_votes(votes)
 
-    def _deviation(self) -> WideArray:
-        deviation: WideArray = np.sqrt(np.diag(self.covariance))
+    def _deviation(self) -> Float64Array:
+        deviation: Float64Array = np.sqrt(np.diag(self.covariance))
         return deviation
 
     def _config_values(self) -> dict[str, Any]:
@@ -89,7 +173,7 @@ def vote_design(votes: ScoringVotes, penalty: float) -> Design:
     )
 
 
-def aggregated_design(votes: ScoringVotes, penalty: float, weight: WideArray | None = None) -> Design:
+def aggregated_design(votes: ScoringVotes, penalty: float, weight: Float64Array | None = None) -> Design:
     """One row per pair of models, with the votes (or their weights) of each outcome.
 
     Args:
@@ -111,7 +195,7 @@ def aggregated_design(votes: ScoringVotes, penalty: float, weight: WideArray | N
     )
 
 
-def count_votes(votes: ScoringVotes) -> npt.NDArray[np.int64]:
+def count_votes(votes: ScoringVotes) -> Int64Array:
     """Votes that each model took part in, [n_models]."""
     sides = np.concatenate([votes.model_a, votes.model_b])
     return np.bincount(sides, minlength=len(votes.models)).astype(np.int64)
@@ -127,12 +211,12 @@ def centred_constants(constants: OutcomeConstants, shift: float) -> OutcomeConst
     )
 
 
-def refit_with_weights(votes: ScoringVotes, weight: WideArray, start: ScoreFit, penalty: float) -> ScoreFit:
+def refit_with_weights(votes: ScoringVotes, weight: Float64Array, start: ScoreFit, penalty: float) -> ScoreFit:
     """Ratings from weighted votes, with the slopes of an earlier fit."""
     return fit_scores(aggregated_design(votes, penalty, weight), start, learn_slopes=False)
 
 
-def _one_hot(column: npt.NDArray[np.integer], n_columns: int, dense: bool = False) -> Any:
+def _one_hot(column: IntArray, n_columns: int, dense: bool = False) -> Any:
     n_rows = len(column)
     if dense and n_rows * n_columns <= _DENSE_ENTRIES:
         return np.eye(n_columns)[column]

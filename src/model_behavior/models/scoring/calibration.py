@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize
 
-from model_behavior.data_models.scoring_types import FloatArray
+from model_behavior.arrays import Float32Array, FloatArray, IntArray
 from model_behavior.models.scoring.outcomes import log_loss
 
 _LOG_PRIOR_SD = 0.3
@@ -25,16 +24,14 @@ class Temperature:
 
     value: float = 1.0
 
-    def apply(self, probabilities: npt.NDArray[np.floating]) -> FloatArray:
+    def apply(self, probabilities: FloatArray) -> Float32Array:
         """[n, 4]; rows sum to 1, and their order of outcomes stays."""
         powers = np.maximum(probabilities.astype(np.float64), 1e-30) ** (1 / self.value)
-        normalised: FloatArray = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        normalised: Float32Array = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
         return normalised
 
 
-def fit_temperature(
-    probabilities: npt.NDArray[np.floating], outcome: npt.NDArray[np.integer], prompt: npt.NDArray[np.integer]
-) -> Temperature:
+def fit_temperature(probabilities: FloatArray, outcome: IntArray, prompt: IntArray) -> Temperature:
     """The temperature with the least log loss, held near 1 by a normal prior on its logarithm.
 
     Votes on one prompt tell little more than one vote, so that the prior weighs as much as votes on that prompt.

@@ -1,4 +1,6 @@
-r"""The network of stage 2: what a prompt and a behaviour add to ratings.
+"""What the training loop of stage 2 needs of a network, and votes as tensors.
+
+The network of stage 2: what a prompt and a behaviour add to ratings.
 
     score(p, m) = offset_m + [x_p; t_p] W z_m + [1; x_p; t_p] . v_m
     tie(p) = tie + [x_p; t_p] . u_1        both_bad(p) = both_bad + [x_p; t_p] . u_2
@@ -11,6 +13,7 @@ share its oddities, so the precisions below are per vote on the average prompt: 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import final
 
@@ -19,9 +22,64 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_behavior.data_models.scoring_types import FloatArray, WideArray
+from model_behavior.arrays import Float32Array, Float64Array
+from model_behavior.data_models.scoring_types import ScoringVotes
 from model_behavior.models.scoring.outcomes import OutcomeConstants
-from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork
+from model_behavior.models.scoring.prompt_features import PromptFeatures
+
+
+@dataclass(frozen=True, eq=False)
+class VoteBatch:
+    """Votes as tensors.
+
+    Attributes:
+        prompt: features, [n, dim].
+        model_a: index of the left model, int64, [n].
+        model_b: and of the right one.
+        outcome: int64, [n].
+        prompt_index: which prompt, int64, [n].
+        n_prompts: different prompts in the whole that the batch is of.
+    """
+
+    prompt: Tensor
+    model_a: Tensor
+    model_b: Tensor
+    outcome: Tensor
+    prompt_index: Tensor
+    n_prompts: int
+
+    def take(self, rows: Tensor) -> VoteBatch:
+        """Some votes."""
+        columns = (self.prompt, self.model_a, self.model_b, self.outcome, self.prompt_index)
+        prompt, a, b, outcome, prompt_index = (column[rows] for column in columns)
+        return VoteBatch(prompt, a, b, outcome, prompt_index, self.n_prompts)
+
+
+class VoteNetwork(nn.Module):
+    """A network that gives the outcomes' logits."""
+
+    @abstractmethod
+    def forward(self, batch: VoteBatch) -> tuple[Tensor, Tensor]:
+        """Logits of the outcomes, [n, 4], and the lead of the left side's score, [n]."""
+
+    @abstractmethod
+    def penalty(self) -> Tensor:
+        """Minus the logarithm of the priors."""
+
+    def loss(self, batch: VoteBatch) -> Tensor:
+        """Mean negative log-likelihood."""
+        logits, _ = self(batch)
+        return functional.cross_entropy(logits, batch.outcome)
+
+
+def batch_of(votes: ScoringVotes, features: PromptFeatures) -> VoteBatch:
+    """Votes with the features of their prompts."""
+    vectors = torch.from_numpy(features.transform(votes.prompts))
+    a, b, prompt_index, outcome = (
+        torch.from_numpy(column.astype(np.int64))
+        for column in (votes.model_a, votes.model_b, votes.prompt_index, votes.outcome)
+    )
+    return VoteBatch(vectors[prompt_index], a, b, outcome, prompt_index, len(votes.prompts))
 
 
 @dataclass(frozen=True)
@@ -66,8 +124,8 @@ class DenseNetwork(VoteNetwork):
     def __init__(
         self,
         prompt_dim: int,
-        offset: WideArray,
-        behavior: FloatArray,
+        offset: Float64Array,
+        behavior: Float32Array,
         constants: OutcomeConstants,
         config: NetworkConfig,
     ) -> None:
@@ -133,6 +191,6 @@ class DenseNetwork(VoteNetwork):
         (tie_slope, bad_slope), (tie, both_bad) = self.slopes.tolist(), self.levels.tolist()
         return OutcomeConstants(tie_slope, bad_slope, tie, both_bad)
 
-    def arrays(self) -> dict[str, FloatArray]:
+    def arrays(self) -> dict[str, Float32Array]:
         """Parameters and buffers."""
         return {name: np.array(value.detach().numpy()) for name, value in self.state_dict().items()}

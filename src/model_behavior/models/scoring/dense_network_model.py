@@ -1,29 +1,25 @@
-"""Who would win on a prompt, also for models that were never voted on."""
+"""What a dense network stands on: ratings, the reading of ratings from embeddings, and the network before training.
+
+Who would win on a prompt, also for models that were never voted on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from model_behavior.data_models.scoring_types import (
-    FloatArray,
-    ModelTable,
-    Ratings,
-    ScoringEpochLog,
-    ScoringVotes,
-    WideArray,
-)
-from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.arrays import Float32Array, Float64Array, Int64Array
+from model_behavior.data_models.scoring_types import ModelTable, Ratings, ScoringEpochLog, ScoringVotes
+from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
-from model_behavior.models.scoring.dense_network import DenseNetwork
+from model_behavior.models.scoring.dense_network import DenseNetwork, batch_of
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_training import HeldOutVotes, cross_validate, train_network
-from model_behavior.models.scoring.foundation import lay_foundation, rows_of_models
 from model_behavior.models.scoring.model_base import (
     STATE_VERSION,
     ModelBase,
@@ -35,12 +31,65 @@ from model_behavior.models.scoring.model_base import (
     rate_with_interval,
 )
 from model_behavior.models.scoring.prompt_features import PromptFeatures
-from model_behavior.models.scoring.rating_precision import RatingPrecision
-from model_behavior.models.scoring.rating_reader import RatingReader, RatingReading
+from model_behavior.models.scoring.rating_reader import RatingPrecision, RatingReader, RatingReading
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
-from model_behavior.models.scoring.vote_network import batch_of
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import inside
+
+
+@dataclass(frozen=True, eq=False)
+class Foundation:
+    """Fitted to votes.
+
+    Attributes:
+        ratings: of the voted models.
+        reader: of ratings from behaviour; None where behaviour is not used.
+        network: on top of both, untrained.
+    """
+
+    ratings: BradleyTerry
+    reader: RatingReader | None
+    network: DenseNetwork
+
+
+def lay_foundation(
+    votes: ScoringVotes, voted: ModelTable | None, prompt_dim: int, config: DenseNetworkConfig
+) -> Foundation:
+    """Fits ratings and their reading from embeddings, and builds the network that begins there.
+
+    Args:
+        votes: to fit to.
+        voted: embeddings of their models, in their order; None to do without behaviour.
+        prompt_dim: of the prompts' features.
+        config: of the whole.
+    """
+    ratings = BradleyTerry(config.offset)
+    ratings.fit(votes)
+    reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
+    if voted is not None:
+        reader = RatingReader(config.rating, config.agreement)
+        reader.fit(voted, ratings.rating, np.diag(ratings.covariance))
+        behavior = reader.standardise(voted).astype(np.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.schedule.seed)
+        network = DenseNetwork(prompt_dim, ratings.rating, behavior, ratings.constants, config.network)
+    return Foundation(ratings, reader, network)
+
+
+def rows_of_models(table: ModelTable, names: Sequence[str]) -> ModelTable:
+    """The rows of some models, in their order.
+
+    Raises:
+        DataError: a model without a row.
+    """
+    place = {name: index for index, name in enumerate(table.names)}
+    missing = [name for name in names if name not in place]
+    if missing:
+        raise DataError(
+            f"no embedding of {missing[0]!r} ({len(missing)} of {len(names)} voted models lack one). "
+            "Fix: embed the models that were voted on, or drop their votes"
+        )
+    return table.select(np.array([place[name] for name in names], dtype=np.int64))
 
 
 @final
@@ -166,7 +215,7 @@ class DenseNetworkModel(ModelBase):
         self._board = board.without(frozenset(names))
         self._enrolled = {name: value for name, value in self._enrolled.items() if name not in names}
 
-    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
+    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
         """See the base."""
         sides = locate_sides(prompts, models_a, models_b, self.models)
         if not len(prompts):
@@ -177,7 +226,7 @@ class DenseNetworkModel(ModelBase):
         wide = board.widen(self._features.transform(list(distinct)))
         return self.temperature.apply(board.probabilities(wide, row, *sides))
 
-    def predict_on_average(self, models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
+    def predict_on_average(self, models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
         """`predict` for the mean training prompt, which is where all prompt features are 0, [n_votes, 4]."""
         board = self._fitted()
         wide = board.widen(np.zeros((1, self._features.dim), np.float32))
@@ -275,7 +324,7 @@ class DenseNetworkModel(ModelBase):
         slope = float(rating @ (level - level.mean())) / spread if spread > 1e-9 else 1.0
         return max(slope, 0.1), float(level.mean())
 
-    def _overall(self, names: tuple[str, ...]) -> tuple[WideArray, WideArray, npt.NDArray[np.int64]]:
+    def _overall(self, names: tuple[str, ...]) -> tuple[Float64Array, Float64Array, Int64Array]:
         voted = dict(zip(self.voted_models, range(len(self.voted_models)), strict=True))
         variance = np.diag(self._ratings.covariance)
         found = [

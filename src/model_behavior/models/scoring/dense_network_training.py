@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from model_behavior.data_models.scoring_types import ScoringEpochLog, ScoringVotes, WideArray
+from model_behavior.arrays import Float32Array, Float64Array, FloatArray, Int64Array, IntArray
+from model_behavior.data_models.scoring_types import ScoringEpochLog, ScoringVotes
+from model_behavior.models.scoring.dense_network import VoteBatch, VoteNetwork
 from model_behavior.models.scoring.outcomes import decided_hits, log_loss, softmax
-from model_behavior.models.scoring.vote_network import VoteBatch, VoteNetwork
 
 Build = Callable[[ScoringVotes], VoteNetwork]
 Progress = Callable[[int, int], None]
@@ -52,9 +52,9 @@ class HeldOutVotes:
         best: epoch with the least log loss; 0, which is the offset alone, unless the gain over it is clear.
     """
 
-    probabilities: npt.NDArray[np.float32]
-    outcome: npt.NDArray[np.integer]
-    prompt: npt.NDArray[np.integer]
+    probabilities: Float32Array
+    outcome: IntArray
+    prompt: IntArray
     history: tuple[ScoringEpochLog, ...]
     best: int
 
@@ -73,7 +73,7 @@ def cross_validate(
     """
     n_folds = min(schedule.folds, len(votes.prompts))
     fold = (np.random.default_rng(schedule.seed).permutation(len(votes.prompts)) % n_folds)[votes.prompt_index]
-    rows: list[npt.NDArray[np.int64]] = []
+    rows: list[Int64Array] = []
     predicted, losses, seconds = [], [], []
     for index in range(n_folds if n_folds > 1 else 0):
         learned = np.flatnonzero(fold != index)
@@ -125,7 +125,7 @@ def train_epochs(network: VoteNetwork, train: VoteBatch, schedule: ScoringSchedu
         yield epoch, total / n_votes
 
 
-def is_clear_gain(gain: npt.NDArray[np.floating], prompt: npt.NDArray[np.integer]) -> bool:
+def is_clear_gain(gain: FloatArray, prompt: IntArray) -> bool:
     """Whether the mean gain is above its standard error, clustered by prompt.
 
     Where a handful of prompts cannot tell, the offset alone is the safer answer (the one-standard-error rule, Breiman
@@ -154,7 +154,7 @@ def _step(network: VoteNetwork, batch: VoteBatch, optimizer: torch.optim.Optimiz
 
 def _follow(
     network: VoteNetwork, train: VoteBatch, held_out: VoteBatch, schedule: ScoringSchedule
-) -> tuple[npt.NDArray[np.float32], WideArray, WideArray]:
+) -> tuple[Float32Array, Float64Array, Float64Array]:
     """Probabilities of the held-out votes, training loss and seconds of every epoch."""
     predicted, losses, seconds = [], [], []
     started = time.perf_counter()
@@ -169,10 +169,10 @@ def _follow(
 
 
 def _history(
-    probabilities: npt.NDArray[np.float32],
-    outcome: npt.NDArray[np.integer],
-    train_loss: WideArray,
-    seconds: WideArray,
+    probabilities: Float32Array,
+    outcome: IntArray,
+    train_loss: Float64Array,
+    seconds: Float64Array,
 ) -> tuple[ScoringEpochLog, ...]:
     logs = []
     for epoch, predicted in enumerate(probabilities):
@@ -183,7 +183,7 @@ def _history(
     return tuple(logs)
 
 
-def _only(votes: ScoringVotes, rows: npt.NDArray[np.int64]) -> ScoringVotes:
+def _only(votes: ScoringVotes, rows: Int64Array) -> ScoringVotes:
     """Some votes, with all prompts and models in their places."""
     return replace(
         votes,

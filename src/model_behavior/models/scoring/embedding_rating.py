@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Self, final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize
 
-from model_behavior.data.families import number_families
-from model_behavior.data_models.scoring_types import ModelTable, WideArray
+from model_behavior.arrays import AnyArray, Float64Array, Int64Array, IntArray
+from model_behavior.data_models.scoring_types import ModelTable
+from model_behavior.names import number_families
 
 _START = (np.log(2.0), np.log(0.3))
 _PRIOR_SD = 2.0
@@ -37,8 +37,8 @@ class EmbeddingRatingConfig:
 class LeaveOutFit:
     """Ratings predicted for each family from the others, [n_models]."""
 
-    mean: WideArray
-    variance: WideArray
+    mean: Float64Array
+    variance: Float64Array
 
 
 @final
@@ -58,11 +58,11 @@ class EmbeddingRating:
 
     def __init__(self, config: EmbeddingRatingConfig | None = None) -> None:
         self.config = config if config is not None else EmbeddingRatingConfig()
-        self._arrays: dict[str, npt.NDArray[Any]] = {}
+        self._arrays: dict[str, AnyArray] = {}
         self._signal = self._residual = self._noise_ratio = 0.0
         self.left_out: LeaveOutFit | None = None
 
-    def fit(self, table: ModelTable, rating: WideArray, variance: WideArray) -> None:
+    def fit(self, table: ModelTable, rating: Float64Array, variance: Float64Array) -> None:
         """Fits to rated models.
 
         Args:
@@ -94,7 +94,7 @@ class EmbeddingRating:
             "rating": rating.astype(np.float64),
         }
 
-    def predict(self, table: ModelTable) -> tuple[WideArray, WideArray]:
+    def predict(self, table: ModelTable) -> tuple[Float64Array, Float64Array]:
         """Mean and variance of the ratings of models, each [n_models]."""
         arrays = self._arrays
         inputs = self.standardise(table)
@@ -104,19 +104,19 @@ class EmbeddingRating:
         posterior = prior - np.einsum("ij,jk,ik->i", cross, arrays["precision"], cross)
         return mean, np.maximum(posterior, 0) + self._residual + self.sampling_variance(table.count)
 
-    def sampling_variance(self, count: npt.NDArray[np.integer]) -> WideArray:
+    def sampling_variance(self, count: IntArray) -> Float64Array:
         """The part of a rating's variance that more responses take away, by number of responses; any shape."""
         arrays = self._arrays
         weight = self._signal * arrays["inputs"].T @ arrays["precision"] @ arrays["rating"]
         explained = float(np.square(arrays["inputs"] @ weight).mean())
-        noise: WideArray = self._noise_ratio / np.maximum(count, 1)
+        noise: Float64Array = self._noise_ratio / np.maximum(count, 1)
         return explained * noise / (1 + noise)
 
-    def standardise(self, table: ModelTable) -> WideArray:
+    def standardise(self, table: ModelTable) -> Float64Array:
         """Embeddings centred, scaled to a mean square norm of 1 and shrunk by their noise, [n_models, dim]."""
         noise = self._noise_ratio / np.maximum(table.count, 1)
         offset = table.embedding - self._arrays["centre"]
-        inputs: WideArray = offset / self._arrays["scale"][0] / (1 + noise)[:, None]
+        inputs: Float64Array = offset / self._arrays["scale"][0] / (1 + noise)[:, None]
         return inputs
 
     def get_state_dict(self) -> dict[str, Any]:
@@ -135,7 +135,9 @@ class EmbeddingRating:
         return rating
 
 
-def measure_inflation(left_out: LeaveOutFit, rating: WideArray, error: WideArray, error_variance: WideArray) -> float:
+def measure_inflation(
+    left_out: LeaveOutFit, rating: Float64Array, error: Float64Array, error_variance: Float64Array
+) -> float:
     """What `EmbeddingRatingConfig.inflation` should be, from models that an encoder was not trained on; at least 1.
 
     Args:
@@ -149,18 +151,18 @@ def measure_inflation(left_out: LeaveOutFit, rating: WideArray, error: WideArray
     return max(outside / max(inside, 1e-9), 1.0)
 
 
-def _family_groups(names: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+def _family_groups(names: Sequence[str]) -> list[Int64Array]:
     member = number_families(names)
     return [np.flatnonzero(member == family) for family in range(int(member.max()) + 1)]
 
 
-def _kernel(a: WideArray, b: WideArray, signal: float) -> WideArray:
-    kernel: WideArray = signal * (a @ b.T) + _LEVEL_VARIANCE
+def _kernel(a: Float64Array, b: Float64Array, signal: float) -> Float64Array:
+    kernel: Float64Array = signal * (a @ b.T) + _LEVEL_VARIANCE
     return kernel
 
 
 def _leave_out(
-    inputs: WideArray, rating: WideArray, noise: WideArray, signal: float, groups: Sequence[npt.NDArray[np.int64]]
+    inputs: Float64Array, rating: Float64Array, noise: Float64Array, signal: float, groups: Sequence[Int64Array]
 ) -> LeaveOutFit:
     precision = np.linalg.inv(_kernel(inputs, inputs, signal) + np.diag(noise))
     weighted = precision @ rating
@@ -173,11 +175,11 @@ def _leave_out(
 
 
 def _left_out_loss(
-    logs: WideArray,
-    inputs: WideArray,
-    rating: WideArray,
-    variance: WideArray,
-    groups: Sequence[npt.NDArray[np.int64]],
+    logs: Float64Array,
+    inputs: Float64Array,
+    rating: Float64Array,
+    variance: Float64Array,
+    groups: Sequence[Int64Array],
 ) -> float:
     signal, residual = np.exp(np.clip(logs, -10, 10))
     fit = _leave_out(inputs, rating, variance + residual, float(signal), groups)

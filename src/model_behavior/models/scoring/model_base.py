@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.data_models.scoring_types import FloatArray, RankedModel, Ratings, ScoringVotes, WideArray
+from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Array
+from model_behavior.data_models.scoring_types import RankedModel, Ratings, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 
@@ -46,7 +46,7 @@ class ModelBase(ABC):
         """
 
     @abstractmethod
-    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> FloatArray:
+    def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
         """Probabilities of model_a, model_b, tie and both_bad, float32, [n_votes, 4]; rows sum to 1.
 
         Exchanging the two sides exchanges the first two columns.
@@ -86,7 +86,7 @@ class ModelBase(ABC):
         """
 
 
-def locate_models(names: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
+def locate_models(names: Sequence[str], known: Sequence[str]) -> Int64Array:
     """The place of each name among the known ones, [n].
 
     Raises:
@@ -104,7 +104,7 @@ def locate_models(names: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.
 
 def locate_sides(
     prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str], known: Sequence[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+) -> tuple[Int64Array, Int64Array]:
     """The places of both sides' names, after a check that the three lists have one length."""
     if any(isinstance(texts, str) for texts in (prompts, models_a, models_b)):
         raise UsageError("prompts, models_a and models_b are lists of texts, not one text")
@@ -147,7 +147,7 @@ def pack_state(
     config: Mapping[str, Any],
     models: Sequence[str],
     constants: OutcomeConstants,
-    tensors: Mapping[str, npt.NDArray[Any]],
+    tensors: Mapping[str, AnyArray],
 ) -> dict[str, Any]:
     """The state of a model that is ratings, constants and arrays."""
     locate_models((), models)
@@ -162,8 +162,8 @@ def pack_state(
 
 
 def predict_from_ratings(
-    rating: WideArray, constants: OutcomeConstants, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]
-) -> FloatArray:
+    rating: Float64Array, constants: OutcomeConstants, a: Int64Array, b: Int64Array
+) -> Float32Array:
     """What ratings say about votes between the models at places `a` and `b`, [n_votes, 4]."""
     return softmax(outcome_logits(rating[a], rating[b], constants)).astype(np.float32)
 
@@ -179,18 +179,18 @@ def rank_best_first(ratings: Ratings) -> list[RankedModel]:
 
 
 def rate_with_interval(
-    rating: WideArray, deviation: WideArray, votes: npt.NDArray[np.int64], names: tuple[str, ...]
+    rating: Float64Array, deviation: Float64Array, votes: Int64Array, names: tuple[str, ...]
 ) -> Ratings:
     """Ratings with 95 % intervals from their standard deviations, [n_models]; a normal approximation."""
     margin = NORMAL_QUANTILE * deviation
     return Ratings(names, rating, rating - margin, rating + margin, votes)
 
 
-def rate_without_interval(rating: WideArray, votes: npt.NDArray[np.int64], names: tuple[str, ...]) -> Ratings:
+def rate_without_interval(rating: Float64Array, votes: Int64Array, names: tuple[str, ...]) -> Ratings:
     """Ratings of a model that has no measure of its own uncertainty."""
     return Ratings(names, rating, rating.copy(), rating.copy(), votes)
 
 
-def empty_predictions() -> FloatArray:
+def empty_predictions() -> Float32Array:
     """What `predict` gives for no votes, [0, 4]."""
     return np.empty((0, N_OUTCOMES), dtype=np.float32)

@@ -26,9 +26,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.data_models.scoring_types import WideArray
+from model_behavior.arrays import Float64Array, FloatArray, Int64Array, IntArray
 from model_behavior.data_models.votes import Outcome
 
 N_OUTCOMES = 4
@@ -48,8 +47,8 @@ class OutcomeConstants:
 
 
 def outcome_logits(
-    score_a: WideArray, score_b: WideArray, constants: OutcomeConstants, shift: WideArray | None = None
-) -> WideArray:
+    score_a: Float64Array, score_b: Float64Array, constants: OutcomeConstants, shift: Float64Array | None = None
+) -> Float64Array:
     """Logits of the outcomes in the order of `Outcome`, [n, 4].
 
     Args:
@@ -65,30 +64,28 @@ def outcome_logits(
     return np.stack([score_a, score_b, tie, bad], axis=-1)
 
 
-def softmax(logits: WideArray) -> WideArray:
+def softmax(logits: Float64Array) -> Float64Array:
     """Probabilities over the last axis."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: WideArray = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    probabilities: Float64Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
 
 
-def log_softmax(logits: WideArray) -> WideArray:
+def log_softmax(logits: Float64Array) -> Float64Array:
     """Logarithms of `softmax`, also where it is too small for a float."""
     centred = logits - logits.max(axis=-1, keepdims=True)
-    logarithms: WideArray = centred - np.log(np.exp(centred).sum(axis=-1, keepdims=True))
+    logarithms: Float64Array = centred - np.log(np.exp(centred).sum(axis=-1, keepdims=True))
     return logarithms
 
 
-def log_loss(probabilities: npt.NDArray[np.floating], outcome: npt.NDArray[np.integer]) -> WideArray:
+def log_loss(probabilities: FloatArray, outcome: IntArray) -> Float64Array:
     """Minus the logarithm of the probability of what happened, per vote, in nats, [n]."""
     happened = probabilities[np.arange(len(outcome)), outcome].astype(np.float64)
-    losses: WideArray = -np.log(np.maximum(happened, 1e-15))
+    losses: Float64Array = -np.log(np.maximum(happened, 1e-15))
     return losses
 
 
-def decided_hits(
-    probabilities: npt.NDArray[np.floating], outcome: npt.NDArray[np.integer]
-) -> tuple[WideArray, npt.NDArray[np.int64]]:
+def decided_hits(probabilities: FloatArray, outcome: IntArray) -> tuple[Float64Array, Int64Array]:
     """1, 1/2 or 0 for each vote, [n_votes], and the places of the decided ones, where that means something.
 
     Args:
@@ -97,7 +94,7 @@ def decided_hits(
     """
     lead = probabilities[:, 0] - probabilities[:, 1]
     sign = np.where(outcome == Outcome.MODEL_A, 1, -1)
-    hits: WideArray = (np.sign(lead) * sign + 1) / 2
+    hits: Float64Array = (np.sign(lead) * sign + 1) / 2
     return hits, np.flatnonzero(outcome <= Outcome.MODEL_B)
 
 
@@ -113,14 +110,14 @@ class UncertainVotes:
         shift: of tie and both_bad, [n_votes, 2].
     """
 
-    score_a: WideArray
-    score_b: WideArray
-    deviation_a: WideArray
-    deviation_b: WideArray
-    shift: WideArray
+    score_a: Float64Array
+    score_b: Float64Array
+    deviation_a: Float64Array
+    deviation_b: Float64Array
+    shift: Float64Array
 
 
-def average_probabilities(votes: UncertainVotes, constants: OutcomeConstants) -> WideArray:
+def average_probabilities(votes: UncertainVotes, constants: OutcomeConstants) -> Float64Array:
     """Probabilities averaged over normal scores by Gauss-Hermite quadrature, [n_votes, 4]."""
     uncertain = (votes.deviation_a > 0) | (votes.deviation_b > 0)
     probabilities = softmax(outcome_logits(votes.score_a, votes.score_b, constants, votes.shift))
@@ -139,7 +136,7 @@ def average_probabilities(votes: UncertainVotes, constants: OutcomeConstants) ->
 
 
 @cache
-def _quadrature() -> tuple[WideArray, WideArray]:
+def _quadrature() -> tuple[Float64Array, Float64Array]:
     """Nodes, and weights that sum to 1."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
     return nodes, weights / weights.sum()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Self, final
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.data_models.scoring_types import Agreement, WideArray
+from model_behavior.arrays import Float64Array, Int64Array, IntArray
+from model_behavior.data_models.scoring_types import Agreement
 
 _LEAST_RESPONSES = 3
 _LEAST_SHARE = 1e-3  # of the largest variance between models, in any direction
@@ -41,9 +41,9 @@ class PeerReading:
         shared: responses with peers that it rests on; without any, mean and variance are those of all models.
     """
 
-    mean: WideArray
-    variance: WideArray
-    shared: npt.NDArray[np.int64]
+    mean: Float64Array
+    variance: Float64Array
+    shared: Int64Array
 
 
 @final
@@ -64,14 +64,14 @@ class PeerRating:
     def __init__(self, config: PeerRatingConfig | None = None) -> None:
         self.config = config if config is not None else PeerRatingConfig()
         self._peers: tuple[str, ...] = ()
-        self._arrays: dict[str, WideArray] = {}
+        self._arrays: dict[str, Float64Array] = {}
 
     @property
     def is_fitted(self) -> bool:
         """Whether there were enough models to learn from."""
         return bool(self._arrays)
 
-    def fit(self, agreement: Agreement, rating: WideArray) -> None:
+    def fit(self, agreement: Agreement, rating: Float64Array) -> None:
         """Fits to rated models.
 
         Args:
@@ -119,13 +119,13 @@ class PeerRating:
         met = np.where(shared > 0, _means(among[:, None], owner, n_models)[:, 0], arrays["rating"].mean())
         return PeerReading(met + arrays["level"][0] + moved, self.variance(shared), shared)
 
-    def variance(self, shared: npt.NDArray[np.integer]) -> WideArray:
+    def variance(self, shared: IntArray) -> Float64Array:
         """Of a rating, by number of responses with peers; any shape."""
         arrays = self._arrays
         slope, between = arrays["slope"], arrays["between"]
         known = np.array([self._slope_at(k) @ between @ slope if k else 0.0 for k in np.ravel(shared).tolist()])
         unknown = np.maximum(slope @ between @ slope - known, 0)
-        variance: WideArray = arrays["residual"][0] + unknown.reshape(np.shape(shared))
+        variance: Float64Array = arrays["residual"][0] + unknown.reshape(np.shape(shared))
         return variance
 
     def get_state_dict(self) -> dict[str, Any]:
@@ -140,29 +140,29 @@ class PeerRating:
         rating._arrays = {name: np.array(value) for name, value in state_dict["tensors"].items()}
         return rating
 
-    def _slope_at(self, k: float) -> WideArray:
+    def _slope_at(self, k: float) -> Float64Array:
         """b shrunk by the noise of k responses."""
         arrays = self._arrays
         noisy = arrays["between"] + arrays["within"] / k
         return np.asarray(np.linalg.solve(noisy, arrays["between"] @ arrays["slope"]), dtype=np.float64)
 
 
-def _spoken(agreement: Agreement, rating: WideArray) -> tuple[WideArray, WideArray, npt.NDArray[np.int64]]:
+def _spoken(agreement: Agreement, rating: Float64Array) -> tuple[Float64Array, Float64Array, Int64Array]:
     """Of the responses with peers: z(x) [n, n_views], the mean rating of those peers [n], and the model [n]."""
     shared = agreement.is_shared
     return agreement.ratings(rating)[shared], (agreement.means @ rating)[shared], agreement.owner[shared]
 
 
-def _means(values: WideArray, owner: npt.NDArray[np.int64], n_models: int) -> WideArray:
+def _means(values: Float64Array, owner: Int64Array, n_models: int) -> Float64Array:
     """Mean row of each owner, 0 without rows, [n_models, n_views]."""
     sums = np.zeros((n_models, values.shape[1]))
     np.add.at(sums, owner, values)
     return sums / np.maximum(np.bincount(owner, minlength=n_models), 1)[:, None]
 
 
-def _positive(covariance: WideArray) -> WideArray:
+def _positive(covariance: Float64Array) -> Float64Array:
     """The nearest covariance with some variance in every direction."""
     values, vectors = np.linalg.eigh(covariance)
     floor = _LEAST_SHARE * max(float(values.max()), 1e-9)
-    positive: WideArray = (vectors * np.maximum(values, floor)) @ vectors.T
+    positive: Float64Array = (vectors * np.maximum(values, floor)) @ vectors.T
     return positive

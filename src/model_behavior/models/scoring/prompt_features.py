@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Self, final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from model_behavior.data_models.scoring_types import FloatArray, WideArray
+from model_behavior.arrays import Float32Array, Float64Array, Int64Array
 from model_behavior.errors import ArtifactError
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
-from model_behavior.models.behavior.registry import check_registered, make_text_encoder, make_text_encoders
+from model_behavior.models.behavior.text.registry import check_registered, make_text_encoder, make_text_encoders
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.feature_cache import Features
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
@@ -55,11 +54,11 @@ class _Block:
         projection: [n_columns, dim]; training prompts get a mean square norm of 1 / number of blocks.
     """
 
-    columns: npt.NDArray[np.int64]
-    weight: WideArray
-    centre: WideArray
-    mean: WideArray
-    projection: WideArray
+    columns: Int64Array
+    weight: Float64Array
+    centre: Float64Array
+    mean: Float64Array
+    projection: Float64Array
 
 
 @final
@@ -93,7 +92,7 @@ class PromptFeatures:
                 block = _fit_sparse(features, self.config)
             self._blocks.append(_scaled(block, features, len(self._encoders)))
 
-    def transform(self, prompts: Sequence[str]) -> FloatArray:
+    def transform(self, prompts: Sequence[str]) -> Float32Array:
         """[n_prompts, dim], float32, centred on the training prompts."""
         if not len(prompts):
             return np.empty((0, self.dim), dtype=np.float32)
@@ -146,7 +145,7 @@ class PromptFeatures:
         return PromptEmbeddingPreprocessor(encoder, self._cache).preprocess(prompts, _BATCH)
 
 
-def _fit_dense(features: FloatArray, config: PromptFeaturesConfig) -> _Block:
+def _fit_dense(features: Float32Array, config: PromptFeaturesConfig) -> _Block:
     centre = features.mean(axis=0, dtype=np.float64)
     weight = 1 / np.maximum(features.std(axis=0, dtype=np.float64), _MIN_SCALE)
     block = _Block(np.zeros(0, np.int64), weight, centre, np.zeros(len(centre)), np.eye(len(centre)))
@@ -183,8 +182,8 @@ def _scaled(block: _Block, features: Features, n_blocks: int) -> _Block:
     return _Block(block.columns, block.weight, block.centre, block.mean, projection)
 
 
-def _apply(block: _Block, features: Features) -> WideArray:
-    projected: WideArray = np.asarray(_weigh(block, features) @ block.projection) - block.mean @ block.projection
+def _apply(block: _Block, features: Features) -> Float64Array:
+    projected: Float64Array = np.asarray(_weigh(block, features) @ block.projection) - block.mean @ block.projection
     return projected
 
 
@@ -203,8 +202,8 @@ def _weigh(block: _Block, features: Features) -> Any:
     return sparse.csr_matrix((weighted / np.maximum(norm, 1e-12)[row], place, starts), shape=shape)
 
 
-def _signed(directions: WideArray) -> WideArray:
+def _signed(directions: Float64Array) -> Float64Array:
     """The same directions with the sign that makes the largest entry of each positive, since an SVD leaves it open."""
     largest = directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)]
-    signed: WideArray = directions * np.where(largest < 0, -1.0, 1.0)[:, None]
+    signed: Float64Array = directions * np.where(largest < 0, -1.0, 1.0)[:, None]
     return signed

@@ -1,4 +1,16 @@
-"""The rating of a model that was never voted on, from all that its responses tell."""
+"""How precisely the rating of an enrolled model is known, and how many more responses a precision takes.
+
+The variance of a rating that is read from responses has a part that falls with their number, and a rest that does not:
+what behaviour, however well known, leaves open about the votes. The half width of the 95 % interval
+after n responses is therefore
+
+    1.96 sqrt(variance - s(now) + s(n)),
+
+with s as in `RatingReader.sampling_variance`, and never below the floor, where s is 0. The place of the embedding is
+taken to stay where it is now, so that this is what to expect, not a promise.
+
+The rating of a model that was never voted on, from all that its responses tell.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +19,83 @@ from dataclasses import dataclass
 from typing import Any, Self, final
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.data_models.scoring_types import ModelTable, WideArray
+from model_behavior.arrays import Float64Array, IntArray
+from model_behavior.data_models.scoring_types import ModelTable
+from model_behavior.errors import UsageError
 from model_behavior.models.scoring.embedding_rating import EmbeddingRating, EmbeddingRatingConfig
+from model_behavior.models.scoring.model_base import NORMAL_QUANTILE
 from model_behavior.models.scoring.peer_rating import PeerRating, PeerRatingConfig
 from model_behavior.preprocessing.entry_file import inside
+
+_MOST = 10_000_000
+_WITHIN_REACH = 1.1
+
+
+@dataclass(frozen=True)
+class RatingPrecision:
+    """The precision of one rating.
+
+    Attributes:
+        rating: as `rank` gives it.
+        variance: of it.
+        responses: that it rests on.
+        sampling_variance: the part of `variance` that falls, by number of responses; falls to 0.
+        shared: share of the responses that could be compared with voted models' answers to the same prompt, in [0, 1].
+    """
+
+    rating: float
+    variance: float
+    responses: int
+    sampling_variance: Callable[[IntArray], Float64Array]
+    shared: float = 0.0
+
+    @property
+    def half_width(self) -> float:
+        """Of the 95 % interval as it is."""
+        return self.half_width_after(self.responses)
+
+    @property
+    def floor(self) -> float:
+        """Half width with endlessly many responses; only votes take it further down."""
+        return float(NORMAL_QUANTILE * np.sqrt(self._lasting))
+
+    @property
+    def within_reach(self) -> float:
+        """A tenth above the floor: the half width that is worth more responses."""
+        return _WITHIN_REACH * self.floor
+
+    def half_width_after(self, responses: int) -> float:
+        """Half width to expect from that many responses altogether, at least 1."""
+        return float(NORMAL_QUANTILE * np.sqrt(self._lasting + self._sampling(responses)))
+
+    def responses_needed(self, half_width: float) -> int | None:
+        """How many more responses bring the half width down to this; None where no number does.
+
+        Raises:
+            UsageError: a half width that is not above 0.
+        """
+        if not half_width > 0:
+            raise UsageError(f"half_width={half_width}: must be above 0, such as 0.5")
+        if self.half_width <= half_width:
+            return 0
+        low, high = self.responses, 2 * self.responses
+        while self.half_width_after(high) > half_width:
+            if high > _MOST:
+                return None
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.half_width_after(middle) > half_width else (low, middle)
+        return high - self.responses
+
+    @property
+    def _lasting(self) -> float:
+        return max(self.variance - self._sampling(self.responses), 0.0)
+
+    def _sampling(self, responses: int) -> float:
+        return float(self.sampling_variance(np.array([responses]))[0])
+
 
 _ENDLESS = 10**9
 
@@ -50,7 +133,7 @@ class RatingReader:
     def __init__(self, embedding: EmbeddingRatingConfig | None = None, peers: PeerRatingConfig | None = None) -> None:
         self._embedding, self._peers = EmbeddingRating(embedding), PeerRating(peers)
 
-    def fit(self, table: ModelTable, rating: WideArray, variance: WideArray) -> None:
+    def fit(self, table: ModelTable, rating: Float64Array, variance: Float64Array) -> None:
         """Fits to rated models.
 
         Args:
@@ -76,10 +159,10 @@ class RatingReader:
         rows = zip(mean.tolist(), variance.tolist(), lasting.tolist(), shared.tolist(), strict=True)
         return [RatingReading(*row) for row in rows]
 
-    def sampling_variance(self, reading: RatingReading) -> Callable[[npt.NDArray[np.integer]], WideArray]:
+    def sampling_variance(self, reading: RatingReading) -> Callable[[IntArray], Float64Array]:
         """The part of a rating's variance that more responses take away, by number of responses."""
 
-        def total(count: npt.NDArray[np.integer]) -> WideArray:
+        def total(count: IntArray) -> Float64Array:
             embedding = reading.lasting + self._embedding.sampling_variance(count)
             if not reading.shared or not self._peers.is_fitted:
                 return embedding
@@ -89,7 +172,7 @@ class RatingReader:
         limit = total(np.array([_ENDLESS]))
         return lambda count: np.maximum(total(count) - limit, 0)
 
-    def standardise(self, table: ModelTable) -> WideArray:
+    def standardise(self, table: ModelTable) -> Float64Array:
         """See `EmbeddingRating.standardise`."""
         return self._embedding.standardise(table)
 
@@ -113,14 +196,14 @@ class RatingReader:
         reader._peers = PeerRating.load_state_dict(parts["peers"], peers)
         return reader
 
-    def _weight(self, embedding: WideArray, peers: WideArray) -> WideArray:
+    def _weight(self, embedding: Float64Array, peers: Float64Array) -> Float64Array:
         """Of the reading from the embedding, by the variances of both."""
         shared = self._peers.config.correlation * np.sqrt(embedding * peers)
-        weight: WideArray = np.clip((peers - shared) / (embedding + peers - 2 * shared), 0, 1)
+        weight: Float64Array = np.clip((peers - shared) / (embedding + peers - 2 * shared), 0, 1)
         return weight
 
-    def _variance(self, weight: WideArray, embedding: WideArray, peers: WideArray) -> WideArray:
+    def _variance(self, weight: Float64Array, embedding: Float64Array, peers: Float64Array) -> Float64Array:
         shared = self._peers.config.correlation * np.sqrt(embedding * peers)
         rest = 1 - weight
-        variance: WideArray = weight**2 * embedding + rest**2 * peers + 2 * weight * rest * shared
+        variance: Float64Array = weight**2 * embedding + rest**2 * peers + 2 * weight * rest * shared
         return variance

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from model_behavior.data_models.scoring_types import FloatArray, WideArray
+from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from model_behavior.models.scoring.dense_network import DenseNetwork
 from model_behavior.models.scoring.outcomes import OutcomeConstants, UncertainVotes, average_probabilities
 
@@ -27,10 +26,10 @@ class ModelRows:
     """
 
     names: tuple[str, ...]
-    level: WideArray
-    variance: WideArray
-    own: FloatArray
-    behavior: FloatArray
+    level: Float64Array
+    variance: Float64Array
+    own: Float32Array
+    behavior: Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,26 +47,24 @@ class ScoreBoard:
 
     rows: ModelRows
     constants: OutcomeConstants
-    shift: FloatArray
-    interaction: FloatArray
-    hidden_weight: FloatArray
-    hidden_bias: FloatArray
+    shift: Float32Array
+    interaction: Float32Array
+    hidden_weight: Float32Array
+    hidden_bias: Float32Array
 
-    def widen(self, prompts: FloatArray) -> FloatArray:
+    def widen(self, prompts: Float32Array) -> Float32Array:
         """Prompt features beside the hidden layer's, [n_prompts, width]."""
         hidden = np.tanh(prompts @ self.hidden_weight.T + self.hidden_bias)
         return np.hstack([prompts, hidden]).astype(np.float32)
 
-    def scores(self, wide: FloatArray) -> WideArray:
+    def scores(self, wide: Float32Array) -> Float64Array:
         """Of every model on every prompt, [n_prompts, n_models]."""
         rows = self.rows
         added = wide @ rows.own.T + (wide @ self.interaction) @ rows.behavior.T
-        scores: WideArray = rows.level + added.astype(np.float64)
+        scores: Float64Array = rows.level + added.astype(np.float64)
         return scores
 
-    def probabilities(
-        self, wide: FloatArray, prompt: npt.NDArray[np.int64], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]
-    ) -> WideArray:
+    def probabilities(self, wide: Float32Array, prompt: Int64Array, a: Int64Array, b: Int64Array) -> Float64Array:
         """Of the outcomes, averaged over what is not known of the scores, [n_votes, 4].
 
         Args:
@@ -88,8 +85,8 @@ class ScoreBoard:
         names = [*(old.names[index] for index in kept), *new.names]
         order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
 
-        def join(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            joined: npt.NDArray[Any] = np.concatenate([before[kept], after])[order]
+        def join(before: AnyArray, after: AnyArray) -> AnyArray:
+            joined: AnyArray = np.concatenate([before[kept], after])[order]
             return joined
 
         rows = ModelRows(

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize, sparse
 
-from model_behavior.data_models.scoring_types import WideArray
+from model_behavior.arrays import Float64Array, IntArray
 from model_behavior.models.scoring.outcomes import PSEUDO_COUNT, OutcomeConstants, log_softmax, outcome_logits, softmax
 
 _MAX_STEPS = 50
@@ -34,10 +33,10 @@ class Design:
         penalty: precision of each parameter's normal prior around 0, [n_parameters].
     """
 
-    side_a: sparse.csr_matrix | WideArray
-    side_b: sparse.csr_matrix | WideArray
-    weight: WideArray
-    penalty: WideArray
+    side_a: sparse.csr_matrix | Float64Array
+    side_b: sparse.csr_matrix | Float64Array
+    weight: Float64Array
+    penalty: Float64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +50,9 @@ class ScoreFit:
             [n_parameters + 2, n_parameters + 2].
     """
 
-    theta: WideArray
+    theta: Float64Array
     constants: OutcomeConstants
-    information: WideArray
+    information: Float64Array
 
 
 def fit_scores(design: Design, start: ScoreFit | None = None, learn_slopes: bool = True) -> ScoreFit:
@@ -74,7 +73,7 @@ def fit_scores(design: Design, start: ScoreFit | None = None, learn_slopes: bool
     if not learn_slopes:
         return current
 
-    def profile(slopes: WideArray) -> tuple[float, WideArray]:
+    def profile(slopes: Float64Array) -> tuple[float, Float64Array]:
         nonlocal current
         constants = replace(current.constants, tie_slope=float(slopes[0]), bad_slope=float(slopes[1]))
         current = _newton(design, replace(current, constants=constants))
@@ -90,14 +89,12 @@ def fit_scores(design: Design, start: ScoreFit | None = None, learn_slopes: bool
     return current
 
 
-def probabilities_of(design: Design, theta: WideArray, constants: OutcomeConstants) -> WideArray:
+def probabilities_of(design: Design, theta: Float64Array, constants: OutcomeConstants) -> Float64Array:
     """Probabilities of the outcomes of each row, [n_rows, 4]."""
     return softmax(outcome_logits(design.side_a @ theta, design.side_b @ theta, constants))
 
 
-def clustered_covariance(
-    design: Design, fit: ScoreFit, cluster: npt.NDArray[np.integer], contrast: WideArray
-) -> WideArray:
+def clustered_covariance(design: Design, fit: ScoreFit, cluster: IntArray, contrast: Float64Array) -> Float64Array:
     """Sandwich covariance of contrasts of theta, for votes that depend on each other within clusters.
 
     H^-1 (sum over clusters of g g') H^-1 with g the sum of a cluster's score vectors (Liang and Zeger 1986), scaled by
@@ -117,14 +114,14 @@ def clustered_covariance(
     bread = np.linalg.inv(fit.information)[: len(fit.theta)]
     naive = contrast @ bread[:, : len(fit.theta)] @ contrast.T
     spread = sums @ (contrast @ bread).T
-    sandwich: WideArray = spread.T @ spread * n_clusters / max(n_clusters - 1, 1)
+    sandwich: Float64Array = spread.T @ spread * n_clusters / max(n_clusters - 1, 1)
     variance = np.maximum(np.diag(sandwich), 1e-300)
     lift = np.sqrt(np.maximum(np.diag(naive) / variance, 1))
-    lifted: WideArray = sandwich * np.outer(lift, lift)
+    lifted: Float64Array = sandwich * np.outer(lift, lift)
     return lifted
 
 
-def _cluster_scores(design: Design, fit: ScoreFit, cluster: npt.NDArray[np.integer]) -> sparse.csr_matrix:
+def _cluster_scores(design: Design, fit: ScoreFit, cluster: IntArray) -> sparse.csr_matrix:
     """Derivatives of the negative log-likelihood, summed within clusters, [n_clusters, n_parameters + 2]."""
     error = probabilities_of(design, fit.theta, fit.constants) * design.weight.sum(axis=1, keepdims=True)
     local = (error - design.weight) @ _slope_matrix(fit.constants)
@@ -158,11 +155,11 @@ def _newton(design: Design, start: ScoreFit) -> ScoreFit:
     return ScoreFit(theta, replace(constants, tie=float(tie), both_bad=float(both_bad)), information)
 
 
-def _value_at(design: Design, point: WideArray, constants: OutcomeConstants) -> float:
+def _value_at(design: Design, point: Float64Array, constants: OutcomeConstants) -> float:
     return _objective(design, point[:-2], replace(constants, tie=point[-2], both_bad=point[-1]))
 
 
-def _objective(design: Design, theta: WideArray, constants: OutcomeConstants) -> float:
+def _objective(design: Design, theta: Float64Array, constants: OutcomeConstants) -> float:
     logarithms = log_softmax(outcome_logits(design.side_a @ theta, design.side_b @ theta, constants))
     # The pseudo votes are cast between two models of score 0.
     pseudo = PSEUDO_COUNT * float(log_softmax(np.array([0.0, 0.0, constants.tie, constants.both_bad])).sum())
@@ -170,7 +167,7 @@ def _objective(design: Design, theta: WideArray, constants: OutcomeConstants) ->
     return float(prior) / 2 - float((design.weight * logarithms).sum()) - pseudo
 
 
-def _derivatives(design: Design, point: WideArray, constants: OutcomeConstants) -> tuple[WideArray, WideArray]:
+def _derivatives(design: Design, point: Float64Array, constants: OutcomeConstants) -> tuple[Float64Array, Float64Array]:
     constants = replace(constants, tie=point[-2], both_bad=point[-1])
     slopes = _slope_matrix(constants)
     probabilities = probabilities_of(design, point[:-2], constants)
@@ -196,32 +193,30 @@ def _derivatives(design: Design, point: WideArray, constants: OutcomeConstants) 
 
 
 def _weighted_product(
-    a: sparse.csr_matrix | WideArray, weight: WideArray, b: sparse.csr_matrix | WideArray
-) -> WideArray:
+    a: sparse.csr_matrix | Float64Array, weight: Float64Array, b: sparse.csr_matrix | Float64Array
+) -> Float64Array:
     """a' diag(weight) b, dense."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        dense: WideArray = a.T @ (weight[:, None] * b)
+        dense: Float64Array = a.T @ (weight[:, None] * b)
         return dense
-    product: WideArray = (a.T @ sparse.diags(weight) @ b).toarray()
+    product: Float64Array = (a.T @ sparse.diags(weight) @ b).toarray()
     return product
 
 
-def _slope_matrix(constants: OutcomeConstants) -> WideArray:
+def _slope_matrix(constants: OutcomeConstants) -> Float64Array:
     """Derivative of the logits by (score_a, score_b, tie, both_bad), [4, 4]."""
     tie, bad = constants.tie_slope, -constants.bad_slope
     return np.array([[1, 0, 0, 0], [0, 1, 0, 0], [tie, tie, 1, 0], [bad, bad, 0, 1]], dtype=np.float64)
 
 
-def _slope_gradient(design: Design, fit: ScoreFit) -> WideArray:
+def _slope_gradient(design: Design, fit: ScoreFit) -> Float64Array:
     probabilities = probabilities_of(design, fit.theta, fit.constants)
     error = probabilities * design.weight.sum(axis=1, keepdims=True) - design.weight
     total = design.side_a @ fit.theta + design.side_b @ fit.theta
     return np.array([error[:, 2] @ total, -(error[:, 3] @ total)])
 
 
-def fit_fixed_scores(
-    score_a: WideArray, score_b: WideArray, outcome: npt.NDArray[np.integer]
-) -> tuple[float, OutcomeConstants]:
+def fit_fixed_scores(score_a: Float64Array, score_b: Float64Array, outcome: IntArray) -> tuple[float, OutcomeConstants]:
     """The scale and the constants under which given scores explain votes best.
 
     Args:

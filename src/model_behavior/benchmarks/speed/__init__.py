@@ -1,0 +1,1 @@
+"""Rates and memory of every stage, beside the least that it must do."""

@@ -1,0 +1,99 @@
+"""Where models lie on the map's two principal axes, and how well that is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_behavior.arrays import FloatArray
+from model_behavior.catalog import Catalog, ModelEmbeddings
+
+_RADIUS = math.sqrt(-2 * math.log(0.05))
+"""Standard deviations from the centre to the edge of a 95 % region of two normal variables."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrincipalAxes:
+    """The plane of the map.
+
+    Attributes:
+        centre: mean embedding, [dim].
+        directions: orthonormal; the largest entry of each is positive, so that no map is another one's mirror image,
+            [dim, 2]. The second is 0 where embeddings have one dimension only.
+        shares: of the variance, [2].
+    """
+
+    centre: FloatArray
+    directions: FloatArray
+    shares: FloatArray
+
+    def place(self, embeddings: FloatArray) -> FloatArray:
+        """Coordinates, [n_models, dim] to [n_models, 2]; of models that the axes were not fitted to, too."""
+        points: FloatArray = (np.asarray(embeddings, dtype=np.float64) - self.centre) @ self.directions
+        return points
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """The 95 % region of a model's position: semi-axes in units of the map, angle of the major one in radians."""
+
+    major: float
+    minor: float
+    angle: float
+
+
+def fit_axes(embeddings: FloatArray) -> PrincipalAxes:
+    """The first two principal axes of embeddings, [n_models, dim]."""
+    centre: FloatArray = np.asarray(embeddings, dtype=np.float64).mean(axis=0)
+    _, singular, axes = np.linalg.svd(np.asarray(embeddings, dtype=np.float64) - centre, full_matrices=False)
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], axis=1)
+    directions, shares = np.zeros((len(centre), 2)), np.zeros(2)
+    used = min(2, len(axes))  # a one-dimensional embedding has no second axis
+    directions[:, :used] = (axes * np.where(largest < 0, -1, 1))[:used].T
+    shares[:used] = (singular**2 / max((singular**2).sum(), np.finfo(np.float64).tiny))[:used]
+    return PrincipalAxes(centre, directions, shares)
+
+
+def measure_ellipses(catalog: Catalog, axes: PrincipalAxes, models: ModelEmbeddings) -> tuple[Ellipse, ...]:
+    """The uncertainty of each model's position: that of the mean of its responses' vectors.
+
+    The covariance of responses around their model is pooled over the catalog in its shape and scaled to each model's
+    own spread, since few responses tell a size but no shape:
+
+        C_i = W / T * s_i^2 n_i / (n_i - 1) / n_i
+
+    with W the pooled covariance in the plane, T its trace in all dimensions, s_i the spread and n_i the number of
+    responses. A model of one response takes T for its spread. Responses are taken for independent.
+
+    Args:
+        catalog: whose sampled vectors give W and T; without any, all directions count alike.
+        axes: the plane.
+        models: whose ellipses to give, of this or of another catalog.
+    """
+    shape, total = _pool(catalog, axes)
+    count = models.count.astype(np.float64)
+    square = np.square(models.spread.astype(np.float64))
+    variance = np.where(count > 1, square / np.maximum(count - 1, 1), total)
+    values, vectors = np.linalg.eigh(shape)
+    minor, major = _RADIUS * np.sqrt(np.maximum(values, 0)[:, None] * variance)
+    angle = math.atan2(vectors[1, 1], vectors[0, 1]) % math.pi
+    return tuple(Ellipse(float(a), float(b), angle) for a, b in zip(major, minor, strict=True))
+
+
+def _pool(catalog: Catalog, axes: PrincipalAxes) -> tuple[FloatArray, float]:
+    """Pooled covariance of responses around their model in the plane, as a share of its trace, [2, 2]; the trace."""
+    sample = catalog.samples.embedded
+    vectors, owner = sample.vectors.astype(np.float64), sample.owner
+    sizes = np.bincount(owner, minlength=len(catalog.models))
+    freedom = len(vectors) - int((sizes > 0).sum())
+    if freedom < 1:
+        plane = axes.directions.T @ axes.directions
+        return plane / len(axes.centre), float(np.square(catalog.models.spread.astype(np.float64)).mean())
+    means = np.zeros((len(sizes), vectors.shape[1]))
+    np.add.at(means, owner, vectors)
+    around = vectors - (means / np.maximum(sizes, 1)[:, None])[owner]
+    total = max(float(np.square(around).sum()) / freedom, np.finfo(np.float64).tiny)
+    plane = around @ axes.directions
+    return plane.T @ plane / freedom / total, total

@@ -1,1 +1,0 @@
-"""Fine-tuning of a transformer on votes, before the head is trained on its frozen output."""

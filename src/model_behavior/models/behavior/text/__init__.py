@@ -1,0 +1,1 @@
+"""Text encoders: what turns a (prompt, response) pair into numbers before training."""

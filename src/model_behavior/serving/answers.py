@@ -1,0 +1,219 @@
+"""Which model for a prompt: one question, or those that wait together.
+
+From a snapshot to what is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from model_behavior.catalog import Catalog
+from model_behavior.catalog.neighbours import find_neighbours, nearest_rows
+from model_behavior.catalog.places import measure_ellipses
+from model_behavior.catalog.samples import pair_answers
+from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
+from model_behavior.errors import ModelBehaviorError, UsageError
+from model_behavior.models.scoring.model_base import rank_best_first
+from model_behavior.routing.router import Choice, Router
+from model_behavior.serving import views
+from model_behavior.serving.snapshot import Snapshot
+from model_behavior.serving.views import (
+    Comparison,
+    ListedModel,
+    MapPoint,
+    ModelDetails,
+    ModelList,
+    ModelMap,
+    MoreResponses,
+    NearModel,
+    NeighbourList,
+    PlacedModel,
+    Prediction,
+    Ranking,
+)
+
+
+@dataclass(frozen=True)
+class RouteQuery:
+    """A prompt and how to choose; see `Router`. `models` and `costs` replace what is configured."""
+
+    prompt: str
+    models: tuple[str, ...] | None = None
+    costs: Mapping[str, float] | None = None
+    threshold: float | None = None
+    floor: float | None = None
+    reference: str | None = None
+
+
+def find_route(snapshot: Snapshot, query: RouteQuery) -> views.Route:
+    """Which model for a prompt.
+
+    Raises:
+        UsageError: a threshold and a floor, or what cannot be routed by.
+        UnknownModelError, NotPossibleError: as for `Snapshot.make_router`.
+    """
+    router = _router_for(snapshot, query)
+    return _view_route(snapshot, router, router.route([query.prompt])[0])
+
+
+def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
+    """The same for several, in order: those that only differ by the prompt are answered at once."""
+    usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
+    found: dict[int, views.Route | Exception] = {}
+    if usual and snapshot.artifact.scorer is not None:
+        choices = snapshot.router.route([queries[place].prompt for place in usual])
+        views_of = (_view_route(snapshot, snapshot.router, choice) for choice in choices)
+        found = dict(zip(usual, views_of, strict=True))
+    for place in set(range(len(queries))) - set(found):
+        try:
+            found[place] = find_route(snapshot, queries[place])
+        except ModelBehaviorError as error:
+            found[place] = error
+    return [found[place] for place in range(len(queries))]
+
+
+def _router_for(snapshot: Snapshot, query: RouteQuery) -> Router:
+    if query.threshold is not None and query.floor is not None:
+        raise UsageError("threshold and floor given. Allowed: one of them")
+    router = snapshot.router
+    if query.models is not None or query.costs is not None or query.reference is not None:
+        router = snapshot.make_router(query.models, query.costs, query.reference)
+    if query.threshold is not None or query.floor is not None:
+        router = replace(router, threshold=query.threshold or 0.0, floor=query.floor)
+    return router
+
+
+def _view_route(snapshot: Snapshot, router: Router, choice: Choice) -> views.Route:
+    return views.Route(
+        version=snapshot.version,
+        model=choice.model,
+        win_rate=choice.win_rate,
+        cost=choice.cost,
+        reference=router.reference,
+        threshold=router.threshold,
+        floor=router.floor,
+        alternatives=choice.alternatives,
+    )
+
+
+_N_DRIVERS = 5
+_N_NEAR = 5
+
+
+def list_models(snapshot: Snapshot, chat_models: Sequence[str]) -> ModelList:
+    """All models, and the names that chat completions accept."""
+    listed = tuple(ListedModel(name) for name in chat_models)
+    return ModelList(snapshot.version, tuple(snapshot.rows.values()), listed)
+
+
+def draw_map(snapshot: Snapshot) -> ModelMap:
+    """The map of all models."""
+    axes = snapshot.axes
+    points = _points(snapshot, snapshot)
+    return ModelMap(snapshot.version, "pca", (float(axes.shares[0]), float(axes.shares[1])), points)
+
+
+def describe_model(snapshot: Snapshot, name: str) -> ModelDetails:
+    """One model against the average of the others."""
+    row, index = snapshot.row_of(name), snapshot.index_of(name)
+    samples = snapshot.artifact.catalog.samples
+    drivers: tuple[StyleDriver, ...] = ()
+    if samples.style_count[index] > 1 and (samples.style_count > 1).sum() > 1:
+        drivers = find_drivers(profile_of(samples, index), average_profile(samples, index), _N_DRIVERS)
+    revisions = snapshot.revisions_of(name)[::-1]
+    return ModelDetails(snapshot.version, row, drivers, samples.exemplars[index], revisions)
+
+
+def list_neighbours(snapshot: Snapshot, name: str, n: int) -> NeighbourList:
+    """The models nearest to one."""
+    snapshot.row_of(name)
+    found = find_neighbours(snapshot.artifact.catalog, name, n, _N_DRIVERS)
+    return NeighbourList(
+        snapshot.version, found.model, found.responses, found.drivers, found.exemplars, found.neighbours
+    )
+
+
+def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
+    """Two models side by side."""
+    rows = snapshot.row_of(a), snapshot.row_of(b)
+    one, other = snapshot.index_of(a), snapshot.index_of(b)
+    models, samples = snapshot.artifact.models, snapshot.artifact.catalog.samples
+    both = samples.style_count[one] > 1 and samples.style_count[other] > 1 and one != other
+    shared = pair_answers(samples, one, other)
+    asked = {each.prompt for each in shared}
+    prediction = None
+    if snapshot.artifact.scorer is not None:
+        prediction = Prediction(*map(float, snapshot.artifact.scorer.predict_on_average([a], [b])[0]))
+    return Comparison(
+        version=snapshot.version,
+        a=rows[0],
+        b=rows[1],
+        distance=float(models.cosine_distances(one)[other]),
+        drivers=find_drivers(profile_of(samples, one), profile_of(samples, other), 2 * _N_DRIVERS) if both else (),
+        prediction=prediction,
+        shared=shared,
+        exemplars_a=tuple(each for each in samples.exemplars[one] if each.prompt not in asked),
+        exemplars_b=tuple(each for each in samples.exemplars[other] if each.prompt not in asked),
+    )
+
+
+def rank_models(snapshot: Snapshot, prompt: str | None, models: Sequence[str] | None) -> Ranking:
+    """Models by rating over all prompts, or on one."""
+    names = list(snapshot.rows) if models is None else list(dict.fromkeys(models))
+    for name in names:
+        snapshot.row_of(name)
+    ranked = rank_best_first(snapshot.scorer.rate(names, prompt))
+    return Ranking(snapshot.version, prompt is not None, tuple(ranked))
+
+
+def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[PlacedModel, ...]:
+    """The new models on the map as it was before them, with their neighbours among all models."""
+    points = {point.name: point for point in _points(before, after)}
+    models = after.artifact.models
+    placed = []
+    for name in new.models.names:
+        index, row = after.index_of(name), after.row_of(name)
+        near = tuple(NearModel(models.names[other], far) for other, far in nearest_rows(models, index, _N_NEAR))
+        placed.append(
+            PlacedModel(
+                **vars(points[name]),
+                spread=row.spread,
+                low=row.low,
+                high=row.high,
+                neighbours=near,
+                more=_plan_responses(after, name, row.count),
+            )
+        )
+    return tuple(placed)
+
+
+def _plan_responses(snapshot: Snapshot, name: str, count: int) -> tuple[MoreResponses, ...]:
+    scorer = snapshot.artifact.scorer
+    precision = None if scorer is None else scorer.precision(name, count)
+    if precision is None:
+        return ()
+    needed = precision.responses_needed(precision.within_reach)
+    return (MoreResponses(needed, precision.within_reach),) if needed else ()
+
+
+def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:
+    """Models of `after` in the coordinates of `before`, best rating first."""
+    models = after.artifact.models
+    points = before.axes.place(models.mean)
+    ellipses = measure_ellipses(before.artifact.catalog, before.axes, models)
+    place = after.places
+    return tuple(
+        MapPoint(
+            name=row.name,
+            family=row.family,
+            x=float(points[place[row.name], 0]),
+            y=float(points[place[row.name], 1]),
+            ellipse=ellipses[place[row.name]],
+            count=row.count,
+            votes=row.votes,
+            enrolled=row.enrolled,
+            rating=row.rating,
+        )
+        for row in after.rows.values()
+    )

@@ -1,0 +1,344 @@
+"""What the routes say of themselves in OpenAPI.
+
+The page, and what operators look at.
+
+The catalog: reading it, adding to it, taking out.
+
+Questions about prompts and responses.
+
+OpenAI-compatible chat completions.
+
+The models as a table, for other programs such as embedding-atlas.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.security import HTTPBearer
+from starlette.responses import StreamingResponse
+
+from model_behavior.errors import ModelBehaviorError
+from model_behavior.serving import views
+from model_behavior.serving.answers import RouteQuery
+from model_behavior.serving.backend import Backend
+from model_behavior.serving.chat import ATTEMPTS_HEADER, MODEL_HEADER, read_prompt, texts_of
+from model_behavior.serving.guard import require_scope
+from model_behavior.serving.page_files import INDEX, StaticFile, load_static_files
+from model_behavior.serving.problems import (
+    PROBLEM_SCHEMA,
+    IfMatch,
+    RefusalError,
+    etag,
+    overloaded,
+    read_if_match,
+    refusal_of,
+)
+from model_behavior.serving.receiving import UPLOAD_BODY, receive_upload
+from model_behavior.serving.schemas import (
+    ChatRequest,
+    EncodeRequest,
+    IdentifyRequest,
+    Pair,
+    PredictRequest,
+    RankRequest,
+    RouteRequest,
+)
+from model_behavior.serving.service import Service
+from model_behavior.serving.settings import check_tokens
+
+# The guard has checked the key before; this tells clients how to send it.
+KEY: Any = Depends(HTTPBearer(auto_error=False, description="An API key, where the service has any."))
+
+_MEANING = {
+    400: "An argument that cannot be meant.",
+    401: "A key is needed.",
+    403: "The key does not allow this.",
+    404: "No such model.",
+    409: "This catalog cannot answer that.",
+    412: "It has changed meanwhile; see If-Match.",
+    413: "Too large.",
+    415: "Another type of content is needed.",
+    422: "A request or a file that cannot be used.",
+    429: "Too many requests of this client; see Retry-After.",
+    502: "No upstream answered.",
+    503: "Too many requests are waiting; see Retry-After.",
+}
+_ALWAYS = (400, 401, 403, 429, 503)
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route: those of all routes, and these."""
+    content = {"application/json": {"schema": PROBLEM_SCHEMA}}
+    return {status: {"description": _MEANING[status], "content": content} for status in {*_ALWAYS, *statuses}}
+
+
+def make_operation_router(backend: Backend) -> APIRouter:
+    """The routes."""
+    router = APIRouter()
+    files = load_static_files()
+
+    def send(file: StaticFile, request: Request) -> Response:
+        headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == file.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(file.content, headers=headers, media_type=file.media_type)
+
+    @router.get("/", include_in_schema=False)
+    async def page(request: Request) -> Response:
+        return send(files[INDEX], request)
+
+    @router.get("/static/{name}", include_in_schema=False)
+    async def static(name: str, request: Request) -> Response:
+        if name not in files:
+            raise RefusalError(404, "invalid_request", "there is no such file")
+        return send(files[name], request)
+
+    @router.get("/healthz", tags=["operation"], responses=refusals())
+    async def healthz() -> dict[str, str]:
+        """Whether the process runs."""
+        return {"status": "ok"}
+
+    @router.get("/readyz", tags=["operation"], responses=refusals())
+    async def readyz() -> views.Readiness:
+        """Whether requests can be answered: 503 while too many wait."""
+        if backend.quick.full or backend.routes.full:
+            raise overloaded(1)
+        snapshot = backend.service.snapshot
+        return views.Readiness("ready", len(snapshot.rows), snapshot.version)
+
+    @router.get("/metrics", tags=["operation"], dependencies=[KEY], responses=refusals(), response_class=Response)
+    async def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(backend.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.get("/v1/session", tags=["operation"], dependencies=[KEY], responses=refusals())
+    async def session(request: Request) -> views.Session:
+        """What the caller may do."""
+        limits = backend.settings.limits
+        return views.Session(
+            scopes=tuple(request.scope["state"]["scopes"]),
+            keys_needed=bool(backend.settings.keys),
+            chat=bool(backend.settings.upstreams.models),
+            version=backend.service.snapshot.version,
+            limits=views.SessionLimits(limits.body_bytes, limits.upload_bytes, limits.batch, limits.tokens),
+        )
+
+    return router
+
+
+Name = Annotated[str, Path(min_length=1, max_length=200, examples=["gpt-4"])]
+ModelName = Annotated[str, Query(min_length=1, max_length=200)]
+
+
+def make_catalog_router(backend: Backend) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/v1", tags=["catalog"], dependencies=[KEY])
+    service, quick, slow = backend.service, backend.quick, backend.slow
+    _add_reading(router, backend)
+
+    @router.post(
+        "/models",
+        status_code=201,
+        responses={**refusals(409, 412, 413, 422), 200: {"model": views.Upload, "description": "A dry run."}},
+        openapi_extra=UPLOAD_BODY,
+    )
+    async def upload(
+        request: Request,
+        response: Response,
+        model: Annotated[str | None, Query(min_length=1, max_length=200, description="Of rows that name none.")] = None,
+        dry_run: Annotated[bool, Query(description="Place the models and keep nothing.")] = False,
+        if_match: IfMatch = None,
+    ) -> views.Upload:
+        """Enrol the models in a file of responses. Needs the scope `admin`, or `read` for a dry run."""
+        if not dry_run:
+            require_scope(request.scope, "admin")
+        slow.admit()
+        expected = read_if_match(if_match)
+        async with receive_upload(request, model) as (file, name):
+            found = await backend.ask(slow, lambda: service.upload(file, name, dry_run, expected))
+        response.status_code = 200 if dry_run else 201
+        response.headers["ETag"] = etag(found.version)
+        return found
+
+    @router.delete("/models/{name:path}", responses=refusals(404, 409, 412))
+    async def remove(request: Request, name: Name, if_match: IfMatch = None) -> views.Removal:
+        """Take a model out that was never voted on. Needs the scope `admin`."""
+        require_scope(request.scope, "admin")
+        return await backend.ask(slow, lambda: service.remove(name, read_if_match(if_match)))
+
+    @router.post("/drift", responses=refusals(404, 413, 422), openapi_extra=UPLOAD_BODY)
+    async def check_drift(request: Request, model: ModelName) -> views.DriftCheck:
+        """Whether a model answers otherwise than when it was enrolled."""
+        slow.admit()
+        async with receive_upload(request, model) as (file, _):
+            return await backend.ask(slow, lambda: service.check_drift(file, model))
+
+    @router.get("/drift", responses=refusals())
+    async def drift_checks() -> views.DriftChecks:
+        """The latest check of each model since the service started, newest first."""
+        return await backend.ask(quick, service.drift_checks)
+
+    return router
+
+
+def _add_reading(router: APIRouter, backend: Backend) -> None:
+    service, quick = backend.service, backend.quick
+
+    @router.get("/map", responses=refusals(409))
+    async def draw_map() -> views.ModelMap:
+        """Where the models lie, and how well that is known."""
+        return await backend.ask(quick, service.map)
+
+    @router.get("/models", responses=refusals())
+    async def models(response: Response) -> views.ModelList:
+        """All models, best first; `data` is what chat completions accept."""
+        found = await backend.ask(quick, service.models)
+        response.headers["ETag"] = etag(found.version)
+        return found
+
+    @router.get("/models/{name:path}/neighbours", responses=refusals(404, 422))
+    async def neighbours(name: Name, n: Annotated[int, Query(ge=1, le=50)] = 5) -> views.NeighbourList:
+        """The models most like one."""
+        return await backend.ask(quick, lambda: service.neighbours(name, n))
+
+    @router.get("/models/{name:path}", responses=refusals(404, 422))
+    async def describe(name: Name, response: Response) -> views.ModelDetails:
+        """What sets a model apart from the average, typical responses, and what became of it."""
+        found = await backend.ask(quick, lambda: service.describe(name))
+        response.headers["ETag"] = etag(found.revisions[0].tag)
+        return found
+
+    @router.get("/compare", responses=refusals(404, 422))
+    async def compare(a: ModelName, b: ModelName) -> views.Comparison:
+        """Two models side by side."""
+        return await backend.ask(quick, lambda: service.compare(a, b))
+
+
+_REFUSALS = refusals(404, 409, 413, 422)
+
+
+def make_scoring_router(backend: Backend) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/v1", dependencies=[KEY])
+    service, quick, slow = backend.service, backend.quick, backend.slow
+
+    def check(texts: Sequence[str], n: int = 1) -> None:
+        limits = backend.settings.limits
+        if n > limits.batch:
+            raise RefusalError(413, "invalid_request", f"{n:,} items in one request. Allowed: {limits.batch:,}")
+        check_tokens(texts, limits.tokens)
+
+    def check_pairs(pairs: Sequence[Pair]) -> tuple[list[str], list[str]]:
+        prompts, responses = [pair.prompt for pair in pairs], [pair.response for pair in pairs]
+        check([*prompts, *responses], len(pairs))
+        return prompts, responses
+
+    @router.post("/rank", tags=["scoring"], responses=_REFUSALS)
+    async def rank(request: RankRequest) -> views.Ranking:
+        """Models by rating, best first, over all prompts or on one."""
+        check([request.prompt or ""])
+        return await backend.ask(quick, lambda: service.rank(request.prompt, request.models))
+
+    @router.post("/predict", tags=["scoring"], responses=_REFUSALS)
+    async def predict(request: PredictRequest) -> views.Predictions:
+        """Who would win."""
+        votes = request.votes
+        check([vote.prompt for vote in votes], len(votes))
+        prompts, a, b = ([getattr(vote, name) for vote in votes] for name in ("prompt", "model_a", "model_b"))
+        return await backend.ask(quick if len(votes) == 1 else slow, lambda: service.predict(prompts, a, b))
+
+    @router.post("/route", tags=["scoring"], responses=_REFUSALS)
+    async def route(request: RouteRequest) -> views.Route:
+        """Which model for a prompt, and the other candidates, best first."""
+        check([request.prompt])
+        query = RouteQuery(
+            prompt=request.prompt,
+            models=None if request.models is None else tuple(dict.fromkeys(request.models)),
+            costs=request.costs,
+            threshold=request.threshold,
+            floor=request.floor,
+            reference=request.reference,
+        )
+        try:
+            return await backend.routes.ask(query)
+        except ModelBehaviorError as error:
+            raise refusal_of(error) from error
+
+    @router.post("/encode", tags=["behaviour"], responses=_REFUSALS)
+    async def encode(request: EncodeRequest) -> views.Embeddings:
+        """Pairs to unit vectors."""
+        prompts, responses = check_pairs(request.pairs)
+        return await backend.ask(slow, lambda: service.encode(prompts, responses))
+
+    @router.post("/identify", tags=["behaviour"], responses=_REFUSALS)
+    async def identify(request: IdentifyRequest) -> views.IdentifiedModel:
+        """Which known model wrote these responses, or none."""
+        prompts, responses = check_pairs(request.responses)
+        return await backend.ask(slow, lambda: service.identify(prompts, responses, request.prior_none))
+
+    return router
+
+
+def make_chat_router(backend: Backend) -> APIRouter:
+    """The route."""
+    router = APIRouter(prefix="/v1", tags=["chat"], dependencies=[KEY])
+
+    @router.post("/chat/completions", responses=refusals(404, 409, 413, 422, 502), response_class=StreamingResponse)
+    async def complete(request: ChatRequest) -> StreamingResponse:
+        """Send a conversation to the best of the configured upstreams; OpenAI's request and answer."""
+        check_tokens(texts_of(request), backend.settings.limits.tokens)
+        prompt = read_prompt(request)
+        models = await backend.ask(backend.quick, lambda: backend.chat.choose(request.model, prompt))
+        answer = await backend.chat.complete(request.model_dump(exclude_unset=True), models)
+        headers = {MODEL_HEADER: answer.model, ATTEMPTS_HEADER: str(answer.attempts), "Content-Type": answer.media_type}
+        return StreamingResponse(answer.body, answer.status, headers)
+
+    return router
+
+
+_MEDIA_TYPE = "application/vnd.apache.parquet"
+_ANSWER: dict[str, Any] = {
+    "description": "One row a model.",
+    "content": {_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+def make_export_router(backend: Backend) -> APIRouter:
+    """The route."""
+    router = APIRouter(prefix="/v1", tags=["catalog"], dependencies=[KEY])
+
+    @router.get("/models.parquet", response_class=Response, responses={**refusals(409), 200: _ANSWER})
+    async def export_models() -> Response:
+        """All models with place on the map, rating and embedding, as Parquet."""
+        content = await backend.ask(backend.quick, lambda: make_parquet(backend.service))
+        headers = {"Content-Disposition": 'attachment; filename="models.parquet"'}
+        return Response(content, media_type=_MEDIA_TYPE, headers=headers)
+
+    return router
+
+
+def make_parquet(service: Service) -> bytes:
+    """One row a model, best rating first: columns of `ModelRow`, `x`, `y`, and `embedding`, fixed_size_list<float>.
+
+    Raises:
+        NotPossibleError: fewer than three models, which make no map.
+    """
+    snapshot = service.snapshot
+    embeddings = snapshot.artifact.models.mean
+    rows = []
+    for point in service.map().models:
+        row = snapshot.rows[point.name]
+        vector = embeddings[snapshot.index_of(point.name)].tolist()
+        rows.append({**vars(row), "x": point.x, "y": point.y, "embedding": vector})
+    table = pa.Table.from_pylist(rows)
+    place = table.schema.get_field_index("embedding")
+    sized = table.column("embedding").cast(pa.list_(pa.float32(), embeddings.shape[1]))
+    buffer = io.BytesIO()
+    pq.write_table(table.set_column(place, "embedding", sized), buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,56 @@
+"""The demo: what the README shows, in time, and true to the arena; for people and for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import time
+from pathlib import Path
+
+import pytest
+from scipy.stats import spearmanr
+
+from model_behavior import artifact
+from model_behavior.cli.app import run
+from model_behavior.cli.demo_command import ENCODER
+from model_behavior.data.arena import build_arena, write_votes
+from tests.conftest import answer
+
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+
+def shape(text: str) -> list[str]:
+    """Figures may differ in the last digits from machine to machine; names and the true order may not."""
+    lines = [re.sub(r" +", " ", line).strip() for line in text.splitlines() if line.strip()]
+    rows = [re.sub(r"^(\d+) \d+ (.*) -?[\d.]+ -?[\d.]+ to -?[\d.]+$", r"\1 \2", line) for line in lines]
+    return [re.sub(r"\d\.\d+|\d+ s\.", "#", line) for line in rows]
+
+
+@pytest.mark.alone
+def test_it_prints_what_the_readme_shows_cold_and_in_time(tmp_path: Path) -> None:
+    output = io.StringIO()
+    started = time.monotonic()
+    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(output):
+        assert run(["demo", "--output", "demo", "--cache", "cache"]) == 0
+    assert time.monotonic() - started < 90
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert shape(shown) == shape(output.getvalue())
+    assert (tmp_path / "demo" / "arena_map.html").stat().st_size > 1e6
+
+
+def test_it_recovers_the_order_and_replaces_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_votes(build_arena(seed=3, n_prompts=16), tmp_path / "votes.parquet")
+    older = ["train-encoder", tmp_path / "votes.parquet", "--output", tmp_path / "demo" / ENCODER, "--encoder", "style"]
+    answer(capsys, *older, "--epochs", "1")
+    value = answer(capsys, "demo", "--output", tmp_path / "demo")
+    assert len(artifact.load(tmp_path / "demo" / ENCODER).models) == 24
+    assert value["synthetic"] and len(value["models"]) == 24
+    assert sum(row["held_out"] for row in value["models"]) == 6
+    assert value["spearman_all"] > 0.9 and value["spearman_held_out"] > 0.6
+    for figure, rows in (
+        ("spearman_all", value["models"]),
+        ("spearman_held_out", [row for row in value["models"] if row["held_out"]]),
+    ):
+        quality, rating = ([row[key] for row in rows] for key in ("quality", "rating"))
+        assert value[figure] == pytest.approx(spearmanr(quality, rating).statistic, abs=1e-3)
