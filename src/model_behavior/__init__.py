@@ -35,7 +35,7 @@ _HOMES = {
     "Outcome": "data_models.votes",
     "PairTable": "data_models.votes",
     "TrainingData": "data_models.votes",
-    "ValidationSplit": "data_models.split",
+    "ValidationSplit": "data_models.votes",
     "load_responses": "data.loading",
     "load_votes": "data.loading",
 }
