@@ -76,6 +76,8 @@ def enrol(
     keep: BoolArray | None = None,
     sample: BoolArray | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    config: EnrolmentConfig | None = None,
 ) -> Catalog:
     """Embeds every model that has a usable pair and describes its responses.
 
@@ -87,12 +89,15 @@ def enrol(
         sample: pairs whose encodings are sampled, where those are others than `keep`, [n_pairs]. Of a model that the
             encoder was trained on, its validation responses: see `ModelSamples.embedded`.
         progress: told (pairs done, pairs in all).
+        config: how much is kept of the responses.
 
     Raises:
         DataError: no usable pair at all.
     """
     prompts, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
-    return enrol_encoded(pairs, encode_parts(encoder, prompts, responses, batch_size), keep, sample, progress)
+    return enrol_encoded(
+        pairs, encode_parts(encoder, prompts, responses, batch_size), keep, sample, progress, config=config
+    )
 
 
 def enrol_encoded(
@@ -101,13 +106,15 @@ def enrol_encoded(
     keep: BoolArray | None = None,
     sample: BoolArray | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    config: EnrolmentConfig | None = None,
 ) -> Catalog:
     """`enrol` where the pairs are encoded already: `parts` are all of them, in order.
 
     Raises:
         DataError: no usable pair at all.
     """
-    config = EnrolmentConfig()
+    config = config if config is not None else EnrolmentConfig()
     keys = prompt_keys(pairs)
     usable, held_back = usable_pairs(pairs, keep), usable_pairs(pairs, keep if sample is None else sample)
     if not usable.any():
@@ -244,6 +251,7 @@ def extend_catalog(
     pairs: PairTable,
     batch_size: int,
     parts: Iterable[EncodedPart] | None = None,
+    config: EnrolmentConfig | None = None,
 ) -> Catalog:
     """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
 
@@ -257,6 +265,7 @@ def extend_catalog(
         pairs: answers of any number of models.
         batch_size: pairs encoded at once.
         parts: the pairs, where they are encoded already.
+        config: how much is kept of the responses.
 
     Raises:
         DataError: no usable pair at all.
@@ -264,9 +273,13 @@ def extend_catalog(
     fresh = ~find_repeats(catalog, encoder, pairs, batch_size)
     if usable_pairs(pairs).any() and not usable_pairs(pairs, fresh).any():
         return catalog
-    new = enrol(encoder, pairs, batch_size, fresh) if parts is None else enrol_encoded(pairs, parts, fresh)
+    config = config if config is not None else EnrolmentConfig()
+    if parts is None:
+        new = enrol(encoder, pairs, batch_size, fresh, config=config)
+    else:
+        new = enrol_encoded(pairs, parts, fresh, config=config)
     known = [name for name in new.models.names if name in catalog.models.names]
-    rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size) for name in known]
+    rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size, config) for name in known]
     grown = merge_catalogs(catalog, new)
     for row in rows:
         grown = merge_catalogs(grown, row)
@@ -311,9 +324,10 @@ def _row(catalog: Catalog, name: str) -> Catalog:
     return Catalog(catalog.models.select([row]), select_samples([catalog.samples], (name,)))
 
 
-def _combine(old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_size: int) -> Catalog:
+def _combine(
+    old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_size: int, config: EnrolmentConfig
+) -> Catalog:
     """Two rows of the same model as one."""
-    config = EnrolmentConfig()
     models = _add_embeddings(old.models, new.models)
     mean, deviation, count = _add_moments(old.samples, new.samples)
     exemplars = (*old.samples.exemplars[0], *new.samples.exemplars[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -233,3 +233,24 @@ def _report(source: _OpenedSource, n_rows: int, skipped: Counter[str]) -> Source
         )
     warnings = () if known.warning is None else (known.warning,)
     return SourceReport(name, known.name, n_rows, used, dict(sorted(skipped.items())), warnings)
+
+
+Source = str | Path
+
+
+def as_votes(data: TrainingData | Source | Sequence[Source]) -> tuple[TrainingData, LoadReport | None]:
+    """Votes."""
+    if isinstance(data, TrainingData):
+        return data, None
+    return load_votes(*([data] if isinstance(data, str | Path) else data))
+
+
+def as_responses(
+    data: PairTable | TrainingData | Source | Sequence[Source], model: str | None = None
+) -> tuple[PairTable, LoadReport | None]:
+    """Responses."""
+    if isinstance(data, PairTable):
+        return data, None
+    if isinstance(data, TrainingData):
+        return data.pairs, None
+    return load_responses(*([data] if isinstance(data, str | Path) else data), model=model)
