@@ -152,6 +152,8 @@ def parse_outcome(value: Any, column: str = "winner") -> Outcome | None:
     """
     if is_missing(value):
         return None
+    if isinstance(value, Outcome):
+        return value
     text = str(value).strip().casefold()
     if not text:
         return None
