@@ -1,6 +1,6 @@
-"""What a row becomes: a vote, a response, or a skip with its reason.
+"""What a row becomes: a vote, a response, or a skip with its reason; and how its names, outcomes and flags are read.
 
-What the judge said, in the words that published datasets use.
+Outcomes are in the words that published datasets use.
 """
 
 from __future__ import annotations
@@ -14,6 +14,14 @@ from model_behavior.data_models.votes import Outcome
 from model_behavior.errors import DataError
 
 Row = Mapping[str, Any]
+_LABELS = {
+    "model_a": Outcome.MODEL_A,
+    "model_b": Outcome.MODEL_B,
+    "both_bad": Outcome.BOTH_BAD,
+    "tie (bothbad)": Outcome.BOTH_BAD,
+}
+_TRUE = {"1", "1.0", "true"}
+_FALSE = {"0", "0.0", "false", ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +140,6 @@ def model_name(value: Any, column: str) -> str | None:
     if not isinstance(value, (str, int, float)):
         raise DataError(f"{column} is {shorten(value)}. Allowed: a model's name as text.")
     return str(value).strip() or None
-
-
-_LABELS = {
-    "model_a": Outcome.MODEL_A,
-    "model_b": Outcome.MODEL_B,
-    "both_bad": Outcome.BOTH_BAD,
-    "tie (bothbad)": Outcome.BOTH_BAD,
-}
-_TRUE = {"1", "1.0", "true"}
-_FALSE = {"0", "0.0", "false", ""}
 
 
 def parse_outcome(value: Any, column: str = "winner") -> Outcome | None:
