@@ -1,6 +1,6 @@
 """Columns of text: built in one growing buffer, and read a few at a time, so that no second copy is in memory.
 
-Texts are held as UTF-8 bytes, and a `PairTable` is built row by row with every text in it once.
+Texts are held as UTF-8 bytes, and a `PairTable` is built row by row with every prompt and every pair in it once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TextColumnBuilder:
 
 @final
 class PairBuilder:
-    """Collects pairs; memory grows with unique pairs, not with rows, and each text is in it once.
+    """Collects pairs; memory grows with unique pairs, not with rows.
 
     Prompts and pairs are told apart by 16-byte BLAKE2b digests; among 10^9 the chance that any two share one is below
     10^-20.
