@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from model_behavior.artifact import Artifact
     from model_behavior.data.loading import load_responses, load_votes
+    from model_behavior.data.sources import Source
     from model_behavior.data_models.votes import Outcome, PairTable, TrainingData, ValidationSplit
     from model_behavior.errors import ModelBehaviorError
     from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
@@ -27,6 +28,7 @@ __all__ = [
     "Outcome",
     "PairTable",
     "Runtime",
+    "Source",
     "TrainingConfig",
     "TrainingData",
     "ValidationSplit",
@@ -45,6 +47,7 @@ _HOMES = {
     "Outcome": "data_models.votes",
     "PairTable": "data_models.votes",
     "Runtime": "models.behavior.monitor",
+    "Source": "data.sources",
     "TrainingConfig": "pipeline",
     "TrainingData": "data_models.votes",
     "ValidationSplit": "data_models.votes",

@@ -20,7 +20,8 @@ from model_behavior.catalog.enrolment import EnrolmentConfig
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
 from model_behavior.catalog.neighbours import Neighbourhood, find_neighbours
 from model_behavior.catalog.revisions import record_changes
-from model_behavior.data.loading import Source, as_responses, as_votes
+from model_behavior.data.loading import as_responses, as_votes
+from model_behavior.data.sources import Source
 from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.data_models.votes import PairTable, TrainingData
 from model_behavior.errors import UsageError
