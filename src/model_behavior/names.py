@@ -162,10 +162,19 @@ def find_model(names: Sequence[str], name: str) -> int:
 
 
 def nearest_names(names: Sequence[str], name: str) -> list[str]:
-    """At most five known names, the most similar first; members of the same family count as similar."""
+    """At most five known names, the most similar first.
+
+    One that differs in case, spaces and hyphens alone comes first; members of the same family count as similar.
+    """
 
     def similarity(known: str) -> float:
         spelled_alike = difflib.SequenceMatcher(None, known.casefold(), name.casefold()).ratio()
-        return spelled_alike + (0.25 if name.strip() and family_of(known) == family_of(name) else 0)
+        same = _squeeze(known) == _squeeze(name)
+        related = bool(name.strip()) and family_of(known) == family_of(name)
+        return spelled_alike + 2 * same + 0.25 * related
 
     return sorted(names, key=similarity, reverse=True)[:_SUGGESTIONS]
+
+
+def _squeeze(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
