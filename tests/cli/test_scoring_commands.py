@@ -124,14 +124,36 @@ def test_predict_reads_every_format_of_votes(folder: Path, tmp_path: Path, capsy
     assert (value["rows"], value["predicted"]) == (n_votes, n_votes)
 
 
-def test_an_unknown_model_is_an_error_with_near_names(
+def test_unknown_models_are_counted_and_leave_the_other_rows_their_predictions(
+    folder: Path, arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = arena.votes.pairs.models[:2]
+    odd = a.upper().replace("-", " ")
+    rows = [(a, b), (odd, b), (b, "zzz"), (odd, "zzz"), (b, a)]
+    lines = [f"hello,{left},{right}\n" for left, right in rows]
+    (tmp_path / "v.csv").write_text("prompt,model_a,model_b\n" + "".join(lines))
+    value = answer(capsys, "predict", folder / "a", tmp_path / "v.csv", "--output", tmp_path / "p.parquet")
+    assert (value["rows"], value["predicted"]) == (5, 2)
+    counts = {name: (found["rows"], found["first"]) for name, found in value["unknown_models"].items()}
+    file = tmp_path / "v.csv"
+    assert counts == {odd: (2, f"{file}, row 2"), "zzz": (2, f"{file}, row 3")}
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert [value is not None for value in table["p_tie"].to_pylist()] == [True, False, False, False, True]
+    command = ["predict", str(folder / "a"), str(file), "--output", str(tmp_path / "q.parquet")]
+    assert run(command) == 0
+    assert f"unknown model {odd!r}: 2 rows, first {file}, row 2; nearest known names: {a}," in capsys.readouterr().err
+
+
+def test_an_unknown_model_is_an_error_with_near_names_where_it_is_strict(
     folder: Path, arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = arena.votes.pairs.models[0]
     (tmp_path / "v.csv").write_text(f"prompt,model_a,model_b\nhello,{name}x,{name}\n")
     output = tmp_path / "p.parquet"
-    assert run(["predict", str(folder / "a"), str(tmp_path / "v.csv"), "--output", str(output)]) == 2
-    assert f"unknown model '{name}x'" in (said := capsys.readouterr().err) and name in said.split("Nearest")[1]
+    command = ["predict", str(folder / "a"), str(tmp_path / "v.csv"), "--output", str(output), "--strict"]
+    assert run(command) == 2
+    said = capsys.readouterr().err
+    assert f"v.csv, row 1: unknown model '{name}x'" in said and name in said.split("Nearest")[1]
     assert not output.exists()
 
 

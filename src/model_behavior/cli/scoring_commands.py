@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -48,10 +49,11 @@ from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.names import nearest_names
 from model_behavior.pipeline import TrainingConfig, fit_scorer
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
-from model_behavior.sharding.worker import ShardJob
+from model_behavior.sharding.worker import ShardJob, ShardReport
 
 _FILTERS = FilterConfig()
 _SPLIT = ValidationSplit()
@@ -147,23 +149,44 @@ def predict(
     engine: EngineName = "local",
     address: Address = None,
     shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
+    strict: Annotated[bool, typer.Option("--strict", help="A model that DIR does not know is an error.")] = False,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Predict votes: keeps all columns, adds p_model_a, p_model_b, p_tie and p_both_bad; rows in order."""
+    """Predict votes: keeps all columns, adds p_model_a, p_model_b, p_tie and p_both_bad; rows in order.
+
+    A row with a model that DIR does not know has no prediction; such names are counted.
+    """
     check_output_file(output)
     sharding = Sharding(engine, address, shard_rows)
     loaded = open_artifact(folder, cache)
     _ = loaded.trained_scorer  # that there is none is said before any work
     progress = Progress()
     run = sharding.plan("predict", folder, loaded, ShardJob.batch_size, cache)
+    run = replace(run, job=replace(run.job, strict=strict))
     report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))
     progress.close()
     n_rows, n_used = report.rows, report.used
     if n_used < n_rows:
-        stderr().print(f"{n_rows - n_used:,} rows without a prompt or a model have no prediction")
-    value = {"output": str(output), "rows": n_rows, "predicted": n_used}
+        stderr().print(f"{n_rows - n_used:,} rows without a prompt or a known model have no prediction")
+    for line in _describe_unknown(report, loaded.trained_scorer.models):
+        stderr().print(line, markup=False)
+    unknown = {name: asdict(found) for name, found in report.unknown.items()}
+    value = {"output": str(output), "rows": n_rows, "predicted": n_used, "unknown_models": unknown}
     print_result(value, json, f"{output}: {n_used:,} of {n_rows:,} rows predicted")
+
+
+_SHOWN_NAMES = 10
+
+
+def _describe_unknown(report: ShardReport, known: Sequence[str]) -> list[str]:
+    names = sorted(report.unknown, key=lambda name: (-report.unknown[name].rows, name))
+    lines = [
+        f"  unknown model {name!r}: {report.unknown[name].rows:,} rows, first {report.unknown[name].first}; "
+        f"nearest known names: {', '.join(nearest_names(known, name)[:3])}"
+        for name in names[:_SHOWN_NAMES]
+    ]
+    return [*lines, f"  and {len(names) - _SHOWN_NAMES:,} other unknown names"] if len(names) > _SHOWN_NAMES else lines
 
 
 def rank(

@@ -35,25 +35,39 @@ class Matchup:
 
 
 def load_prompts(source: Source) -> tuple[list[str], LoadReport]:
+    """`load_prompt_rows` without the rows that have no prompt.
+
+    Raises:
+        DataError: see there.
+    """
+    rows, report = load_prompt_rows(source)
+    return [prompt for prompt in rows if prompt is not None], report
+
+
+def load_prompt_rows(source: Source) -> tuple[list[str | None], LoadReport]:
     """One prompt per row, in order and as often as they are there, since traffic repeats itself.
 
     Args:
         source: a text file (.txt, one prompt per line), a table with a column `prompt`, or any format of votes or
             responses, of which the last user turn counts.
 
+    Returns:
+        None for a row that has no prompt or an unusable one; empty lines of a text file are no rows.
+
     Raises:
         DataError: it cannot be read, or has no usable prompt.
     """
-    prompts: list[str] = []
+    prompts: list[str | None] = []
     reports = []
     for each in expand_sources(source):
         if isinstance(each, str | Path) and str(each).lower().endswith(".txt"):
-            found, report = _read_lines(Path(each))
+            lines, report = _read_lines(Path(each))
+            prompts += lines
         else:
             found, report = _read_rows(open_rows(each))
-        prompts += found
+            prompts += found
         reports.append(report)
-    if not prompts:
+    if all(prompt is None for prompt in prompts):
         name = source if isinstance(source, str | Path) else describe_rows(source)
         raise DataError(f"{name}: no prompt in it. Allowed: .txt with one per line, or a column {_PROMPT!r}")
     return prompts, LoadReport(tuple(reports))
@@ -101,21 +115,20 @@ def _read_lines(path: Path) -> tuple[list[str], SourceReport]:
     return prompts, _report(str(path), "text, one prompt per line", len(lines), len(prompts), "empty")
 
 
-def _read_rows(rows: RowSource) -> tuple[list[str], SourceReport]:
+def _read_rows(rows: RowSource) -> tuple[list[str | None], SourceReport]:
     known = _format_of(rows, (_PROMPT,), f"A column {_PROMPT!r} would do for prompts.")
     columns = [_PROMPT] if known is None else known.columns_in(rows.columns)
-    prompts, n_rows = [], 0
+    prompts: list[str | None] = []
     for batch in rows.rows(columns):
-        for number, row in enumerate(batch, n_rows + 1):
+        for number, row in enumerate(batch, len(prompts) + 1):
             try:
                 prompt = _read_prompt(row, known)
             except DataError as error:
                 raise DataError(f"{rows.name}, row {number}: {error}") from None
-            if prompt is not None and prompt.strip():
-                prompts.append(prompt)
-        n_rows += len(batch)
-    name = "prompts" if known is None else known.name
-    return prompts, _report(rows.name, name, n_rows, len(prompts), "no prompt, or unusable")
+            prompts.append(prompt if prompt is not None and prompt.strip() else None)
+    name, empty = "prompts" if known is None else known.name, prompts.count(None)
+    reason = f"no prompt, or unusable (first: row {prompts.index(None) + 1})" if empty else ""
+    return prompts, _report(rows.name, name, len(prompts), len(prompts) - empty, reason)
 
 
 def _read_prompt(row: Row, known: Format | None) -> str | None:
