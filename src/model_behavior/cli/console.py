@@ -79,6 +79,9 @@ def print_filter_report(report: FilterReport) -> None:
     console.print(f"filters: {report.votes_after:,} of {report.votes_before:,} votes kept{tail}", markup=False)
     if report.rare_models:
         console.print(f"filters: rare models left out: {', '.join(report.rare_models)}", markup=False)
+        console.print("filters: --min-comparisons  models   votes", style="bold")
+        for each in report.thresholds:
+            console.print(f"filters: {each.votes_per_model:>17}  {each.models:>6,}  {each.votes:>6,}")
     if report.masked_responses:
         console.print(f"filters: self-naming masked in {report.masked_responses:,} responses", markup=False)
 

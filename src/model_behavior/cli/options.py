@@ -61,7 +61,10 @@ TextEncoders: TypeAlias = Annotated[
 ]
 ValidationFraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts kept for validation.")]
 HoldOut: TypeAlias = Annotated[list[str] | None, typer.Option(help="Model kept out of training; repeatable.")]
-MinComparisons: TypeAlias = Annotated[int, typer.Option(min=0, help="Models with fewer votes are left out.")]
+MinComparisons: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=0, help="Models with fewer votes are left out. [default: a quarter of the mean, at most 20]"),
+]
 Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace an artifact at --output.")]
 BackendChoice: TypeAlias = Annotated[

@@ -17,7 +17,14 @@ from model_behavior.arrays import Arrays
 from model_behavior.data.filters import FilterConfig, filter_votes
 from model_behavior.data.split import split_votes
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, Triplets
-from model_behavior.data_models.votes import FilterReport, PairTable, SplitVotes, TrainingData, ValidationSplit
+from model_behavior.data_models.votes import (
+    FilterReport,
+    KeptByThreshold,
+    PairTable,
+    SplitVotes,
+    TrainingData,
+    ValidationSplit,
+)
 from model_behavior.errors import DataError
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
@@ -173,6 +180,7 @@ def _from_entries(
             removed=report["removed"],
             rare_models=tuple(report["rare_models"]),
             masked_responses=report["masked_responses"],
+            thresholds=tuple(KeptByThreshold(**each) for each in report.get("thresholds", ())),
         ),
         fingerprint=key,
     )
