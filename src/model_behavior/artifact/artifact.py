@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -26,6 +26,7 @@ from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.data_models.votes import PairTable, TrainingData
 from model_behavior.errors import UsageError
 from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.model_base import rank_best_first
@@ -308,15 +309,37 @@ class Artifact(Contents):
             UsageError: a model that the scorer's votes are about is missing.
         """
         revisions = record_changes(self.revisions, self.catalog, catalog)
-        scorer = copy(self.scorer)
-        if scorer is not None:
-            names = catalog.models.names
-            scorer.remove(sorted(set(scorer.models) - set(names)))
-            known = set(scorer.models)
-            changed = [name for name in names if name not in known or revisions.get(name) != self.revisions.get(name)]
-            if changed:
-                scorer.enrol(model_table(self.encoder, catalog, scorer.voted_models, changed))
-        return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer, revisions=revisions)
+        known = set(self.models.names)
+        changed = {
+            name
+            for name in catalog.models.names
+            if name not in known or revisions.get(name) != self.revisions.get(name)
+        }
+        scorer, training_scorer = (
+            None if each is None else _follow_catalog(each, self.encoder, catalog, changed)
+            for each in (self.scorer, self.training_scorer)
+        )
+        return replace(
+            self,
+            models=catalog.models,
+            samples=catalog.samples,
+            scorer=scorer,
+            training_scorer=training_scorer,
+            revisions=revisions,
+        )
+
+
+def _follow_catalog(
+    scorer: DenseNetworkModel, encoder: ModelBehaviorEncoder, catalog: Catalog, changed: Set[str]
+) -> DenseNetworkModel:
+    """A scorer that has enrolled what changed, and what it did not know, and has forgotten the models that are gone."""
+    other = copy(scorer)
+    known = set(scorer.models)
+    other.remove(sorted(known - set(catalog.models.names)))
+    new = [name for name in catalog.models.names if name in changed or name not in known]
+    if new:
+        other.enrol(model_table(encoder, catalog, scorer.voted_models, new))
+    return other
 
 
 def _read_anonymous(responses: Responses) -> PairTable:

@@ -40,6 +40,7 @@ from model_behavior.cli.training import (
     check_trained_output,
     describe_encoder,
     describe_scorer,
+    print_notes,
     read_votes,
 )
 from model_behavior.data.filters import FilterConfig
@@ -114,6 +115,7 @@ def train(
     trained, prepared = run.train(votes, training)
     scored = fit_scorer(trained, prepared, training.scorer)
     run.finish(scored)
+    print_notes(scored.trained_scorer)
     value, text = describe_encoder(scored, output, time.monotonic() - started)
     scorer_value, scorer_text = describe_scorer(scored.trained_scorer)
     print_result({**value, "scorer": scorer_value}, json, f"{text}\n{scorer_text}")
@@ -138,6 +140,7 @@ def train_scorer(
     scored = change.apply(
         lambda loaded: pipeline.train_scorer(loaded, data, _scorer_config(model_source, epochs, seed))
     )
+    print_notes(scored.trained_scorer)
     value, text = describe_scorer(scored.trained_scorer)
     print_result({"output": str(target), **value}, json, f"{target}: {text}")
 
@@ -171,8 +174,19 @@ def predict(
         stderr().print(f"{n_rows - n_used:,} rows without a prompt or a known model have no prediction")
     for line in _describe_unknown(report, loaded.trained_scorer.models):
         stderr().print(line, markup=False)
+    if report.apart:
+        stderr().print(
+            f"{report.apart:,} rows compare models that no chain of votes connects: their probabilities are near the "
+            "prior, averaged over how the groups' levels may differ"
+        )
     unknown = {name: asdict(found) for name, found in report.unknown.items()}
-    value = {"output": str(output), "rows": n_rows, "predicted": n_used, "unknown_models": unknown}
+    value = {
+        "output": str(output),
+        "rows": n_rows,
+        "predicted": n_used,
+        "apart": report.apart,
+        "unknown_models": unknown,
+    }
     print_result(value, json, f"{output}: {n_used:,} of {n_rows:,} rows predicted")
 
 
@@ -196,8 +210,16 @@ def rank(
     json: Json = False,
 ) -> None:
     """Rank all models, best first, with 95 % intervals; models without votes are rated by what they answer."""
-    ranked = open_artifact(folder, cache).rank(prompt)
+    loaded = open_artifact(folder, cache)
+    ranked = loaded.rank(prompt)
+    print_notes(loaded.trained_scorer)
     print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked))
+
+
+def _describe_group(component: int | None) -> str:
+    if component is None:
+        return "read from their responses, against the mean of all groups:"
+    return f"group {component}; no chain of votes connects it to the other groups, whose ratings cannot be compared:"
 
 
 def _scorer_config(model_source: Literal["behavior", "id"], epochs: int, seed: int) -> DenseNetworkConfig:
@@ -207,7 +229,13 @@ def _scorer_config(model_source: Literal["behavior", "id"], epochs: int, seed: i
 def _describe_ranking(rows: list[RankedModel]) -> str:
     width = max(len(row.model) for row in rows) + 2
     lines = [f"{'rank':>4}  {'model':<{width}} {'rating':>7}  {'95 % interval':<16} {'votes':>7}"]
-    for place, row in enumerate(rows, 1):
+    several = len({row.component for row in rows}) > 1
+    group, place = rows[0].component, 0
+    for row in rows:
+        if several and (not place or row.component != group):
+            group, place = row.component, 0
+            lines.append(_describe_group(row.component))
+        place += 1
         name = row.model if row.votes else f"{row.model} *"
         span = f"{row.low:.2f} to {row.high:.2f}"
         lines.append(f"{place:>4}  {name:<{width}} {row.rating:>7.2f}  {span:<16} {row.votes:>7,}")

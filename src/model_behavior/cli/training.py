@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,22 +123,34 @@ def describe_encoder(trained: Artifact, output: Path, seconds: float) -> tuple[d
     return value, text
 
 
+def print_notes(scorer: DenseNetworkModel) -> None:
+    """What to know of the votes before believing the ratings, on stderr."""
+    for note in scorer.notes:
+        stderr().print(f"note: {note}", markup=False)
+
+
 def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
     """What stage 2 came to, as JSON and as text."""
     history = scorer.history
-    best = min(history, key=lambda log: log.validation_loss)
-    value = {
-        "voted_models": len(scorer.voted_models),
-        "enrolled_models": len(scorer.models) - len(scorer.voted_models),
-        "validation_loss": best.validation_loss,
-        "ratings_alone_loss": history[0].validation_loss,
-        "accuracy": best.accuracy,
+    n_voted, n_enrolled = len(scorer.voted_models), len(scorer.models) - len(scorer.voted_models)
+    value: dict[str, Any] = {
+        "voted_models": n_voted,
+        "enrolled_models": n_enrolled,
+        "validation_loss": None,
+        "ratings_alone_loss": None,
+        "accuracy": None,
         "temperature": scorer.temperature.value,
+        "notes": list(scorer.notes),
         "history": [log.to_json() for log in history],
     }
-    text = (
-        f"scorer of {len(scorer.voted_models)} voted and {value['enrolled_models']} enrolled models; cross-validated "
-        f"log loss {best.validation_loss:.4f} (ratings alone {history[0].validation_loss:.4f}), accuracy of "
-        f"decided votes {best.accuracy:.3f}, temperature {scorer.temperature.value:.3f}"
+    text = f"scorer of {n_voted} voted and {n_enrolled} enrolled models"
+    if not history:
+        return value, f"{text}; nothing is measured, since all training votes are on one prompt"
+    best = min(history, key=lambda log: log.validation_loss)
+    alone = history[0].validation_loss
+    value |= {"validation_loss": best.validation_loss, "ratings_alone_loss": alone, "accuracy": best.accuracy}
+    decided = (
+        f", accuracy of decided votes {best.accuracy:.3f}" if math.isfinite(best.accuracy) else ", no vote decided"
     )
-    return value, text
+    text += f"; cross-validated log loss {best.validation_loss:.4f} (ratings alone {alone:.4f})"
+    return value, f"{text}{decided}, temperature {scorer.temperature.value:.3f}"

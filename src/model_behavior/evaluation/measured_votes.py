@@ -32,8 +32,8 @@ class Trained(Protocol):
         """Embeddings of the models."""
 
     @property
-    def scorer(self) -> DenseNetworkModel | None:
-        """Stage 2, where it was trained."""
+    def measured_scorer(self) -> DenseNetworkModel | None:
+        """Stage 2 that has seen no validation vote, where it was trained."""
 
     @property
     def training(self) -> TrainingRecord | None:

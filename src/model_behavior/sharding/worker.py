@@ -55,10 +55,12 @@ class ShardReport:
         rows: rows written.
         used: rows that could be encoded or predicted.
         unknown: names for which rows have no prediction.
+        apart: predicted rows between models that no chain of votes connects.
     """
 
     rows: int
     used: int
+    apart: int = 0
     unknown: Mapping[str, UnknownName] = field(default_factory=dict)
 
     def __add__(self, later: ShardReport) -> ShardReport:
@@ -67,13 +69,13 @@ class ShardReport:
         for name, found in later.unknown.items():
             known = unknown.get(name, UnknownName(0, found.first))
             unknown[name] = UnknownName(known.rows + found.rows, known.first)
-        return ShardReport(self.rows + later.rows, self.used + later.used, unknown)
+        return ShardReport(self.rows + later.rows, self.used + later.used, self.apart + later.apart, unknown)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ShardReport:
         """The inverse of `asdict`."""
         unknown = {name: UnknownName(**found) for name, found in values["unknown"].items()}
-        return cls(values["rows"], values["used"], unknown)
+        return cls(**{**values, "unknown": unknown})
 
 
 Tables: TypeAlias = Iterator[tuple[pa.Table, ShardReport]]
@@ -121,15 +123,16 @@ def predict_tables(loaded: Artifact, shard: Shard, job: ShardJob) -> Tables:
             for index, each in enumerate(matchups)
             if each is not None and each.model_a in known and each.model_b in known
         ]
-        columns = zip(*((each.prompt, each.model_a, each.model_b) for _, each in usable), strict=True)
-        predicted = scorer.predict(*(list(column) for column in columns)) if usable else np.empty((0, 4), "f4")
+        prompts = [each.prompt for _, each in usable]
+        sides = [each.model_a for _, each in usable], [each.model_b for _, each in usable]
+        predicted, apart = scorer.predict(prompts, *sides), int(scorer.are_apart(*sides).sum())
         table = pa.Table.from_batches([batch])
         for name, values in zip(PREDICTION_COLUMNS, predicted.T, strict=True):
             column = np.full(len(matchups), np.nan, dtype=np.float32)
             column[[index for index, _ in usable]] = values
             table = table.append_column(name, pa.array(column, from_pandas=True))
         done += len(matchups)
-        yield table, ShardReport(len(matchups), len(usable), unknown)
+        yield table, ShardReport(len(matchups), len(usable), apart, unknown)
 
 
 def _find_unknown(

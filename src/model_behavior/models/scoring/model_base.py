@@ -15,7 +15,10 @@ from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 from model_behavior.names import nearest_names
 
-STATE_VERSION = 2
+STATE_VERSION = 3
+"""Of what is saved. 2 is read as well: it lacks the scorer of the training votes beside the one of all votes."""
+
+_READ_VERSIONS = (2, STATE_VERSION)
 NORMAL_QUANTILE = 1.959964
 
 
@@ -135,7 +138,7 @@ def check_state(state_dict: Mapping[str, Any], name: str) -> None:
         ArtifactError: says which one it is.
     """
     found = (state_dict.get("model"), state_dict.get("state_version"))
-    if found != (name, STATE_VERSION):
+    if found[0] != name or found[1] not in _READ_VERSIONS:
         raise ArtifactError(
             f"scoring state of model {found[0]!r}, version {found[1]!r}; {name!r}, version {STATE_VERSION} is read "
             "here. Fix: load it with the class that wrote it, upgrade model-behavior, or train again"
@@ -169,13 +172,15 @@ def predict_from_ratings(
 
 
 def rank_best_first(ratings: Ratings) -> list[RankedModel]:
-    """Ratings as rows, best first; equal ones by name."""
-    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes)
+    """Ratings as rows, best first within each component; equal ones by name."""
+    component = np.zeros(len(ratings.models), np.int64) if ratings.component is None else ratings.component
+    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes, component)
     rows = [
-        RankedModel(model, float(rating), float(low), float(high), int(votes))
-        for model, rating, low, high, votes in zip(*columns, strict=True)
+        RankedModel(model, float(rating), float(low), float(high), int(votes), int(group) if group >= 0 else None)
+        for model, rating, low, high, votes, group in zip(*columns, strict=True)
     ]
-    return sorted(rows, key=lambda row: (-row.rating, row.model))
+    last = int(component.max(initial=0)) + 1
+    return sorted(rows, key=lambda row: (last if row.component is None else row.component, -row.rating, row.model))
 
 
 def rate_with_interval(
