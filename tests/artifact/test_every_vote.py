@@ -15,12 +15,15 @@ from scipy.special import log_softmax
 from model_behavior.arrays import Float64Array
 from model_behavior.artifact import Artifact
 from model_behavior.data.arena import build_arena
-from model_behavior.data.filters import select_votes
+from model_behavior.data.filters import FilterConfig, select_votes
+from model_behavior.data.split import split_votes
 from model_behavior.data_models.votes import Outcome, TrainingData, ValidationSplit
+from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_training import ScoringSchedule
 from model_behavior.pipeline import TrainingConfig, train_encoder, train_scorer
+from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 
 MODELS = 6
 SHORT = DenseNetworkConfig(schedule=ScoringSchedule(epochs=1))
@@ -136,3 +139,19 @@ def test_both_scorers_are_saved_enrol_and_forget_and_older_folders_are_read(tmp_
     assert not any(name.startswith("scorer-training") for name in names)
     old = Artifact.load(tmp_path / "old")
     assert old.training_scorer is None and old.measured_scorer is old.scorer and old.rank() == loaded.rank()
+
+
+def test_a_model_with_validation_votes_alone_is_left_out_and_named() -> None:
+    data, split = some_votes(), ValidationSplit(0.2)
+    is_training = np.isin(np.arange(len(data)), split_votes(data, split).train)
+    stray = data.pairs.models[0]
+    has_stray = (data.pairs.model_index[data.pair_a] == 0) | (data.pairs.model_index[data.pair_b] == 0)
+    votes = select_votes(data, np.flatnonzero(~(has_stray & is_training)))
+    settings = EncoderConfig(preprocessing=PreprocessingConfig(FilterConfig(min_comparisons=0)))
+    config = TrainingConfig(TextConfig(("style",)), settings, split, epochs=1)
+    n_stray = int((has_stray & ~is_training).sum())
+    with pytest.warns(UserWarning, match=rf"all their votes are on validation prompts: {stray} \({n_stray} votes\)"):
+        artifact = train_scorer(train_encoder(votes, config), votes, SHORT)
+    ranked = artifact.rank()
+    assert stray not in {row.model for row in ranked}
+    assert sum(row.votes for row in ranked) == 2 * (len(votes) - n_stray)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
+from model_behavior.data.filters import select_votes
 from model_behavior.errors import ArtifactError
 from model_behavior.sharding.worker import PREDICTION_COLUMNS
 from tests.conftest import answer, held_out_rows
@@ -196,3 +198,28 @@ def test_options_reach_the_scorer(folder: Path, trained: Path, tmp_path: Path) -
     assert run(["train-scorer", str(trained), votes, "--model-source", "id", "--epochs", "2"]) == 0
     scorer = Artifact.load(trained).scorer
     assert scorer is not None and (scorer.config.model_source, scorer.config.schedule.epochs) == ("id", 2)
+
+
+@pytest.mark.filterwarnings("ignore:no chain of votes")
+def test_islands_are_ranked_by_group_and_predictions_across_them_are_counted(
+    arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = arena.votes
+    half = len(data.pairs.models) // 2
+    a, b = (data.pairs.model_index[side] for side in (data.pair_a, data.pair_b))
+    islands = replace(arena, votes=select_votes(data, np.flatnonzero((a < half) == (b < half))))
+    write_votes(islands, tmp_path / "votes.parquet")
+    assert run(["train", str(tmp_path / "votes.parquet"), "--output", str(tmp_path / "a"), *FAST]) == 0
+    rows = answer(capsys, "rank", tmp_path / "a")
+    groups = [row["component"] for row in rows]
+    assert set(groups) == {0, 1} and groups == sorted(groups)
+    assert sum(row["votes"] for row in rows) == 2 * len(islands.votes)
+    assert run(["rank", str(tmp_path / "a")]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "group 0:\n   1  " in shown and "group 1:\n   1  " in shown and "no chain of votes connects the groups" in shown
+    )
+    one, other = rows[0]["model"], rows[-1]["model"]
+    (tmp_path / "v.csv").write_text(f"prompt,model_a,model_b\nhello,{one},{other}\nhello,{one},{rows[1]['model']}\n")
+    value = answer(capsys, "predict", tmp_path / "a", tmp_path / "v.csv", "--output", tmp_path / "p.parquet")
+    assert (value["predicted"], value["apart"]) == (2, 1)

@@ -219,7 +219,7 @@ def rank(
 def _describe_group(component: int | None) -> str:
     if component is None:
         return "read from their responses, against the mean of all groups:"
-    return f"group {component}; no chain of votes connects it to the other groups, whose ratings cannot be compared:"
+    return f"group {component}:"
 
 
 def _scorer_config(model_source: Literal["behavior", "id"], epochs: int, seed: int) -> DenseNetworkConfig:
@@ -239,6 +239,8 @@ def _describe_ranking(rows: list[RankedModel]) -> str:
         name = row.model if row.votes else f"{row.model} *"
         span = f"{row.low:.2f} to {row.high:.2f}"
         lines.append(f"{place:>4}  {name:<{width}} {row.rating:>7.2f}  {span:<16} {row.votes:>7,}")
+    if several:
+        lines.append("no chain of votes connects the groups, so that ratings of different groups cannot be compared")
     if any(not row.votes for row in rows):
         lines.append(
             "* never voted on: rated by what it answers; `onboard` says how many more responses narrow the interval"

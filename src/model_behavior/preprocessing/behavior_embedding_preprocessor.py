@@ -20,6 +20,7 @@ from model_behavior.data_models.behavior_encoder_types import PreprocessedBehavi
 from model_behavior.data_models.votes import (
     FilterReport,
     KeptByThreshold,
+    Outcome,
     PairTable,
     SplitVotes,
     TrainingData,
@@ -191,8 +192,10 @@ def _check_triplets(prepared: PreprocessedBehaviorEncoderData, sampler: TripletS
     for side, triplets in sides.items():
         if not len(triplets):
             reasons = ", ".join(f"{count} x {reason}" for reason, count in triplets.skipped.items()) or "no votes"
-            raise DataError(
-                f"not one {side} triplet can be formed ({reasons}). A decided vote needs a model with responses to "
-                "two prompts on its side of the split, a tie a third model. Fix: more votes, or another "
-                "validation fraction."
+            why = (
+                "Every vote is both_bad, so that no response is known to be good. Fix: votes that a model won, or ties."
+                if (prepared.data.outcome == Outcome.BOTH_BAD).all()
+                else "A decided vote needs a model with responses to two prompts on its side of the split, a tie a "
+                "third model. Fix: more votes, or another validation fraction."
             )
+            raise DataError(f"not one {side} triplet can be formed ({reasons}). {why}")
