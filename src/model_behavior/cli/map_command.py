@@ -17,15 +17,6 @@ from model_behavior.serving.service import Service
 from model_behavior.serving.static_page import write_static_page
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command(
-        "map",
-        epilog="Examples: `model-behavior map encoder --output map.html` · "
-        "`model-behavior map encoder --full --output models.html`",
-    )(draw_map)
-
-
 def draw_map(
     folder: ArtifactFolder,
     output: Annotated[Path, typer.Option(help="HTML file to write.")],
