@@ -14,6 +14,7 @@ import pytest
 from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena
+from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.sharding import runs
 from tests.cli.conftest import said, start
 from tests.conftest import answer, held_out_rows
@@ -134,6 +135,23 @@ def test_onboard_adds_where_it_is_told_to(
     loaded = Artifact.load(encoder)
     assert int(loaded.models.count[loaded.models.names.index("new")]) == 40
     assert [each.responses for each in loaded.revisions["new"]] == [40, 60, 40]  # nothing new is no revision
+
+
+def test_every_command_that_encodes_takes_a_backend(
+    folder: Path, stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(StyleEncoder, "use_backend", lambda encoder, backend: asked.append(backend))
+    log, model = str(folder / "log.jsonl"), Artifact.load(stage1).models.names[0]
+    for command in (
+        ["onboard", str(stage1), log, "--model", "new", "--output", str(tmp_path / "grown")],
+        ["identify", str(stage1), log],
+        ["drift", str(stage1), log, "--model", model],
+        ["encode", str(stage1), log, "--output", str(tmp_path / "vectors.parquet")],
+    ):
+        assert run([*command, "--backend", "torch"]) == 0
+        assert asked == ["torch"], command
+        asked.clear()
 
 
 def test_a_surer_none_takes_from_the_models(folder: Path, encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from model_behavior.artifact import Artifact
-from model_behavior.cli.app import run
+from model_behavior.cli.app import app, run
 from tests.cli.conftest import said
 
 
@@ -78,7 +79,7 @@ def test_cache_info_and_clear(stage1: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_the_list_of_commands_is_there_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    look = "import sys; from model_behavior.cli.app import run; run(['--help']); sys.exit('torch' in sys.modules)"
+    look = "import sys; from model_behavior.cli.app import app, run; run(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], capture_output=True, check=False).returncode == 0
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
@@ -86,6 +87,16 @@ def test_the_list_of_commands_is_there_at_once(capsys: pytest.CaptureFixture[str
     assert [shown.index(f"─ {panel} ─") for panel in panels] == sorted(shown.index(f"─ {panel} ─") for panel in panels)
     assert run(["neighbour"]) == 2
     assert "Did you mean 'neighbours'?" in " ".join(capsys.readouterr().err.split())
+
+
+def test_every_help_starts_with_what_it_is_or_does() -> None:
+    prepositions = {"Of", "At", "By", "For", "From", "In", "On", "So", "That", "To", "Who", "With"}
+    commands = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        for leaf in getattr(command, "commands", {"": command}).values():
+            for parameter in (leaf, *leaf.params):
+                words = str(parameter.help).split()
+                assert words and words[0] not in prepositions, f"{name} {parameter.name}: {words}"
 
 
 def test_help_names_environment_variables_only_where_they_are_not_the_rule(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ def benchmark_stage1(
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Stage 1 beside its baselines: triplet accuracy, identification, collapse, new LLMs."""
+    """Measure stage 1 beside its baselines: triplet accuracy, identification, collapse, new LLMs."""
     check_output_file(output)
     plan = replace(
         BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic, held_out_share),
@@ -82,7 +82,7 @@ def benchmark_stage2(
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Stage 2 beside its baselines: accuracy, log loss and calibration on seen and new prompts and LLMs."""
+    """Measure stage 2 beside its baselines: accuracy, log loss and calibration on seen and new prompts and LLMs."""
     check_output_file(output)
     plan = Stage2Plan(validation_fraction, held_out_share, seeds, epochs, _PLAN2.batch_size, draws)
     results = _measure(votes, cache, lambda name, data, runtime: run_stage2_benchmark(name, data, plan, runtime))
@@ -103,7 +103,7 @@ def benchmark_speed(
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Every stage beside sentence-transformers, beside one text at a time, and beside the least that it must do."""
+    """Measure how fast every stage is beside sentence-transformers, one text at a time, and the least it must do."""
     check_output_file(output)
     plan = SpeedPlan(texts, rows, turns, epochs, models, semantic)
     results = []
@@ -158,7 +158,7 @@ def benchmark_scale(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """CPU time and memory from file to triplets, at growing numbers of votes made from real ones."""
+    """Measure CPU time and memory from file to triplets, at growing numbers of votes made from real ones."""
     check_output_file(output)
     wanted = _parse_sizes(sizes)
     data, report = load_votes(votes)
@@ -194,7 +194,7 @@ def benchmark_service(
     seconds: Annotated[float, typer.Option(min=1, help="Seconds at the steady rate.")] = 30.0,
     json: Json = False,
 ) -> None:
-    """The service under load: throughput, latency, a burst of ten times the rate, memory."""
+    """Measure the service under load: throughput, latency, a burst of ten times the rate, memory."""
     try:
         import asyncio
 

@@ -173,9 +173,9 @@ def neighbours(
     folder: ArtifactFolder,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Model in DIR.")],
     number: Annotated[int, typer.Option(min=1, help="Neighbours to show.")] = 5,
-    drivers: Annotated[int, typer.Option(min=0, help="Differences of style to show, of each neighbour.")] = 5,
+    drivers: Annotated[int, typer.Option(min=0, help="Differences of style to show of each neighbour.")] = 5,
     exemplars: Annotated[
-        int, typer.Option(min=0, help="Responses to show, of each neighbour; to the same prompt first.")
+        int, typer.Option(min=0, help="Responses to show of each neighbour; those to the same prompt first.")
     ] = 1,
     json: Json = False,
 ) -> None:

@@ -145,7 +145,7 @@ def _draw_bar(task: str, done: int, total: int | None, figures: str) -> None:
         console = Console(stderr=True, highlight=False, emoji=False)
         # Drawn when it is told to, without a thread; what others print on stderr meanwhile stands above it.
         _bar = Bar(*columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False)
-        _bar.add_task(task, total=total, figures=figures)
+        _bar.add_task(task, completed=done, total=total, figures=figures)
         _bar.start()
     _bar.update(_bar.task_ids[0], completed=done, total=total, figures=figures, refresh=True)
 
