@@ -80,7 +80,11 @@ class TextEncoderBase(ABC):
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides the output: name, version, configuration and weights."""
-        text = json.dumps([self.name, self.version, self.weights_digest(), dict(self.config)], sort_keys=True)
+        return self.fingerprint_with(self.config)
+
+    def fingerprint_with(self, config: Mapping[str, Any]) -> str:
+        """The fingerprint beside another form of the configuration: the one that an earlier release saved."""
+        text = json.dumps([self.name, self.version, self.weights_digest(), dict(config)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
