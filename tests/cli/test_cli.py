@@ -76,8 +76,7 @@ def test_options_reach_the_encoder(votes: Path, tmp_path: Path, monkeypatch: pyt
             + ["--config", str(tmp_path / "config.toml"), "--seed", "5", "--distance", "euclidean"]
             + ["--hold-out", "amber-xl", "--identity", "1", "--performance", "0", "--min-comparisons", "3"]
             + ["--no-mask-self-naming", "--proxy-weight", "0.3", "--vote-weight", "0.4", "--learning-rate", "0.002"]
-            + ["--mining", "semi-hard", "--proxy-margin", "0.1", "--contrastive-weight", "0.05"]
-            + ["--temperature", "0.3", "--vote-ties"]
+            + ["--contrastive-weight", "0.05", "--temperature", "0.3", "--vote-ties"]
         )
         == 0
     )
@@ -86,7 +85,6 @@ def test_options_reach_the_encoder(votes: Path, tmp_path: Path, monkeypatch: pyt
     assert config.objectives.kl == 0.02, "the environment goes before the file"
     assert config.objectives.margin == 0.2 and config.objectives.compactness == 0.03
     assert (config.objectives.distance, config.objectives.proxy, config.objectives.vote) == ("euclidean", 0.3, 0.4)
-    assert (config.objectives.mining, config.objectives.proxy_margin) == ("semi-hard", 0.1)
     assert (config.objectives.contrastive, config.objectives.temperature) == (0.05, 0.3)
     assert config.objectives.vote_ties
     assert (config.preprocessing.triplets.identity, config.preprocessing.triplets.performance) == (1, 0)

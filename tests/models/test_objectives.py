@@ -70,7 +70,7 @@ def terms_by_loops(objective: Objective, of: TripletBatch) -> dict[str, float]:
     model = of.model.tolist()
     return {
         "triplet": sum(hinges) / len(hinges),
-        "proxy": proxy_by_loops(unit, objective.proxies.tolist(), model, config.proxy_scale, config.proxy_margin),
+        "proxy": proxy_by_loops(unit, objective.proxies.tolist(), model, config.proxy_scale),
         "contrastive": contrast_by_loops(unit, of, config.temperature),
         "vote": sum(votes) / len(votes),
         "compactness": compactness_by_loops(unit, model),
@@ -82,7 +82,7 @@ class TestObjective:
     @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
     def test_the_loss_is_the_weighted_sum(self, distance: Distance) -> None:
         weights = {"triplet": 1.0, "proxy": 0.2, "contrastive": 0.7, "vote": 0.3, "compactness": 0.5, "kl": 0.05}
-        settings = {"distance": distance, "proxy_margin": 0.2, "temperature": 0.3}
+        settings = {"distance": distance, "temperature": 0.3}
         objective = make_objective(ObjectiveConfig(**(OFF | settings | weights)))
         loss, terms = objective(batch())
         expected = terms_by_loops(objective, batch())
@@ -146,9 +146,6 @@ class TestObjective:
         ({"triplet": -1.0}, "triplet=-1"),
         ({"contrastive": math.nan}, "contrastive=nan"),
         ({"triplet": 1.0, "distance": "manhattan"}, "'manhattan'"),
-        ({"triplet": 1.0, "mining": "easy"}, "'easy'.*semi-hard"),
-        ({"proxy": 1.0, "mining": "batch-hard"}, "triplet=0"),
-        ({"proxy": 1.0, "proxy_margin": 1.6}, "proxy_margin=1.6"),
         ({"contrastive": 1.0, "temperature": 0.0}, "temperature=0"),
     ],
 )
@@ -159,6 +156,6 @@ def test_settings_that_make_no_loss_are_refused(wrong: dict[str, Any], named: st
 
 def test_a_configuration_saved_before_a_field_was_there_has_its_default() -> None:
     saved = EncoderConfig(objectives=ObjectiveConfig(margin=0.3)).to_json()
-    for name in ("mining", "proxy_margin", "contrastive", "temperature", "vote_ties"):
+    for name in ("contrastive", "temperature", "vote_ties"):
         del saved["objectives"][name]
     assert asdict(EncoderConfig.from_json(saved)) == asdict(EncoderConfig(objectives=ObjectiveConfig(margin=0.3)))

@@ -78,11 +78,8 @@ VARIANTS: Mapping[str, Variant] = {
     "default with compactness 0.1": Variant(objectives=ObjectiveConfig(compactness=0.1)),
     "default with KL 0.01": Variant(objectives=ObjectiveConfig(kl=0.01)),
     "default, cosine, margin 0.3": Variant(objectives=ObjectiveConfig(distance="cosine", margin=0.3)),
-    "default, semi-hard mining": Variant(objectives=ObjectiveConfig(mining="semi-hard")),
-    "default, batch-hard mining": Variant(objectives=ObjectiveConfig(mining="batch-hard")),
     "default with supervised contrastive 0.2": Variant(objectives=ObjectiveConfig(contrastive=0.2)),
     "supervised contrastive 0.2 for the proxies": Variant(objectives=ObjectiveConfig(proxy=0, contrastive=0.2)),
-    "default, proxies with ArcFace margin 0.2": Variant(objectives=ObjectiveConfig(proxy_margin=0.2)),
     "default, ties in the vote term": Variant(objectives=ObjectiveConfig(vote_ties=True)),
 }
 

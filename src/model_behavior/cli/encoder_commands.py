@@ -121,14 +121,7 @@ def train_encoder(
         Literal["cosine", "euclidean"], typer.Option(help="Of the triplet loss.")
     ] = _OBJECTIVES.distance,
     margin: Annotated[float, typer.Option(min=0, help="Of the triplet loss.")] = _OBJECTIVES.margin,
-    mining: Annotated[
-        Literal["none", "semi-hard", "batch-hard"],
-        typer.Option(help="Harder triplets, chosen within the batch on the anchor's prompt."),
-    ] = _OBJECTIVES.mining,
     proxy_weight: Annotated[float, typer.Option(min=0, help="Weight of the model softmax.")] = _OBJECTIVES.proxy,
-    proxy_margin: Annotated[
-        float, typer.Option(min=0, help="Angular margin of the model softmax (ArcFace), in radians.")
-    ] = _OBJECTIVES.proxy_margin,
     contrastive_weight: Annotated[
         float, typer.Option(min=0, help="Weight of the supervised contrastive term.")
     ] = _OBJECTIVES.contrastive,
@@ -163,8 +156,6 @@ def train_encoder(
             vote=vote_weight,
             compactness=compactness_weight,
             kl=kl_weight,
-            mining=mining,
-            proxy_margin=proxy_margin,
             contrastive=contrastive_weight,
             temperature=temperature,
             vote_ties=vote_ties,

@@ -115,7 +115,7 @@ class ModelBehaviorEncoder:
         with self.runtime.group.first_alone():
             setup = set_up_training(votes, self._feature_source(encoders, batch_size), self.config)
         schedule = Schedule(epochs, batch_size, self.config.seed, self.config.optimisation)
-        trainer = Trainer(setup.head, setup.objective, setup.examples, schedule, self.runtime.group)
+        trainer = Trainer(setup.head, setup.objective, setup.examples, schedule)
         self._run(trainer, self._run_key(prepared, encoders, (epochs, batch_size)))
         self.text_encoders, self._head, self._features = encoders, setup.head.eval(), setup.transforms
         self.history, self.data_fingerprint = trainer.history, prepared.fingerprint
@@ -227,8 +227,9 @@ class ModelBehaviorEncoder:
         """The inverse of `get_state_dict`, bit by bit.
 
         Raises:
-            ArtifactError: a state of a newer version, an incomplete one, or one whose text encoder gives other
-                vectors here (other weights under the same name, say).
+            ArtifactError: a state of a newer version, an incomplete one, one that was trained with what this release
+                no longer has, or one whose text encoder gives other vectors here (other weights under the same name,
+                say).
         """
         version = state_dict.get("state_version")
         if version != STATE_VERSION:

@@ -129,7 +129,8 @@ def text_encoders_from_state(
     encoders = []
     for place, entry in enumerate(entries):
         encoder = make_text_encoder(entry["name"], entry["config"]).with_tensors(inside(arrays, f"{place}."))
-        if encoder.fingerprint != entry["fingerprint"]:
+        # What was saved may have settings that are gone; the encoder was made from the rest.
+        if encoder.fingerprint_with(entry["config"]) != entry["fingerprint"]:
             raise ArtifactError(
                 f"text encoder {encoder.name!r} {dict(encoder.config)} is not the one that this encoder "
                 "was trained with. Fix: install the same weights and release, or train again."
