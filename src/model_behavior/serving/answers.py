@@ -79,6 +79,13 @@ def list_neighbours(snapshot: Snapshot, name: str, n: int) -> NeighbourList:
     )
 
 
+def list_near(snapshot: Snapshot, name: str) -> tuple[NearModel, ...]:
+    """The models nearest to one by distance alone, nearest first."""
+    models = snapshot.artifact.models
+    near = nearest_rows(models, snapshot.index_of(name), _N_NEAR)
+    return tuple(NearModel(models.names[other], distance) for other, distance in near)
+
+
 def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
     """Two models side by side."""
     rows = snapshot.row_of(a), snapshot.row_of(b)
@@ -115,18 +122,16 @@ def rank_models(snapshot: Snapshot, prompt: str | None, models: Sequence[str] | 
 def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[PlacedModel, ...]:
     """The new models on the map as it was before them, with their neighbours among all models."""
     points = {point.name: point for point in _points(before, after)}
-    models = after.artifact.models
     placed = []
     for name in new.models.names:
-        index, row = after.index_of(name), after.row_of(name)
-        near = tuple(NearModel(models.names[other], far) for other, far in nearest_rows(models, index, _N_NEAR))
+        row = after.row_of(name)
         placed.append(
             PlacedModel(
                 **vars(points[name]),
                 spread=row.spread,
                 low=row.low,
                 high=row.high,
-                neighbours=near,
+                neighbours=list_near(after, name),
                 more=_plan_responses(after, name, row.count),
             )
         )
