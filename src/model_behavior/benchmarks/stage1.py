@@ -20,13 +20,13 @@ from model_behavior.arrays import Float32Array
 from model_behavior.benchmarks.certainty import CertaintyFigures, measure_certainty
 from model_behavior.benchmarks.cold_start import ENROLMENT_SIZES, ColdStartFigures, measure_cold_start, measure_oracle
 from model_behavior.benchmarks.stage2 import Stage2Plan, embed_pairs_for_stage2, train_on_split
+from model_behavior.catalog.places import project
 from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.votes import PairTable, TrainingData, ValidationSplit
 from model_behavior.errors import UsageError
 from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_BASELINES
 from model_behavior.evaluation.evaluated_encoder import VoteReadout, read_votes
-from model_behavior.evaluation.model_map import project
 from model_behavior.evaluation.plots import Point
 from model_behavior.evaluation.stage1 import Stage1Figures, Stage1Protocol
 from model_behavior.evaluation.stage2 import Stage2Figures

@@ -1,14 +1,11 @@
-"""What the routes say of themselves in OpenAPI.
+"""The routes of the service, each a few lines around a method of `Service`.
 
-The page, and what operators look at.
+operation   the page's files, health, metrics, what the caller may do
+catalog     the models: reading, adding, taking out, drift; all of them as a Parquet table
+scoring     questions about prompts and responses
+chat        OpenAI-compatible completions, sent on to the best upstream
 
-The catalog: reading it, adding to it, taking out.
-
-Questions about prompts and responses.
-
-OpenAI-compatible chat completions.
-
-The models as a table, for other programs such as embedding-atlas.
+Whoever changes something says which version of it they have seen, by If-Match (RFC 9110, section 13.1.1).
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
 from starlette.responses import StreamingResponse
 
@@ -30,15 +27,7 @@ from model_behavior.serving.backend import Backend
 from model_behavior.serving.chat import ATTEMPTS_HEADER, MODEL_HEADER, read_prompt, texts_of
 from model_behavior.serving.guard import require_scope
 from model_behavior.serving.page_files import INDEX, StaticFile, load_static_files
-from model_behavior.serving.problems import (
-    PROBLEM_SCHEMA,
-    IfMatch,
-    RefusalError,
-    etag,
-    overloaded,
-    read_if_match,
-    refusal_of,
-)
+from model_behavior.serving.problems import PROBLEM_SCHEMA, RefusalError, overloaded, refusal_of
 from model_behavior.serving.receiving import UPLOAD_BODY, receive_upload
 from model_behavior.serving.schemas import (
     ChatRequest,
@@ -54,6 +43,11 @@ from model_behavior.serving.settings import check_tokens
 
 # The guard has checked the key before; this tells clients how to send it.
 KEY: Any = Depends(HTTPBearer(auto_error=False, description="An API key, where the service has any."))
+Name = Annotated[str, Path(min_length=1, max_length=200, examples=["gpt-4"])]
+ModelName = Annotated[str, Query(min_length=1, max_length=200)]
+IfMatch = Annotated[
+    str | None, Header(max_length=1000, description="The ETag of what is changed; 412 where it is another one by now.")
+]
 
 _MEANING = {
     400: "An argument that cannot be meant.",
@@ -70,6 +64,11 @@ _MEANING = {
     503: "Too many requests are waiting; see Retry-After.",
 }
 _ALWAYS = (400, 401, 403, 429, 503)
+_PARQUET = "application/vnd.apache.parquet"
+_TABLE: dict[str, Any] = {
+    "description": "One row a model.",
+    "content": {_PARQUET: {"schema": {"type": "string", "format": "binary"}}},
+}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -79,7 +78,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def make_operation_router(backend: Backend) -> APIRouter:
-    """The routes."""
+    """The page, and what operators look at."""
     router = APIRouter()
     files = load_static_files()
 
@@ -132,12 +131,8 @@ def make_operation_router(backend: Backend) -> APIRouter:
     return router
 
 
-Name = Annotated[str, Path(min_length=1, max_length=200, examples=["gpt-4"])]
-ModelName = Annotated[str, Query(min_length=1, max_length=200)]
-
-
 def make_catalog_router(backend: Backend) -> APIRouter:
-    """The routes."""
+    """The catalog: reading it, adding to it, taking out."""
     router = APIRouter(prefix="/v1", tags=["catalog"], dependencies=[KEY])
     service, quick, slow = backend.service, backend.quick, backend.slow
     _add_reading(router, backend)
@@ -220,11 +215,23 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
         return await backend.ask(quick, lambda: service.compare(a, b))
 
 
-_REFUSALS = refusals(404, 409, 413, 422)
+def make_export_router(backend: Backend) -> APIRouter:
+    """The models as a table, for other programs such as embedding-atlas."""
+    router = APIRouter(prefix="/v1", tags=["catalog"], dependencies=[KEY])
+
+    @router.get("/models.parquet", response_class=Response, responses={**refusals(409), 200: _TABLE})
+    async def export_models() -> Response:
+        """All models with place on the map, rating and embedding, as Parquet."""
+        content = await backend.ask(backend.quick, lambda: make_parquet(backend.service))
+        headers = {"Content-Disposition": 'attachment; filename="models.parquet"'}
+        return Response(content, media_type=_PARQUET, headers=headers)
+
+    return router
 
 
 def make_scoring_router(backend: Backend) -> APIRouter:
-    """The routes."""
+    """Questions about prompts and responses."""
+    answers = refusals(404, 409, 413, 422)
     router = APIRouter(prefix="/v1", dependencies=[KEY])
     service, quick, slow = backend.service, backend.quick, backend.slow
 
@@ -239,13 +246,13 @@ def make_scoring_router(backend: Backend) -> APIRouter:
         check([*prompts, *responses], len(pairs))
         return prompts, responses
 
-    @router.post("/rank", tags=["scoring"], responses=_REFUSALS)
+    @router.post("/rank", tags=["scoring"], responses=answers)
     async def rank(request: RankRequest) -> views.Ranking:
         """Models by rating, best first, over all prompts or on one."""
         check([request.prompt or ""])
         return await backend.ask(quick, lambda: service.rank(request.prompt, request.models))
 
-    @router.post("/predict", tags=["scoring"], responses=_REFUSALS)
+    @router.post("/predict", tags=["scoring"], responses=answers)
     async def predict(request: PredictRequest) -> views.Predictions:
         """Who would win."""
         votes = request.votes
@@ -253,7 +260,7 @@ def make_scoring_router(backend: Backend) -> APIRouter:
         prompts, a, b = ([getattr(vote, name) for vote in votes] for name in ("prompt", "model_a", "model_b"))
         return await backend.ask(quick if len(votes) == 1 else slow, lambda: service.predict(prompts, a, b))
 
-    @router.post("/route", tags=["scoring"], responses=_REFUSALS)
+    @router.post("/route", tags=["scoring"], responses=answers)
     async def route(request: RouteRequest) -> views.Route:
         """Which model for a prompt, and the other candidates, best first."""
         check([request.prompt])
@@ -270,13 +277,13 @@ def make_scoring_router(backend: Backend) -> APIRouter:
         except ModelBehaviorError as error:
             raise refusal_of(error) from error
 
-    @router.post("/encode", tags=["behaviour"], responses=_REFUSALS)
+    @router.post("/encode", tags=["behaviour"], responses=answers)
     async def encode(request: EncodeRequest) -> views.Embeddings:
         """Pairs to unit vectors."""
         prompts, responses = check_pairs(request.pairs)
         return await backend.ask(slow, lambda: service.encode(prompts, responses))
 
-    @router.post("/identify", tags=["behaviour"], responses=_REFUSALS)
+    @router.post("/identify", tags=["behaviour"], responses=answers)
     async def identify(request: IdentifyRequest) -> views.IdentifiedModel:
         """Which known model wrote these responses, or none."""
         prompts, responses = check_pairs(request.responses)
@@ -286,7 +293,7 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
 
 def make_chat_router(backend: Backend) -> APIRouter:
-    """The route."""
+    """OpenAI-compatible chat completions."""
     router = APIRouter(prefix="/v1", tags=["chat"], dependencies=[KEY])
 
     @router.post("/chat/completions", responses=refusals(404, 409, 413, 422, 502), response_class=StreamingResponse)
@@ -298,27 +305,6 @@ def make_chat_router(backend: Backend) -> APIRouter:
         answer = await backend.chat.complete(request.model_dump(exclude_unset=True), models)
         headers = {MODEL_HEADER: answer.model, ATTEMPTS_HEADER: str(answer.attempts), "Content-Type": answer.media_type}
         return StreamingResponse(answer.body, answer.status, headers)
-
-    return router
-
-
-_MEDIA_TYPE = "application/vnd.apache.parquet"
-_ANSWER: dict[str, Any] = {
-    "description": "One row a model.",
-    "content": {_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
-}
-
-
-def make_export_router(backend: Backend) -> APIRouter:
-    """The route."""
-    router = APIRouter(prefix="/v1", tags=["catalog"], dependencies=[KEY])
-
-    @router.get("/models.parquet", response_class=Response, responses={**refusals(409), 200: _ANSWER})
-    async def export_models() -> Response:
-        """All models with place on the map, rating and embedding, as Parquet."""
-        content = await backend.ask(backend.quick, lambda: make_parquet(backend.service))
-        headers = {"Content-Disposition": 'attachment; filename="models.parquet"'}
-        return Response(content, media_type=_MEDIA_TYPE, headers=headers)
 
     return router
 
@@ -342,3 +328,16 @@ def make_parquet(service: Service) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table.set_column(place, "embedding", sized), buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def etag(version: str) -> str:
+    """The header of a version."""
+    return f'"{version}"'
+
+
+def read_if_match(header: str | None) -> frozenset[str] | None:
+    """The versions one of which must be the current one; None where any will do. Weak tags match nothing."""
+    tags = [tag.strip() for tag in (header or "*").split(",")]
+    if tags == ["*"]:
+        return None
+    return frozenset(tag[1:-1] for tag in tags if len(tag) > 1 and tag[0] == tag[-1] == '"')

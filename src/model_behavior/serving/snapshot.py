@@ -10,7 +10,7 @@ from typing import final
 
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.folder import CONFIG, digest
-from model_behavior.catalog.places import PrincipalAxes, fit_axes
+from model_behavior.catalog.places import LEAST_MODELS, PrincipalAxes, fit_axes
 from model_behavior.catalog.revisions import Revision, revisions_of
 from model_behavior.data_models.scoring_types import Ratings
 from model_behavior.errors import UsageError
@@ -21,8 +21,6 @@ from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.routing.costs import CostTable
 from model_behavior.routing.router import Router, make_router
 from model_behavior.serving.views import ModelRow
-
-_LEAST_MODELS_OF_A_MAP = 3
 
 
 class UnknownModelError(UsageError):
@@ -76,8 +74,8 @@ class Snapshot:
     def axes(self) -> PrincipalAxes:
         """Of the map."""
         n = len(self.artifact.models)
-        if n < _LEAST_MODELS_OF_A_MAP:
-            raise NotPossibleError(f"a map needs at least {_LEAST_MODELS_OF_A_MAP} models, and there are {n}")
+        if n < LEAST_MODELS:
+            raise NotPossibleError(f"a map needs at least {LEAST_MODELS} models, and there are {n}. Fix: add models")
         return fit_axes(self.artifact.models.mean)
 
     @cached_property
