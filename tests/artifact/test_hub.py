@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -192,7 +192,7 @@ def test_a_revision_is_a_commit_or_a_tag(hub: HubServer, client: Client, folder:
 class Bomb:
     """Leaves a file where it is unpickled."""
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return os.system, ("touch exploded",)
 
 
@@ -326,7 +326,7 @@ def test_a_push_that_another_one_overtakes_is_refused(hub: HubServer, client: Cl
 
 
 def test_a_hub_that_fails_or_is_not_there_is_said_in_one_line(hub: HubServer, client: Client, folder: Path) -> None:
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "hf://lab/far cannot be downloaded": partial(client.load, "hf://lab/far"),
         "lab/far cannot be uploaded": partial(client.push, folder, "lab/far"),
     }
