@@ -60,7 +60,7 @@ _REVISIONS = "revisions.json"
 _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
 _VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
-_WRITTEN = (CONFIG, *_VERIFIED, _REVISIONS, *_WITH_SCORER, CARD)
+WRITTEN = (CONFIG, *_VERIFIED, _REVISIONS, *_WITH_SCORER, CARD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ def write_folder(contents: Contents, path: Path, texts: bool = True) -> None:
     aside.mkdir()
     try:
         _write_files(contents if texts else without_texts(contents), aside)
-        keep_what_is_the_users(path, aside, _WRITTEN)
+        keep_what_is_the_users(path, aside, WRITTEN)
         swap(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -318,6 +318,11 @@ def exchange(one: Path, other: Path) -> bool:
 def read_config(path: Path) -> dict[str, Any]:
     """The verified content of `config.json`."""
     if not path.is_dir():
+        if path.parts[:1] == ("hf:",):
+            raise ArtifactError(
+                f"{path} is no folder: addresses of the Hub are given to Artifact.load, as text. Fix: "
+                "Artifact.load('hf://owner/name').save(FOLDER), then name that folder"
+            )
         raise ArtifactError(
             f"{path} is not a folder. A trained encoder is a folder with {CONFIG}, as train-encoder writes"
         )
