@@ -25,7 +25,7 @@ from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError, UsageError
 from model_behavior.models.behavior.text.style import StyleEncoder
-from model_behavior.names import find_model, nearest_names
+from model_behavior.names import find_model, nearest_models
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +174,9 @@ def test_merge_replaces_and_remove_is_its_inverse(known: Artifact, new: Catalog)
 
 def test_an_unknown_name_lists_the_nearest() -> None:
     names = ("claude", "gpt-4o", "gpt4", "llama-2-7b", "vicuna-7b", "wizardlm-13b", "yi-34b")
-    with pytest.raises(UsageError, match=r"'GPT-4'; nearest of the 7 known: gpt-4o, gpt4, .*Fix"):
+    with pytest.raises(UsageError, match=r"'GPT-4'; nearest of the 7 known: gpt4, gpt-4o, .*Fix"):
         find_model(names, "GPT-4")
-    assert nearest_names(names, "Meta-Llama-3-8B")[0] == "llama-2-7b"
+    assert nearest_models(names, "Meta-Llama-3-8B")[0] == "llama-2-7b"
     assert find_model(names, "claude") == 0
     with pytest.raises(UsageError, match="catalog is empty"):
         find_model((), "gpt4")

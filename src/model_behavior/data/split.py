@@ -5,7 +5,6 @@ Prompts by a short key, so that what was trained on can be recognised without be
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import unicodedata
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from model_behavior.arrays import BoolArray, Int32Array, Int64Array, UInt64Array
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import SplitVotes, TrainingData, ValidationSplit
 from model_behavior.errors import DataError, UsageError
+from model_behavior.names import nearest
 
 
 def normalise_prompt(text: str) -> str:
@@ -82,8 +82,8 @@ def _held_out(data: TrainingData, names: tuple[str, ...]) -> BoolArray:
     is_held = np.isin(np.array(models, dtype=object), np.array(names, dtype=object))
     unknown = sorted(set(names) - set(models))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], models, 3, 0.4) or models[:5]
-        raise UsageError(f"held-out model {unknown[0]!r}: no vote has it. Nearest names: {', '.join(near)}.")
+        near = ", ".join(nearest(models, unknown[0], 3, 0.4) or models[:5])
+        raise UsageError(f"held-out model {unknown[0]!r}: no vote has it. Nearest names: {near}.")
     held: BoolArray = is_held[data.pairs.model_index]
     return held[data.pair_a] | held[data.pair_b]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Arr
 from model_behavior.data_models.scoring_types import RankedModel, Ratings, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
+from model_behavior.names import nearest
 
 STATE_VERSION = 2
 NORMAL_QUANTILE = 1.959964
@@ -98,8 +98,8 @@ def locate_models(names: Sequence[str], known: Sequence[str]) -> Int64Array:
     try:
         return np.fromiter((place[name] for name in names), np.int64, len(names))
     except KeyError as error:
-        near = difflib.get_close_matches(str(error.args[0]), known, 3, 0.4) or list(known[:5])
-        raise UsageError(f"unknown model {error.args[0]!r}. Nearest known names: {', '.join(near)}") from None
+        near = ", ".join(nearest(known, str(error.args[0]), 3, 0.4) or known[:5])
+        raise UsageError(f"unknown model {error.args[0]!r}. Nearest known names: {near}") from None
 
 
 def locate_sides(
