@@ -61,7 +61,7 @@ def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views
     """The same for several, in order: those that only differ by the prompt are answered at once."""
     usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
     found: dict[int, views.Route | Exception] = {}
-    if usual and snapshot.artifact.scorer is not None:
+    if usual and snapshot.artifact.scorer is not None and snapshot.prices:
         choices = snapshot.router.route([queries[place].prompt for place in usual])
         views_of = (_view_route(snapshot, snapshot.router, choice) for choice in choices)
         found = dict(zip(usual, views_of, strict=True))
@@ -76,9 +76,8 @@ def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views
 def _router_for(snapshot: Snapshot, query: RouteQuery) -> Router:
     if query.threshold is not None and query.floor is not None:
         raise UsageError("threshold and floor given. Allowed: one of them")
-    router = snapshot.router
-    if query.models is not None or query.costs is not None or query.reference is not None:
-        router = snapshot.make_router(query.models, query.costs, query.reference)
+    own = query.models is not None or query.costs is not None or query.reference is not None
+    router = snapshot.make_router(query.models, query.costs, query.reference) if own else snapshot.router
     if query.threshold is not None or query.floor is not None:
         router = replace(router, threshold=query.threshold or 0.0, floor=query.floor)
     return router
