@@ -108,6 +108,16 @@ def test_the_same_votes_give_the_same_model(make: Make, fitted: ModelBase) -> No
     np.testing.assert_array_equal(again.predict(*texts_of(NEW_VOTES)), fitted.predict(*texts_of(NEW_VOTES)))
 
 
+def test_a_loaded_model_learns_again_what_a_new_one_learns_or_says_that_it_cannot(fitted: ModelBase) -> None:
+    again = load_scoring_model(fitted.get_state_dict())
+    if isinstance(again, DenseNetworkModel) and again.config.model_source == "behavior":
+        with pytest.raises(UsageError, match=r"cannot be fitted again\. Fix: DenseNetworkModel\(table"):
+            again.fit(VOTES)
+    else:
+        again.fit(VOTES)
+    np.testing.assert_array_equal(again.predict(*texts_of(NEW_VOTES)), fitted.predict(*texts_of(NEW_VOTES)))
+
+
 def test_unknown_names_get_the_nearest_known_ones(fitted: ModelBase) -> None:
     with pytest.raises(UsageError, match=r"unknown model 'gnu-2'.*gnu-1"):
         fitted.predict(["x"], ["gnu-2"], ["ant-1"])
