@@ -1,13 +1,14 @@
-"""Requests that are refused, and which errors of the library become which refusal.
+"""Requests that are refused, and requests with a condition.
 
-How refusals look: one JSON shape for every error, which OpenAI clients can read.
-
-Conditional requests: who changes something says which version of it he has seen (RFC 9110, section 13.1.1).
+Every refusal has one JSON shape, which OpenAI clients can read (`problem_response`); `refusal_of` says which one an
+error of the library becomes. Who changes something may say which version of it he has seen (If-Match), and who has a
+copy asks for another version only (If-None-Match): RFC 9110, section 13.1.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -99,6 +100,9 @@ IfMatch = Annotated[
 ]
 
 
+_TAG = re.compile(r'(?:^|,)\s*(W/)?"([^"]*)"\s*(?=,|$)')
+
+
 def etag(version: str) -> str:
     """The header of a version."""
     return f'"{version}"'
@@ -106,7 +110,11 @@ def etag(version: str) -> str:
 
 def read_if_match(header: str | None) -> frozenset[str] | None:
     """The versions one of which must be the current one; None where any will do. Weak tags match nothing."""
-    tags = [tag.strip() for tag in (header or "*").split(",")]
-    if tags == ["*"]:
+    if header is None or header.strip() == "*":
         return None
-    return frozenset(tag[1:-1] for tag in tags if len(tag) > 1 and tag[0] == tag[-1] == '"')
+    return frozenset(version for weak, version in _TAG.findall(header) if not weak)
+
+
+def is_known(if_none_match: str, tag: str) -> bool:
+    """Whether a client that sends this header, "" for none, has the version with this ETag. Weak tags match, too."""
+    return if_none_match.strip() == "*" or tag in (etag(version) for _, version in _TAG.findall(if_none_match))

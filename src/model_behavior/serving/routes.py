@@ -1,14 +1,7 @@
-"""What the routes say of themselves in OpenAPI.
+"""The routes: the page, operation, the catalog, questions about prompts and responses, chat completions, export.
 
-The page, and what operators look at.
-
-The catalog: reading it, adding to it, taking out.
-
-Questions about prompts and responses.
-
-OpenAI-compatible chat completions.
-
-The models as a table, for other programs such as embedding-atlas.
+A route checks what a request may ask for and leaves the answer to `Service`; what it says of itself, refusals included,
+becomes OpenAPI.
 """
 
 from __future__ import annotations
@@ -35,6 +28,7 @@ from model_behavior.serving.problems import (
     IfMatch,
     RefusalError,
     etag,
+    is_known,
     overloaded,
     read_if_match,
     refusal_of,
@@ -78,26 +72,33 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _MEANING[status], "content": content} for status in {*_ALWAYS, *statuses}}
 
 
-def make_operation_router(backend: Backend) -> APIRouter:
-    """The routes."""
-    router = APIRouter()
+def make_page_router() -> APIRouter:
+    """The page and its files."""
+    router = APIRouter(include_in_schema=False)
     files = load_static_files()
 
     def send(file: StaticFile, request: Request) -> Response:
         headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == file.etag:
+        if is_known(", ".join(request.headers.getlist("if-none-match")), file.etag):
             return Response(status_code=304, headers=headers)
         return Response(file.content, headers=headers, media_type=file.media_type)
 
-    @router.get("/", include_in_schema=False)
+    @router.get("/")
     async def page(request: Request) -> Response:
         return send(files[INDEX], request)
 
-    @router.get("/static/{name}", include_in_schema=False)
+    @router.get("/static/{name}")
     async def static(name: str, request: Request) -> Response:
         if name not in files:
             raise RefusalError(404, "invalid_request", "there is no such file")
         return send(files[name], request)
+
+    return router
+
+
+def make_operation_router(backend: Backend) -> APIRouter:
+    """What operators look at, and what the caller may do."""
+    router = APIRouter()
 
     @router.get("/healthz", tags=["operation"], responses=refusals())
     async def healthz() -> dict[str, str]:
