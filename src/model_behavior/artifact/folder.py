@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from model_behavior.errors import ArtifactError
+from model_behavior.errors import ArtifactError, check_version
 from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
@@ -107,10 +107,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path / CONFIG} is damaged ({error}). Fix: restore it, or train again") from error
     if written_by != FORMAT:
         raise ArtifactError(f"{path / CONFIG} is of format {written_by!r}, not {FORMAT!r}")
-    if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
-        fix = "upgrade model-behavior" if newer else "train again"
-        raise ArtifactError(f"{path} has format version {version!r}; this release reads {FORMAT_VERSION}. Fix: {fix}")
+    check_version(f"{path}: format", version, FORMAT_VERSION)
     if config.pop(_SELF, None) != digest_of(json.dumps(config, sort_keys=True)):
         raise ArtifactError(f"{path / CONFIG} was altered. Fix: restore the folder from a copy, or train again")
     return config

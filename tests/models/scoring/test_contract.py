@@ -94,8 +94,9 @@ def test_state_goes_through_json_and_back_to_equal_predictions(fitted: ModelBase
 
 def test_states_of_others_are_refused(fitted: ModelBase) -> None:
     state = fitted.get_state_dict()
-    with pytest.raises(ArtifactError, match="version 99"):
-        type(fitted).load_state_dict(state | {"state_version": 99})
+    for version, fix in ((99, "upgrade model-behavior"), (1, "train again"), (None, "train again")):
+        with pytest.raises(ArtifactError, match=f"scoring state of '{fitted.name}': version {version}; .*Fix: {fix}$"):
+            type(fitted).load_state_dict(state | {"state_version": version})
     with pytest.raises(ArtifactError, match="'another'"):
         type(fitted).load_state_dict(state | {"model": "another"})
     with pytest.raises(ArtifactError, match="incomplete"):
