@@ -13,14 +13,14 @@ from model_behavior.artifact import Artifact
 from model_behavior.catalog import (
     Catalog,
     EncodedPart,
+    EnrolmentConfig,
     ModelEmbeddings,
-    enrol,
     enrol_encoded,
     extend_catalog,
     merge_catalogs,
 )
 from model_behavior.catalog.agreement import model_table
-from model_behavior.catalog.embeddings import usable_pairs
+from model_behavior.catalog.embeddings import encode_pairs, usable_pairs
 from model_behavior.data.split import hash_prompts, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
@@ -46,14 +46,22 @@ class TrainingPlan:
     batch_size: int = 128
 
 
-def train_encoder(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: TrainingPlan) -> Artifact:
+def train_encoder(
+    encoder: ModelBehaviorEncoder, votes: TrainingData, plan: TrainingPlan, enrolment: EnrolmentConfig | None = None
+) -> Artifact:
     """Stage 1: trains the encoder and embeds every model from its training responses.
 
     Validation responses stay out of the embeddings, so that figures on them stay honest.
+
+    Args:
+        encoder: encoder to train, in place.
+        votes: votes, unfiltered.
+        plan: split, epochs and batch size.
+        enrolment: what is kept of the models' responses.
     """
     encoder.train(votes, plan.split, plan.epochs, plan.batch_size)
     prepared = _prepare(encoder, votes, plan.split)
-    catalog = enrol_training_models(encoder, prepared, plan.batch_size)
+    catalog = enrol_training_models(encoder, prepared, plan.batch_size, enrolment)
     data = prepared.data
     prompts = data.pairs.prompt_index[data.pair_a[prepared.split.train]]
     keys = hash_prompts(data.pairs.prompts.take(np.unique(prompts)).to_pylist())
@@ -95,7 +103,10 @@ def _prepare(
 
 
 def enrol_training_models(
-    encoder: ModelBehaviorEncoder, prepared: PreprocessedBehaviorEncoderData, batch_size: int
+    encoder: ModelBehaviorEncoder,
+    prepared: PreprocessedBehaviorEncoderData,
+    batch_size: int,
+    enrolment: EnrolmentConfig | None = None,
 ) -> Catalog:
     """Enrols the models of a training: embedded from their training responses, sampled from their validation responses.
 
@@ -107,7 +118,8 @@ def enrol_training_models(
     training[pairs_of(data, prepared.split.train)] = True
     validation[pairs_of(data, prepared.split.validation)] = True
     progress = partial(encoder.runtime.monitor.on_progress, "model embeddings")
-    return enrol(encoder, data.pairs, batch_size, training, validation & ~training, progress)
+    parts = encode_pairs(encoder, data.pairs, batch_size)
+    return enrol_encoded(data.pairs, parts, training, validation & ~training, progress, enrolment)
 
 
 def embed_into(
@@ -116,28 +128,28 @@ def embed_into(
     batch_size: int,
     add: bool = False,
     parts: Iterable[EncodedPart] | None = None,
+    enrolment: EnrolmentConfig | None = None,
 ) -> tuple[Artifact, ModelEmbeddings]:
     """Enrols the models of `pairs` in an artifact.
 
     Args:
-        artifact: with an encoder to use.
+        artifact: artifact with an encoder.
         pairs: answers of any number of models.
         batch_size: pairs encoded at once.
         add: of a model that the artifact has already, the responses join those behind its embedding; by default it is
             enrolled anew.
         parts: the pairs, where they are encoded already.
+        enrolment: what is kept of the models' responses.
 
     Returns:
         The artifact with them, and the embeddings of those that have a usable pair.
     """
     if add:
-        grown = extend_catalog(artifact.catalog, artifact.encoder, pairs, batch_size, parts)
+        grown = extend_catalog(artifact.catalog, artifact.encoder, pairs, batch_size, parts, enrolment)
         asked = {pairs.models[index] for index in np.unique(pairs.model_index[usable_pairs(pairs)])}
         rows = [row for row, name in enumerate(grown.models.names) if name in asked]
         return artifact.with_catalog(grown), grown.models.select(rows)
     progress = partial(artifact.encoder.runtime.monitor.on_progress, "model embeddings")
-    if parts is None:
-        new = enrol(artifact.encoder, pairs, batch_size, progress=progress)
-    else:
-        new = enrol_encoded(pairs, parts, progress=progress)
+    parts = encode_pairs(artifact.encoder, pairs, batch_size) if parts is None else parts
+    new = enrol_encoded(pairs, parts, progress=progress, config=enrolment)
     return artifact.with_catalog(merge_catalogs(artifact.catalog, new)), new.models

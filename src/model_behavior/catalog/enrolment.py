@@ -1,6 +1,6 @@
 """Responses to catalog rows: enrol, extend, merge, remove.
 
-More responses of a model that is in the catalog already: its row as if all of them had been enrolled at once.
+More responses of a model that is in the catalog make its row what it would be, had all of them been enrolled at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model_behavior.arrays import BoolArray, Float16Array, Float32Array, FloatArray, Int64Array, IntArray, UInt64Array
-from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, encode_parts, merge, usable_pairs
+from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, encode_pairs, merge, usable_pairs
 from model_behavior.catalog.samples import (
     Exemplar,
     ModelSamples,
@@ -26,11 +26,15 @@ from model_behavior.catalog.samples import (
 from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import PairTable
-from model_behavior.errors import DataError
+from model_behavior.errors import DataError, UsageError
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.names import find_model
 from model_behavior.preprocessing.feature_cache import encode_through_cache
+
+Progress = Callable[[int, int], None]
+
+_SAME = 2e-3  # Kept vectors are rounded to float16, and a batch of another size changes the last digits.
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,26 @@ class EnrolmentConfig:
     """What is kept of a model's responses.
 
     Attributes:
-        max_vectors: sampled vectors per model, of either kind. Those with the smallest prompt hash are kept, so
-            that models that answered the same prompts keep the same prompts and can be compared prompt by prompt.
+        max_vectors: sampled vectors per model, of either kind, at least 1. Those with the smallest prompt hash are
+            kept, so that models that answered the same prompts keep the same prompts and can be compared by prompt.
         n_exemplars: typical responses per model, each to another prompt.
-        max_characters: longer texts of kept responses are cut.
+        max_characters: length that kept texts are cut to, at least 1.
         n_answers: responses per model to the prompts with the smallest hashes, so that models which answered the same
             prompts can be read side by side. Decision 0015 has how many share one.
+
+    Raises:
+        UsageError: a number that is too small.
     """
 
     max_vectors: int = 512
     n_exemplars: int = 3
     max_characters: int = 600
     n_answers: int = 6
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_vectors", 1), ("n_exemplars", 0), ("max_characters", 1), ("n_answers", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}={getattr(self, name)}: at least {least} is needed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,26 +85,22 @@ def enrol(
     encoder: ModelBehaviorEncoder,
     pairs: PairTable,
     batch_size: int,
-    keep: BoolArray | None = None,
-    sample: BoolArray | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    config: EnrolmentConfig | None = None,
 ) -> Catalog:
     """Embeds every model that has a usable pair and describes its responses.
 
     Args:
-        encoder: trained.
+        encoder: trained encoder.
         pairs: answers of any number of models. Pairs with an empty prompt or response are never used.
         batch_size: pairs encoded at once.
-        keep: pairs that the embeddings and style profiles are made of, [n_pairs]; all by default.
-        sample: pairs whose encodings are sampled, where those are others than `keep`, [n_pairs]. Of a model that the
-            encoder was trained on, its validation responses: see `ModelSamples.embedded`.
         progress: told (pairs done, pairs in all).
+        config: what is kept of the responses.
 
     Raises:
         DataError: no usable pair at all.
     """
-    prompts, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
-    return enrol_encoded(pairs, encode_parts(encoder, prompts, responses, batch_size), keep, sample, progress)
+    return enrol_encoded(pairs, encode_pairs(encoder, pairs, batch_size), progress=progress, config=config)
 
 
 def enrol_encoded(
@@ -100,14 +108,24 @@ def enrol_encoded(
     parts: Iterable[EncodedPart],
     keep: BoolArray | None = None,
     sample: BoolArray | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    config: EnrolmentConfig | None = None,
 ) -> Catalog:
-    """`enrol` where the pairs are encoded already: `parts` are all of them, in order.
+    """`enrol` of pairs that are encoded already, or of some of them.
+
+    Args:
+        pairs: answers of any number of models.
+        parts: all pairs, encoded, in order.
+        keep: pairs that the embeddings and style profiles are made of, [n_pairs]; all by default.
+        sample: pairs whose encodings are sampled, where those are others than `keep`, [n_pairs]. Of a model that the
+            encoder was trained on, its validation responses: see `ModelSamples.embedded`.
+        progress: told (pairs done, pairs in all).
+        config: what is kept of the responses.
 
     Raises:
         DataError: no usable pair at all.
     """
-    config = EnrolmentConfig()
+    config = config if config is not None else EnrolmentConfig()
     keys = prompt_keys(pairs)
     usable, held_back = usable_pairs(pairs, keep), usable_pairs(pairs, keep if sample is None else sample)
     if not usable.any():
@@ -140,7 +158,7 @@ def _gather(
     parts: Iterable[EncodedPart],
     usable: BoolArray,
     chosen: Int64Array,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> tuple[ModelEmbeddings, Float16Array, Float32Array]:
     """Embeddings of the models, the vectors of the chosen pairs, the style of all, from parts as they come."""
     row = np.full(len(pairs), -1, dtype=np.int64)
@@ -235,15 +253,13 @@ def _typical(
     return tuple(first_to_each_prompt(pairs, keys, nearest, config.n_exemplars, config.max_characters).values())
 
 
-_SAME = 2e-3  # Kept vectors are rounded to float16, and a batch of another size changes the last digits.
-
-
 def extend_catalog(
     catalog: Catalog,
     encoder: ModelBehaviorEncoder,
     pairs: PairTable,
     batch_size: int,
     parts: Iterable[EncodedPart] | None = None,
+    config: EnrolmentConfig | None = None,
 ) -> Catalog:
     """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
 
@@ -252,11 +268,12 @@ def extend_catalog(
     the model holds already is not counted again.
 
     Args:
-        catalog: of `encoder`.
-        encoder: trained.
+        catalog: catalog of `encoder`.
+        encoder: trained encoder.
         pairs: answers of any number of models.
         batch_size: pairs encoded at once.
         parts: the pairs, where they are encoded already.
+        config: what is kept of the responses of a model, old and new.
 
     Raises:
         DataError: no usable pair at all.
@@ -264,9 +281,11 @@ def extend_catalog(
     fresh = ~find_repeats(catalog, encoder, pairs, batch_size)
     if usable_pairs(pairs).any() and not usable_pairs(pairs, fresh).any():
         return catalog
-    new = enrol(encoder, pairs, batch_size, fresh) if parts is None else enrol_encoded(pairs, parts, fresh)
+    parts = encode_pairs(encoder, pairs, batch_size) if parts is None else parts
+    new = enrol_encoded(pairs, parts, fresh, config=config)
     known = [name for name in new.models.names if name in catalog.models.names]
-    rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size) for name in known]
+    kept = config if config is not None else EnrolmentConfig()
+    rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size, kept) for name in known]
     grown = merge_catalogs(catalog, new)
     for row in rows:
         grown = merge_catalogs(grown, row)
@@ -311,9 +330,10 @@ def _row(catalog: Catalog, name: str) -> Catalog:
     return Catalog(catalog.models.select([row]), select_samples([catalog.samples], (name,)))
 
 
-def _combine(old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_size: int) -> Catalog:
+def _combine(
+    old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_size: int, config: EnrolmentConfig
+) -> Catalog:
     """Two rows of the same model as one."""
-    config = EnrolmentConfig()
     models = _add_embeddings(old.models, new.models)
     mean, deviation, count = _add_moments(old.samples, new.samples)
     exemplars = (*old.samples.exemplars[0], *new.samples.exemplars[0])
