@@ -146,6 +146,10 @@ def _newer(state: dict[str, Any]) -> None:
     state["state_version"] = 99
 
 
+def _older(state: dict[str, Any]) -> None:
+    state["state_version"] = 1
+
+
 def _incomplete(state: dict[str, Any]) -> None:
     del state["tensors"]["head.output.weight"]
 
@@ -161,7 +165,8 @@ def _unknown_text_encoder(state: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_newer, "version 99.*upgrade model-behavior"),
+        (_newer, "encoder state: version 99; .*upgrade model-behavior"),
+        (_older, "encoder state: version 1; .*Fix: train again"),
         (_incomplete, "incomplete or unknown encoder state"),
         (_unknown_text_encoder, "unknown text encoder 'stile'"),
         (_other_text_encoder, "'lexical'.*is not the one"),

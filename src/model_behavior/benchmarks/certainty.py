@@ -15,7 +15,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from model_behavior.arrays import BoolArray, Float64Array
-from model_behavior.catalog import Catalog, enrol
+from model_behavior.catalog import Catalog, enrol, enrol_encoded
+from model_behavior.catalog.embeddings import encode_pairs
 from model_behavior.catalog.enrolment import prompt_keys
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
 from model_behavior.catalog.placement import LEVELS, Population, fit_population, intraclass_correlation
@@ -115,7 +116,8 @@ def measure_certainty(
     asked = np.isin(prompt, rng.permutation(measured)[: len(measured) // 2])
     sampled = validation & ~training & ~asked
     rows = np.flatnonzero(training | sampled)
-    catalog = enrol(encoder, select_pairs(data.pairs, rows), batch_size, training[rows], sampled[rows])
+    pairs = select_pairs(data.pairs, rows)
+    catalog = enrol_encoded(pairs, encode_pairs(encoder, pairs, batch_size), training[rows], sampled[rows])
     test = enrol(encoder, select_pairs(data.pairs, np.flatnonzero(asked & ~training)), batch_size)
     new_pairs = select_pairs(data.pairs, np.flatnonzero(~is_known))
     new = enrol(encoder, new_pairs, batch_size)

@@ -9,7 +9,6 @@ Stage 1 and its baselines on vote files, over several seeds.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,7 +39,7 @@ from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, make_
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.names import draw_held_out, family_of
+from model_behavior.names import draw_held_out, family_of, nearest
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
@@ -229,7 +228,7 @@ def choose_variants(plan: BenchmarkPlan) -> dict[str, Variant]:
     """
     unknown = [name for name in plan.variant if name not in VARIANTS]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], VARIANTS, 1, 0)
+        near = nearest(VARIANTS, unknown[0], 1)
         raise UsageError(f"unknown variant {unknown[0]!r}. Nearest: {near[0]!r}. Allowed: {'; '.join(VARIANTS)}")
     return {name: variant for name, variant in VARIANTS.items() if not plan.variant or name in plan.variant}
 

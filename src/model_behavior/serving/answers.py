@@ -153,7 +153,7 @@ def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views
     """The same for several, in order: those that only differ by the prompt are answered at once."""
     usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
     found: dict[int, views.Route | Exception] = {}
-    if usual and snapshot.artifact.scorer is not None:
+    if usual and snapshot.artifact.scorer is not None and snapshot.prices:
         choices = snapshot.router.route([queries[place].prompt for place in usual])
         views_of = (_view_route(snapshot, snapshot.router, choice) for choice in choices)
         found = dict(zip(usual, views_of, strict=True))

@@ -25,6 +25,7 @@ from model_behavior.serving.routes import (
     make_chat_router,
     make_export_router,
     make_operation_router,
+    make_page_router,
     make_scoring_router,
 )
 from model_behavior.serving.service import Service
@@ -111,6 +112,7 @@ def build_app(backend: Backend) -> ASGIApp:
         make_export_router,
     ):
         app.include_router(make_router(backend))
+    app.include_router(make_page_router())
     app.add_exception_handler(RefusalError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_http)

@@ -1,16 +1,19 @@
 """The routes of the service, each a few lines around a method of `Service`.
 
-operation   the page's files, health, metrics, what the caller may do
+page        the page and its files
+operation   health, metrics, what the caller may do
 catalog     the models: reading, adding, taking out, drift; all of them as a Parquet table
 scoring     questions about prompts and responses
 chat        OpenAI-compatible completions, sent on to the best upstream
 
-Whoever changes something says which version of it they have seen, by If-Match (RFC 9110, section 13.1.1).
+Whoever changes something says which version of it they have seen, by If-Match, and who has a copy asks for
+another version only, by If-None-Match (RFC 9110, section 13.1).
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -63,6 +66,7 @@ _MEANING = {
     502: "No upstream answered.",
     503: "Too many requests are waiting; see Retry-After.",
 }
+_TAG = re.compile(r'(?:^|,)\s*(W/)?"([^"]*)"\s*(?=,|$)')
 _ALWAYS = (400, 401, 403, 429, 503)
 _PARQUET = "application/vnd.apache.parquet"
 _TABLE: dict[str, Any] = {
@@ -77,26 +81,33 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _MEANING[status], "content": content} for status in {*_ALWAYS, *statuses}}
 
 
-def make_operation_router(backend: Backend) -> APIRouter:
-    """The page, and what operators look at."""
-    router = APIRouter()
+def make_page_router() -> APIRouter:
+    """The page and its files."""
+    router = APIRouter(include_in_schema=False)
     files = load_static_files()
 
     def send(file: StaticFile, request: Request) -> Response:
         headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == file.etag:
+        if is_known(", ".join(request.headers.getlist("if-none-match")), file.etag):
             return Response(status_code=304, headers=headers)
         return Response(file.content, headers=headers, media_type=file.media_type)
 
-    @router.get("/", include_in_schema=False)
+    @router.get("/")
     async def page(request: Request) -> Response:
         return send(files[INDEX], request)
 
-    @router.get("/static/{name}", include_in_schema=False)
+    @router.get("/static/{name}")
     async def static(name: str, request: Request) -> Response:
         if name not in files:
             raise RefusalError(404, "invalid_request", "there is no such file")
         return send(files[name], request)
+
+    return router
+
+
+def make_operation_router(backend: Backend) -> APIRouter:
+    """What operators look at, and what the caller may do."""
+    router = APIRouter()
 
     @router.get("/healthz", tags=["operation"], responses=refusals())
     async def healthz() -> dict[str, str]:
@@ -337,7 +348,11 @@ def etag(version: str) -> str:
 
 def read_if_match(header: str | None) -> frozenset[str] | None:
     """The versions one of which must be the current one; None where any will do. Weak tags match nothing."""
-    tags = [tag.strip() for tag in (header or "*").split(",")]
-    if tags == ["*"]:
+    if header is None or header.strip() == "*":
         return None
-    return frozenset(tag[1:-1] for tag in tags if len(tag) > 1 and tag[0] == tag[-1] == '"')
+    return frozenset(version for weak, version in _TAG.findall(header) if not weak)
+
+
+def is_known(if_none_match: str, tag: str) -> bool:
+    """Whether a client that sends this header, "" for none, has the version with this ETag. Weak tags match, too."""
+    return if_none_match.strip() == "*" or tag in (etag(version) for _, version in _TAG.findall(if_none_match))

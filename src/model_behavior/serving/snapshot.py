@@ -43,7 +43,7 @@ class Snapshot:
     Attributes:
         artifact: loaded, not to be changed.
         version: changes with the folder's content.
-        costs: of a request, by model; models that the catalog lacks are passed over.
+        costs: configured cost of a request, by model, also of models that the catalog lacks; none to leave costs out.
         upstreams: models that chat completions can reach.
     """
 
@@ -79,8 +79,15 @@ class Snapshot:
         return fit_axes(self.artifact.models.mean)
 
     @cached_property
+    def prices(self) -> Mapping[str, float]:
+        """Cost of a request, by model that can be routed to: those with a cost, or all at 0 without any cost."""
+        if not self.costs:
+            return dict.fromkeys(self.rows, 0.0)
+        return {name: cost for name, cost in self.costs.items() if name in self.rows}
+
+    @cached_property
     def router(self) -> Router:
-        """Over the models with a cost, all where no cost is configured; the best one on each prompt."""
+        """The best of `prices` on each prompt; raises as `make_router`."""
         return self.make_router(None, None)
 
     @property
@@ -103,12 +110,18 @@ class Snapshot:
             models: candidates; all with a cost by default.
             costs: instead of the configured ones.
             reference: that win rates are against; the best-rated candidate by default.
+
+        Raises:
+            UnknownModelError: a name that the catalog does not have.
+            NotPossibleError: no scorer, or no model with a cost where others have been given one.
+            UsageError: a candidate without a cost.
         """
         for name in (*(models or ()), *(costs or ()), *(() if reference is None else (reference,))):
             self.row_of(name)
-        known = self.rows
-        table = costs if costs is not None else {name: cost for name, cost in self.costs.items() if name in known}
-        return make_router(self.scorer, CostTable(table or dict.fromkeys(known, 0.0)), models, reference)
+        table = self.prices if costs is None else costs
+        if not table:
+            raise NotPossibleError("no model of this catalog has a cost. Fix: correct the names in the cost table")
+        return make_router(self.scorer, CostTable(table), models, reference)
 
     def row_of(self, name: str) -> ModelRow:
         """A model by name.
@@ -158,7 +171,7 @@ class Snapshot:
     def prepare(self) -> Snapshot:
         """Makes now what the first requests would wait for."""
         _ = self.rows
-        if self.artifact.scorer is not None and self.rows:
+        if self.artifact.scorer is not None and self.prices:
             self.router.route(["Hello."])
         return self
 

@@ -17,7 +17,7 @@ from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import TrainingData, ValidationSplit
-from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.errors import ArtifactError, UsageError, check_version
 from model_behavior.models.behavior.behavior_features import BehaviorFeatures, compose
 from model_behavior.models.behavior.checkpoint import Checkpoint
 from model_behavior.models.behavior.configuration import EncoderConfig
@@ -227,16 +227,10 @@ class ModelBehaviorEncoder:
         """The inverse of `get_state_dict`, bit by bit.
 
         Raises:
-            ArtifactError: a state of a newer version, an incomplete one, one that was trained with what this release
-                no longer has, or one whose text encoder gives other vectors here (other weights under the same name,
-                say).
+            ArtifactError: a state of another version, an incomplete one, one that was trained with what this release no
+                longer has, or one whose text encoder gives other vectors here (other weights under the same name, say).
         """
-        version = state_dict.get("state_version")
-        if version != STATE_VERSION:
-            raise ArtifactError(
-                f"encoder state of version {version!r}; this release reads version {STATE_VERSION}. "
-                "Fix: upgrade model-behavior, or train the encoder again."
-            )
+        check_version("encoder state:", state_dict.get("state_version"), STATE_VERSION)
         try:
             tensors = state_dict["tensors"]
             encoders = text_encoders_from_state(state_dict["text_encoders"], inside(tensors, "text_encoders."))
