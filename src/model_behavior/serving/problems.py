@@ -23,7 +23,7 @@ class RefusalError(Exception):
 
     Attributes:
         status: HTTP status.
-        kind: for programs, see docs/serving.md.
+        kind: name of the error for programs, listed in docs/reference/api.md.
         headers: of the answer.
     """
 
