@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 import model_behavior
+from model_behavior import Artifact
 from model_behavior.cli.app import app
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
@@ -109,14 +110,14 @@ def _cell(text: str) -> str:
 
 
 def verbs() -> Mapping[str, Callable[..., Any]]:
-    """`train` and the public methods of `Artifact`, by how the page names them."""
-    library: Any = model_behavior
+    """The functions of the library and the public methods of `Artifact`, by how the page names them."""
+    functions = {name: getattr(model_behavior, name) for name in model_behavior.__all__}
     methods = {
-        f"Artifact.{name}": getattr(library.Artifact, name)
-        for name, member in vars(library.Artifact).items()
+        f"Artifact.{name}": getattr(Artifact, name)
+        for name, member in vars(Artifact).items()
         if not name.startswith(("_", "with_")) and (inspect.isfunction(member) or isinstance(member, classmethod))
     }
-    return {"train": library.train, **methods}
+    return {**{name: each for name, each in functions.items() if inspect.isfunction(each)}, **methods}
 
 
 def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model_behavior import ValidationSplit, artifact, load_votes
+from model_behavior import ValidationSplit, load_votes
+from model_behavior.artifact import Artifact
 from model_behavior.evaluation.stage1 import Stage1Protocol
+from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 from tests.conftest import MakeOnce
@@ -76,7 +78,7 @@ def test_default_training_keeps_its_promises(real_data: Path, tmp_path: Path) ->
         assert (tmp_path / "cold" / name).read_bytes() == (tmp_path / "warm" / name).read_bytes()
 
     # The same figures by the protocol, from the saved folder.
-    trained = artifact.load(tmp_path / "cold", ContentCache(cache))
+    trained = Artifact.load(tmp_path / "cold", Runtime(ContentCache(cache)))
     prepared = BehaviorEmbeddingPreprocessor(ContentCache(cache)).preprocess(load_votes(votes)[0], ValidationSplit())
     pairs = prepared.data.pairs
     prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
@@ -105,7 +107,7 @@ def test_encoding_does_not_grow_with_the_file(real_data: Path, train_briefly: Tr
     assert written.drop_columns("embedding").equals(whole)
     vectors = np.stack(written["embedding"].slice(20_000, 50).to_numpy())
     part = whole.slice(20_000, 50)
-    expected = artifact.load(folder).encoder.encode(part["prompt"].to_pylist(), part["response"].to_pylist(), 50)
+    expected = Artifact.load(folder).encoder.encode(part["prompt"].to_pylist(), part["response"].to_pylist(), 50)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 

@@ -1,43 +1,61 @@
 """Embeddings of LLMs from what they answer, learned from pairwise votes.
 
-from model_behavior import ModelBehaviorEncoder, ValidationSplit, load_votes
+from model_behavior import Artifact, train
 
-votes, report = load_votes("votes.parquet")
-encoder = ModelBehaviorEncoder()
-encoder.train(votes, ValidationSplit(fraction=0.1, seed=0), epochs=10, batch_size=512)
-embedding = encoder.compute_model_embedding(prompts, responses, batch_size=512)
+arena = train("votes.parquet")
+arena = arena.onboard("new_model.jsonl", model="new-model")
+arena.rank()
+arena.save("arena")
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from model_behavior.artifact import Artifact
     from model_behavior.data.loading import load_responses, load_votes
+    from model_behavior.data.sources import Source
     from model_behavior.data_models.votes import Outcome, PairTable, TrainingData, ValidationSplit
     from model_behavior.errors import ModelBehaviorError
     from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+    from model_behavior.models.behavior.monitor import Runtime
+    from model_behavior.pipeline import TrainingConfig, train, train_encoder, train_scorer
 
 __all__ = [
+    "Artifact",
     "ModelBehaviorEncoder",
     "ModelBehaviorError",
     "Outcome",
     "PairTable",
+    "Runtime",
+    "Source",
+    "TrainingConfig",
     "TrainingData",
     "ValidationSplit",
     "load_responses",
     "load_votes",
+    "train",
+    "train_encoder",
+    "train_scorer",
 ]
 
 # Loaded when first asked for: the command line has settings to make before torch is there (`cli/entry.py`).
 _HOMES = {
+    "Artifact": "artifact",
     "ModelBehaviorEncoder": "models.behavior.model_behavior_encoder",
     "ModelBehaviorError": "errors",
     "Outcome": "data_models.votes",
     "PairTable": "data_models.votes",
+    "Runtime": "models.behavior.monitor",
+    "Source": "data.sources",
+    "TrainingConfig": "pipeline",
     "TrainingData": "data_models.votes",
     "ValidationSplit": "data_models.votes",
     "load_responses": "data.loading",
     "load_votes": "data.loading",
+    "train": "pipeline",
+    "train_encoder": "pipeline",
+    "train_scorer": "pipeline",
 }
 
 

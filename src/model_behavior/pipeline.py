@@ -1,68 +1,92 @@
-"""The stages as a user runs them: votes to a trained encoder, responses to model embeddings."""
+"""Both stages, read as a story: votes to a trained encoder, its models to embeddings, both to a scorer."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
-from model_behavior.artifact import Artifact
-from model_behavior.catalog import (
-    Catalog,
-    EncodedPart,
-    ModelEmbeddings,
-    enrol,
-    enrol_encoded,
-    extend_catalog,
-    merge_catalogs,
-)
+from model_behavior.artifact.artifact import Artifact, Votes
+from model_behavior.catalog import Catalog, enrol
 from model_behavior.catalog.agreement import model_table
-from model_behavior.catalog.embeddings import usable_pairs
+from model_behavior.catalog.enrolment import EnrolmentConfig
+from model_behavior.data.loading import as_votes
 from model_behavior.data.split import hash_prompts, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
+from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
+from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.behavior.text.execution import Backend
+from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """What `train` is called with.
+class TrainingConfig:
+    """Every choice of a training in one place.
 
     Attributes:
-        split: divides votes into training and validation.
-        epochs: passes over the training votes.
-        batch_size: triplets per step.
+        text: text encoders, whose features the encoder starts from.
+        encoder: stage 1.
+        split: division of the votes into training and validation.
+        epochs: passes of stage 1 over the training votes.
+        batch_size: triplets per step of stage 1, and pairs encoded at once.
+        enrolment: how much is kept of the responses of the models.
+        scorer: stage 2.
     """
 
-    split: ValidationSplit
+    text: TextConfig = field(default_factory=TextConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    split: ValidationSplit = field(default_factory=ValidationSplit)
     epochs: int = 10
     batch_size: int = 128
+    enrolment: EnrolmentConfig = field(default_factory=EnrolmentConfig)
+    scorer: DenseNetworkConfig = field(default_factory=DenseNetworkConfig)
+
+    def with_seed(self, seed: int) -> TrainingConfig:
+        """The same with one seed for everything that is drawn."""
+        return replace(
+            self,
+            encoder=replace(self.encoder, seed=seed),
+            split=replace(self.split, seed=seed),
+            scorer=replace(self.scorer, schedule=replace(self.scorer.schedule, seed=seed)),
+        )
 
 
-def train_encoder(encoder: ModelBehaviorEncoder, votes: TrainingData, plan: TrainingPlan) -> Artifact:
-    """Stage 1: trains the encoder and embeds every model from its training responses.
+def train(votes: Votes, config: TrainingConfig | None = None, runtime: Runtime | None = None) -> Artifact:
+    """Trains both stages on pairwise votes and places every model that was voted on.
 
-    Validation responses stay out of the embeddings, so that figures on them stay honest.
+    Args:
+        votes: paths of files in any known format, folders, `hf://owner/name`, lists of dictionaries, or a DataFrame.
+        config: every choice; `TrainingConfig().with_seed(1)` draws another training.
+        runtime: cache of text features, progress and checkpoint, which the result does not depend on.
+
+    Raises:
+        DataError: votes that cannot be read, or too few for a single triplet.
+        CollapseError: the encoder maps every pair to the same point.
     """
-    encoder.train(votes, plan.split, plan.epochs, plan.batch_size)
-    prepared = _prepare(encoder, votes, plan.split)
-    catalog = enrol_training_models(encoder, prepared, plan.batch_size)
-    data = prepared.data
-    prompts = data.pairs.prompt_index[data.pair_a[prepared.split.train]]
-    keys = hash_prompts(data.pairs.prompts.take(np.unique(prompts)).to_pylist())
-    record = TrainingRecord(plan.split, np.unique(keys))
-    return Artifact(encoder, catalog.models, catalog.samples, training=record)
+    config = config if config is not None else TrainingConfig()
+    data, _ = as_votes(votes)
+    encoder = make_encoder(config, runtime)
+    prepared = encoder.prepare(data, config.split)
+    return fit_scorer(fit_encoder(encoder, prepared, config), prepared, config.scorer)
 
 
-def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkConfig | None = None) -> Artifact:
-    """Stage 2: trains the scorer on the votes that stage 1 was trained on, over its frozen embeddings.
+def train_encoder(votes: Votes, config: TrainingConfig | None = None, runtime: Runtime | None = None) -> Artifact:
+    """Stage 1 alone; see `train`. `train_scorer` adds stage 2."""
+    config = config if config is not None else TrainingConfig()
+    data, _ = as_votes(votes)
+    encoder = make_encoder(config, runtime)
+    return fit_encoder(encoder, encoder.prepare(data, config.split), config)
+
+
+def train_scorer(artifact: Artifact, votes: Votes, config: DenseNetworkConfig | None = None) -> Artifact:
+    """Stage 2 alone, over the frozen embeddings of an artifact, on the votes that its encoder was trained on.
 
     The split is the encoder's, so that neither stage has seen a validation prompt. All other models of the artifact
     are enrolled.
@@ -70,9 +94,10 @@ def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkCo
     Raises:
         DataError: a voted model that the artifact has not embedded.
     """
+    data, _ = as_votes(votes)
     encoder = artifact.encoder
     split = artifact.training.split if artifact.training is not None else ValidationSplit()
-    prepared = _prepare(encoder, votes, split)
+    prepared = encoder.prepare(data, split)
     if prepared.fingerprint != encoder.data_fingerprint:
         warnings.warn(
             "these are not the votes that the encoder was trained on; validation prompts of the scorer may be "
@@ -80,6 +105,37 @@ def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkCo
             UserWarning,
             stacklevel=2,
         )
+    return fit_scorer(artifact, prepared, config)
+
+
+def make_encoder(
+    config: TrainingConfig, runtime: Runtime | None = None, backend: Backend = "auto"
+) -> ModelBehaviorEncoder:
+    """The encoder of a training, not trained yet; `backend` runs the transformers in it."""
+    return ModelBehaviorEncoder(config.text.make(backend), config.encoder, runtime)
+
+
+def fit_encoder(
+    encoder: ModelBehaviorEncoder, prepared: PreprocessedBehaviorEncoderData, config: TrainingConfig
+) -> Artifact:
+    """Stage 1 on prepared votes: trains the encoder and embeds every model from its training responses.
+
+    Validation responses stay out of the embeddings, so that figures on them stay honest.
+    """
+    encoder.train_prepared(prepared, config.epochs, config.batch_size)
+    catalog = enrol_training_models(encoder, prepared, config.batch_size, config.enrolment)
+    data = prepared.data
+    prompts = data.pairs.prompt_index[data.pair_a[prepared.split.train]]
+    keys = hash_prompts(data.pairs.prompts.take(np.unique(prompts)).to_pylist())
+    record = TrainingRecord(config.split, np.unique(keys))
+    return Artifact(encoder, catalog.models, catalog.samples, training=record)
+
+
+def fit_scorer(
+    artifact: Artifact, prepared: PreprocessedBehaviorEncoderData, config: DenseNetworkConfig | None = None
+) -> Artifact:
+    """Stage 2 on prepared votes, over frozen embeddings."""
+    encoder = artifact.encoder
     training = to_scoring_votes(prepared.data, prepared.split.train)
     table = model_table(encoder, artifact.catalog, training.models)
     scorer = DenseNetworkModel(table, config, encoder.runtime.cache)
@@ -87,15 +143,11 @@ def train_scorer(artifact: Artifact, votes: TrainingData, config: DenseNetworkCo
     return replace(artifact, scorer=scorer)
 
 
-def _prepare(
-    encoder: ModelBehaviorEncoder, votes: TrainingData, split: ValidationSplit
-) -> PreprocessedBehaviorEncoderData:
-    preprocessor = BehaviorEmbeddingPreprocessor(encoder.runtime.cache, encoder.config.preprocessing)
-    return preprocessor.preprocess(votes, split)
-
-
 def enrol_training_models(
-    encoder: ModelBehaviorEncoder, prepared: PreprocessedBehaviorEncoderData, batch_size: int
+    encoder: ModelBehaviorEncoder,
+    prepared: PreprocessedBehaviorEncoderData,
+    batch_size: int,
+    config: EnrolmentConfig | None = None,
 ) -> Catalog:
     """Enrols the models of a training: embedded from their training responses, sampled from their validation responses.
 
@@ -107,37 +159,4 @@ def enrol_training_models(
     training[pairs_of(data, prepared.split.train)] = True
     validation[pairs_of(data, prepared.split.validation)] = True
     progress = partial(encoder.runtime.monitor.on_progress, "model embeddings")
-    return enrol(encoder, data.pairs, batch_size, training, validation & ~training, progress)
-
-
-def embed_into(
-    artifact: Artifact,
-    pairs: PairTable,
-    batch_size: int,
-    add: bool = False,
-    parts: Iterable[EncodedPart] | None = None,
-) -> tuple[Artifact, ModelEmbeddings]:
-    """Enrols the models of `pairs` in an artifact.
-
-    Args:
-        artifact: with an encoder to use.
-        pairs: answers of any number of models.
-        batch_size: pairs encoded at once.
-        add: of a model that the artifact has already, the responses join those behind its embedding; by default it is
-            enrolled anew.
-        parts: the pairs, where they are encoded already.
-
-    Returns:
-        The artifact with them, and the embeddings of those that have a usable pair.
-    """
-    if add:
-        grown = extend_catalog(artifact.catalog, artifact.encoder, pairs, batch_size, parts)
-        asked = {pairs.models[index] for index in np.unique(pairs.model_index[usable_pairs(pairs)])}
-        rows = [row for row, name in enumerate(grown.models.names) if name in asked]
-        return artifact.with_catalog(grown), grown.models.select(rows)
-    progress = partial(artifact.encoder.runtime.monitor.on_progress, "model embeddings")
-    if parts is None:
-        new = enrol(artifact.encoder, pairs, batch_size, progress=progress)
-    else:
-        new = enrol_encoded(pairs, parts, progress=progress)
-    return artifact.with_catalog(merge_catalogs(artifact.catalog, new)), new.models
+    return enrol(encoder, data.pairs, batch_size, training, validation & ~training, progress, config=config)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_behavior import ModelBehaviorEncoder, ValidationSplit, artifact, pipeline
+from model_behavior import ValidationSplit, artifact, pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import ModelEmbeddings, enrol, merge
 from model_behavior.catalog.samples import samples_to_arrays
@@ -17,30 +17,34 @@ from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.projection import ProjectionConfig
-from model_behavior.models.behavior.text.registry import make_text_encoders
+from model_behavior.models.behavior.text.registry import TextConfig
+from model_behavior.pipeline import TrainingConfig
 from model_behavior.preprocessing.cache import ContentCache
 
 FILES = [
     *("encoder.safetensors", "models.safetensors", "models.json", "history.json"),
     *("samples.safetensors", "exemplars.json"),
 ]
-PLAN = pipeline.TrainingPlan(ValidationSplit(0.2, seed=1), epochs=1, batch_size=256)
+CONFIG = TrainingConfig(
+    TextConfig(("style",)),
+    EncoderConfig(projection=ProjectionConfig(dim=8, hidden=16)),
+    split=ValidationSplit(0.2, seed=1),
+    epochs=1,
+    batch_size=256,
+)
 
 
 @pytest.fixture(scope="module")
 def trained(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    config = EncoderConfig(projection=ProjectionConfig(dim=8, hidden=16))
     runtime = Runtime(ContentCache(tmp_path_factory.mktemp("cache")))
-    return pipeline.train_encoder(
-        ModelBehaviorEncoder(make_text_encoders(["style"]), config, runtime), arena.votes, PLAN
-    )
+    return pipeline.train_encoder(arena.votes, CONFIG, runtime)
 
 
 def test_embeddings_are_means_of_training_responses_only(trained: Artifact, arena: Arena) -> None:
     from model_behavior.data.split import split_votes
 
     pairs = arena.votes.pairs
-    train = split_votes(arena.votes, PLAN.split).train
+    train = split_votes(arena.votes, CONFIG.split).train
     used = set(arena.votes.pair_a[train].tolist()) | set(arena.votes.pair_b[train].tolist())
     for row, name in enumerate(trained.models.names):
         own = [p for p in sorted(used) if pairs.models[pairs.model_index[p]] == name]
@@ -54,8 +58,8 @@ def test_embeddings_are_means_of_training_responses_only(trained: Artifact, aren
 
 
 def test_round_trip(trained: Artifact, tmp_path: Path) -> None:
-    artifact.save(trained, tmp_path / "a")
-    loaded = artifact.load(tmp_path / "a")
+    trained.save(tmp_path / "a")
+    loaded = Artifact.load(tmp_path / "a")
     assert loaded.models.names == trained.models.names
     for name in ("mean", "count", "spread"):
         np.testing.assert_array_equal(getattr(loaded.models, name), getattr(trained.models, name))
@@ -74,68 +78,68 @@ def test_round_trip(trained: Artifact, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_or_altered_file_is_named(trained: Artifact, tmp_path: Path, name: str) -> None:
-    artifact.save(trained, tmp_path / "a")
+    trained.save(tmp_path / "a")
     path = tmp_path / "a" / name
     raw = path.read_bytes()
     path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     with pytest.raises(ArtifactError, match=f"{name} was altered"):
-        artifact.load(tmp_path / "a")
+        Artifact.load(tmp_path / "a")
     path.unlink()
     with pytest.raises(ArtifactError, match=f"{name} is missing"):
-        artifact.load(tmp_path / "a")
+        Artifact.load(tmp_path / "a")
 
 
 def test_wrong_folders_say_what_they_are(trained: Artifact, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a folder"):
-        artifact.load(tmp_path / "nothing")
+        Artifact.load(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArtifactError, match=r"has no config\.json"):
-        artifact.load(tmp_path / "empty")
-    artifact.save(trained, tmp_path / "a")
+        Artifact.load(tmp_path / "empty")
+    trained.save(tmp_path / "a")
     config = tmp_path / "a" / "config.json"
     value = json.loads(config.read_text())
     config.write_text(json.dumps(value | {"format_version": 3}))
     with pytest.raises(ArtifactError, match="format version 3.*upgrade"):
-        artifact.load(tmp_path / "a")
+        Artifact.load(tmp_path / "a")
     config.write_text(json.dumps(value | {"format_version": 0}))
     with pytest.raises(ArtifactError, match="format version 0.*train again"):
-        artifact.load(tmp_path / "a")
+        Artifact.load(tmp_path / "a")
     value["encoder"]["config"]["preprocessing"]["filters"]["mask_self_naming"] = False
     config.write_text(json.dumps(value))
     with pytest.raises(ArtifactError, match=r"config.json was altered"):
-        artifact.load(tmp_path / "a")
+        Artifact.load(tmp_path / "a")
     config.write_text(json.dumps(value | {"format": "other"}))
     with pytest.raises(ArtifactError, match="format 'other'"):
-        artifact.load(tmp_path / "a")
+        Artifact.load(tmp_path / "a")
     config.write_text("{")
     with pytest.raises(ArtifactError, match="is damaged"):
-        artifact.load(tmp_path / "a")
+        Artifact.load(tmp_path / "a")
 
 
 def test_a_card_may_be_edited(trained: Artifact, tmp_path: Path) -> None:
-    artifact.save(trained, tmp_path / "a")
+    trained.save(tmp_path / "a")
     (tmp_path / "a" / "README.md").write_text("mine")
-    assert len(artifact.load(tmp_path / "a").models) == len(trained.models)
+    assert len(Artifact.load(tmp_path / "a").models) == len(trained.models)
 
 
 def test_what_a_user_put_there_is_kept(trained: Artifact, tmp_path: Path) -> None:
     folder = tmp_path / "a"
-    artifact.save(trained, folder)
+    trained.save(folder)
     generated = (folder / "README.md").read_text()
     (folder / "map.html").write_text("my map")
     (folder / "notes").mkdir()
     (folder / "notes" / "one.txt").write_text("my note")
-    artifact.save(trained, folder)
+    trained.save(folder)
     assert (folder / "map.html").read_text() == "my map" and (folder / "notes" / "one.txt").read_text() == "my note"
     assert (folder / "README.md").read_text() == generated
     (folder / "README.md").write_text("mine")
-    artifact.save(trained, folder)
+    trained.save(folder)
     assert (folder / "README.md").read_text() == "mine"
 
 
 def test_output_is_checked_before_any_work(trained: Artifact, tmp_path: Path) -> None:
     artifact.check_output(tmp_path / "new", overwrite=False)
-    artifact.save(trained, tmp_path / "a")
+    trained.save(tmp_path / "a")
     with pytest.raises(UsageError, match="choose another --output, or add --overwrite"):
         artifact.check_output(tmp_path / "a", overwrite=False, hint=", or add --overwrite")
     artifact.check_output(tmp_path / "a", overwrite=True)
@@ -144,26 +148,26 @@ def test_output_is_checked_before_any_work(trained: Artifact, tmp_path: Path) ->
     with pytest.raises(UsageError, match="is not a model-behavior artifact"):
         artifact.check_output(tmp_path / "other", overwrite=True)
     with pytest.raises(UsageError, match="is not a model-behavior artifact"):
-        artifact.save(trained, tmp_path / "other")
+        trained.save(tmp_path / "other")
     assert (tmp_path / "other" / "thesis.txt").read_text() == "keep me"
 
 
 def test_a_failed_save_leaves_the_old_artifact(
     trained: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifact.save(trained, tmp_path / "a")
+    trained.save(tmp_path / "a")
     before = (tmp_path / "a" / "config.json").read_bytes()
 
     def fail(*_: object) -> str:
         raise OSError("disk full")
 
-    monkeypatch.setattr(artifact, "write_card", fail)
+    monkeypatch.setattr("model_behavior.artifact.folder.write_card", fail)
     with pytest.raises(OSError, match="disk full"):
-        artifact.save(trained, tmp_path / "a")
+        trained.save(tmp_path / "a")
     assert (tmp_path / "a" / "config.json").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
     monkeypatch.undo()
-    artifact.save(trained, tmp_path / "a")
+    trained.save(tmp_path / "a")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 

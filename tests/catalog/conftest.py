@@ -6,22 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from model_behavior import ModelBehaviorEncoder, ValidationSplit, pipeline
+from model_behavior import ValidationSplit, pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.data.arena import Arena
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.projection import ProjectionConfig
-from model_behavior.models.behavior.text.registry import make_text_encoders
+from model_behavior.models.behavior.text.registry import TextConfig
+from model_behavior.pipeline import TrainingConfig
 from model_behavior.preprocessing.cache import ContentCache
 
-PLAN = pipeline.TrainingPlan(ValidationSplit(0.3, seed=1), epochs=2, batch_size=256)
+CONFIG = TrainingConfig(
+    TextConfig(("style",)),
+    EncoderConfig(projection=ProjectionConfig(dim=16, hidden=32)),
+    split=ValidationSplit(0.3, seed=1),
+    epochs=2,
+    batch_size=256,
+)
 
 
 @pytest.fixture(scope="session")
 def known(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The 18 voted models of the arena."""
-    config = EncoderConfig(projection=ProjectionConfig(dim=16, hidden=32))
     runtime = Runtime(ContentCache(Path(tmp_path_factory.mktemp("cache"))))
-    encoder = ModelBehaviorEncoder(make_text_encoders(["style"]), config, runtime)
-    return pipeline.train_encoder(encoder, arena.votes, PLAN)
+    return pipeline.train_encoder(arena.votes, CONFIG, runtime)

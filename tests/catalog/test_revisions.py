@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_behavior import artifact
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Catalog, enrol, extend_catalog, merge_catalogs, remove
 from model_behavior.catalog.revisions import Revision, Revisions, digest_row, record_changes, revisions_of
@@ -108,17 +107,17 @@ def test_a_hash_is_of_everything_that_is_known_of_a_model(known: Artifact) -> No
 def test_revisions_are_saved_verified_and_absent_from_older_folders(
     known: Artifact, new: Catalog, tmp_path: Path
 ) -> None:
-    artifact.save(known, tmp_path / "a")
+    known.save(tmp_path / "a")
     stored = tmp_path / "a" / "revisions.json"
-    assert not stored.exists() and artifact.load(tmp_path / "a").revisions == {}
+    assert not stored.exists() and Artifact.load(tmp_path / "a").revisions == {}
     grown = known.with_catalog(merge_catalogs(known.catalog, new))
     assert known.revisions == {} and {each[0].change for each in grown.revisions.values()} == {"enrolled"}
-    artifact.save(grown, tmp_path / "a")
-    loaded = artifact.load(tmp_path / "a")
+    grown.save(tmp_path / "a")
+    loaded = Artifact.load(tmp_path / "a")
     assert loaded.revisions == grown.revisions
     shrunk = loaded.with_catalog(remove(loaded.catalog, new.models.names))
-    artifact.save(shrunk, tmp_path / "a")
-    assert [each.number for each in artifact.load(tmp_path / "a").revisions[new.models.names[0]]] == [1, 2]
+    shrunk.save(tmp_path / "a")
+    assert [each.number for each in Artifact.load(tmp_path / "a").revisions[new.models.names[0]]] == [1, 2]
     stored.write_text(json.dumps({}))
     with pytest.raises(ArtifactError, match=r"revisions\.json was altered"):
-        artifact.load(tmp_path / "a")
+        Artifact.load(tmp_path / "a")

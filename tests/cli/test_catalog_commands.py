@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 from tests.conftest import answer, held_out_rows
@@ -60,9 +60,9 @@ def test_onboard_enrols_all_models_of_a_file(
         value = answer(capsys, command, encoder, folder / "responses.parquet", "--output", tmp_path / command)
         assert [row["model"] for row in value["embedded"]] == list(arena.held_out)
         assert all(row["rating"] is None and row["radius"]["0.95"] > 0 for row in value["embedded"])
-        catalog = artifact.load(tmp_path / command).catalog
+        catalog = Artifact.load(tmp_path / command).catalog
         assert len(catalog.models) == 24 and (catalog.samples.style_count > 0).all()
-    assert len(artifact.load(encoder).models) == 18
+    assert len(Artifact.load(encoder).models) == 18
 
 
 def test_neighbours_in_words(folder: Path, encoder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,12 +121,12 @@ def test_drift_of_the_same_and_of_another_model(
 
 
 def test_remove(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = artifact.load(encoder).models.names
+    names = Artifact.load(encoder).models.names
     value = answer(capsys, "remove", encoder, names[0], names[3], "--output", tmp_path / "left")
     assert value["removed"] == [names[0], names[3]] and value["models"] == 16
-    assert set(artifact.load(tmp_path / "left").models.names) == set(names) - {names[0], names[3]}
+    assert set(Artifact.load(tmp_path / "left").models.names) == set(names) - {names[0], names[3]}
     assert run(["remove", str(encoder), "nobody"]) == 2
-    assert artifact.load(encoder).models.names == names
+    assert Artifact.load(encoder).models.names == names
 
 
 def test_onboard_adds_where_it_is_told_to(
@@ -142,7 +142,7 @@ def test_onboard_adds_where_it_is_told_to(
     assert "new: 0 responses join the 60 there, 30 known already" in capsys.readouterr().err
     assert run(["onboard", str(encoder), str(tmp_path / "first.jsonl"), "--model", "new"]) == 0
     assert "new: 40 responses replace the 60 there; --add would join them" in capsys.readouterr().err
-    loaded = artifact.load(encoder)
+    loaded = Artifact.load(encoder)
     assert int(loaded.models.count[loaded.models.names.index("new")]) == 40
     assert [each.responses for each in loaded.revisions["new"]] == [40, 60, 40]  # nothing new is no revision
 

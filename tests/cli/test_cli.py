@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, build_arena, write_votes
 from tests.conftest import one_thread
@@ -81,7 +81,7 @@ def test_options_reach_the_encoder(votes: Path, tmp_path: Path, monkeypatch: pyt
         )
         == 0
     )
-    config = artifact.load(tmp_path / "e").encoder.config
+    config = Artifact.load(tmp_path / "e").encoder.config
     assert config.seed == 5, "a flag goes before the file"
     assert config.objectives.kl == 0.02, "the environment goes before the file"
     assert config.objectives.margin == 0.2 and config.objectives.compactness == 0.03
@@ -92,7 +92,7 @@ def test_options_reach_the_encoder(votes: Path, tmp_path: Path, monkeypatch: pyt
     assert (config.preprocessing.triplets.identity, config.preprocessing.triplets.performance) == (1, 0)
     assert config.preprocessing.filters.min_comparisons == 3 and not config.preprocessing.filters.mask_self_naming
     assert config.optimisation.learning_rate == 0.002
-    assert "amber-xl" not in artifact.load(tmp_path / "e").models.names
+    assert "amber-xl" not in Artifact.load(tmp_path / "e").models.names
 
 
 def test_embed_models_adds_and_map_shows(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +102,7 @@ def test_embed_models_adds_and_map_shows(encoder: Path, tmp_path: Path, capsys: 
     assert run(["embed-models", str(encoder), str(log), "--model", "newcomer", "--output", str(grown), "--json"]) == 0
     value, _ = said(capsys)
     assert [(row["model"], row["responses"]) for row in value["embedded"]] == [("newcomer", 30)]
-    assert len(artifact.load(grown).models) == len(artifact.load(encoder).models) + 1
+    assert len(Artifact.load(grown).models) == len(Artifact.load(encoder).models) + 1
     assert run(["embed-models", str(grown), str(log)]) == 2
     assert "--model" in capsys.readouterr().err
     page = tmp_path / "map.html"
@@ -133,7 +133,7 @@ def test_encode_keeps_columns_and_order(encoder: Path, tmp_path: Path, capsys: p
     assert written.schema.field("embedding").type == pa.list_(pa.float32(), 16)
     assert written.drop_columns("embedding").equals(table)
     vectors = np.stack(written["embedding"].to_numpy())
-    expected = artifact.load(encoder).encoder.encode(table["prompt"].to_pylist(), table["response"].to_pylist(), 512)
+    expected = Artifact.load(encoder).encoder.encode(table["prompt"].to_pylist(), table["response"].to_pylist(), 512)
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
     assert run(["encode", str(encoder), str(output), "--output", str(tmp_path / "again.parquet")]) == 2
     assert "'embedding' already" in capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_processes_that_add_models_at_once_lose_none(encoder: Path, tmp_path: Pa
     for process in running:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-    assert {"new1", "new2"} <= set(artifact.load(shared).models.names)
+    assert {"new1", "new2"} <= set(Artifact.load(shared).models.names)
 
 
 def test_blank_responses_are_reported(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import spearmanr
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.cli.demo_command import ENCODER
 from model_behavior.data.arena import build_arena, write_votes
@@ -44,7 +44,7 @@ def test_it_recovers_the_order_and_replaces_its_folder(tmp_path: Path, capsys: p
     older = ["train-encoder", tmp_path / "votes.parquet", "--output", tmp_path / "demo" / ENCODER, "--encoder", "style"]
     answer(capsys, *older, "--epochs", "1")
     value = answer(capsys, "demo", "--output", tmp_path / "demo")
-    assert len(artifact.load(tmp_path / "demo" / ENCODER).models) == 24
+    assert len(Artifact.load(tmp_path / "demo" / ENCODER).models) == 24
     assert value["synthetic"] and len(value["models"]) == 24
     assert sum(row["held_out"] for row in value["models"]) == 6
     assert value["spearman_all"] > 0.9 and value["spearman_held_out"] > 0.6

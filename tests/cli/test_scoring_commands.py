@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 from model_behavior.errors import ArtifactError
@@ -147,13 +147,13 @@ def test_stages_one_by_one_give_what_train_gives(
 
 
 def test_the_scorer_is_saved_and_verified(folder: Path, trained: Path, arena: Arena) -> None:
-    loaded = artifact.load(trained)
+    loaded = Artifact.load(trained)
     assert loaded.scorer is not None and loaded.training is not None
     assert loaded.training.split.fraction == 0.3
     assert len(loaded.training.prompts) == round(0.7 * len(set(arena.votes.pairs.prompts.to_pylist())))
     (trained / "scorer.safetensors").write_bytes(b"x")
     with pytest.raises(ArtifactError, match="altered"):
-        artifact.load(trained)
+        Artifact.load(trained)
 
 
 @pytest.mark.filterwarnings("default")
@@ -169,8 +169,8 @@ def test_options_reach_the_scorer(folder: Path, trained: Path, tmp_path: Path) -
     votes = str(folder / "votes.parquet")
     short = ["train", votes, "--output", str(tmp_path / "short"), *FAST, "--scorer-epochs", "3"]
     assert run(short) == 0
-    scorer = artifact.load(tmp_path / "short").scorer
+    scorer = Artifact.load(tmp_path / "short").scorer
     assert scorer is not None and scorer.config.schedule.epochs == 3
     assert run(["train-scorer", str(trained), votes, "--model-source", "id", "--epochs", "2"]) == 0
-    scorer = artifact.load(trained).scorer
+    scorer = Artifact.load(trained).scorer
     assert scorer is not None and (scorer.config.model_source, scorer.config.schedule.epochs) == ("id", 2)

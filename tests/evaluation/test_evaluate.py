@@ -21,11 +21,9 @@ from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, eva
 from model_behavior.evaluation.evaluated_scorer import BRADLEY_TERRY, SCORER
 from model_behavior.evaluation.measured_votes import prepare_baselines, select_measured
 from model_behavior.evaluation.stage2 import measure_stage2
-from model_behavior.models.behavior.configuration import EncoderConfig
-from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.models.behavior.text.registry import make_text_encoders
+from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.pipeline import TrainingPlan, train_encoder
+from model_behavior.pipeline import TrainingConfig, train_encoder
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
@@ -49,8 +47,7 @@ def sides() -> tuple[TrainingData, SplitVotes]:
 
 @cache
 def trained() -> Artifact:
-    encoder = ModelBehaviorEncoder(make_text_encoders(["style"]), EncoderConfig())
-    return train_encoder(encoder, votes(), TrainingPlan(SPLIT, epochs=2, batch_size=128))
+    return train_encoder(votes(), TrainingConfig(TextConfig(("style",)), split=SPLIT, epochs=2))
 
 
 @cache

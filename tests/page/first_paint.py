@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.serving.service import Service
 from model_behavior.serving.static_page import write_static_page
 from tests.page.conftest import DESKTOP, serving
@@ -83,7 +83,7 @@ def main(folder: str, output: str, models: str = str(N_MODELS)) -> None:
     n = int(models)
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         many, static = Path(place) / "many", Path(place) / "models.html"
-        artifact.save(enlarge(artifact.load(Path(folder)), n, seed=0), many)
+        enlarge(Artifact.load(Path(folder)), n, seed=0).save(many)
         service = Service(many)
         started = time.perf_counter()
         write_static_page(static, service)

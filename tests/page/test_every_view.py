@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.catalog import ModelEmbeddings
 from model_behavior.serving.service import Service
 from tests.page.conftest import DESKTOP, PHONE, OpenPage, serving
@@ -35,7 +35,7 @@ def settle(page: Page, view: str) -> None:
 def many(arena_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of 300 models: those of the arena, and enrolled ones around them."""
     folder = tmp_path_factory.mktemp("many") / "many"
-    artifact.save(enlarge(artifact.load(arena_folder), N_MANY, seed=0), folder)
+    enlarge(Artifact.load(arena_folder), N_MANY, seed=0).save(folder)
     with serving(Service(folder)) as address:
         yield address
 
@@ -137,10 +137,10 @@ def test_the_keyboard_alone_reaches_content_and_views(open_page: OpenPage, arena
 def test_a_catalog_of_two_models_has_all_views_but_no_map(
     open_page: OpenPage, arena_folder: Path, tmp_path: Path
 ) -> None:
-    loaded = artifact.load(arena_folder)
+    loaded = Artifact.load(arena_folder)
     models = loaded.models
     two = ModelEmbeddings(models.names[:2], models.mean[:2], models.count[:2], models.spread[:2])
-    artifact.save(replace(loaded, models=two, samples=None, scorer=None), tmp_path / "two")
+    replace(loaded, models=two, samples=None, scorer=None).save(tmp_path / "two")
     with serving(Service(tmp_path / "two")) as address:
         page = open_page(address)
         expect(page.get_by_text("A map needs three models.")).to_be_visible()

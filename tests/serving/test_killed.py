@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.artifact.folder import exchange, restore
 from model_behavior.serving.service import Service
 
@@ -44,7 +44,7 @@ def test_killed_uploads_leave_a_whole_catalog(folder: Path, log_file: Path, tmp_
             shutil.copytree(tmp_path, copy, ignore=shutil.ignore_patterns("copy*", "*.lock"))
             if kill < KILLS - 1:
                 process.send_signal(signal.SIGCONT)
-                seen.append(frozenset(artifact.load(copy / "arena").models.names))
+                seen.append(frozenset(Artifact.load(copy / "arena").models.names))
         process.kill()
     service = Service(folder)  # the lock of a dead process is free
     seen.append(frozenset(service.snapshot.rows))
@@ -56,13 +56,13 @@ def test_killed_uploads_leave_a_whole_catalog(folder: Path, log_file: Path, tmp_
 def test_where_folders_cannot_be_exchanged_a_parked_one_comes_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = artifact.load(folder)
+    loaded = Artifact.load(folder)
     monkeypatch.setattr("model_behavior.artifact.folder.exchange", lambda *_: False)
-    artifact.save(loaded, folder)
+    loaded.save(folder)
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".arena") and path.is_dir()] == []
     parked = folder.with_name(".arena.previous")
     folder.rename(parked)  # where a process is killed between the two renames
-    assert artifact.load(folder).models.names == loaded.models.names and not parked.exists()
+    assert Artifact.load(folder).models.names == loaded.models.names and not parked.exists()
     restore(folder)
     assert folder.is_dir()
 

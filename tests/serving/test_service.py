@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.catalog.places import fit_axes, measure_ellipses
 from model_behavior.cli.app import run
 from model_behavior.errors import DataError, UsageError
@@ -31,7 +31,7 @@ def test_a_route_is_what_the_command_says(trained: Path, shared_service: Service
         expected.win_rate,
         expected.alternatives,
     )
-    best = artifact.load(trained).scorer
+    best = Artifact.load(trained).scorer
     assert best is not None
     ranked = best.rate(prompt=prompt)
     assert found.model == ranked.models[int(ranked.rating.argmax())]
@@ -184,7 +184,7 @@ def test_changes_are_numbered_and_may_be_conditional(folder: Path, log_file: Pat
 
 
 def test_ellipses_are_the_covariance_of_the_mean(trained: Path) -> None:
-    catalog = artifact.load(trained).catalog
+    catalog = Artifact.load(trained).catalog
     axes = fit_axes(catalog.models.mean)
     sample = catalog.samples.embedded
     scatter, total, freedom = np.zeros((2, 2)), 0.0, 0

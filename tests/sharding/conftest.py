@@ -25,7 +25,7 @@ class Material:
 
     @property
     def loaded(self) -> Artifact:
-        return artifact.load(self.folder)
+        return Artifact.load(self.folder)
 
     def job(self, kind: JobKind) -> ShardJob:
         return ShardJob(kind, self.folder, artifact.fingerprint(self.folder))

@@ -1,4 +1,7 @@
-"""The README of an artifact: what it is, what it was trained on, how good it was, how to use it."""
+"""The README of an artifact: what it is, what it was trained on, how good it was, how to use it.
+
+The lines between the dashes are metadata that the Hugging Face Hub reads (https://huggingface.co/docs/hub/model-cards).
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,19 @@ def write_card(encoder: ModelBehaviorEncoder, models: ModelEmbeddings) -> str:
         f"| {_escape(name)} | {count} | {spread:.3f} |"
         for name, count, spread in zip(models.names, models.count, models.spread, strict=True)
     )
-    return f"""# A model-behavior encoder
+    return f"""---
+library_name: model-behavior
+tags:
+- model-behavior
+- llm-evaluation
+- arena
+- embeddings
+---
 
-Turns (prompt, response) pairs into {encoder.dim} numbers; the mean over a model's pairs is the model's embedding.
+# {len(models)} LLMs by what they answer
+
+Turns (prompt, response) pairs into {encoder.dim} numbers; the mean over a model's pairs is the model's embedding, from
+which new models are placed and rated without votes.
 
 | | |
 |---|---|
@@ -36,9 +49,17 @@ The validation figures chose the epoch, so they flatter it a little.
 
 ## Use
 
+```python
+from model_behavior import Artifact
+
+arena = Artifact.load("THIS_FOLDER")  # or hf://owner/name
+arena = arena.onboard("responses.jsonl", model="new-model")
+arena.rank()
 ```
-model-behavior embed-models THIS_FOLDER RESPONSES --model NAME
-model-behavior encode THIS_FOLDER PAIRS --output FILE.parquet
+
+```
+model-behavior onboard THIS_FOLDER RESPONSES --model NAME
+model-behavior rank THIS_FOLDER
 model-behavior map THIS_FOLDER --output map.html
 ```
 

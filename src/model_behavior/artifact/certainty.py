@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from model_behavior.artifact.artifact import Artifact
+from model_behavior.artifact.folder import Contents
 from model_behavior.catalog.enrolment import Catalog
 from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.placement import Placement, Population, effective_responses, fit_population
@@ -73,7 +73,7 @@ class ModelCertainty:
 
 
 def measure_certainty(
-    artifact: Artifact, models: Sequence[str], half_width: float | None = None
+    artifact: Contents, models: Sequence[str], half_width: float | None = None
 ) -> tuple[ModelCertainty, ...]:
     """How sure the artifact is of some of its models.
 

@@ -1,4 +1,19 @@
-"""Files of an artifact's folder: verified when read, written aside, the user's own files kept."""
+"""The folder that an artifact lives in: written aside and exchanged, verified when read, the user's own files kept.
+
+    config.json           format and version, encoder configuration, SHA-256 of the other files
+    encoder.safetensors   weights of the encoder's trained part
+    models.safetensors    model embeddings: mean, count, spread; hashes of the training prompts
+    models.json           names of the models, in row order
+    samples.safetensors   what is kept of each model's responses: style profile, sampled vectors with hashes of prompts
+    exemplars.json        typical responses of each model, as text
+    revisions.json        what became of each model; only where one was changed since the training
+    history.json          one record per trained epoch
+    scorer.safetensors    stage 2, arrays; only where a scorer was trained
+    scorer.json           stage 2, the rest of its state
+    README.md             a card for people; may be edited, and is then kept when the folder is written again
+
+A folder is there whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +23,28 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model_behavior.errors import ArtifactError
+import numpy as np
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from model_behavior.arrays import Arrays
+from model_behavior.artifact.card import write_card
+from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
+from model_behavior.catalog.revisions import Revisions, revisions_from_stored, revisions_to_json
+from model_behavior.catalog.samples import samples_from_stored, samples_to_arrays, samples_to_json
+from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
+from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.files import name_aside, open_to_others
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
@@ -21,6 +53,197 @@ FORMAT_VERSION = 2
 CONFIG, CARD, ENCODER = "config.json", "README.md", "encoder.safetensors"
 _SELF = "config_digest"
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+_MODELS = "models.safetensors"
+_NAMES, _HISTORY = "models.json", "history.json"
+_SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
+_REVISIONS = "revisions.json"
+_SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
+_VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
+_WITH_SCORER = (_SCORER, _SCORER_STATE)
+_WRITTEN = (CONFIG, *_VERIFIED, _REVISIONS, *_WITH_SCORER, CARD)
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What a folder holds: a trained encoder, the models that it has embedded, and what predicts votes between them.
+
+    Attributes:
+        encoder: stage 1, trained.
+        models: embeddings of the models.
+        samples: what is kept of their responses, same rows; None where that is nothing.
+        scorer: stage 2, which knows all the models; None before it is trained.
+        training: what the encoder was trained on; None where that is not known.
+        revisions: what became of the models since.
+    """
+
+    encoder: ModelBehaviorEncoder
+    models: ModelEmbeddings
+    samples: ModelSamples | None = None
+    scorer: DenseNetworkModel | None = None
+    training: TrainingRecord | None = None
+    revisions: Revisions = field(default_factory=dict)
+
+    @property
+    def catalog(self) -> Catalog:
+        """Embeddings and samples together."""
+        return Catalog.of_embeddings(self.models) if self.samples is None else Catalog(self.models, self.samples)
+
+
+def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
+    """Says before any work whether an artifact can be written there.
+
+    Args:
+        path: the folder.
+        overwrite: whether an artifact may be replaced.
+        hint: added to the advice where it may not.
+
+    Raises:
+        UsageError: something is there and may not be replaced, or is no artifact.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / CONFIG).is_file():
+        raise UsageError(f"{path} exists and is not a model-behavior artifact. Fix: choose another --output")
+    if not overwrite:
+        raise UsageError(f"{path} holds an artifact already. Fix: choose another --output{hint}")
+
+
+def write_folder(contents: Contents, path: Path, texts: bool = True) -> None:
+    """Writes the folder; an artifact that was there is replaced only when the new one is whole.
+
+    Args:
+        contents: to write.
+        path: of the folder.
+        texts: whether the responses that are kept for people to read go into it.
+
+    Raises:
+        UsageError: something is there that is no artifact.
+        OSError: the folder cannot be written; what was there before is still there.
+    """
+    check_output(path, overwrite=True)
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = name_aside(path)
+    aside.mkdir()
+    try:
+        _write_files(contents if texts else without_texts(contents), aside)
+        keep_what_is_the_users(path, aside, _WRITTEN)
+        swap(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes from changing the same folder between a load and a save; waits for them."""
+    path = path.resolve()
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
+
+
+def fingerprint(path: Path) -> str:
+    """Hash of the whole content of a folder, whose `config.json` has the digests of all other files.
+
+    Raises:
+        ArtifactError: as for `read_folder`, but for other files than `config.json`.
+    """
+    read_config(path)
+    return digest(path / CONFIG)
+
+
+def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
+    """Reads and verifies a folder.
+
+    Args:
+        path: the folder.
+        runtime: cache and monitor of the encoder; the cache is the scorer's, too.
+
+    Raises:
+        ArtifactError: it is missing, no artifact, of a newer version, or a file in it is missing or altered.
+    """
+    restore(path.resolve())
+    config = read_config(path)
+    digests = config.get("files")
+    digests = digests if isinstance(digests, dict) else {}
+    scored, changed = any(name in digests for name in _WITH_SCORER), _REVISIONS in digests
+    for name in (*_VERIFIED, *(_WITH_SCORER if scored else ()), *((_REVISIONS,) if changed else ())):
+        verify(path / name, digests.get(name))
+    try:
+        state: dict[str, Any] = {
+            **config["encoder"],
+            "tensors": load_file(path / ENCODER),
+            "history": json.loads((path / _HISTORY).read_text("utf-8")),
+        }
+        table = load_file(path / _MODELS)
+        names = tuple(json.loads((path / _NAMES).read_text("utf-8")))
+        models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
+        exemplars = json.loads((path / _EXEMPLARS).read_text("utf-8"))
+        samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
+        cache = None if runtime is None else runtime.cache
+        scorer = _read_scorer(path, cache) if scored else None
+        revisions = revisions_from_stored(json.loads((path / _REVISIONS).read_text("utf-8"))) if changed else {}
+        split = config["split"]
+        record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
+    except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
+    encoder = ModelBehaviorEncoder.load_state_dict(state)
+    if runtime is not None:
+        encoder.runtime = runtime
+    return Contents(encoder, models, samples, scorer, record, revisions)
+
+
+def without_texts(contents: Contents) -> Contents:
+    """The same without any text of a prompt or a response, for those who may not share responses."""
+    samples = contents.samples
+    if samples is None:
+        return contents
+    nothing: tuple[()] = ()
+    empty = replace(samples, exemplars=tuple(nothing for _ in samples.names), answers=tuple({} for _ in samples.names))
+    return replace(contents, samples=empty)
+
+
+def _write_files(contents: Contents, folder: Path) -> None:
+    state = contents.encoder.get_state_dict()
+    models = contents.models
+    save_file(state.pop("tensors"), folder / ENCODER)
+    record = contents.training
+    prompts = record.prompts if record is not None else np.zeros(0, np.uint64)
+    table: Arrays = {"mean": models.mean, "count": models.count, "spread": models.spread, "training_prompts": prompts}
+    save_file(table, folder / _MODELS)
+    write_json(folder / _NAMES, list(models.names))
+    samples = contents.catalog.samples
+    save_file(samples_to_arrays(samples), folder / _SAMPLES)
+    write_json(folder / _EXEMPLARS, samples_to_json(samples))
+    write_json(folder / _HISTORY, state.pop("history"))
+    (folder / CARD).write_text(write_card(contents.encoder, models), "utf-8")
+    written: tuple[str, ...] = (*_VERIFIED, CARD)
+    if contents.revisions:
+        write_json(folder / _REVISIONS, revisions_to_json(contents.revisions))
+        written = (*written, _REVISIONS)
+    if contents.scorer is not None:
+        scorer = contents.scorer.get_state_dict()
+        save_file(scorer.pop("tensors"), folder / _SCORER)
+        write_json(folder / _SCORER_STATE, scorer)
+        written = (*written, *_WITH_SCORER)
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "encoder": state,
+        "split": None if record is None else asdict(record.split),
+        "files": {name: digest(folder / name) for name in written},
+    }
+    write_config(folder, config)
+    for name in (ENCODER, _MODELS, _SAMPLES, *((_SCORER,) if contents.scorer is not None else ())):
+        open_to_others(folder / name)
+
+
+def _read_scorer(path: Path, cache: ContentCache | None) -> DenseNetworkModel:
+    state = json.loads((path / _SCORER_STATE).read_text("utf-8"))
+    return DenseNetworkModel.load_state_dict({**state, "tensors": load_file(path / _SCORER)}, cache)
+
+
+def _read_split(values: dict[str, Any]) -> ValidationSplit:
+    return ValidationSplit(**{**values, "held_out_models": tuple(values["held_out_models"])})
 
 
 def write_config(path: Path, config: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Whose answers a response to the same prompt resembles, and what rating that speaks for.
+"""What stage 2 is told of the models: their embeddings, and whose answers theirs resemble on the same prompts.
 
 Of the responses x to one prompt, u(x) are their TF-IDF weights, k(x, y) the cosine of two, k' the same after both are
 centred on the responses of the voted models, the peers, brought to a mean k'(x, x) of 1. The rating that a response
@@ -13,8 +13,6 @@ were that a model was compared with is told beside: the mean rating of all that 
 
 A peer of the same family says little about a model of another one, so that the voted models are read without their
 families: what is learned from them then holds for models of new families.
-
-What stage 2 is told of the models: a table made of the catalog.
 """
 
 from __future__ import annotations
@@ -43,16 +41,57 @@ class Answers:
     """Responses of some models, any number to any prompts.
 
     Attributes:
-        names: of the models, [n_models].
-        owner: the model of each, int64, [n_responses].
+        names: names of the models, [n_models].
+        owner: model of each response, int64, [n_responses].
         keys: hash of the normalised prompt of each, uint64, [n_responses].
-        words: of each, see `answer_words`, [n_responses, WIDTH].
+        words: packed words of each, see `samples`, [n_responses, WIDTH].
     """
 
     names: tuple[str, ...]
     owner: Int64Array
     keys: UInt64Array
     words: PackedWords
+
+
+def model_table(
+    encoder: ModelBehaviorEncoder, catalog: Catalog, voted: Sequence[str], names: Sequence[str] | None = None
+) -> ModelTable:
+    """Models as the scorer takes them: the identity part of their embeddings, and whom their responses agree with.
+
+    Votes have shaped the other part of an embedding around the very models that the scorer learns from, so that ratings
+    read from it hold less well for new ones (decision 0007). It is taken where there is no identity part.
+
+    Args:
+        encoder: encoder that the catalog was made with.
+        catalog: catalog of the models and of those with votes.
+        voted: models with votes, which agreement is measured with.
+        names: models to have a row, all of the catalog by default.
+    """
+    chosen = tuple(catalog.models.names if names is None else names)
+    place = {name: row for row, name in enumerate(catalog.models.names)}
+    models = catalog.models.select([place[name] for name in chosen])
+    agreement = measure_agreement(catalog.samples, chosen, voted)
+    weight = encoder.config.features.identity_weight
+    if not weight:
+        return ModelTable(models.names, models.mean, models.count, models.spread, agreement)
+    identity = np.ascontiguousarray(encoder.identity_of(models.mean))
+    # In a unit embedding the identity part of a pair has this square length.
+    square = weight**2 / (1 + weight**2)
+    spread = np.sqrt(np.maximum(square - np.square(identity).sum(axis=1), 0)).astype(np.float32)
+    return ModelTable(models.names, identity, models.count, spread, agreement)
+
+
+def measure_agreement(samples: ModelSamples, names: Sequence[str], voted: Sequence[str]) -> Agreement:
+    """How models of a catalog agree with the voted ones.
+
+    Args:
+        samples: samples of the catalog.
+        names: models to measure; a voted one is read without its family, any other without itself alone.
+        voted: models with votes.
+    """
+    peers, asking = answers_of(samples, voted), answers_of(samples, names)
+    known = np.array([name in set(voted) for name in names], dtype=bool)
+    return agree(asking, peers, known)
 
 
 def answers_of(samples: ModelSamples, names: Sequence[str]) -> Answers:
@@ -67,19 +106,6 @@ def answers_of(samples: ModelSamples, names: Sequence[str]) -> Answers:
     rows = np.concatenate(parts) if parts else np.empty(0, np.int64)
     owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return Answers(tuple(names), owner, samples.words.prompt_keys[rows], samples.words.vectors[rows])
-
-
-def measure_agreement(samples: ModelSamples, names: Sequence[str], voted: Sequence[str]) -> Agreement:
-    """How models of a catalog agree with the voted ones.
-
-    Args:
-        samples: of the catalog.
-        names: models to measure; a voted one is read without its family, any other without itself alone.
-        voted: models with votes.
-    """
-    peers, asking = answers_of(samples, voted), answers_of(samples, names)
-    known = np.array([name in set(voted) for name in names], dtype=bool)
-    return agree(asking, peers, known)
 
 
 def agree(asking: Answers, peers: Answers, known: BoolArray) -> Agreement:
@@ -97,6 +123,28 @@ def agree(asking: Answers, peers: Answers, known: BoolArray) -> Agreement:
         for name, is_known in zip(asking.names, known.tolist(), strict=True)
     ]
     return _measure(asking, peers, np.array(own, dtype=bool).reshape(len(asking.names), len(peers.names)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Weights [n_rows, n_columns] and where they stand."""
+
+    weights: Float64Array
+    rows: Int64Array
+    columns: Int64Array
+
+
+class _Rarity:
+    """Inverse document frequencies among the peers' responses, smoothed as scikit-learn does."""
+
+    def __init__(self, packed: PackedWords) -> None:
+        self._words, documents = np.unique(words_and_weights(packed)[0][packed > 0], return_counts=True)
+        self._idf = np.log((1 + len(packed)) / (1 + documents)) + 1
+
+    def of(self, words: UInt32Array) -> Float64Array:
+        """Of words that the peers have used."""
+        idf: Float64Array = self._idf[np.searchsorted(self._words, words)]
+        return idf
 
 
 def _measure(asking: Answers, peers: Answers, excluded: BoolArray) -> Agreement:
@@ -123,28 +171,6 @@ def _measure(asking: Answers, peers: Answers, excluded: BoolArray) -> Agreement:
     return Agreement(
         peers.names, asking.owner, tuple(_as_matrix(each, shape) for each in found), _as_matrix(everyone, shape)
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Weights [n_rows, n_columns] and where they stand."""
-
-    weights: Float64Array
-    rows: Int64Array
-    columns: Int64Array
-
-
-class _Rarity:
-    """Inverse document frequencies among the peers' responses, smoothed as scikit-learn does."""
-
-    def __init__(self, packed: PackedWords) -> None:
-        self._words, documents = np.unique(words_and_weights(packed)[0][packed > 0], return_counts=True)
-        self._idf = np.log((1 + len(packed)) / (1 + documents)) + 1
-
-    def of(self, words: UInt32Array) -> Float64Array:
-        """Of words that the peers have used."""
-        idf: Float64Array = self._idf[np.searchsorted(self._words, words)]
-        return idf
 
 
 def _by_prompt(asking: UInt64Array, peers: UInt64Array) -> Iterator[tuple[Int64Array, Int64Array]]:
@@ -210,31 +236,3 @@ def _as_matrix(blocks: Sequence[_Block], shape: tuple[int, int]) -> sparse.csr_m
     rows = np.concatenate([np.repeat(block.rows, len(block.columns)) for block in blocks])
     columns = np.concatenate([np.tile(block.columns, len(block.rows)) for block in blocks])
     return sparse.csr_matrix((values, (rows, columns)), shape=shape)
-
-
-def model_table(
-    encoder: ModelBehaviorEncoder, catalog: Catalog, voted: Sequence[str], names: Sequence[str] | None = None
-) -> ModelTable:
-    """Models as the scorer takes them: the identity part of their embeddings, and whom their responses agree with.
-
-    Votes have shaped the other part of an embedding around the very models that the scorer learns from, so that ratings
-    read from it hold less well for new ones (decision 0007). It is taken where there is no identity part.
-
-    Args:
-        encoder: of the catalog.
-        catalog: with the models and those with votes.
-        voted: models with votes, which agreement is measured with.
-        names: models to have a row, all of the catalog by default.
-    """
-    chosen = tuple(catalog.models.names if names is None else names)
-    place = {name: row for row, name in enumerate(catalog.models.names)}
-    models = catalog.models.select([place[name] for name in chosen])
-    agreement = measure_agreement(catalog.samples, chosen, voted)
-    weight = encoder.config.features.identity_weight
-    if not weight:
-        return ModelTable(models.names, models.mean, models.count, models.spread, agreement)
-    identity = np.ascontiguousarray(encoder.identity_of(models.mean))
-    # In a unit embedding the identity part of a pair has this square length.
-    square = weight**2 / (1 + weight**2)
-    spread = np.sqrt(np.maximum(square - np.square(identity).sum(axis=1), 0)).astype(np.float32)
-    return ModelTable(models.names, identity, models.count, spread, agreement)

@@ -1,15 +1,14 @@
-"""How many responses a test of drift needs.
+"""Tests whether a model's responses have changed since it was enrolled, and says how many responses such a test needs.
 
-Without a change the squared distance of two means is close to g chi^2_h, with g and h from the mean and variance of the
+**Test.** The means of the enrolled and of the new responses are compared in coordinates in which responses vary around
+their model with covariance 1. The statistic is the squared distance of the two means; its distribution under "no
+change" is found by permuting who said what (Pitman 1937), within each prompt where both samples answer the same
+prompts, so that the prompts cannot pass for a change. The p-value is (1 + permuted >= observed) / (1 + permutations),
+which is exact.
+
+**Power.** Without a change the squared distance is close to g chi^2_h, with g and h from the mean and variance of the
 permuted distances (Satterthwaite 1946). A change by `effect` adds effect^2 to it, so that the distance is g times a
 noncentral chi^2_h with noncentrality effect^2 / g; g falls as the samples grow.
-
-Have the responses under a name changed since it was enrolled?
-
-The means of the enrolled and of the new responses are compared in coordinates in which responses vary around their
-model with covariance 1. The statistic is the squared distance of the two means; its distribution under "no change" is
-found by permuting who said what (Pitman 1937), within each prompt where both samples answer the same prompts, so that
-the prompts cannot pass for a change. The p-value is (1 + permuted >= observed) / (1 + permutations), which is exact.
 """
 
 from __future__ import annotations
@@ -26,71 +25,11 @@ from model_behavior.catalog.two_covariance import fit_whitening
 from model_behavior.errors import DataError, UsageError
 from model_behavior.names import find_model
 
-_MOST = 100_000
-
-
-@dataclass(frozen=True)
-class NullDistribution:
-    """Distances without a change, as g chi^2_h, and the sizes that they were found with.
-
-    Attributes:
-        scale: g.
-        freedom: h.
-        n_enrolled: enrolled responses; does not matter where responses are compared by prompt.
-        n_new: new responses, or prompts.
-        by_prompt: whether both samples grow together, a prompt at a time.
-    """
-
-    scale: float
-    freedom: float
-    n_enrolled: int
-    n_new: int
-    by_prompt: bool
-
-    def scale_with(self, n_new: int) -> float:
-        """g with another number of new responses, or of prompts."""
-        if self.by_prompt:
-            return self.scale * self.n_new / n_new
-        return self.scale * (1 / self.n_enrolled + 1 / n_new) / (1 / self.n_enrolled + 1 / self.n_new)
-
-
-def fit_null(permuted: Float64Array, n_enrolled: int, n_new: int, by_prompt: bool) -> NullDistribution:
-    """Matches mean and variance of permuted squared distances; other arguments as in `NullDistribution`."""
-    mean, variance = float(permuted.mean()), float(permuted.var())
-    if mean <= 0 or variance <= 0:  # responses that are all the same never differ by chance
-        return NullDistribution(0.0, 1.0, n_enrolled, n_new, by_prompt)
-    return NullDistribution(variance / mean / 2, 2 * mean**2 / variance, n_enrolled, n_new, by_prompt)
-
-
-def power_of(null: NullDistribution, effect: float, n_new: int, alpha: float) -> float:
-    """Probability that a change by `effect` is found with `n_new` new responses, or prompts."""
-    scale = null.scale_with(n_new)
-    if scale == 0:
-        return 1.0
-    critical = stats.chi2.isf(alpha, null.freedom)
-    return float(stats.ncx2.sf(critical, null.freedom, effect**2 / scale))
-
-
-def responses_needed(null: NullDistribution, effect: float, alpha: float, power: float) -> int | None:
-    """The fewest new responses, or prompts, with which a change by `effect` is found with that power.
-
-    None where 100,000 would not do. At least 2.
-    """
-    low, high = 1, 2
-    while power_of(null, effect, high, alpha) < power:
-        if high >= _MOST:
-            return None
-        low, high = high, min(2 * high, _MOST)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if power_of(null, effect, middle, alpha) < power else (low, middle)
-    return high
-
-
 _CHUNK = 256  # permutations at once
 _LEAST_PER_DIMENSION = 4
 _REFERENCE_EFFECTS = (0.25, 0.5, 1.0)
 _ROUNDING = 2.0**-22  # of the mean squared length: vectors are kept in float16, so that less is no distance
+_MOST = 100_000
 
 
 @dataclass(frozen=True)
@@ -98,11 +37,11 @@ class DriftConfig:
     """How drift is tested.
 
     Attributes:
-        permutations: the smallest p-value is 1 / (permutations + 1).
+        permutations: number of permutations; the smallest p-value is 1 / (permutations + 1).
         alpha: probability of a false alarm.
-        power: with which an effect of the given size is to be found.
-        min_shared_prompts: with fewer prompts in common, all responses are compared without regard to prompts.
-        seed: of the permutations.
+        power: probability with which an effect of the given size is to be found.
+        min_shared_prompts: number of prompts in common below which responses are compared without regard to prompts.
+        seed: seed of the permutations.
     """
 
     permutations: int = 999
@@ -117,7 +56,7 @@ class DriftReport:
     """What a comparison of new responses with the enrolled ones found.
 
     Attributes:
-        model: the name that both are of.
+        model: name of the model.
         effect: distance of the two means in standard deviations of single responses along the line between them, with
             the part that chance alone gives taken off; 0 where there is no more than that.
         p_value: probability of a distance like this without a change.
@@ -147,14 +86,39 @@ class DriftReport:
     caution: str
 
 
+@dataclass(frozen=True)
+class NullDistribution:
+    """Distances without a change, as g chi^2_h, and the sizes that they were found with.
+
+    Attributes:
+        scale: scale of the distribution, g.
+        freedom: degrees of freedom, h.
+        n_enrolled: number of enrolled responses; does not matter where responses are compared by prompt.
+        n_new: number of new responses, or of prompts.
+        by_prompt: whether both samples grow together, a prompt at a time.
+    """
+
+    scale: float
+    freedom: float
+    n_enrolled: int
+    n_new: int
+    by_prompt: bool
+
+    def scale_with(self, n_new: int) -> float:
+        """g with another number of new responses, or of prompts."""
+        if self.by_prompt:
+            return self.scale * self.n_new / n_new
+        return self.scale * (1 / self.n_enrolled + 1 / n_new) / (1 / self.n_enrolled + 1 / self.n_new)
+
+
 def measure_drift(catalog: Catalog, name: str, new: Catalog, config: DriftConfig | None = None) -> DriftReport:
     """Compares new responses of a model with its enrolled sample.
 
     Args:
-        catalog: with the model as it was enrolled.
-        name: the model.
-        new: the new responses, enrolled on their own under any one name.
-        config: how to test.
+        catalog: catalog with the model as it was enrolled.
+        name: name of the model.
+        new: new responses, enrolled on their own under any one name.
+        config: settings of the test.
 
     Raises:
         UsageError: an unknown name, or several models in `new`.
@@ -205,8 +169,8 @@ def permute_distances(
     The difference is taken in each stratum and averaged over strata.
 
     Args:
-        vectors: [n, dim].
-        is_new: sample of each, [n].
+        vectors: responses of both samples, [n, dim].
+        is_new: whether each is of the new sample, [n].
         stratum: 0 to n_strata - 1, each with a response of both samples, [n].
         config: number of permutations, and seed.
     """
@@ -234,6 +198,39 @@ def permute_distances(
         np.put_along_axis(labels, drawn, np.broadcast_to(ranked, shape), axis=1)
         permuted.append(squared(labels))
     return float(squared(is_new)), np.concatenate(permuted)
+
+
+def fit_null(permuted: Float64Array, n_enrolled: int, n_new: int, by_prompt: bool) -> NullDistribution:
+    """Matches mean and variance of permuted squared distances; other arguments as in `NullDistribution`."""
+    mean, variance = float(permuted.mean()), float(permuted.var())
+    if mean <= 0 or variance <= 0:  # responses that are all the same never differ by chance
+        return NullDistribution(0.0, 1.0, n_enrolled, n_new, by_prompt)
+    return NullDistribution(variance / mean / 2, 2 * mean**2 / variance, n_enrolled, n_new, by_prompt)
+
+
+def power_of(null: NullDistribution, effect: float, n_new: int, alpha: float) -> float:
+    """Probability that a change by `effect` is found with `n_new` new responses, or prompts."""
+    scale = null.scale_with(n_new)
+    if scale == 0:
+        return 1.0
+    critical = stats.chi2.isf(alpha, null.freedom)
+    return float(stats.ncx2.sf(critical, null.freedom, effect**2 / scale))
+
+
+def responses_needed(null: NullDistribution, effect: float, alpha: float, power: float) -> int | None:
+    """The fewest new responses, or prompts, with which a change by `effect` is found with that power.
+
+    None where 100,000 would not do. At least 2.
+    """
+    low, high = 1, 2
+    while power_of(null, effect, high, alpha) < power:
+        if high >= _MOST:
+            return None
+        low, high = high, min(2 * high, _MOST)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if power_of(null, effect, middle, alpha) < power else (low, middle)
+    return high
 
 
 def _fit_whitening(catalog: Catalog, model: int, compared: Float16Array) -> Float64Array:

@@ -75,6 +75,11 @@ def usable_pairs(pairs: PairTable, keep: BoolArray | None = None) -> BoolArray:
     return usable if keep is None else usable & keep
 
 
+def usable_models(pairs: PairTable) -> tuple[str, ...]:
+    """Names of the models that have a usable pair, in the order of `pairs.models`."""
+    return tuple(pairs.models[index] for index in np.unique(pairs.model_index[usable_pairs(pairs)]))
+
+
 def encode_parts(
     encoder: ModelBehaviorEncoder, prompts: Sequence[str], responses: Sequence[str], batch_size: int
 ) -> Iterator[EncodedPart]:

@@ -1,6 +1,7 @@
 """Responses to catalog rows: enrol, extend, merge, remove.
 
-More responses of a model that is in the catalog already: its row as if all of them had been enrolled at once.
+A model is enrolled from the encodings of its responses. More responses of a model that is in the catalog already extend
+its row, which is then as if all of them had been enrolled at once.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorE
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.names import find_model
 from model_behavior.preprocessing.feature_cache import encode_through_cache
+
+_SAME = 2e-3  # Kept vectors are rounded to float16, and a batch of another size changes the last digits.
 
 
 @dataclass(frozen=True)
@@ -76,23 +79,27 @@ def enrol(
     keep: BoolArray | None = None,
     sample: BoolArray | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    config: EnrolmentConfig | None = None,
 ) -> Catalog:
     """Embeds every model that has a usable pair and describes its responses.
 
     Args:
-        encoder: trained.
+        encoder: trained encoder.
         pairs: answers of any number of models. Pairs with an empty prompt or response are never used.
-        batch_size: pairs encoded at once.
+        batch_size: number of pairs encoded at once.
         keep: pairs that the embeddings and style profiles are made of, [n_pairs]; all by default.
         sample: pairs whose encodings are sampled, where those are others than `keep`, [n_pairs]. Of a model that the
             encoder was trained on, its validation responses: see `ModelSamples.embedded`.
-        progress: told (pairs done, pairs in all).
+        progress: callback of (pairs done, pairs in all).
+        config: how much is kept of the responses.
 
     Raises:
         DataError: no usable pair at all.
     """
     prompts, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
-    return enrol_encoded(pairs, encode_parts(encoder, prompts, responses, batch_size), keep, sample, progress)
+    parts = encode_parts(encoder, prompts, responses, batch_size)
+    return enrol_encoded(pairs, parts, keep, sample, progress, config=config)
 
 
 def enrol_encoded(
@@ -101,13 +108,15 @@ def enrol_encoded(
     keep: BoolArray | None = None,
     sample: BoolArray | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    config: EnrolmentConfig | None = None,
 ) -> Catalog:
     """`enrol` where the pairs are encoded already: `parts` are all of them, in order.
 
     Raises:
         DataError: no usable pair at all.
     """
-    config = EnrolmentConfig()
+    config = config if config is not None else EnrolmentConfig()
     keys = prompt_keys(pairs)
     usable, held_back = usable_pairs(pairs, keep), usable_pairs(pairs, keep if sample is None else sample)
     if not usable.any():
@@ -135,6 +144,98 @@ def enrol_encoded(
     return Catalog(models, ModelSamples(models.names, *moments, embedded, styles, words, exemplars, answers))
 
 
+def extend_catalog(
+    catalog: Catalog,
+    encoder: ModelBehaviorEncoder,
+    pairs: PairTable,
+    batch_size: int,
+    parts: Iterable[EncodedPart] | None = None,
+    config: EnrolmentConfig | None = None,
+) -> Catalog:
+    """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
+
+    Mean, spread, counts, style moments, sampled vectors and answers are those of one enrolment of everything. Typical
+    responses are chosen among those that either enrolment has chosen. A response to the same prompt that the sample of
+    the model holds already is not counted again.
+
+    Args:
+        catalog: catalog made with `encoder`.
+        encoder: trained encoder.
+        pairs: answers of any number of models.
+        batch_size: number of pairs encoded at once.
+        parts: the pairs, where they are encoded already.
+        config: how much is kept of the responses.
+
+    Raises:
+        DataError: no usable pair at all.
+    """
+    fresh = ~find_repeats(catalog, encoder, pairs, batch_size)
+    if usable_pairs(pairs).any() and not usable_pairs(pairs, fresh).any():
+        return catalog
+    config = config if config is not None else EnrolmentConfig()
+    if parts is None:
+        new = enrol(encoder, pairs, batch_size, fresh, config=config)
+    else:
+        new = enrol_encoded(pairs, parts, fresh, config=config)
+    known = [name for name in new.models.names if name in catalog.models.names]
+    rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size, config) for name in known]
+    grown = merge_catalogs(catalog, new)
+    for row in rows:
+        grown = merge_catalogs(grown, row)
+    return grown
+
+
+def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
+    """Both catalogs' models; where a name is in both, the new row."""
+    models = merge(old.models, new.models)
+    return Catalog(models, select_samples([old.samples, new.samples], models.names))
+
+
+def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
+    """The catalog without these models.
+
+    Raises:
+        UsageError: a model that is not in it.
+    """
+    gone = {find_model(catalog.models.names, name) for name in names}
+    left = catalog.models.select([index for index in range(len(catalog.models)) if index not in gone])
+    return Catalog(left, select_samples([catalog.samples], left.names))
+
+
+def prompt_keys(pairs: PairTable) -> UInt64Array:
+    """Hash of each pair's normalised prompt with its history, uint64, [n_pairs]; the same in every run."""
+    prompts = [normalise_prompt(text) for text in LazyTexts(pairs.prompts)]
+    texts = [
+        f"{prompts[prompt]}\0{history}" if history else prompts[prompt]
+        for prompt, history in zip(pairs.prompt_index.tolist(), LazyTexts(pairs.histories), strict=True)
+    ]
+    known = {text: hash_text(text) for text in set(texts)}
+    return np.array([known[text] for text in texts], dtype=np.uint64)
+
+
+def find_repeats(catalog: Catalog, encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> BoolArray:
+    """Pairs that the catalog's samples hold already: same model, prompt and, by its vectors, response. [n_pairs]."""
+    keys = prompt_keys(pairs)
+    held = {name: _by_prompt(catalog.samples, row) for row, name in enumerate(catalog.samples.names)}
+    candidates = [
+        index
+        for index in np.flatnonzero(usable_pairs(pairs)).tolist()
+        if int(keys[index]) in held.get(pairs.models[pairs.model_index[index]], {})
+    ]
+    repeats = np.zeros(len(pairs), dtype=bool)
+    prompts = [pairs.prompts[int(pairs.prompt_index[index])].as_py() for index in candidates]
+    texts = encoder.clean(prompts, [pairs.responses[index].as_py() for index in candidates])
+    vectors = encoder.encode_clean(*texts, batch_size)
+    styles = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
+    for place, index in enumerate(candidates):
+        old_styles, old_vectors = held[pairs.models[pairs.model_index[index]]][int(keys[index])]
+        same_style = any(np.array_equal(each, styles[place].astype(np.float16)) for each in old_styles)
+        # Of a model that was trained on, only some responses are kept as vectors.
+        near = [bool(np.abs(each.astype(np.float32) - vectors[place]).max() < _SAME) for each in old_vectors]
+        repeats[index] = same_style and (any(near) or not near)
+    return repeats
+
+
 def _gather(
     pairs: PairTable,
     parts: Iterable[EncodedPart],
@@ -160,34 +261,6 @@ def _gather(
     counts = np.bincount(pairs.model_index[usable], minlength=len(pairs.models))
     present = np.flatnonzero(counts)
     return average([pairs.models[index] for index in present], sums[present], counts[present]), vectors, style
-
-
-def prompt_keys(pairs: PairTable) -> UInt64Array:
-    """Hash of each pair's normalised prompt with its history, uint64, [n_pairs]; the same in every run."""
-    prompts = [normalise_prompt(text) for text in LazyTexts(pairs.prompts)]
-    texts = [
-        f"{prompts[prompt]}\0{history}" if history else prompts[prompt]
-        for prompt, history in zip(pairs.prompt_index.tolist(), LazyTexts(pairs.histories), strict=True)
-    ]
-    known = {text: hash_text(text) for text in set(texts)}
-    return np.array([known[text] for text in texts], dtype=np.uint64)
-
-
-def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
-    """Both catalogs' models; where a name is in both, the new row."""
-    models = merge(old.models, new.models)
-    return Catalog(models, select_samples([old.samples, new.samples], models.names))
-
-
-def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
-    """The catalog without these models.
-
-    Raises:
-        UsageError: a model that is not in it.
-    """
-    gone = {find_model(catalog.models.names, name) for name in names}
-    left = catalog.models.select([index for index in range(len(catalog.models)) if index not in gone])
-    return Catalog(left, select_samples([catalog.samples], left.names))
 
 
 def _choose(model: IntArray, keys: UInt64Array, sample: BoolArray, n: int) -> Int64Array:
@@ -235,67 +308,6 @@ def _typical(
     return tuple(first_to_each_prompt(pairs, keys, nearest, config.n_exemplars, config.max_characters).values())
 
 
-_SAME = 2e-3  # Kept vectors are rounded to float16, and a batch of another size changes the last digits.
-
-
-def extend_catalog(
-    catalog: Catalog,
-    encoder: ModelBehaviorEncoder,
-    pairs: PairTable,
-    batch_size: int,
-    parts: Iterable[EncodedPart] | None = None,
-) -> Catalog:
-    """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
-
-    Mean, spread, counts, style moments, sampled vectors and answers are those of one enrolment of everything. Typical
-    responses are chosen among those that either enrolment has chosen. A response to the same prompt that the sample of
-    the model holds already is not counted again.
-
-    Args:
-        catalog: of `encoder`.
-        encoder: trained.
-        pairs: answers of any number of models.
-        batch_size: pairs encoded at once.
-        parts: the pairs, where they are encoded already.
-
-    Raises:
-        DataError: no usable pair at all.
-    """
-    fresh = ~find_repeats(catalog, encoder, pairs, batch_size)
-    if usable_pairs(pairs).any() and not usable_pairs(pairs, fresh).any():
-        return catalog
-    new = enrol(encoder, pairs, batch_size, fresh) if parts is None else enrol_encoded(pairs, parts, fresh)
-    known = [name for name in new.models.names if name in catalog.models.names]
-    rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size) for name in known]
-    grown = merge_catalogs(catalog, new)
-    for row in rows:
-        grown = merge_catalogs(grown, row)
-    return grown
-
-
-def find_repeats(catalog: Catalog, encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> BoolArray:
-    """Pairs that the catalog's samples hold already: same model, prompt and, by its vectors, response. [n_pairs]."""
-    keys = prompt_keys(pairs)
-    held = {name: _by_prompt(catalog.samples, row) for row, name in enumerate(catalog.samples.names)}
-    candidates = [
-        index
-        for index in np.flatnonzero(usable_pairs(pairs)).tolist()
-        if int(keys[index]) in held.get(pairs.models[pairs.model_index[index]], {})
-    ]
-    repeats = np.zeros(len(pairs), dtype=bool)
-    prompts = [pairs.prompts[int(pairs.prompt_index[index])].as_py() for index in candidates]
-    texts = encoder.clean(prompts, [pairs.responses[index].as_py() for index in candidates])
-    vectors = encoder.encode_clean(*texts, batch_size)
-    styles = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
-    for place, index in enumerate(candidates):
-        old_styles, old_vectors = held[pairs.models[pairs.model_index[index]]][int(keys[index])]
-        same_style = any(np.array_equal(each, styles[place].astype(np.float16)) for each in old_styles)
-        # Of a model that was trained on, only some responses are kept as vectors.
-        near = [bool(np.abs(each.astype(np.float32) - vectors[place]).max() < _SAME) for each in old_vectors]
-        repeats[index] = same_style and (any(near) or not near)
-    return repeats
-
-
 def _by_prompt(samples: ModelSamples, row: int) -> dict[int, tuple[list[Float16Array], list[Float16Array]]]:
     """The style and the embedding vectors that are kept of a model, by prompt key."""
     found: dict[int, tuple[list[Float16Array], list[Float16Array]]] = defaultdict(lambda: ([], []))
@@ -311,9 +323,10 @@ def _row(catalog: Catalog, name: str) -> Catalog:
     return Catalog(catalog.models.select([row]), select_samples([catalog.samples], (name,)))
 
 
-def _combine(old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_size: int) -> Catalog:
+def _combine(
+    old: Catalog, new: Catalog, encoder: ModelBehaviorEncoder, batch_size: int, config: EnrolmentConfig
+) -> Catalog:
     """Two rows of the same model as one."""
-    config = EnrolmentConfig()
     models = _add_embeddings(old.models, new.models)
     mean, deviation, count = _add_moments(old.samples, new.samples)
     exemplars = (*old.samples.exemplars[0], *new.samples.exemplars[0])

@@ -1,19 +1,14 @@
-"""What identification rests on: the style features and the embeddings of a catalog's models and of their responses.
+"""Which known model wrote these responses, or none of them.
 
-Each kind of vectors has a two-covariance model of its own, and a model's score is the mean of both log-likelihood
-ratios: two witnesses who have seen the same responses, so that their sum would count them twice. Embeddings tell known
-models apart better; style features, which nothing was trained on, also show what only a new model does.
+**Ratios.** Open-set identification as of speakers: every model is scored by the log-likelihood ratio of the
+two-covariance model (`two_covariance`), and "none of them" is the hypothesis of a new model. Style features and
+embeddings have a two-covariance model each, and a model's score is the mean of both ratios: two witnesses who have seen
+the same responses, so that their sum would count them twice. Embeddings tell known models apart better; style features,
+which nothing was trained on, also show what only a new model does. Decision 0010 has what either is worth alone.
 
-Trials with a known answer, that identification is calibrated on.
-
-Which known model wrote these responses, or none of them.
-
-Open-set identification as of speakers: every model is scored by the log-likelihood ratio of the two-covariance model,
-and "none of them" is the hypothesis of a new model. What the ratios leave out (responses to the same prompts vary
-together, features are not normal) is made up for by a calibration, fitted on trials with responses that are held out of
-the known models and on the same trials with the model, or its family, taken out of the catalog.
-
-The ratios are the mean of two: of style features and of embeddings. Decision 0010 has what either is worth alone.
+**Probabilities.** What the ratios leave out (responses to the same prompts vary together, features are not normal) is
+made up for by a calibration (`calibration`). It is fitted on trials with a known answer: responses that are held out of
+the known models, once with their model among these, once without it or its family.
 """
 
 from __future__ import annotations
@@ -31,7 +26,118 @@ from model_behavior.errors import DataError, UsageError
 from model_behavior.names import number_families
 
 LEAST_MODELS, LEAST_RESPONSES = 4, 5
+TRIAL_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_DRAWS_PER_MODEL = 4
 _TAIL = 2.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A known model and how likely it wrote the responses; log-likelihood ratio against a new model, uncalibrated."""
+
+    model: str
+    probability: float
+    log_likelihood_ratio: float
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Who wrote the responses.
+
+    Attributes:
+        n_responses: number of responses judged together.
+        none: probability of a model that the catalog does not know.
+        candidates: all known models, the likeliest first; with `none`, their probabilities sum to 1.
+    """
+
+    n_responses: int
+    none: float
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def likeliest(self) -> str | None:
+        """The likeliest known model, or None where "none of them" is likelier."""
+        best = self.candidates[0]
+        return best.model if best.probability >= self.none else None
+
+
+@dataclass(frozen=True, eq=False)
+class Identifier:
+    """A catalog's models in the coordinates of their two-covariance models, with the calibration of the ratios.
+
+    Attributes:
+        names: names of the models, [n_models]; one of which no response was sampled is never named.
+        standardisation: standard scores of the style features.
+        known: the models by style, and by embedding where enough of those were sampled.
+        calibration: map from ratios to probabilities.
+        recognition: share of trials with k responses of a known model in which it was the likeliest, by k.
+    """
+
+    names: tuple[str, ...]
+    standardisation: Standardisation
+    known: tuple[KnownModels, ...]
+    calibration: Calibration
+    recognition: Mapping[int, float]
+
+    def identify(
+        self,
+        styles: FloatArray,
+        embedded: FloatArray,
+        prior_none: float = 0.5,
+    ) -> Identification:
+        """Judges responses of one unknown model together.
+
+        Args:
+            styles: style features of the responses, [k, n_features].
+            embedded: their embeddings, [k, dim].
+            prior_none: probability of a model that the catalog does not know, before seeing the responses; the known
+                models share the rest equally. Above 0 and below 1.
+
+        Raises:
+            UsageError: no responses, different numbers of both kinds of vectors, or a prior out of range.
+        """
+        if not 0 < prior_none < 1:
+            raise UsageError(f"prior_none={prior_none}: must be above 0 and below 1, such as 0.5")
+        if styles.ndim != 2 or embedded.ndim != 2 or not len(styles) or len(styles) != len(embedded):
+            raise UsageError(
+                f"style features of shape {styles.shape} and embeddings of shape {embedded.shape}: "
+                "at least one response is needed, [k, n_features] and [k, dim]"
+            )
+        n = len(styles)
+        vectors = (self.standardisation.apply(styles), embedded.astype(np.float64))
+        ratios = mean_ratios(self.known, [each.mean(axis=0, keepdims=True) for each in vectors], n)
+        probabilities = self.calibration.probabilities(ratios, np.array([float(n)]), prior_none)[0]
+        order = np.argsort(-probabilities[:-1], kind="stable")
+        return Identification(
+            n,
+            float(probabilities[-1]),
+            tuple(
+                Candidate(self.names[i], float(probabilities[i]), float(ratios[0, i]))
+                for i in order
+                if np.isfinite(ratios[0, i])
+            ),
+        )
+
+
+def fit_identifier(catalog: Catalog, seed: int = 0) -> Identifier:
+    """Fits the two-covariance models and their calibration to a catalog.
+
+    Args:
+        catalog: catalog of at least four models with five sampled responses each.
+        seed: seed of the draw of the trials.
+
+    Raises:
+        DataError: fewer models than that, or too few prompts in common.
+    """
+    evidence = gather_evidence(catalog)
+    trials = draw_trials(evidence, np.random.default_rng(seed))
+    return Identifier(
+        evidence.names,
+        evidence.standardisation,
+        evidence.know(np.zeros(0, np.uint64)),
+        fit_calibration(trials),
+        recognition_by_size(trials),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +145,9 @@ class KnownModels:
     """The known models in one kind of vectors.
 
     Attributes:
-        scatter: how responses and models vary.
-        centroids: of the models, projected, [n_models, dim].
-        counts: responses behind each, [n_models]; a model without any cannot have written anything.
+        scatter: scatter of responses and of models.
+        centroids: means of the models, projected, [n_models, dim].
+        counts: number of responses behind each, [n_models]; a model without any cannot have written anything.
     """
 
     scatter: TwoCovariance
@@ -60,8 +166,8 @@ class Standardisation:
     """Standard scores of style features, the tails of which are drawn in: a long run of a mark must not decide.
 
     Attributes:
-        centre: mean, [n_features].
-        scale: standard deviation, [n_features].
+        centre: mean of each feature, [n_features].
+        scale: standard deviation of each, [n_features].
     """
 
     centre: Float64Array
@@ -79,7 +185,7 @@ class Responses:
     """Sampled responses in one kind of vectors.
 
     Attributes:
-        vectors: [n, dim].
+        vectors: vectors of the responses, [n, dim].
         owner: model of each, index into the catalog, [n].
         prompt: key of the prompt of each, [n].
     """
@@ -94,12 +200,12 @@ class Evidence:
     """A catalog as identification sees it.
 
     Attributes:
-        names: of all models, [n_models].
-        standardisation: of style features.
+        names: names of all models, [n_models].
+        standardisation: standard scores of the style features.
         styles: sampled responses by standardised style.
-        embedded: by embedding; empty where too few of those were sampled, and then style decides alone.
+        embedded: sampled responses by embedding; empty where too few were sampled, and then style decides alone.
         mean: embeddings of the models, [n_models, dim].
-        count: responses behind each, [n_models].
+        count: number of responses behind each, [n_models].
         held_back: whether the sampled embeddings of a model are of responses that `mean` was not made of, [n_models].
     """
 
@@ -115,7 +221,7 @@ class Evidence:
         """The models as known without their responses to some prompts, style first, then embedding where that is used.
 
         Args:
-            asked: keys of those prompts; none to know all that there is.
+            asked: keys of those prompts; empty to know all that there is.
         """
         n_models = len(self.names)
         others = ~np.isin(self.styles.prompt, asked)
@@ -180,24 +286,6 @@ def gather_evidence(catalog: Catalog) -> Evidence:
     )
 
 
-def _describe(vectors: Float64Array, owner: IntArray, sums: Float64Array, counts: Float64Array) -> KnownModels:
-    """Scatter of responses and the places of models, given by sums [n_models, dim] and counts [n_models]."""
-    present = counts > 0
-    means = np.where(present[:, None], sums, 0.0) / np.where(present, counts, 1.0)[:, None]
-    scatter = fit_two_covariance(vectors, owner, means[present], counts[present])
-    return KnownModels(scatter, scatter.project(means), counts)
-
-
-def _sum_rows(vectors: Float64Array, owner: IntArray, n_models: int) -> tuple[Float64Array, Float64Array]:
-    sums = np.zeros((n_models, vectors.shape[1]))
-    np.add.at(sums, owner, vectors)
-    return sums, np.bincount(owner, minlength=n_models).astype(np.float64)
-
-
-TRIAL_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-_DRAWS_PER_MODEL = 4
-
-
 def draw_trials(evidence: Evidence, rng: np.random.Generator) -> Trials:
     """Means of k responses of one model each: once with the model known, once without it, once without its family.
 
@@ -246,6 +334,20 @@ def recognition_by_size(trials: Trials) -> dict[int, float]:
     return {int(k): float(right[known & (trials.k == k)].mean()) for k in np.unique(trials.k[known])}
 
 
+def _describe(vectors: Float64Array, owner: IntArray, sums: Float64Array, counts: Float64Array) -> KnownModels:
+    """Scatter of responses and the places of models, given by sums [n_models, dim] and counts [n_models]."""
+    present = counts > 0
+    means = np.where(present[:, None], sums, 0.0) / np.where(present, counts, 1.0)[:, None]
+    scatter = fit_two_covariance(vectors, owner, means[present], counts[present])
+    return KnownModels(scatter, scatter.project(means), counts)
+
+
+def _sum_rows(vectors: Float64Array, owner: IntArray, n_models: int) -> tuple[Float64Array, Float64Array]:
+    sums = np.zeros((n_models, vectors.shape[1]))
+    np.add.at(sums, owner, vectors)
+    return sums, np.bincount(owner, minlength=n_models).astype(np.float64)
+
+
 def _asked_prompts(evidence: Evidence) -> list[UInt64Array]:
     """Prompts to ask: those held back from a training, else one half and then the other, in the order of the hashes."""
     back = evidence.held_back[evidence.embedded.owner]
@@ -264,112 +366,3 @@ def _with_and_without(ratios: Float64Array, k: int, model: int, family: IntArray
         if np.isfinite(without).any(axis=1).all():
             found.append(Trials(without, sizes, nobody))
     return found
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A known model and how likely it wrote the responses; log-likelihood ratio against a new model, uncalibrated."""
-
-    model: str
-    probability: float
-    log_likelihood_ratio: float
-
-
-@dataclass(frozen=True)
-class Identification:
-    """Who wrote the responses.
-
-    Attributes:
-        n_responses: how many were judged together.
-        none: probability that it is a model that the catalog does not know.
-        candidates: all known models, the likeliest first; with `none`, their probabilities sum to 1.
-    """
-
-    n_responses: int
-    none: float
-    candidates: tuple[Candidate, ...]
-
-    @property
-    def likeliest(self) -> str | None:
-        """The likeliest known model, or None where "none of them" is likelier."""
-        best = self.candidates[0]
-        return best.model if best.probability >= self.none else None
-
-
-@dataclass(frozen=True, eq=False)
-class Identifier:
-    """A catalog's models in the coordinates of their two-covariance models, with the calibration of the ratios.
-
-    Attributes:
-        names: of the models, [n_models]; one of which no response was sampled is never named.
-        standardisation: of style features.
-        known: the models by style, and by embedding where enough of those were sampled.
-        calibration: from ratios to probabilities.
-        recognition: share of trials with k responses of a known model in which it was the likeliest, by k.
-    """
-
-    names: tuple[str, ...]
-    standardisation: Standardisation
-    known: tuple[KnownModels, ...]
-    calibration: Calibration
-    recognition: Mapping[int, float]
-
-    def identify(
-        self,
-        styles: FloatArray,
-        embedded: FloatArray,
-        prior_none: float = 0.5,
-    ) -> Identification:
-        """Judges responses of one unknown model together.
-
-        Args:
-            styles: style features of the responses, [k, n_features].
-            embedded: their embeddings, [k, dim].
-            prior_none: probability of a model that the catalog does not know, before seeing the responses; the known
-                models share the rest equally. Above 0 and below 1.
-
-        Raises:
-            UsageError: no responses, different numbers of both kinds of vectors, or a prior out of range.
-        """
-        if not 0 < prior_none < 1:
-            raise UsageError(f"prior_none={prior_none}: must be above 0 and below 1, such as 0.5")
-        if styles.ndim != 2 or embedded.ndim != 2 or not len(styles) or len(styles) != len(embedded):
-            raise UsageError(
-                f"style features of shape {styles.shape} and embeddings of shape {embedded.shape}: "
-                "at least one response is needed, [k, n_features] and [k, dim]"
-            )
-        n = len(styles)
-        vectors = (self.standardisation.apply(styles), embedded.astype(np.float64))
-        ratios = mean_ratios(self.known, [each.mean(axis=0, keepdims=True) for each in vectors], n)
-        probabilities = self.calibration.probabilities(ratios, np.array([float(n)]), prior_none)[0]
-        order = np.argsort(-probabilities[:-1], kind="stable")
-        return Identification(
-            n,
-            float(probabilities[-1]),
-            tuple(
-                Candidate(self.names[i], float(probabilities[i]), float(ratios[0, i]))
-                for i in order
-                if np.isfinite(ratios[0, i])
-            ),
-        )
-
-
-def fit_identifier(catalog: Catalog, seed: int = 0) -> Identifier:
-    """Fits the two-covariance models and their calibration to a catalog.
-
-    Args:
-        catalog: at least four models with five sampled responses each.
-        seed: of the draw of the trials.
-
-    Raises:
-        DataError: fewer models than that, or too few prompts in common.
-    """
-    evidence = gather_evidence(catalog)
-    trials = draw_trials(evidence, np.random.default_rng(seed))
-    return Identifier(
-        evidence.names,
-        evidence.standardisation,
-        evidence.know(np.zeros(0, np.uint64)),
-        fit_calibration(trials),
-        recognition_by_size(trials),
-    )

@@ -1,27 +1,26 @@
-"""How much responses to one topic say less than as many to different ones.
+"""Where a model lies and how sure that is, from k of its responses.
 
-With an intraclass correlation r between responses of one model to one topic, the mean of k responses varies as that of
+    x_ij = mean + y_i + e_ij,   y_i ~ N(0, t_i B),   e_ij ~ N(0, s_i W)
+
+**Place.** The two-covariance model (`two_covariance`) with a scale t_i for models that lie far out, and a scale s_i
+since some models vary more than others. A model's place is the posterior mean of y_i, averaged over a grid of t_i: the
+mean of its responses, shrunk towards the population as far as the noise in it is the larger of the two (Efron and
+Morris 1973; t_i keeps outliers from being shrunk, as a heavy-tailed prior does, Dawid 1973). s_i is the pooled variance
+of its responses and of `freedom` responses' worth of the population (inverse-gamma prior, Gelman et al. 2013, 5.4 and
+2.6).
+
+**Region.** Few models say little of how a model of another family will lie, so the expected error of the model is not
+taken at its word: the radius of a region is that error times a quantile of how far off left-out families were in
+relation to theirs (split conformal prediction, Vovk, Gammerman and Shafer 2005; Lei et al. 2018,
+https://doi.org/10.1080/01621459.2017.1307116).
+
+**Topics.** Responses to one topic say less than as many to different ones. With an intraclass correlation r between
+responses of one model to one topic, the mean of k responses varies as that of
 
     k / (1 + r (m - 1)),   m = sum over topics of (responses to it)^2 / k
 
 independent ones (Kish 1965, Survey Sampling, 5.4 and 11.7). r is estimated from the mean squares between and within
 topics, summed over dimensions and models (one-way analysis of variance, Searle, Casella and McCulloch 1992, 3.6).
-
-Where a model lies and how sure that is, from k of its responses.
-
-    x_ij = mean + y_i + e_ij,   y_i ~ N(0, t_i B),   e_ij ~ N(0, s_i W)
-
-the two-covariance model (see there) with a scale t_i for models that lie far out, and a scale s_i since some models
-vary more than others. A model's place is the posterior mean of y_i, averaged over a grid of t_i: the mean of its
-responses, shrunk towards the population as far as the noise in it is the larger of the two (Efron and Morris 1973; t_i
-keeps outliers from being shrunk, as a heavy-tailed prior does, Dawid 1973). s_i is the pooled variance of its responses
-and of `freedom` responses' worth of the population (inverse-gamma prior, Gelman et al. 2013, 5.4 and 2.6).
-
-Few models say little of how a model of another family will lie, so the expected error of the model is not taken at its
-word: the radius of a region is that error times a quantile of how far off left-out families were in relation to theirs
-(split conformal prediction, Vovk, Gammerman and Shafer 2005; Lei et al. 2018, https://doi.org/10.1080/01621459.2017.1307116).
-
-Fits how models lie and vary to a catalog, and calibrates regions on left-out families.
 """
 
 from __future__ import annotations
@@ -39,50 +38,15 @@ from model_behavior.catalog.two_covariance import TwoCovariance, fit_two_covaria
 from model_behavior.errors import DataError, UsageError
 from model_behavior.names import family_of
 
-
-def intraclass_correlation(vectors: FloatArray, owner: IntArray, topic: IntArray) -> float:
-    """Correlation of two responses of one model to one topic, around the model's mean; in [0, 1].
-
-    0 where no topic has two responses of a model, or no model has two topics.
-
-    Args:
-        vectors: [n, dim].
-        owner: model of each, [n].
-        topic: topic, or prompt, of each, [n].
-    """
-    between = within = pairs = 0.0
-    freedom = np.zeros(2)
-    for model in np.unique(owner):
-        own = vectors[owner == model].astype(np.float64)
-        _, group, sizes = np.unique(topic[owner == model], return_inverse=True, return_counts=True)
-        means = np.zeros((len(sizes), own.shape[1]))
-        np.add.at(means, group, own)
-        means /= sizes[:, None]
-        within += float(np.square(own - means[group]).sum())
-        between += float((sizes[:, None] * np.square(means - own.mean(axis=0))).sum())
-        freedom += len(sizes) - 1, len(own) - len(sizes)
-        pairs += len(own) - float(np.square(sizes).sum()) / len(own)
-    if not freedom.all():
-        return 0.0
-    noise = within / freedom[1]
-    shared = (between / freedom[0] - noise) / (pairs / freedom[0])
-    return float(np.clip(shared / max(shared + noise, 1e-30), 0, 1))
-
-
-def effective_responses(topic: IntArray, correlation: float) -> float:
-    """How many independent responses these are worth, at most as many as they are.
-
-    Args:
-        topic: topic of each response, [k], at least one.
-        correlation: of two responses of one model to one topic.
-    """
-    sizes: Float64Array = np.unique(topic, return_counts=True)[1].astype(np.float64)
-    return float(len(topic) / (1 + correlation * (np.square(sizes).sum() / len(topic) - 1)))
-
-
 LEVELS = (0.5, 0.8, 0.95)
 _LOG_SCALES = np.linspace(-3, 5, 33)
 _LOG_SCALE_DEVIATION = 0.5
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_DRAWS = 4
+_LEAST_RESPONSES, _LEAST_FAMILIES = 6, 3
+_LEAST_TRIALS = 20
+_ISOTROPIC = 0.3  # share of B that is the same in all directions of scatter: new families leave the old ones' span
+_LEAST_LOG_VARIANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +54,11 @@ class Placement:
     """A model's place.
 
     Attributes:
-        embedding: shrunk, [dim].
-        responses: that it rests on, in number of independent ones.
+        embedding: place of the model, shrunk, [dim].
+        responses: number of independent responses that it rests on.
         error: root of the expected square distance of `embedding` from the mean of endlessly many responses, if the
             population were as it is modelled.
-        radius: of the region around `embedding` that holds that mean, by probability: 0.5, 0.8, 0.95.
+        radius: radius of the region around `embedding` that holds that mean, by probability: 0.5, 0.8, 0.95.
         spread: root mean square distance of one response from its model's mean, partly the population's.
     """
 
@@ -111,9 +75,9 @@ class Population:
 
     Attributes:
         scatter: mean, W and B.
-        freedom: of the prior of s_i, in squared distances.
+        freedom: degrees of freedom of the prior of s_i, in squared distances.
         sizes: numbers of responses that regions are calibrated at, ascending, [n_sizes].
-        factors: radius over expected error at those, by level, [n_sizes, 3].
+        factors: radius over expected error at those sizes, by level, [n_sizes, 3].
     """
 
     scatter: TwoCovariance
@@ -149,9 +113,9 @@ class Population:
         """The radius to expect of a model as scattered as a placed one, from a number of responses.
 
         Args:
-            placement: gives the scatter.
-            responses: at least 1, altogether.
-            level: 0.5, 0.8 or 0.95.
+            placement: place of the model, which gives the scatter.
+            responses: number of responses altogether, at least 1.
+            level: probability of the region: 0.5, 0.8 or 0.95.
         """
         scale = placement.spread**2 / self.scatter.within_trace
         between = self.scatter.between
@@ -163,38 +127,6 @@ class Population:
         return [float(np.interp(np.log(k), log, column)) for column in self.factors.T]
 
 
-def posterior(
-    scatter: TwoCovariance, freedom: float, vectors: Float64Array, k: float
-) -> tuple[Float64Array, float, float]:
-    """Posterior mean [dim], expected square error, and s_i of a model with these responses [n, dim], worth k."""
-    scale = scale_of(scatter, freedom, vectors)
-    z = scatter.project(vectors.mean(axis=0, keepdims=True))[0]
-    noise = scale / k
-    places = np.exp(_LOG_SCALES)[:, None] * scatter.between
-    evidence = -0.5 * (np.log(places + noise) + np.square(z) / (places + noise)).sum(axis=1)
-    weight = softmax(evidence - 0.5 * np.square(_LOG_SCALES / _LOG_SCALE_DEVIATION))
-    gains = places / (places + noise)
-    gain = weight @ gains
-    # The variance given t_i, and that of the mean over t_i.
-    moved = np.square(scatter.restore(gains * z) - scatter.restore(gain * z)).sum(axis=1)
-    return scatter.restore(gain * z), float(gain * noise @ scatter.lengths + weight @ moved), scale
-
-
-def scale_of(scatter: TwoCovariance, freedom: float, vectors: Float64Array) -> float:
-    """s_i: how much more than the average model this one varies; 1 for a single response."""
-    trace = scatter.within_trace
-    own = np.square(vectors - vectors.mean(axis=0)).sum() / trace * scatter.within_freedom
-    return float((freedom + own) / (freedom + (len(vectors) - 1) * scatter.within_freedom))
-
-
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-_DRAWS = 4
-_LEAST_RESPONSES, _LEAST_FAMILIES = 6, 3
-_LEAST_TRIALS = 20
-_ISOTROPIC = 0.3  # share of B that is the same in all directions of scatter: new families leave the old ones' span
-_LEAST_LOG_VARIANCE = 1e-3
-
-
 def fit_population(catalog: Catalog, seed: int = 0) -> Population:
     """Fits to the sampled responses of a catalog's models.
 
@@ -202,7 +134,7 @@ def fit_population(catalog: Catalog, seed: int = 0) -> Population:
 
     Args:
         catalog: models of at least three families with six sampled responses each.
-        seed: of the draws that regions are calibrated on.
+        seed: seed of the draws that regions are calibrated on.
 
     Raises:
         DataError: fewer models than that.
@@ -243,6 +175,70 @@ def fit_population_to(
                 asked = np.isin(prompt[own], rng.permutation(prompts)[: len(prompts) // 2])
                 _compare(left, freedom, vectors[own[asked]], vectors[own[~asked]], ratios, rng)
     return Population(scatter, freedom, *_quantiles(ratios))
+
+
+def posterior(
+    scatter: TwoCovariance, freedom: float, vectors: Float64Array, k: float
+) -> tuple[Float64Array, float, float]:
+    """Posterior mean [dim], expected square error, and s_i of a model with these responses [n, dim], worth k."""
+    scale = scale_of(scatter, freedom, vectors)
+    z = scatter.project(vectors.mean(axis=0, keepdims=True))[0]
+    noise = scale / k
+    places = np.exp(_LOG_SCALES)[:, None] * scatter.between
+    evidence = -0.5 * (np.log(places + noise) + np.square(z) / (places + noise)).sum(axis=1)
+    weight = softmax(evidence - 0.5 * np.square(_LOG_SCALES / _LOG_SCALE_DEVIATION))
+    gains = places / (places + noise)
+    gain = weight @ gains
+    # The variance given t_i, and that of the mean over t_i.
+    moved = np.square(scatter.restore(gains * z) - scatter.restore(gain * z)).sum(axis=1)
+    return scatter.restore(gain * z), float(gain * noise @ scatter.lengths + weight @ moved), scale
+
+
+def scale_of(scatter: TwoCovariance, freedom: float, vectors: Float64Array) -> float:
+    """s_i: how much more than the average model this one varies; 1 for a single response."""
+    trace = scatter.within_trace
+    own = np.square(vectors - vectors.mean(axis=0)).sum() / trace * scatter.within_freedom
+    return float((freedom + own) / (freedom + (len(vectors) - 1) * scatter.within_freedom))
+
+
+def effective_responses(topic: IntArray, correlation: float) -> float:
+    """How many independent responses these are worth, at most as many as they are.
+
+    Args:
+        topic: topic of each response, [k], at least one.
+        correlation: correlation of two responses of one model to one topic.
+    """
+    sizes: Float64Array = np.unique(topic, return_counts=True)[1].astype(np.float64)
+    return float(len(topic) / (1 + correlation * (np.square(sizes).sum() / len(topic) - 1)))
+
+
+def intraclass_correlation(vectors: FloatArray, owner: IntArray, topic: IntArray) -> float:
+    """Correlation of two responses of one model to one topic, around the model's mean; in [0, 1].
+
+    0 where no topic has two responses of a model, or no model has two topics.
+
+    Args:
+        vectors: embeddings of responses, [n, dim].
+        owner: model of each, [n].
+        topic: topic, or prompt, of each, [n].
+    """
+    between = within = pairs = 0.0
+    freedom = np.zeros(2)
+    for model in np.unique(owner):
+        own = vectors[owner == model].astype(np.float64)
+        _, group, sizes = np.unique(topic[owner == model], return_inverse=True, return_counts=True)
+        means = np.zeros((len(sizes), own.shape[1]))
+        np.add.at(means, group, own)
+        means /= sizes[:, None]
+        within += float(np.square(own - means[group]).sum())
+        between += float((sizes[:, None] * np.square(means - own.mean(axis=0))).sum())
+        freedom += len(sizes) - 1, len(own) - len(sizes)
+        pairs += len(own) - float(np.square(sizes).sum()) / len(own)
+    if not freedom.all():
+        return 0.0
+    noise = within / freedom[1]
+    shared = (between / freedom[0] - noise) / (pairs / freedom[0])
+    return float(np.clip(shared / max(shared + noise, 1e-30), 0, 1))
 
 
 def _compare(
@@ -286,7 +282,7 @@ def _scatter(vectors: Float64Array, owner: IntArray) -> TwoCovariance:
 
 
 def _freedom(scatter: TwoCovariance, vectors: Float64Array, owner: IntArray) -> float:
-    """Of the prior of s_i, from the variance of its logarithm over models: that of log chi^2_n is about 2 / n."""
+    """Degrees of freedom of the prior of s_i, from the variance of log s_i over models; log chi^2_n has about 2 / n."""
     scales = []
     for model in np.unique(owner):
         own = vectors[owner == model]

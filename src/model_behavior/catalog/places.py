@@ -20,9 +20,9 @@ class PrincipalAxes:
 
     Attributes:
         centre: mean embedding, [dim].
-        directions: orthonormal; the largest entry of each is positive, so that no map is another one's mirror image,
-            [dim, 2]. The second is 0 where embeddings have one dimension only.
-        shares: of the variance, [2].
+        directions: two orthonormal vectors, [dim, 2]; the largest entry of each is positive, so that no map is another
+            one's mirror image. The second is 0 where embeddings have one dimension only.
+        shares: share of the variance along each, [2].
     """
 
     centre: FloatArray
@@ -68,9 +68,9 @@ def measure_ellipses(catalog: Catalog, axes: PrincipalAxes, models: ModelEmbeddi
     responses. A model of one response takes T for its spread. Responses are taken for independent.
 
     Args:
-        catalog: whose sampled vectors give W and T; without any, all directions count alike.
-        axes: the plane.
-        models: whose ellipses to give, of this or of another catalog.
+        catalog: catalog whose sampled vectors give W and T; without any, all directions count alike.
+        axes: plane of the map.
+        models: models of this or of another catalog, one ellipse each.
     """
     shape, total = _pool(catalog, axes)
     count = models.count.astype(np.float64)

@@ -1,21 +1,15 @@
-"""What a response says, in few bytes: its words, hashed and counted, and how it ends.
+"""What the catalog keeps of each model's responses beside the embedding: vectors, words, and texts for people to read.
 
-A row holds `N_WORDS` distinct words, then the last `N_ENDING` ones in their order, 0 where there are fewer. A word is
-its hash of 26 bits and its count of 6. Of more words those with the smallest hashes are kept: the same ones in every
+**Words.** What a response says, in few bytes: its words, hashed and counted, and how it ends. A row of packed words
+holds `N_WORDS` distinct words, then the last `N_ENDING` ones in their order, 0 where there are fewer. A word is its
+hash of 26 bits and its count of 6. Of more words those with the smallest hashes are kept: the same ones in every
 response, so that what two responses share is sampled evenly (min-wise hashing, Broder 1997,
 https://doi.org/10.1109/SEQUEN.1997.666900). Digits count, unlike in the encoder's features: they may be the answer.
 
-What the catalog keeps of each model's responses beside the embedding.
-
-Samples to named arrays and JSON values, and back.
-
-Responses for people to read: which of a model are kept, and what two models answered to the same prompts.
-
-The typical responses of a model are nearest to its embedding, and two models are seldom typical on the same prompt.
-Therefore responses to the prompts with the smallest hashes are kept besides. Every model ranks prompts alike, so that
-two that answered the same prompts keep the same ones, and two with a share J of their prompts in common have one of `n`
-in common with a chance of about 1 - (1 - J)^n at least (min-wise sampling: Broder 1997,
-https://doi.org/10.1109/SEQUEN.1997.666900).
+**Texts.** The typical responses of a model are nearest to its embedding, and two models are seldom typical on the same
+prompt. Therefore responses to the prompts with the smallest hashes are kept besides. Every model ranks prompts alike,
+so that two that answered the same prompts keep the same ones, and two with a share J of their prompts in common have
+one of `n` in common with a chance of about 1 - (1 - J)^n at least (min-wise sampling, as above).
 """
 
 from __future__ import annotations
@@ -35,35 +29,10 @@ from model_behavior.models.behavior.text.tokens import tokenize
 N_WORDS, N_ENDING = 184, 8
 WIDTH = N_WORDS + N_ENDING
 _COUNT_BITS, _HASH_BITS = 6, 26
-
+_MOMENTS = ("style_mean", "style_deviation", "style_count")
+_SAMPLES = ("embedded", "styles", "words")
+_PARTS = ("vectors", "prompt_keys", "offsets")
 PackedWords = UInt32Array
-
-
-def pack_words(responses: Sequence[str]) -> PackedWords:
-    """One row per response, uint32, [n_responses, WIDTH]."""
-    packed = np.zeros((len(responses), WIDTH), dtype=np.uint32)
-    tokens = tokenize(responses, keep_digits=True)
-    if not len(tokens.hashes):
-        return packed
-    # A word is never 0, which stands for none.
-    words = np.maximum((tokens.hashes >> np.uint64(64 - _HASH_BITS)).astype(np.int64), 1)
-    distinct, counts = np.unique(tokens.text << _HASH_BITS | words, return_counts=True)
-    text, word = distinct >> _HASH_BITS, distinct & ((1 << _HASH_BITS) - 1)
-    place = np.arange(len(text)) - np.searchsorted(text, text)
-    kept = place < N_WORDS
-    counts = np.minimum(counts, (1 << _COUNT_BITS) - 1)
-    packed[text[kept], place[kept]] = (word << _COUNT_BITS | counts)[kept]
-    from_end = np.searchsorted(tokens.text, tokens.text, side="right") - 1 - np.arange(len(words))
-    last = from_end < N_ENDING
-    packed[tokens.text[last], WIDTH - 1 - from_end[last]] = words[last] << _COUNT_BITS | 1
-    return packed
-
-
-def words_and_weights(packed: PackedWords) -> tuple[UInt32Array, Float64Array]:
-    """Hashes and 1 + log of the counts, each of the shape of `packed`; the weight is 0 where there is no word."""
-    counts = (packed & np.uint32((1 << _COUNT_BITS) - 1)).astype(np.float64)
-    weights: Float64Array = np.where(packed > 0, 1 + np.log(np.maximum(counts, 1)), 0)
-    return packed >> np.uint32(_COUNT_BITS), weights
 
 
 @dataclass(frozen=True)
@@ -74,14 +43,23 @@ class Exemplar:
     response: str
 
 
+@dataclass(frozen=True)
+class SharedPrompt:
+    """What two models answer to one prompt."""
+
+    prompt: str
+    response_a: str
+    response_b: str
+
+
 @dataclass(frozen=True, eq=False)
 class VectorSample:
     """Vectors of some responses of each model, all models one after the other.
 
     Attributes:
-        vectors: float16, or packed words, [n_sampled, dim].
+        vectors: vectors in float16, or packed words, [n_sampled, dim].
         prompt_keys: hash of the normalised prompt of each, uint64, [n_sampled].
-        offsets: model i has the rows offsets[i] to offsets[i + 1], int64, [n_models + 1].
+        offsets: starts of the models' rows, int64, [n_models + 1]; model i has the rows offsets[i] to offsets[i + 1].
     """
 
     vectors: AnyArray
@@ -103,9 +81,9 @@ class StyleSums:
     """Sums over models of their style profiles.
 
     Attributes:
-        centre: what is subtracted from the means first, so that nothing cancels; [n_features].
-        n_models: models with a profile, which is one of two responses or more.
-        n_responses: of these models.
+        centre: values subtracted from the means first, so that nothing cancels, [n_features].
+        n_models: number of models with a profile, which is one of two responses or more.
+        n_responses: number of responses of these models.
         offset: sum of mean - centre, [n_features].
         square: sum of (mean - centre)^2, [n_features].
         within: sum of the variances over a model's responses, [n_features].
@@ -138,17 +116,17 @@ class ModelSamples:
     187 MiB for 300 models.
 
     Attributes:
-        names: [n_models], sorted.
+        names: names of the models, sorted, [n_models].
         style_mean: mean of the style features over a model's responses, float32, [n_models, n_features].
         style_deviation: their standard deviation, float32, [n_models, n_features].
         style_count: number of responses behind both, int64, [n_models].
         embedded: encoded responses, for `drift`. Of a model that the encoder was trained on, they are of the validation
             side: the encoder places training responses closer together than it will place new ones.
         styles: style features of responses, for `identify`.
-        words: packed words of the same responses (`catalog.answer_words`), from which ratings are read.
-        exemplars: of each model, the responses nearest to its embedding, [n_models].
-        answers: of each model, its responses to the prompts with the smallest keys, by key, smallest first, [n_models].
-            Models that answered the same prompts keep the same ones (see `catalog.exemplars`).
+        words: packed words of the same responses, from which ratings are read.
+        exemplars: responses nearest to each model's embedding, [n_models].
+        answers: responses of each model to the prompts with the smallest keys, by key, smallest first, [n_models].
+            Models that answered the same prompts keep the same ones.
     """
 
     names: tuple[str, ...]
@@ -167,14 +145,6 @@ class ModelSamples:
         described = np.flatnonzero(self.style_count > 1)
         centre = self.style_mean[described].mean(axis=0, dtype=np.float64) if len(described) else np.zeros(1)
         return style_sums_of(self, described, centre)
-
-
-def style_sums_of(samples: ModelSamples, rows: Int64Array, centre: Float64Array) -> StyleSums:
-    """The sums over some rows."""
-    offset = samples.style_mean[rows].astype(np.float64) - centre
-    within = np.square(samples.style_deviation[rows].astype(np.float64)).sum(axis=0)
-    count = int(samples.style_count[rows].sum())
-    return StyleSums(centre, len(rows), count, offset.sum(axis=0), np.square(offset).sum(axis=0), within)
 
 
 def empty_samples(names: Sequence[str], dim: int) -> ModelSamples:
@@ -217,22 +187,72 @@ def select_samples(tables: Sequence[ModelSamples], names: Sequence[str]) -> Mode
     )
 
 
-def _select(samples: Sequence[VectorSample], rows: Int64Array) -> VectorSample:
-    """The vectors of some models, counted over all samples one after the other, in this order."""
-    sizes = np.concatenate([np.diff(sample.offsets) for sample in samples])
-    start = (np.cumsum(sizes) - sizes)[rows]
-    ends = np.cumsum(sizes[rows])
-    places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - (ends - sizes[rows]), sizes[rows])
-    return VectorSample(
-        vectors=np.concatenate([sample.vectors for sample in samples])[places],
-        prompt_keys=np.concatenate([sample.prompt_keys for sample in samples])[places],
-        offsets=np.concatenate([[0], ends]).astype(np.int64),
-    )
+def style_sums_of(samples: ModelSamples, rows: Int64Array, centre: Float64Array) -> StyleSums:
+    """The sums over some rows."""
+    offset = samples.style_mean[rows].astype(np.float64) - centre
+    within = np.square(samples.style_deviation[rows].astype(np.float64)).sum(axis=0)
+    count = int(samples.style_count[rows].sum())
+    return StyleSums(centre, len(rows), count, offset.sum(axis=0), np.square(offset).sum(axis=0), within)
 
 
-_MOMENTS = ("style_mean", "style_deviation", "style_count")
-_SAMPLES = ("embedded", "styles", "words")
-_PARTS = ("vectors", "prompt_keys", "offsets")
+def pack_words(responses: Sequence[str]) -> PackedWords:
+    """One row per response, uint32, [n_responses, WIDTH]."""
+    packed = np.zeros((len(responses), WIDTH), dtype=np.uint32)
+    tokens = tokenize(responses, keep_digits=True)
+    if not len(tokens.hashes):
+        return packed
+    # A word is never 0, which stands for none.
+    words = np.maximum((tokens.hashes >> np.uint64(64 - _HASH_BITS)).astype(np.int64), 1)
+    distinct, counts = np.unique(tokens.text << _HASH_BITS | words, return_counts=True)
+    text, word = distinct >> _HASH_BITS, distinct & ((1 << _HASH_BITS) - 1)
+    place = np.arange(len(text)) - np.searchsorted(text, text)
+    kept = place < N_WORDS
+    counts = np.minimum(counts, (1 << _COUNT_BITS) - 1)
+    packed[text[kept], place[kept]] = (word << _COUNT_BITS | counts)[kept]
+    from_end = np.searchsorted(tokens.text, tokens.text, side="right") - 1 - np.arange(len(words))
+    last = from_end < N_ENDING
+    packed[tokens.text[last], WIDTH - 1 - from_end[last]] = words[last] << _COUNT_BITS | 1
+    return packed
+
+
+def words_and_weights(packed: PackedWords) -> tuple[UInt32Array, Float64Array]:
+    """Hashes and 1 + log of the counts, each of the shape of `packed`; the weight is 0 where there is no word."""
+    counts = (packed & np.uint32((1 << _COUNT_BITS) - 1)).astype(np.float64)
+    weights: Float64Array = np.where(packed > 0, 1 + np.log(np.maximum(counts, 1)), 0)
+    return packed >> np.uint32(_COUNT_BITS), weights
+
+
+def first_to_each_prompt(
+    pairs: PairTable, keys: UInt64Array, rows: Iterable[int], n: int, max_characters: int
+) -> dict[int, Exemplar]:
+    """The first `n` of some pairs that are to different prompts, by prompt key and in order.
+
+    Args:
+        pairs: texts to choose from.
+        keys: keys of their prompts, [n_pairs].
+        rows: pairs to choose from, best first.
+        n: largest number of pairs.
+        max_characters: length beyond which texts are cut.
+    """
+    found: dict[int, Exemplar] = {}
+    for row in rows:
+        if len(found) == n:
+            break
+        if int(keys[row]) not in found:
+            texts = pairs.prompts[int(pairs.prompt_index[row])].as_py(), pairs.responses[row].as_py()
+            found[int(keys[row])] = Exemplar(*(_cut(text, max_characters) for text in texts))
+    return found
+
+
+def join_answers(old: Mapping[int, Exemplar], new: Mapping[int, Exemplar], n: int) -> dict[int, Exemplar]:
+    """The `n` answers with the smallest keys of both; the old one where both answer a prompt."""
+    return dict(sorted({**new, **old}.items())[:n])
+
+
+def pair_answers(samples: ModelSamples, a: int, b: int) -> tuple[SharedPrompt, ...]:
+    """What the models of two rows answered to the same prompts; empty where they share none that was kept."""
+    one, other = samples.answers[a], samples.answers[b]
+    return tuple(SharedPrompt(one[key].prompt, one[key].response, other[key].response) for key in one if key in other)
 
 
 def samples_to_arrays(samples: ModelSamples) -> dict[str, AnyArray]:
@@ -281,46 +301,17 @@ def samples_from_stored(
     return ModelSamples(names, mean, deviation, count, embedded, styles, words, exemplars, answers)
 
 
-@dataclass(frozen=True)
-class SharedPrompt:
-    """What two models answer to one prompt."""
-
-    prompt: str
-    response_a: str
-    response_b: str
-
-
-def first_to_each_prompt(
-    pairs: PairTable, keys: UInt64Array, rows: Iterable[int], n: int, max_characters: int
-) -> dict[int, Exemplar]:
-    """The first `n` of some pairs that are to different prompts, by prompt key and in order.
-
-    Args:
-        pairs: texts.
-        keys: of their prompts, [n_pairs].
-        rows: pairs to choose from, best first.
-        n: at most so many.
-        max_characters: longer texts are cut.
-    """
-    found: dict[int, Exemplar] = {}
-    for row in rows:
-        if len(found) == n:
-            break
-        if int(keys[row]) not in found:
-            texts = pairs.prompts[int(pairs.prompt_index[row])].as_py(), pairs.responses[row].as_py()
-            found[int(keys[row])] = Exemplar(*(_cut(text, max_characters) for text in texts))
-    return found
-
-
-def join_answers(old: Mapping[int, Exemplar], new: Mapping[int, Exemplar], n: int) -> dict[int, Exemplar]:
-    """The `n` answers with the smallest keys of both; the old one where both answer a prompt."""
-    return dict(sorted({**new, **old}.items())[:n])
-
-
-def pair_answers(samples: ModelSamples, a: int, b: int) -> tuple[SharedPrompt, ...]:
-    """What the models of two rows answered to the same prompts; empty where they share none that was kept."""
-    one, other = samples.answers[a], samples.answers[b]
-    return tuple(SharedPrompt(one[key].prompt, one[key].response, other[key].response) for key in one if key in other)
+def _select(samples: Sequence[VectorSample], rows: Int64Array) -> VectorSample:
+    """The vectors of some models, counted over all samples one after the other, in this order."""
+    sizes = np.concatenate([np.diff(sample.offsets) for sample in samples])
+    start = (np.cumsum(sizes) - sizes)[rows]
+    ends = np.cumsum(sizes[rows])
+    places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - (ends - sizes[rows]), sizes[rows])
+    return VectorSample(
+        vectors=np.concatenate([sample.vectors for sample in samples])[places],
+        prompt_keys=np.concatenate([sample.prompt_keys for sample in samples])[places],
+        offsets=np.concatenate([[0], ends]).astype(np.int64),
+    )
 
 
 def _cut(text: str, length: int) -> str:

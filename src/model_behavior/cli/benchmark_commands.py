@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.benchmarks.scale import measure_sizes, write_scale_report
 from model_behavior.benchmarks.speed.report import SpeedPlan, run_speed_benchmark, write_speed_report
 from model_behavior.benchmarks.stage1 import BenchmarkPlan, choose_variants, run_benchmark
@@ -222,7 +222,7 @@ def benchmark_service(
         raise MissingExtraError("benchmark service", "serve") from error
     check_output_file(output)
     plan = LoadPlan(requests=requests, clients=clients, rate=rate, seconds=seconds)
-    n_models = len(artifact.load(folder).models)
+    n_models = len(Artifact.load(folder).models)
     progress = Progress()
     command = [sys.executable, "-m", "model_behavior", "serve", str(folder), "--port", "0"]
     command += ["--requests-per-second", "1e6"]  # all come from one address

@@ -14,19 +14,17 @@ from typing import Annotated, Any
 
 import typer
 
-from model_behavior import artifact, catalog, pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.certainty import (
     ModelCertainty,
     PlannedSize,
     RatingCertainty,
     check_half_width,
-    measure_certainty,
 )
-from model_behavior.catalog.drift import DriftConfig, DriftReport, measure_drift
-from model_behavior.catalog.embeddings import ModelEmbeddings, usable_pairs
-from model_behavior.catalog.identification import Identification, fit_identifier
-from model_behavior.catalog.neighbours import Neighbourhood, find_neighbours
+from model_behavior.catalog.drift import DriftConfig, DriftReport
+from model_behavior.catalog.embeddings import ModelEmbeddings, usable_models, usable_pairs
+from model_behavior.catalog.identification import Identification
+from model_behavior.catalog.neighbours import Neighbourhood
 from model_behavior.catalog.revisions import revisions_of
 from model_behavior.catalog.samples import Exemplar, SharedPrompt
 from model_behavior.catalog.style_drivers import StyleDriver
@@ -36,15 +34,18 @@ from model_behavior.cli.options import (
     ArtifactFolder,
     BatchSize,
     CacheFolder,
+    Change,
     EngineName,
     Json,
     Sharding,
     ShardRows,
+    check_target,
     open_artifact,
 )
 from model_behavior.data.loading import load_responses
 from model_behavior.data_models.votes import LoadReport, PairTable
 from model_behavior.errors import UsageError
+from model_behavior.names import find_model
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
 _DRIFT = DriftConfig()
@@ -87,22 +88,26 @@ def onboard(
     json: Json = False,
 ) -> None:
     """Enrol every model in RESPONSES in DIR; a model that is there already is enrolled anew, or extended by --add."""
-    target = _check_target(folder, output)
+    target = check_target(folder, output)
     check_half_width(half_width)
     sharding = Sharding(engine, address, shard_rows)
+    change = Change(folder, target, lambda: open_artifact(folder, cache))
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
-    with artifact.locked(target):
-        loaded = open_artifact(folder, cache)
+
+    def enrol(loaded: Artifact) -> Artifact:
         progress = Progress()
         run = sharding.plan("enrol", folder, loaded, batch_size, cache)
-        shown = partial(progress.show, "model embeddings", total=len(pairs))
-        with run.over_pairs(pairs, target, shown) as parts:
-            complete, models = pipeline.embed_into(loaded, pairs, batch_size, add, parts)
+        with run.over_pairs(pairs, target, partial(progress.show, "model embeddings", total=len(pairs))) as parts:
+            grown = loaded.onboard(pairs, add=add, parts=parts)
         progress.close()
-        artifact.save(complete, target)
-    _say_what_became_of_known_models(loaded.models, models, pairs, add)
-    certainty = measure_certainty(complete, models.names, half_width)
+        return grown
+
+    complete = change.apply(enrol)
+    names = usable_models(pairs)
+    models = complete.models.select([row for row, name in enumerate(complete.models.names) if name in names])
+    _say_what_became_of_known_models(change.before.models, models, pairs, add)
+    certainty = complete.certainty(models.names, half_width)
     rows = _describe_rows(complete, certainty, models.spread.tolist())
     n_unusable = len(pairs) - int(usable_pairs(pairs).sum())
     if n_unusable:
@@ -120,11 +125,8 @@ def remove(
     json: Json = False,
 ) -> None:
     """Take models out of DIR: their embedding and all that is kept of their responses."""
-    target = _check_target(folder, output)
-    with artifact.locked(target):
-        loaded = artifact.load(folder)
-        left = loaded.with_catalog(catalog.remove(loaded.catalog, names))
-        artifact.save(left, target)
+    target = check_target(folder, output)
+    left = Change(folder, target, lambda: Artifact.load(folder)).apply(lambda loaded: loaded.remove(*names))
     removed = sorted(set(names))
     text = f"{target}: {', '.join(removed)} removed, {len(left.models)} models left"
     print_result({"output": str(target), "removed": removed, "models": len(left.models)}, json, text)
@@ -139,7 +141,7 @@ def neighbours(
     json: Json = False,
 ) -> None:
     """Show the models most like a model, what sets them apart, and what they answer, side by side where possible."""
-    found = find_neighbours(artifact.load(folder).catalog, name, number, drivers)
+    found = Artifact.load(folder).neighbours(name, number, drivers)
     print_result(asdict(found), json, describe_neighbourhood(found, exemplars))
 
 
@@ -158,23 +160,9 @@ def identify(
     loaded = open_artifact(folder, cache)
     pairs, report = _load_anonymous(responses)
     print_load_report(report)
-    asked = catalog.enrol(loaded.encoder, pairs, batch_size)
-    styles, embedded = asked.samples.styles, asked.samples.embedded
-    identifier = fit_identifier(loaded.catalog)
-    found = [
-        (
-            name,
-            identifier.identify(
-                styles.vectors[styles.rows_of(row)], embedded.vectors[embedded.rows_of(row)], prior_none
-            ),
-        )
-        for row, name in enumerate(asked.models.names)
-    ]
-    value = [
-        {"name": None if name == _UNNAMED else name, "likeliest": each.likeliest, **asdict(each)}
-        for name, each in found
-    ]
-    text = "\n\n".join(describe_identification(name, each, top) for name, each in found)
+    found = loaded.identify(pairs, prior_none)
+    value = [{"name": name, "likeliest": each.likeliest, **asdict(each)} for name, each in found.items()]
+    text = "\n\n".join(describe_identification(name, each, top) for name, each in found.items())
     print_result(value, json, text)
 
 
@@ -191,11 +179,11 @@ def drift(
 ) -> None:
     """Say whether the responses under a name have changed since it was enrolled in DIR."""
     loaded = open_artifact(folder, cache)
-    catalog.find_model(loaded.models.names, model)  # an unknown name is said before the responses are read
+    find_model(loaded.models.names, model)  # an unknown name is said before the responses are read
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
-    new = catalog.enrol(loaded.encoder, pairs, batch_size)
-    found = measure_drift(loaded.catalog, model, new, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
+    config = DriftConfig(permutations=permutations, alpha=alpha, seed=seed)
+    found = loaded.drift(pairs, model, config)
     print_result(asdict(found), json, describe_drift(found))
 
 
@@ -224,14 +212,6 @@ def _describe_rows(
         {**asdict(sure), "spread": round(own, 4), "revision": revision.number}
         for sure, own, revision in zip(certainty, spread, current, strict=True)
     ]
-
-
-def _check_target(folder: Path, output: Path | None) -> Path:
-    """The folder to write; one that cannot be used is said before any work."""
-    if output is not None:
-        artifact.check_output(output, overwrite=False)
-    artifact.load(folder)
-    return output if output is not None else folder
 
 
 def _load_anonymous(sources: list[str]) -> tuple[PairTable, LoadReport]:
@@ -296,10 +276,10 @@ def _bought(size: PlannedSize) -> list[tuple[str, str | None]]:
     ]
 
 
-def describe_identification(name: str, found: Identification, top: int) -> str:
+def describe_identification(name: str | None, found: Identification, top: int) -> str:
     """The likeliest models with their probabilities."""
     answer = found.likeliest or "none of the known models"
-    lines = [f"{name}, {found.n_responses} responses: {answer}"]
+    lines = [f"{name or '(unnamed)'}, {found.n_responses} responses: {answer}"]
     lines += [f"  {each.probability:6.1%}  {each.model}" for each in found.candidates[:top]]
     rest = sum(each.probability for each in found.candidates[top:])
     if len(found.candidates) > top:

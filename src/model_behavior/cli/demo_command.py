@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from model_behavior import artifact, pipeline
-from model_behavior.artifact import Artifact
+from model_behavior.artifact import Artifact, check_output, locked
 from model_behavior.cli.console import ConsoleMonitor, print_result, stderr
 from model_behavior.cli.options import CacheFolder, Json, open_cache
 from model_behavior.data.arena import Arena, build_arena, write_votes
 from model_behavior.data_models.votes import ValidationSplit
 from model_behavior.evaluation.model_map import MapData, write_map
-from model_behavior.models.behavior.configuration import EncoderConfig
-from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.pipeline import TrainingConfig, train
 
 # Names that nobody has given to a training of their own, since the demo replaces them.
 VOTES, ENCODER, MAP = "arena_votes.parquet", "arena_encoder", "arena_map.html"
@@ -55,22 +53,19 @@ def run_demo(
 ) -> None:
     """Train both stages on a synthetic arena, then rate models that were never voted on. Takes about a minute."""
     started = time.monotonic()
-    artifact.check_output(output / ENCODER, overwrite=True)
+    check_output(output / ENCODER, overwrite=True)
     arena = build_arena(seed)
     stderr().print(
         f"SYNTHETIC data: {len(arena.votes):,} votes between {len(arena.votes.pairs.models)} simulated LLMs, written "
         f"from templates with a known quality; {len(arena.held_out)} more LLMs are held out of the votes."
     )
-    encoder = ModelBehaviorEncoder(
-        config=EncoderConfig(seed=seed), runtime=Runtime(open_cache(cache), ConsoleMonitor())
-    )
-    plan = pipeline.TrainingPlan(ValidationSplit(0.2, seed))
-    trained = pipeline.train_encoder(encoder, arena.votes, plan)
-    scored = pipeline.train_scorer(trained, arena.votes)
-    complete, _ = pipeline.embed_into(scored, arena.held_out_responses, plan.batch_size)
+    config = replace(TrainingConfig().with_seed(seed), split=ValidationSplit(0.2, seed))
+    scored = train(arena.votes, config, Runtime(open_cache(cache), ConsoleMonitor()))
+    complete = scored.onboard(arena.held_out_responses)
     output.mkdir(parents=True, exist_ok=True)
     write_votes(arena, output / VOTES)
-    artifact.save(complete, output / ENCODER)
+    with locked(output / ENCODER):
+        complete.save(output / ENCODER)
     _write_map(complete, arena, output / MAP)
     rows = _compare(complete, arena)
     value = _summarise(rows, complete, time.monotonic() - started)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from model_behavior import pipeline
 from model_behavior.cli.console import Progress, print_result
 from model_behavior.cli.options import (
     Address,
@@ -39,14 +38,14 @@ from model_behavior.data.filters import FilterConfig
 from model_behavior.data_models.votes import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
-from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.objectives import ObjectiveConfig
 from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.text.execution import Precision
 from model_behavior.models.behavior.text.fine_tuning import FineTuningConfig
-from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, make_text_encoders
+from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, TextConfig
 from model_behavior.models.behavior.text.transformer import ReadingConfig
 from model_behavior.models.behavior.training import OptimisationConfig
+from model_behavior.pipeline import TrainingConfig
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 from model_behavior.preprocessing.triplets import TripletConfig
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
@@ -57,7 +56,7 @@ _TUNING = FineTuningConfig()
 _TRIPLETS = TripletConfig()
 _FILTERS = FilterConfig()
 _SPLIT = ValidationSplit()
-_PLAN = pipeline.TrainingPlan(_SPLIT)
+_PLAN = TrainingConfig()
 
 
 def register(app: typer.Typer) -> None:
@@ -173,27 +172,27 @@ def train_encoder(
         optimisation=replace(OptimisationConfig(), learning_rate=learning_rate),
         seed=seed,
     )
-    reading = asdict(ReadingConfig(semantic_model, prompt_tokens, response_tokens, pooling, precision))
-    fine_tuning = replace(
-        _TUNING,
-        mode=tuning,
-        last_layers=tuned_layers,
-        lora_rank=lora_rank,
-        steps=tuning_steps,
-        rounds=tuning_rounds,
-        batch_size=tuning_batch_size,
-        micro_batch=tuning_micro_batch,
-        learning_rate=tuning_learning_rate,
+    text = TextConfig(
+        tuple(encoder or DEFAULT_ENCODERS),
+        ReadingConfig(semantic_model, prompt_tokens, response_tokens, pooling, precision),
+        replace(
+            _TUNING,
+            mode=tuning,
+            last_layers=tuned_layers,
+            lora_rank=lora_rank,
+            steps=tuning_steps,
+            rounds=tuning_rounds,
+            batch_size=tuning_batch_size,
+            micro_batch=tuning_micro_batch,
+            learning_rate=tuning_learning_rate,
+        ),
     )
-    reading["backend"] = backend
-    configs = {"semantic": reading, "finetuned": {**reading, "tuning": fine_tuning}}
-    behavior_encoder = ModelBehaviorEncoder(make_text_encoders(encoder or DEFAULT_ENCODERS, configs), settings)
     split = ValidationSplit(validation_fraction, seed, split_by, tuple(hold_out or ()))
     run = TrainingRun(output, resume, overwrite, open_cache(cache))
-    trained, _ = run.train_encoder(behavior_encoder, votes, pipeline.TrainingPlan(split, epochs, batch_size))
+    trained, _ = run.train(votes, TrainingConfig(text, settings, split, epochs, batch_size), backend)
     run.finish(trained)
-    value, text = describe_encoder(trained, output, time.monotonic() - started)
-    print_result(value, json, text)
+    value, said = describe_encoder(trained, output, time.monotonic() - started)
+    print_result(value, json, said)
 
 
 def encode(

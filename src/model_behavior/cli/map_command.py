@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.cli.console import Progress, print_result
 from model_behavior.cli.options import ArtifactFolder, Json
 from model_behavior.errors import UsageError
@@ -57,7 +57,7 @@ def _write_full_page(folder: Path, output: Path, method: str, mark: list[str]) -
 
 
 def _write_plain_map(folder: Path, output: Path, method: Method, mark: list[str], seed: int) -> int:
-    loaded = artifact.load(folder)
+    loaded = Artifact.load(folder)
     models = loaded.models
     unknown = sorted(set(mark) - set(models.names))
     if unknown:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from model_behavior import artifact
-from model_behavior.artifact import Artifact
-from model_behavior.cli.console import ConsoleMonitor
+from model_behavior.artifact import Artifact, check_output, fingerprint, locked
+from model_behavior.cli.console import ConsoleMonitor, stderr
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE, Backend
-from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.sharding.engines import LocalEngine, RayEngine
 from model_behavior.sharding.runs import ShardedRun
@@ -89,23 +88,49 @@ def open_cache(path: Path | None) -> ContentCache:
 
 def open_artifact(folder: Path, cache: Path | None, backend: Backend = "auto") -> Artifact:
     """The artifact in a folder, ready to encode with progress on stderr."""
-    opened = open_cache(cache)
-    loaded = artifact.load(folder, opened)
+    loaded = Artifact.load(folder, Runtime(open_cache(cache), ConsoleMonitor()))
     for encoder in loaded.encoder.text_encoders:
         encoder.use_backend(backend)
-    loaded.encoder.runtime = Runtime(opened, ConsoleMonitor())
     return loaded
 
 
-def scorer_of(loaded: Artifact, folder: Path) -> DenseNetworkModel:
-    """The scorer of an artifact.
+def check_target(folder: Path, output: Path | None) -> Path:
+    """The folder that a change of `folder` goes to; one that cannot be written is said before any work."""
+    if output is not None:
+        check_output(output, overwrite=False)
+    return output if output is not None else folder
 
-    Raises:
-        UsageError: stage 2 was not trained.
+
+class Change:
+    """A change of the artifact in a folder that other processes may change meanwhile.
+
+    The lock is held to write alone. What is written is based on what is there at that moment: where the folder has
+    changed since it was read, the change is made again.
+
+    Args:
+        folder: read.
+        target: written.
+        load: reads the folder.
     """
-    if loaded.scorer is None:
-        raise UsageError(f"{folder} has no scorer. Fix: model-behavior train-scorer {folder} VOTES")
-    return loaded.scorer
+
+    def __init__(self, folder: Path, target: Path, load: Callable[[], Artifact]) -> None:
+        self._folder, self._target, self._load = folder, target, load
+        self._read()
+
+    def _read(self) -> None:
+        self.version = fingerprint(self._folder)
+        self.before = self._load()
+
+    def apply(self, compute: Callable[[Artifact], Artifact]) -> Artifact:
+        """Writes what `compute` makes of the artifact, and returns it."""
+        while True:
+            after = compute(self.before)
+            with locked(self._target):
+                if self._target != self._folder or fingerprint(self._folder) == self.version:
+                    after.save(self._target)
+                    return after
+            stderr().print(f"{self._folder} has changed meanwhile; doing it again on what is there now", markup=False)
+            self._read()
 
 
 @dataclass(frozen=True)
@@ -122,5 +147,5 @@ class Sharding:
 
     def plan(self, kind: JobKind, folder: Path, loaded: Artifact, batch_size: int, cache: Path | None) -> ShardedRun:
         """The run over an artifact's folder, which `loaded` was read from."""
-        job = ShardJob(kind, folder.resolve(), artifact.fingerprint(folder), batch_size, cache and cache.resolve())
+        job = ShardJob(kind, folder.resolve(), fingerprint(folder), batch_size, cache and cache.resolve())
         return ShardedRun(job, LocalEngine(loaded) if self.engine == "local" else RayEngine(self.address), self.rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from model_behavior import artifact
+from model_behavior.artifact import Artifact
 from model_behavior.cli.console import print_load_report, print_result, stderr
-from model_behavior.cli.options import ArtifactFolder, Json, scorer_of
+from model_behavior.cli.options import ArtifactFolder, Json
 from model_behavior.data.loading import load_votes
 from model_behavior.data.questions import load_prompts
 from model_behavior.errors import UsageError
@@ -29,8 +29,8 @@ from model_behavior.files import check_output_file, written_aside
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 from model_behavior.routing.costs import load_costs
 from model_behavior.routing.frontier import GapCurve, average_gap_recovered, recover_gap, thresholds_of_levels
-from model_behavior.routing.router import Choice, Router, make_router
-from model_behavior.routing.traffic import OperatingPoint, Traffic
+from model_behavior.routing.router import Choice, Router
+from model_behavior.routing.traffic import OperatingPoint, RoutingRule, Traffic, apply_rule
 
 Costs = Annotated[
     Path, typer.Option(help="JSON, TOML or table: of each model the cost per request, or prices per 1M tokens.")
@@ -80,9 +80,7 @@ def route(
         check_output_file(output)
     router = _open_router(folder, costs, models, reference)
     asked = [prompt] if prompt is not None else _read_prompts(str(prompts))
-    if budget is not None:
-        threshold = Traffic.of_prompts(router, asked).threshold_for_budget(budget)
-    router = replace(router, threshold=threshold or 0.0, floor=floor)
+    router = apply_rule(router, asked, RoutingRule(budget, floor, threshold))
     choices = router.route(asked)
     if output is not None:
         _write_choices(output, asked, choices)
@@ -157,9 +155,9 @@ def _allow_one(options: dict[str, Any], at_least: int = 0) -> None:
 
 def _open_router(folder: Path, costs: Path, models: list[str] | None, reference: str | None) -> Router:
     table = load_costs(costs)
-    scorer = scorer_of(artifact.load(folder), folder)
-    router = make_router(scorer, table, models, reference)
-    unpriced = table.unpriced(scorer.models)
+    loaded = Artifact.load(folder)
+    router = loaded.router(table, models, reference)
+    unpriced = table.unpriced(loaded.models.names)
     if unpriced and not models:
         stderr().print(f"no cost, so nothing is routed to: {', '.join(unpriced)}", markup=False)
     return router

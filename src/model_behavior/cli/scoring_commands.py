@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from model_behavior import artifact, pipeline
+from model_behavior import pipeline
 from model_behavior.cli.console import Progress, print_result, stderr
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
     CacheFolder,
+    Change,
     ConfigFile,
     EngineName,
     HoldOut,
@@ -29,9 +30,9 @@ from model_behavior.cli.options import (
     TextEncoders,
     ValidationFraction,
     VoteSources,
+    check_target,
     open_artifact,
     open_cache,
-    scorer_of,
 )
 from model_behavior.cli.training import (
     TrainingRun,
@@ -45,17 +46,16 @@ from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.data_models.votes import ValidationSplit
 from model_behavior.files import check_output_file
 from model_behavior.models.behavior.configuration import EncoderConfig
-from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
-from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, make_text_encoders
+from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.model_base import rank_best_first
+from model_behavior.pipeline import TrainingConfig, fit_scorer
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 from model_behavior.sharding.worker import ShardJob
 
 _FILTERS = FilterConfig()
 _SPLIT = ValidationSplit()
-_PLAN = pipeline.TrainingPlan(_SPLIT)
+_PLAN = TrainingConfig()
 _SCORER = DenseNetworkConfig()
 
 ScorerEpochs = Annotated[int, typer.Option(min=1, help="Passes of stage 2 over the training votes.")]
@@ -101,14 +101,19 @@ def train(
         preprocessing=PreprocessingConfig(FilterConfig(min_comparisons=min_comparisons)), seed=seed
     )
     split = ValidationSplit(validation_fraction, seed, held_out_models=tuple(hold_out or ()))
+    training = TrainingConfig(
+        TextConfig(tuple(encoder or DEFAULT_ENCODERS)),
+        settings,
+        split,
+        epochs,
+        scorer=_scorer_config("behavior", scorer_epochs, seed),
+    )
     run = TrainingRun(output, resume, overwrite, open_cache(cache))
-    behavior_encoder = ModelBehaviorEncoder(make_text_encoders(encoder or DEFAULT_ENCODERS), settings)
-    trained, data = run.train_encoder(behavior_encoder, votes, pipeline.TrainingPlan(split, epochs, _PLAN.batch_size))
-    scored = pipeline.train_scorer(trained, data, _scorer_config("behavior", scorer_epochs, seed))
+    trained, prepared = run.train(votes, training)
+    scored = fit_scorer(trained, prepared, training.scorer)
     run.finish(scored)
-    assert scored.scorer is not None
     value, text = describe_encoder(scored, output, time.monotonic() - started)
-    scorer_value, scorer_text = describe_scorer(scored.scorer)
+    scorer_value, scorer_text = describe_scorer(scored.trained_scorer)
     print_result({**value, "scorer": scorer_value}, json, f"{text}\n{scorer_text}")
 
 
@@ -125,17 +130,13 @@ def train_scorer(
     json: Json = False,
 ) -> None:
     """Stage 2: train the scorer over the frozen embeddings in DIR, on the votes that its encoder was trained on."""
-    target = output if output is not None else folder
-    if output is not None:
-        artifact.check_output(output, overwrite=False)
-    artifact.load(folder)  # a folder that cannot be used is said before the votes are read
+    target = check_target(folder, output)
+    change = Change(folder, target, lambda: open_artifact(folder, cache))  # a folder that cannot be used is said first
     data = read_votes(votes)
-    with artifact.locked(target):
-        loaded = open_artifact(folder, cache)
-        scored = pipeline.train_scorer(loaded, data, _scorer_config(model_source, epochs, seed))
-        artifact.save(scored, target)
-    assert scored.scorer is not None
-    value, text = describe_scorer(scored.scorer)
+    scored = change.apply(
+        lambda loaded: pipeline.train_scorer(loaded, data, _scorer_config(model_source, epochs, seed))
+    )
+    value, text = describe_scorer(scored.trained_scorer)
     print_result({"output": str(target), **value}, json, f"{target}: {text}")
 
 
@@ -153,7 +154,7 @@ def predict(
     check_output_file(output)
     sharding = Sharding(engine, address, shard_rows)
     loaded = open_artifact(folder, cache)
-    scorer_of(loaded, folder)  # that there is none is said before any work
+    _ = loaded.trained_scorer  # that there is none is said before any work
     progress = Progress()
     run = sharding.plan("predict", folder, loaded, ShardJob.batch_size, cache)
     report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))
@@ -172,7 +173,7 @@ def rank(
     json: Json = False,
 ) -> None:
     """Rank all models, best first, with 95 % intervals; models without votes are rated by what they answer."""
-    ranked = rank_best_first(scorer_of(open_artifact(folder, cache), folder).rate(prompt=prompt))
+    ranked = open_artifact(folder, cache).rank(prompt)
     print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked))
 
 

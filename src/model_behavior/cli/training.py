@@ -9,22 +9,24 @@ from typing import Any
 
 import typer
 
-from model_behavior import artifact, pipeline
-from model_behavior.artifact import Artifact
+from model_behavior.artifact import Artifact, check_output, locked
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, stderr
 from model_behavior.data.loading import load_votes
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.process_group import ProcessGroup, open_process_group
+from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.pipeline import TrainingConfig, fit_encoder, make_encoder
 from model_behavior.preprocessing.cache import ContentCache
 
 
 def check_trained_output(output: Path, overwrite: bool) -> None:
     """Says before any work whether the folder can be written."""
-    artifact.check_output(output, overwrite, ", or add --overwrite")
+    check_output(output, overwrite, ", or add --overwrite")
 
 
 def read_votes(sources: Sequence[str]) -> TrainingData:
@@ -58,39 +60,43 @@ class TrainingRun:
         output = self.output.resolve()
         return output.with_name(f".{output.name}.checkpoint")
 
-    def train_encoder(
-        self, encoder: ModelBehaviorEncoder, sources: Sequence[str], plan: pipeline.TrainingPlan
-    ) -> tuple[Artifact, TrainingData]:
-        """Stage 1, and the votes that it was trained on.
+    def train(
+        self, sources: Sequence[str], config: TrainingConfig, backend: Backend = "auto"
+    ) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
+        """Stage 1, and the votes as it was trained on them.
 
         Under `torchrun` only the first process comes back; the others end here when the training has.
         """
         with open_process_group() as group:
             if group.is_first:
-                return self._train(encoder, sources, plan, group)
-            encoder.runtime = Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group)
-            encoder.train(load_votes(*sources)[0], plan.split, plan.epochs, plan.batch_size)
+                return self._train(make_encoder(config, None, backend), sources, config, group)
+            encoder = make_encoder(
+                config, Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group), backend
+            )
+            encoder.train(load_votes(*sources)[0], config.split, config.epochs, config.batch_size)
         raise typer.Exit
 
     def _train(
-        self, encoder: ModelBehaviorEncoder, sources: Sequence[str], plan: pipeline.TrainingPlan, group: ProcessGroup
-    ) -> tuple[Artifact, TrainingData]:
+        self, encoder: ModelBehaviorEncoder, sources: Sequence[str], config: TrainingConfig, group: ProcessGroup
+    ) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
         monitor = ConsoleMonitor()
         encoder.runtime = Runtime(self.cache, monitor, self.checkpoint, self.resume, group)
         votes = read_votes(sources)
         try:
-            trained = pipeline.train_encoder(encoder, votes, plan)
+            prepared = encoder.prepare(votes, config.split)
+            trained = fit_encoder(encoder, prepared, config)
         except KeyboardInterrupt:
             monitor.close()
             if self.checkpoint.exists() or tuning_checkpoint(self.checkpoint).exists():
                 stderr().print("To go on after the last finished epoch, run the same command with --resume.")
             raise
         monitor.close()
-        return trained, votes
+        return trained, prepared
 
     def finish(self, trained: Artifact) -> None:
         """Writes the folder; the checkpoints are not needed any more."""
-        artifact.save(trained, self.output)
+        with locked(self.output):
+            trained.save(self.output)
         for path in (self.checkpoint, tuning_checkpoint(self.checkpoint)):
             path.unlink(missing_ok=True)
 

@@ -28,7 +28,7 @@ _SIGNATURES = {
 
 def shorten(value: object, limit: int = 80) -> str:
     """A value as an error message shows it: quoted, on one line, at most about `limit` characters."""
-    text = repr(value)
+    text = repr(value).replace("\n", " ")
     return text if len(text) <= limit else f"{text[: limit - 10]}… ({len(text):,} characters)"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import io
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from model_behavior.errors import DataError
 _PEEKED_ROWS = 1000
 _EXACT_IN_FLOAT = 2**53
 _ALLOWED = "Allowed: an array of objects, or one object per line."
+
+ReadRows = Callable[[int], Iterator[list[dict[str, Any]]]]
+"""Rows in order, in lists of at most so many."""
 
 
 def read_json_columns(path: Path) -> tuple[str, ...]:
@@ -60,16 +64,26 @@ def iterate_json_rows(path: Path, batch_rows: int) -> Iterator[list[dict[str, An
 
 
 def iterate_json_batches(path: Path, columns: Sequence[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Rows as record batches of one schema, which takes a first pass over the file.
+    """The same rows as record batches of one schema, see `to_batches`."""
+    return to_batches(partial(iterate_json_rows, path), columns, batch_rows)
+
+
+def to_batches(read_rows: ReadRows, columns: Sequence[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Rows of JSON values as record batches of one schema, which takes a first pass over them.
 
     Nested values become JSON text; a column of mixed scalars becomes text.
+
+    Args:
+        read_rows: begins anew at every call.
+        columns: those to have, all by default.
+        batch_rows: rows in a batch, at most.
     """
-    schema = _scan_schema(path)
+    schema = _scan_schema(row for rows in read_rows(batch_rows) for row in rows)
     if columns is not None:
         schema = pa.schema(
             [pa.field(c, pa.large_string()) if c not in schema.names else schema.field(c) for c in columns]
         )
-    for rows in iterate_json_rows(path, batch_rows):
+    for rows in read_rows(batch_rows):
         arrays = [_to_array([row.get(field.name) for row in rows], field.type) for field in schema]
         yield pa.record_batch(arrays, schema=schema)
 
@@ -163,10 +177,10 @@ class _Utf8Reader:
         return null_byte_error(self._name, place)
 
 
-def _scan_schema(path: Path) -> pa.Schema:
+def _scan_schema(rows: Iterable[dict[str, Any]]) -> pa.Schema:
     """The columns of all rows and the narrowest type that holds every value of each."""
     kinds: dict[str, set[str]] = {}
-    for row in _iterate_objects(path):
+    for row in rows:
         for key, value in row.items():
             kinds.setdefault(key, set()).add(_kind(value))
     return pa.schema([(key, _arrow_type(found - {"null"})) for key, found in kinds.items()])

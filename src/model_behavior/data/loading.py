@@ -1,12 +1,16 @@
-"""Sources of any known format -> votes or responses in columns, with a report of what was left out."""
+"""Sources of any known format -> votes or responses in columns, with a report of what was left out.
+
+A source is a file, a folder, a dataset, a list of dictionaries or a DataFrame: see `sources.Source`.
+"""
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +18,8 @@ import pyarrow as pa
 from model_behavior.data.byte_streams import shorten
 from model_behavior.data.formats.detection import detect_format
 from model_behavior.data.formats.records import Format, Response, Row, Skip, Vote
-from model_behavior.data.sources import RowSource, expand_sources, open_rows
+from model_behavior.data.memory_rows import ArrowStream
+from model_behavior.data.sources import RowSource, Source, expand_sources, open_rows
 from model_behavior.data.text_columns import PairBuilder
 from model_behavior.data_models.votes import LoadReport, PairTable, SourceReport, TrainingData
 from model_behavior.errors import DataError, UsageError
@@ -29,8 +34,8 @@ class _OpenedSource:
     format: Format
 
 
-def load_votes(*sources: str | Path, progress: Progress | None = None) -> tuple[TrainingData, LoadReport]:
-    """Votes from files, folders of files, and `hf://` datasets, in the order given.
+def load_votes(*sources: Source, progress: Progress | None = None) -> tuple[TrainingData, LoadReport]:
+    """Votes from files, folders, `hf://` datasets, lists of dictionaries, and DataFrames, in the order given.
 
     Args:
         sources: each in one of the formats of votes.
@@ -68,13 +73,13 @@ def load_votes(*sources: str | Path, progress: Progress | None = None) -> tuple[
 
 
 def load_responses(
-    *sources: str | Path, model: str | None = None, progress: Progress | None = None
+    *sources: Source, model: str | None = None, progress: Progress | None = None
 ) -> tuple[PairTable, LoadReport]:
-    """Responses from files, folders of files, and `hf://` datasets; of votes, both sides.
+    """Responses from the same kinds of sources; of votes, both sides.
 
     Args:
         sources: each in one of the formats of responses or of votes.
-        model: the model that rows without a model name are of.
+        model: name of the model that rows without one are of.
         progress: as in `load_votes`.
 
     Raises:
@@ -109,13 +114,49 @@ def load_responses(
     return builder.finish(), report
 
 
+def as_votes(data: TrainingData | Source | Sequence[Source]) -> tuple[TrainingData, LoadReport | None]:
+    """Votes as they are, without a report, or loaded from one source or several.
+
+    Args:
+        data: votes, a source of them, or a list of sources; a list of dictionaries is one source.
+
+    Raises:
+        DataError: as in `load_votes`.
+    """
+    return (data, None) if isinstance(data, TrainingData) else load_votes(*_as_sources(data))
+
+
+def as_responses(
+    data: PairTable | TrainingData | Source | Sequence[Source], model: str | None = None
+) -> tuple[PairTable, LoadReport | None]:
+    """Responses as they are, without a report (of votes, both sides), or loaded from one source or several.
+
+    Args:
+        data: responses, votes, a source of either, or a list of sources; a list of dictionaries is one source.
+        model: name of the model that rows without one are of; responses as they are have theirs.
+
+    Raises:
+        DataError: as in `load_responses`.
+        UsageError: as in `load_responses`; also responses as they are of other models than `model`.
+    """
+    if not isinstance(data, PairTable | TrainingData):
+        return load_responses(*_as_sources(data), model=model)
+    pairs = data if isinstance(data, PairTable) else data.pairs
+    if model is not None and pairs.models != (model.strip(),):
+        raise UsageError(
+            f"the responses are of {', '.join(pairs.models[:5]) or 'no model'} already, but model={model!r} was given. "
+            "Fix: leave model out."
+        )
+    return pairs, None
+
+
 def iter_pairs(
-    source: str | Path, batch_rows: int = 1024, part: range | None = None
+    source: Source, batch_rows: int = 1024, part: range | None = None
 ) -> Iterator[tuple[pa.RecordBatch, list[str], list[str]]]:
     """Batches of a responses source with all columns, and each row's prompt and response; rows in order.
 
     Args:
-        source: a file, a folder of shards, or `hf://owner/name`.
+        source: rows of responses; a folder holds shards of the same columns.
         batch_rows: rows in a batch, at most.
         part: rows to read of a single Parquet file, all by default.
 
@@ -158,9 +199,19 @@ def _pair_texts(batch: pa.RecordBatch, opened: _OpenedSource, done: int) -> tupl
     return prompts, responses
 
 
-def _open_sources(sources: tuple[str | Path, ...], part: range | None = None) -> list[_OpenedSource]:
+def _as_sources(data: Source | Sequence[Source]) -> Sequence[Source]:
+    if isinstance(data, str | bytes | Path | ArrowStream) or not isinstance(data, Sequence):
+        return (data,)
+    is_one = not data or any(isinstance(each, Mapping) for each in data)
+    return (cast(Source, data),) if is_one else cast(Sequence[Source], data)
+
+
+def _open_sources(sources: Sequence[Source], part: range | None = None) -> list[_OpenedSource]:
     if not sources:
-        raise UsageError("no source was given. Allowed: files, folders of files, and hf://owner/name.")
+        raise UsageError(
+            "no source was given. Allowed: files, folders of files, hf://owner/name, lists of dictionaries, and "
+            "DataFrames."
+        )
     opened = []
     for source in expand_sources(*sources):
         rows = open_rows(source, part)
@@ -224,6 +275,10 @@ def _convert_row(row: Row, source: _OpenedSource, number: int, convert: Callable
 
 def _report(source: _OpenedSource, n_rows: int, skipped: Counter[str]) -> SourceReport:
     name, known = source.rows.name, source.format
+    if n_rows == 0:
+        raise DataError(
+            f"{name}: there is no row ({known.name}). Fix: give at least one; a stream can be read once only."
+        )
     used = n_rows - skipped.total()
     if used == 0:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(skipped.items()))

@@ -1,9 +1,10 @@
-"""Names of LLMs and of their makers, as regular expressions, for the masking of self-naming.
-
-Masks where a response names its own model or maker: an embedding should carry behaviour, not a signature.
+"""Masks where a response names its own model or maker: an embedding should carry behaviour, not a signature.
 
 Only clauses in which the model speaks of itself are touched ("I'm Claude, made by Anthropic", "As an AI language
 model developed by OpenAI"). What a response says about other models, companies, llamas or Claude Monet stays.
+
+The file has the known names, then the patterns made of them, then the search: words that every pattern needs are looked
+for first, since few texts have them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from model_behavior.arrays import BoolArray
 
-# Names that are also common words or first names are case-sensitive; the rest is not.
+# Known names. Those that are also common words or first names are case-sensitive; the rest is not.
 _ANY_CASE_MODELS = (
     r"chat[- ]?gpt",
     r"(?:instruct)?gpt(?=-?\d)",
@@ -52,7 +53,7 @@ _SUFFIX = (
     r"(?:[- ]?[vV]?\d[\d.]*\d|[- ]?[vV]?\d)?(?:[- ](?i:turbo|mini|nano|pro|ultra|flash|instant|opus|sonnet|haiku|chat|"
     r"instruct|plus|max|large|medium|small|r\+?|bot|\d+(?:\.\d+)*b?)\b)*\+?"
 )
-MODEL = rf"(?:(?i:{'|'.join(_ANY_CASE_MODELS)})|{'|'.join(_CASED_MODELS)}){_SUFFIX}(?![A-Za-z0-9])"
+_MODEL = rf"(?:(?i:{'|'.join(_ANY_CASE_MODELS)})|{'|'.join(_CASED_MODELS)}){_SUFFIX}(?![A-Za-z0-9])"
 
 _ANY_CASE_MAKERS = (
     r"open ?ai",
@@ -98,7 +99,7 @@ _CASED_MAKERS = (
     *("xAI", "LAION", "Cohere", "TII", "Baidu", "Tencent", "ByteDance", "NVIDIA", "Nvidia", "Apple", "IBM"),
     *("Salesforce", "Upstage", "Snowflake", "Mistral", "Baichuan", "Jina AI", "AI2", "Aleph Alpha"),
 )
-MAKER = rf"(?:(?i:{'|'.join(_ANY_CASE_MAKERS)})|{'|'.join(_CASED_MAKERS)})(?![a-zA-Z])"
+_MAKER = rf"(?:(?i:{'|'.join(_ANY_CASE_MAKERS)})|{'|'.join(_CASED_MAKERS)})(?![a-zA-Z])"
 
 # fmt: off
 STEMS = (
@@ -118,9 +119,8 @@ STEMS = (
 # fmt: on
 """Lower-case pieces: a text with none of them holds no known name. Much quicker to search than the patterns."""
 
-
-MODEL_MASK = "[MODEL]"
-MAKER_MASK = "[MAKER]"
+_MODEL_MASK = "[MODEL]"
+_MAKER_MASK = "[MAKER]"
 
 # Building blocks. Every white space stays within a line.
 _S = r"[^\S\n]+"
@@ -148,10 +148,10 @@ _TEAM = (
 _CAPITALISED = r"(?!I\b)[A-Z][\w&-]*(?:\.\w+)*"
 _ORGANISATION = rf"{_CAPITALISED}(?:{_S}(?:(?:of|for|the){_S})?{_CAPITALISED}){{0,6}}"
 _SHORT_FORM = r"(?: \([A-Z][\w .-]{1,60}\))?"
-_KNOWN_MAKER = rf"{_QUOTE}(?P<maker>{MAKER}{_SHORT_FORM})"
-_ANY_MAKER = rf"{_QUOTE}(?P<maker>(?:{MAKER}|{_ORGANISATION}){_SHORT_FORM})"
-_KNOWN_MODEL = rf"{_QUOTE}(?P<model>{MODEL})"
-_ANY_MODEL = rf"{_QUOTE}(?P<model>{MODEL}|{_CAPITALISED}(?:[ -](?:{_CAPITALISED}|\d[\w.]*)){{0,3}})"
+_KNOWN_MAKER = rf"{_QUOTE}(?P<maker>{_MAKER}{_SHORT_FORM})"
+_ANY_MAKER = rf"{_QUOTE}(?P<maker>(?:{_MAKER}|{_ORGANISATION}){_SHORT_FORM})"
+_KNOWN_MODEL = rf"{_QUOTE}(?P<model>{_MODEL})"
+_ANY_MODEL = rf"{_QUOTE}(?P<model>{_MODEL}|{_CAPITALISED}(?:[ -](?:{_CAPITALISED}|\d[\w.]*)){{0,3}})"
 _BETWEEN = (
     rf"(?:{_S}(?:called|named|known{_S}as){_S}[^\s,]+)?(?: \([^()\n]{{1,40}}\))?,?"
     rf"(?:{_S}(?:that|which|and))?(?:{_S}(?:I{_S})?(?:was|is|am|were|has{_S}been|have{_S}been))?{_ADVERB}?"
@@ -181,10 +181,10 @@ _PATTERNS = tuple(
         rf"(?:{_S}(?:and|as))?(?:{_S}(?:I{_S}am|I['’]m))?{_S}(?:an?|the|your){_S}{_ADJECTIVES}{_NOUN}",
         rf"(?:\bAs|(?<=[,;:.] )as){_S}{_KNOWN_MODEL}{_QUOTE},{_S}(?:I|my)\b",
         rf"{_SELF_NOUN},?(?:{_S}(?:I{_S}am|and))?{_S}(?:called|named|known{_S}as){_S}{_ANY_MODEL}",
-        rf"{_I_AM}{_S}(?:based|built){_S}(?:on|upon){_S}(?:the{_S})?(?:(?P<maker>{MAKER})['’]s{_S})?{_KNOWN_MODEL}",
+        rf"{_I_AM}{_S}(?:based|built){_S}(?:on|upon){_S}(?:the{_S})?(?:(?P<maker>{_MAKER})['’]s{_S})?{_KNOWN_MODEL}",
         rf"{_I_AM}{_S}(?:an?{_S}(?:\w+{_S})?)(?:version|instance|variant){_S}of{_S}(?:the{_S})?"
-        rf"(?:(?P<maker>{MAKER})['’]s{_S})?{_KNOWN_MODEL}",
-        rf"{_SELF_NOUN}{_S}(?:based|built){_S}(?:on|upon){_S}(?:the{_S})?(?:(?P<maker>{MAKER})['’]s{_S})?{_KNOWN_MODEL}",
+        rf"(?:(?P<maker>{_MAKER})['’]s{_S})?{_KNOWN_MODEL}",
+        rf"{_SELF_NOUN}{_S}(?:based|built){_S}(?:on|upon){_S}(?:the{_S})?(?:(?P<maker>{_MAKER})['’]s{_S})?{_KNOWN_MODEL}",
         # German, French, Spanish, Portuguese, Italian: "Als KI-Modell von OpenAI", "Je suis ChatGPT".
         rf"\b(?i:als{_S}(?:ein\w*{_S})?(?:[\w-]+{_S}){{0,2}}?(?:KI|Sprachmodell|Chatbot|Assistent)\w*(?:-\w+)?|ich{_S}(?:bin|wurde))"
         rf"(?:{_S}[^\s.!?]+){{0,5}}?{_S}(?:von|durch){_S}{_KNOWN_MAKER}",
@@ -198,58 +198,21 @@ _PATTERNS = tuple(
     )
 )
 
-# A text without any of these has no self-reference; most texts end here, at the cost of a few searches.
+# A text without any cue has no self-reference; most texts end here, at the cost of a few searches.
+# fmt: off
 _CUES = (
-    *("i am ", "i'm ", "i’m ", "i was ", "ve been ", "my name", "call me", "as an ai", "as a", "ed me", "made me"),
-    *(
-        "built me",
-        "my creator",
-        "my developer",
-        "my maker",
-        "my parent",
-        "ich bin",
-        "ich wurde",
-        "ich hei",
-        "mein name",
-    ),
-    *(
-        "als ki",
-        "als ein",
-        "je suis",
-        "je m",
-        "en tant qu",
-        "ai été",
-        "soy ",
-        "fui ",
-        "me llamo",
-        "mi nombre",
-        "eu sou",
-    ),
-    *("sono ", "mi chiamo", "como ", "我", "作为", "私は", "as chatgpt", "as claude", "as the"),
+    "i am ", "i'm ", "i’m ", "i was ", "ve been ", "my name", "call me", "as an ai", "as a", "ed me", "made me",
+    "built me", "my creator", "my developer", "my maker", "my parent", "ich bin", "ich wurde", "ich hei", "mein name",
+    "als ki", "als ein", "je suis", "je m", "en tant qu", "ai été", "soy ", "fui ", "me llamo", "mi nombre", "eu sou",
+    "sono ", "mi chiamo", "como ", "我", "作为", "私は", "as chatgpt", "as claude", "as the",
 )
 _GENERIC_NOUNS = (
-    "language model",
-    " ai",
-    "llm",
-    "chatbot",
-    "chat bot",
-    "artificial intelligence",
-    " assistant",
-    "neural",
+    "language model", " ai", "llm", "chatbot", "chat bot", "artificial intelligence", " assistant", "neural",
 )
 _GENERIC_LINKS = (
-    " by ",
-    " at ",
-    " from ",
-    "named",
-    "called",
-    "known as",
-    "i am ",
-    "i'm ",
-    "i’m ",
-    "my name",
-    "call me",
+    " by ", " at ", " from ", "named", "called", "known as", "i am ", "i'm ", "i’m ", "my name", "call me",
 )
+# fmt: on
 
 
 def mask_self_naming(texts: Sequence[str]) -> tuple[list[str], int]:
@@ -303,6 +266,6 @@ def _replace(match: re.Match[str]) -> str:
     text, start = match.group(), match.start()
     spans = [(*match.span(name), name) for name, value in match.groupdict().items() if value is not None]
     for begin, end, name in sorted(spans, reverse=True):
-        mask = MODEL_MASK if name == "model" else MAKER_MASK
+        mask = _MODEL_MASK if name == "model" else _MAKER_MASK
         text = text[: begin - start] + mask + text[end - start :]
     return text

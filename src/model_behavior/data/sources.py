@@ -1,6 +1,7 @@
-"""Where rows come from: a file, a compressed file, or a Hugging Face dataset, read batch by batch.
+"""Where rows come from: files, Hugging Face datasets, lists and DataFrames, all read batch by batch.
 
-A source cut into shards, which can be worked on apart from one another.
+`open_rows` makes any of them a `RowSource`: columns, and batches of rows. Files can also be cut into shards, which can
+be worked on apart from one another.
 """
 
 from __future__ import annotations
@@ -9,24 +10,37 @@ import difflib
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from model_behavior.data.byte_streams import COMPRESSIONS
+from model_behavior.data.byte_streams import COMPRESSIONS, shorten
 from model_behavior.data.csv_rows import iterate_csv_batches, iterate_csv_rows, read_csv_columns
 from model_behavior.data.hub_rows import HUB_PREFIX, iterate_hub_batches, open_hub_dataset
 from model_behavior.data.json_rows import iterate_json_batches, iterate_json_rows, read_json_columns
+from model_behavior.data.memory_rows import (
+    ArrowStream,
+    describe_rows,
+    iterate_list_batches,
+    iterate_list_rows,
+    iterate_table_batches,
+    open_table,
+    read_list_columns,
+)
 from model_behavior.data.parquet_rows import iterate_parquet_batches, read_parquet_columns, to_rows
 from model_behavior.errors import DataError
 
 EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _ALLOWED = f"Allowed: {', '.join(EXTENSIONS)}, each also with {' or '.join(COMPRESSIONS)} after it."
+_NO_PATH = "Fix: to give rows rather than a path, make them a list of dictionaries, as json.loads does with JSON."
+
+Source: TypeAlias = str | Path | Sequence[Mapping[str, Any]] | ArrowStream
+"""A file, a folder of files or `hf://owner/name[@split]`; rows as dictionaries; a DataFrame or another Arrow table."""
 
 ReadBatches = Callable[[Sequence[str] | None, int], Iterator[pa.RecordBatch]]
 ReadRows = Callable[[Sequence[str], int], Iterator[list[dict[str, Any]]]]
@@ -37,9 +51,9 @@ class RowSource:
     """One opened source; nothing but its beginning has been read.
 
     Attributes:
-        name: what messages call it: the path or address as given.
+        name: what messages call it: the path or address as given, or a description such as "list of 12 rows".
         columns: column names; for JSON, the keys of the first 1,000 rows.
-        n_rows: the number of rows where the file states it (Parquet), else None.
+        n_rows: number of rows where it is known before they are read (Parquet, rows in memory), else None.
     """
 
     name: str
@@ -51,8 +65,8 @@ class RowSource:
     def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 1024) -> Iterator[pa.RecordBatch]:
         """Record batches of one schema, rows in order; all columns, or those asked for.
 
-        CSV columns are text. Nested JSON values are JSON text. None of JSON's columns is left out, also where
-        a key first appears after the rows that `columns` was read from.
+        CSV columns are text. Nested values of JSON and of lists are JSON text. None of JSON's columns is left out,
+        also where a key first appears after the rows that `columns` was read from.
 
         Raises:
             DataError: broken content; names the row.
@@ -70,54 +84,53 @@ class RowSource:
         return self.read_rows(columns, batch_rows)
 
 
-def open_rows(source: str | Path, part: range | None = None) -> RowSource:
-    """Open a file (CSV, TSV, JSON, JSON lines or Parquet, also as .gz or .zst) or `hf://owner/name[@split]`.
+@dataclass(frozen=True)
+class Shard:
+    """A part of a source.
+
+    Attributes:
+        source: a file, or `hf://owner/name`.
+        part: rows of a Parquet file; None for the whole source.
+        digest: SHA-256 of the file; of a dataset that is no file, a value that is never the same again.
+    """
+
+    source: str
+    part: range | None
+    digest: str
+
+
+def open_rows(source: Source, part: range | None = None) -> RowSource:
+    """Open a file (CSV, TSV, JSON, JSON lines or Parquet, also as .gz or .zst), a dataset, or rows in memory.
 
     Args:
-        source: what to open.
+        source: what to open; no folder.
         part: rows to read of a Parquet file, all by default.
 
     Raises:
         DataError: the source is missing, empty, broken, or of an unknown kind.
         MissingExtraError: `hf://` without the optional dependency.
     """
-    name = str(source)
-    if name.startswith(HUB_PREFIX):
-        dataset, columns = open_hub_dataset(name)
-        return _from_batches(name, columns, None, partial(iterate_hub_batches, name, dataset))
-    path = _require_file(Path(source))
-    extension = data_extension(path)
-    if extension is None:
-        raise DataError(f"{name}: unknown file type {''.join(path.suffixes[-2:]) or '(no extension)'!r}. {_ALLOWED}")
-    if extension == ".parquet":
-        columns, n_rows = read_parquet_columns(path)
-        opened = _from_batches(name, columns, n_rows, partial(iterate_parquet_batches, path, part=part))
-    elif extension in _DELIMITERS:
-        opened = _open_csv(path, _DELIMITERS[extension])
+    if isinstance(source, str | Path):
+        opened = _open_address(str(source), part)
+    elif isinstance(source, ArrowStream):
+        opened = _open_table(source)
     else:
-        opened = RowSource(
-            name,
-            read_json_columns(path),
-            None,
-            partial(iterate_json_batches, path),
-            lambda _, batch_rows: iterate_json_rows(path, batch_rows),
-        )
+        opened = _open_list(source)
     repeated = [column for column, count in Counter(opened.columns).items() if count > 1]
     if repeated:
-        raise DataError(f"{name}: the column {repeated[0]!r} is there more than once. Fix: rename one of them.")
+        raise DataError(f"{opened.name}: the column {repeated[0]!r} is there more than once. Fix: rename one of them.")
     return opened
 
 
-def expand_sources(*sources: str | Path) -> list[str | Path]:
+def expand_sources(*sources: Source) -> list[Source]:
     """The sources with every folder replaced by the data files in it.
 
     Raises:
         DataError: a folder without data files.
     """
-    expanded: list[str | Path] = []
+    expanded: list[Source] = []
     for source in sources:
-        is_folder = not str(source).startswith(HUB_PREFIX) and Path(source).is_dir()
-        expanded.extend(list_shards(Path(source)) if is_folder else [source])
+        expanded.extend(_expand_address(source) if isinstance(source, str | Path) else [source])
     return expanded
 
 
@@ -149,11 +162,54 @@ def data_extension(path: Path) -> str | None:
     return inner.suffix if inner.suffix in EXTENSIONS else None
 
 
+def cut_into_shards(source: str | Path, shard_rows: int) -> list[Shard]:
+    """Every file of a source as shards, in order: of Parquet at most `shard_rows` rows each, any other file whole.
+
+    Raises:
+        DataError: no data file, or a Parquet file that cannot be read.
+    """
+    return [shard for each in _expand_address(source) for shard in _cut(each, shard_rows)]
+
+
+def _expand_address(source: str | Path) -> list[str | Path]:
+    if str(source).startswith(HUB_PREFIX):
+        return [source]
+    try:
+        is_folder = Path(source).is_dir()
+    except OSError as error:
+        raise DataError(f"{shorten(str(source))}: cannot be a path ({error.strerror}). {_NO_PATH}") from None
+    return [*list_shards(Path(source))] if is_folder else [source]
+
+
+def _open_address(name: str, part: range | None) -> RowSource:
+    if name.startswith(HUB_PREFIX):
+        dataset, columns = open_hub_dataset(name)
+        return _from_batches(name, columns, None, partial(iterate_hub_batches, name, dataset))
+    path = _require_file(Path(name))
+    extension = data_extension(path)
+    if extension is None:
+        raise DataError(f"{name}: unknown file type {''.join(path.suffixes[-2:]) or '(no extension)'!r}. {_ALLOWED}")
+    if extension == ".parquet":
+        columns, n_rows = read_parquet_columns(path)
+        return _from_batches(name, columns, n_rows, partial(iterate_parquet_batches, path, part=part))
+    if extension in _DELIMITERS:
+        return _open_csv(path, _DELIMITERS[extension])
+    return RowSource(
+        name,
+        read_json_columns(path),
+        None,
+        partial(iterate_json_batches, path),
+        lambda _, batch_rows: iterate_json_rows(path, batch_rows),
+    )
+
+
 def _require_file(path: Path) -> Path:
     if path.is_dir():
         raise DataError(f"{path}: this is a folder. Fix: name a file in it.")
     if path.exists():
         return path
+    if str(path).lstrip().startswith(("[", "{")):
+        raise DataError(f"{shorten(str(path))}: there is no such file. {_NO_PATH}")
     folder = path.parent
     if not folder.is_dir():
         raise DataError(f"{path}: there is no such file, and no folder {folder}. Fix: check the path.")
@@ -178,28 +234,30 @@ def _from_batches(name: str, columns: tuple[str, ...], n_rows: int | None, read:
     return RowSource(name, columns, n_rows, read, lambda chosen, batch_rows: to_rows(read(chosen, batch_rows), name))
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A part of a source.
+def _open_list(rows: object) -> RowSource:
+    if isinstance(rows, bytes | bytearray) or not isinstance(rows, Sequence):
+        raise DataError(
+            f"{shorten(rows)} ({type(rows).__name__}) is no source of rows. Allowed: the path of a file or folder, "
+            f"{HUB_PREFIX}owner/name, a list with one dictionary per row, a DataFrame of pandas (2.2 or later) or "
+            "polars, or another table with __arrow_c_stream__. Fix: make it one of these, as [row] and list(rows) do."
+        )
+    columns = read_list_columns(rows)
+    return RowSource(
+        describe_rows(rows),
+        columns,
+        len(rows),
+        lambda chosen, batch_rows: iterate_list_batches(rows, chosen or columns, batch_rows),
+        partial(iterate_list_rows, rows),
+    )
 
-    Attributes:
-        source: a file, or `hf://owner/name`.
-        part: rows of a Parquet file; None for the whole source.
-        digest: SHA-256 of the file; of a dataset that is no file, a value that is never the same again.
-    """
 
-    source: str
-    part: range | None
-    digest: str
-
-
-def cut_into_shards(source: str | Path, shard_rows: int) -> list[Shard]:
-    """Every file of a source as shards, in order: of Parquet at most `shard_rows` rows each, any other file whole.
-
-    Raises:
-        DataError: no data file, or a Parquet file that cannot be read.
-    """
-    return [shard for each in expand_sources(source) for shard in _cut(each, shard_rows)]
+def _open_table(table: ArrowStream) -> RowSource:
+    name, reader = describe_rows(table), open_table(table)
+    columns = tuple(reader.schema.names)
+    n_rows = len(table) if isinstance(table, Sized) else None
+    if n_rows == 0:
+        raise DataError(f"{name}: there are columns ({', '.join(columns)}) but no row.")
+    return _from_batches(name, columns, n_rows, partial(iterate_table_batches, table, [reader]))
 
 
 def _cut(source: str | Path, shard_rows: int) -> Iterator[Shard]:

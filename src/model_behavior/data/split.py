@@ -1,6 +1,7 @@
-"""Votes divided into training and validation, by normalised prompt, so that no prompt is on both sides.
+"""Prompts as they are compared, and votes divided by them, so that no prompt is on both sides.
 
-Prompts by a short key, so that what was trained on can be recognised without being kept.
+Two prompts are the same where they are equal once normalised. The hash of a normalised prompt is its key: by keys, what
+was trained on is recognised without being kept.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from model_behavior.arrays import BoolArray, Int32Array, Int64Array, UInt64Array
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import SplitVotes, TrainingData, ValidationSplit
 from model_behavior.errors import DataError, UsageError
+
+PromptKeys = UInt64Array
+"""`hash_prompts` of some prompts, [n_prompts]."""
 
 
 def normalise_prompt(text: str) -> str:
@@ -38,6 +42,24 @@ def normalised_prompt_ids(prompts: pa.LargeStringArray) -> Int32Array:
     normalised = [normalise_prompt(text) for text in LazyTexts(prompts)]
     rank = {text: index for index, text in enumerate(sorted(set(normalised)))}
     return np.array([rank[text] for text in normalised], dtype=np.int32)
+
+
+def hash_prompts(prompts: Sequence[str]) -> PromptKeys:
+    """The 8-byte BLAKE2b digest of each normalised prompt, [n_prompts]; equal for prompts equal once normalised.
+
+    Among a million prompts the chance that any two share a key is below 1 in 10 million.
+    """
+    return np.fromiter((hash_text(normalise_prompt(prompt)) for prompt in prompts), np.uint64, len(prompts))
+
+
+def hash_text(text: str) -> int:
+    """The 8-byte BLAKE2b digest of a text as it stands, as an unsigned integer."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+def pairs_of(data: TrainingData, votes: Int64Array) -> Int64Array:
+    """The pairs that take part in some votes, ascending."""
+    return np.unique(np.concatenate([data.pair_a[votes], data.pair_b[votes]])).astype(np.int64)
 
 
 def split_votes(data: TrainingData, split: ValidationSplit) -> SplitVotes:
@@ -86,24 +108,3 @@ def _held_out(data: TrainingData, names: tuple[str, ...]) -> BoolArray:
         raise UsageError(f"held-out model {unknown[0]!r}: no vote has it. Nearest names: {', '.join(near)}.")
     held: BoolArray = is_held[data.pairs.model_index]
     return held[data.pair_a] | held[data.pair_b]
-
-
-def pairs_of(data: TrainingData, votes: Int64Array) -> Int64Array:
-    """The pairs that take part in some votes, ascending."""
-    return np.unique(np.concatenate([data.pair_a[votes], data.pair_b[votes]])).astype(np.int64)
-
-
-PromptKeys = UInt64Array
-
-
-def hash_prompts(prompts: Sequence[str]) -> PromptKeys:
-    """The 8-byte BLAKE2b digest of each normalised prompt, [n_prompts]; equal for prompts equal once normalised.
-
-    Among a million prompts the chance that any two share a key is below 1 in 10 million.
-    """
-    return np.fromiter((hash_text(normalise_prompt(prompt)) for prompt in prompts), np.uint64, len(prompts))
-
-
-def hash_text(text: str) -> int:
-    """The 8-byte BLAKE2b digest of a text as it stands, as an unsigned integer."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")

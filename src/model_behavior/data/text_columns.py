@@ -1,6 +1,6 @@
-"""Columns of text: built in one growing buffer, and read a few at a time, without a second copy in memory.
+"""Columns of text: built in one growing buffer, and read a few at a time, so that no second copy is in memory.
 
-Builds a `PairTable` row by row; every pair is held once, as UTF-8 bytes.
+Texts are held as UTF-8 bytes, and a `PairTable` is built row by row with every prompt and every pair in it once.
 """
 
 from __future__ import annotations
@@ -40,6 +40,55 @@ class TextColumnBuilder:
     def finish(self) -> pa.LargeStringArray:
         """The column, [n_texts]. Nothing can be added after it."""
         return pa.LargeStringArray.from_buffers(len(self), pa.py_buffer(self._ends), pa.py_buffer(self._bytes))
+
+
+@final
+class PairBuilder:
+    """Collects pairs; memory grows with unique pairs, not with rows.
+
+    Prompts and pairs are told apart by 16-byte BLAKE2b digests; among 10^9 the chance that any two share one is below
+    10^-20.
+    """
+
+    def __init__(self) -> None:
+        self._prompt_ids: dict[bytes, int] = {}
+        self._pair_ids: dict[bytes, int] = {}
+        self._models: dict[str, int] = {}
+        self._prompts, self._responses, self._histories = (TextColumnBuilder() for _ in range(3))
+        self._prompt_index, self._model_index = array("i"), array("i")
+
+    def add(self, prompt: str, model: str, response: str, history: str) -> int:
+        """The index of the pair, which is new or known."""
+        question, answer, turns = _encode(prompt), _encode(response), _encode(history)
+        asked = self._prompt_ids.setdefault(_digest(question), len(self._prompts))
+        if asked == len(self._prompts):
+            self._prompts.append(question)
+        by = self._models.setdefault(model, len(self._models))
+        key = _digest(b"%d %d %d " % (asked, by, len(turns)) + turns + answer)
+        pair = self._pair_ids.setdefault(key, len(self._responses))
+        if pair == len(self._responses):
+            self._responses.append(answer)
+            self._histories.append(turns)
+            self._prompt_index.append(asked)
+            self._model_index.append(by)
+        return pair
+
+    def finish(self) -> PairTable:
+        """The table. Models are sorted by name; prompts and pairs keep the order in which they came."""
+        self._pair_ids.clear()
+        self._prompt_ids.clear()
+        names = sorted(self._models)
+        rank = np.zeros(len(names), dtype=np.int32)
+        for new, name in enumerate(names):
+            rank[self._models[name]] = new
+        return PairTable(
+            prompts=self._prompts.finish(),
+            models=tuple(replace_surrogates(name) for name in names),
+            responses=self._responses.finish(),
+            histories=self._histories.finish(),
+            prompt_index=np.array(self._prompt_index, dtype=np.int32),
+            model_index=rank[np.array(self._model_index, dtype=np.int32)],
+        )
 
 
 @final
@@ -106,54 +155,6 @@ def text_ids(column: pa.LargeStringArray) -> Int64Array:
         raw = column[part].cast(pa.large_binary()).to_pylist()
         ids[part] = [known.setdefault(blake2b(text, digest_size=16).digest(), len(known)) for text in raw]
     return ids
-
-
-class PairBuilder:
-    """Collects pairs; memory grows with unique pairs, not with rows, and each text is in it once.
-
-    Prompts and pairs are told apart by 16-byte BLAKE2b digests; among 10^9 the chance that any two share one is below
-    10^-20.
-    """
-
-    def __init__(self) -> None:
-        self._prompt_ids: dict[bytes, int] = {}
-        self._pair_ids: dict[bytes, int] = {}
-        self._models: dict[str, int] = {}
-        self._prompts, self._responses, self._histories = (TextColumnBuilder() for _ in range(3))
-        self._prompt_index, self._model_index = array("i"), array("i")
-
-    def add(self, prompt: str, model: str, response: str, history: str) -> int:
-        """The index of the pair, which is new or known."""
-        question, answer, turns = _encode(prompt), _encode(response), _encode(history)
-        asked = self._prompt_ids.setdefault(_digest(question), len(self._prompts))
-        if asked == len(self._prompts):
-            self._prompts.append(question)
-        by = self._models.setdefault(model, len(self._models))
-        key = _digest(b"%d %d %d " % (asked, by, len(turns)) + turns + answer)
-        pair = self._pair_ids.setdefault(key, len(self._responses))
-        if pair == len(self._responses):
-            self._responses.append(answer)
-            self._histories.append(turns)
-            self._prompt_index.append(asked)
-            self._model_index.append(by)
-        return pair
-
-    def finish(self) -> PairTable:
-        """The table. Models are sorted by name; prompts and pairs keep the order in which they came."""
-        self._pair_ids.clear()
-        self._prompt_ids.clear()
-        names = sorted(self._models)
-        rank = np.zeros(len(names), dtype=np.int32)
-        for new, name in enumerate(names):
-            rank[self._models[name]] = new
-        return PairTable(
-            prompts=self._prompts.finish(),
-            models=tuple(replace_surrogates(name) for name in names),
-            responses=self._responses.finish(),
-            histories=self._histories.finish(),
-            prompt_index=np.array(self._prompt_index, dtype=np.int32),
-            model_index=rank[np.array(self._model_index, dtype=np.int32)],
-        )
 
 
 def _digest(text: bytes) -> bytes:

@@ -1,8 +1,6 @@
-"""Votes and responses in columns. Every prompt and every response is stored once.
+"""Votes and responses in columns, how votes are divided, and what loading and filtering left out.
 
-How votes are divided into training and validation, and the result.
-
-What was read, what was left out, and why.
+Every prompt is stored once, and so is every response of a model to a prompt.
 """
 
 from __future__ import annotations
@@ -94,7 +92,7 @@ class ValidationSplit:
 
 @dataclass(frozen=True, eq=False)
 class SplitVotes:
-    """Vote indices of each side, ascending; together they are all votes, and none is on two sides.
+    """Indices of the votes on each side, ascending; together they are all votes, and none is on two sides.
 
     Attributes:
         train: votes to fit on.
@@ -105,42 +103,6 @@ class SplitVotes:
     train: Int64Array
     validation: Int64Array
     held_out: Int64Array
-
-
-@dataclass(frozen=True)
-class SourceReport:
-    """One file, shard or dataset: `rows` == `used` + the sum of `skipped`."""
-
-    source: str
-    format: str
-    rows: int
-    used: int
-    skipped: Mapping[str, int]
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """All sources of one load, in order."""
-
-    sources: tuple[SourceReport, ...]
-
-
-@dataclass(frozen=True)
-class FilterReport:
-    """What filtering did. `votes_before` == `votes_after` + the sum of `removed`.
-
-    Attributes:
-        removed: votes removed, by reason.
-        rare_models: models dropped because they had too few comparisons, sorted.
-        masked_responses: responses in which the model named itself or its maker, now masked.
-    """
-
-    votes_before: int
-    votes_after: int
-    removed: Mapping[str, int]
-    rare_models: tuple[str, ...]
-    masked_responses: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,3 +116,50 @@ class TrainingRecord:
 
     split: ValidationSplit
     prompts: UInt64Array
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What was read of one source, where `rows` == `used` + the sum of `skipped`.
+
+    Attributes:
+        source: path or address as given, or a description such as "list of 12 rows".
+        format: name of the format that it is in.
+        rows: number of rows.
+        used: number of rows that became a vote or a response.
+        skipped: number of rows left out, by reason.
+        warnings: what the user should know about such data.
+    """
+
+    source: str
+    format: str
+    rows: int
+    used: int
+    skipped: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was read of every source of one load, in the order given."""
+
+    sources: tuple[SourceReport, ...]
+
+
+@dataclass(frozen=True)
+class FilterReport:
+    """What filtering did. `votes_before` == `votes_after` + the sum of `removed`.
+
+    Attributes:
+        votes_before: number of votes given.
+        votes_after: number of votes kept.
+        removed: votes removed, by reason.
+        rare_models: models dropped because they had too few comparisons, sorted.
+        masked_responses: responses in which the model named itself or its maker, now masked.
+    """
+
+    votes_before: int
+    votes_after: int
+    removed: Mapping[str, int]
+    rare_models: tuple[str, ...]
+    masked_responses: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
@@ -34,6 +34,29 @@ class OperatingPoint:
     win_rate: float
     blind_win_rate: float
     shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RoutingRule:
+    """What decides between quality and cost; at most one of these, and none means the best model on each prompt.
+
+    Attributes:
+        budget: largest mean cost of a request over the prompts.
+        floor: win rate that the cheapest choice must have against the best model, 0 to 0.5.
+        threshold: win rate that one unit of cost must add.
+
+    Raises:
+        UsageError: more than one is given.
+    """
+
+    budget: float | None = None
+    floor: float | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name, value in vars(self).items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} given. Allowed: one of {', '.join(vars(self))}, or none")
 
 
 @final
@@ -175,3 +198,15 @@ def _inside(thresholds: Float64Array, place: int) -> float:
         high = thresholds[place + 1]
         return float((low + high) / 2) if np.isfinite(low) else float(high - max(abs(high), 1.0) / 100)
     return float(low + max(abs(low), 1e-9) / 100) if np.isfinite(low) else 0.0
+
+
+def apply_rule(router: Router, prompts: Sequence[str], rule: RoutingRule) -> Router:
+    """The router that keeps a rule on these prompts.
+
+    Raises:
+        UsageError: a budget below the cost of the cheapest candidate, or a floor that cannot be promised.
+    """
+    threshold = rule.threshold
+    if rule.budget is not None:
+        threshold = Traffic.of_prompts(router, prompts).threshold_for_budget(rule.budget)
+    return replace(router, threshold=threshold or 0.0, floor=rule.floor)

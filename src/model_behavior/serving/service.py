@@ -18,8 +18,6 @@ from typing import final
 
 from model_behavior import artifact, catalog
 from model_behavior.artifact import Artifact
-from model_behavior.catalog import Catalog, merge_catalogs
-from model_behavior.catalog.drift import measure_drift
 from model_behavior.data.text_columns import PairBuilder
 from model_behavior.serving import answers as view_making
 from model_behavior.serving import views
@@ -112,7 +110,7 @@ class Service:
         snapshot = self._snapshot
         for name in {*models_a, *models_b}:
             snapshot.row_of(name)
-        rows = snapshot.scorer.predict(prompts, models_a, models_b).tolist()
+        rows = snapshot.artifact.predict(prompts, models_a, models_b).tolist()
         return views.Predictions(snapshot.version, tuple(views.Prediction(*row) for row in rows))
 
     def route(self, query: RouteQuery) -> views.Route:
@@ -126,9 +124,8 @@ class Service:
     def encode(self, prompts: Sequence[str], responses: Sequence[str]) -> views.Embeddings:
         """Pairs to vectors."""
         snapshot = self._snapshot
-        encoder = snapshot.artifact.encoder
-        vectors = encoder.encode(list(prompts), list(responses), _BATCH)
-        return views.Embeddings(snapshot.version, encoder.dim, vectors.tolist())
+        vectors = snapshot.artifact.encode(prompts, responses)
+        return views.Embeddings(snapshot.version, vectors.shape[1], vectors.tolist())
 
     def identify(self, prompts: Sequence[str], responses: Sequence[str], prior_none: float) -> views.IdentifiedModel:
         """Which known model wrote these responses, or none."""
@@ -136,9 +133,7 @@ class Service:
         builder = PairBuilder()
         for prompt, response in zip(prompts, responses, strict=True):
             builder.add(prompt, "(unnamed)", response, "")
-        asked = catalog.enrol(snapshot.artifact.encoder, builder.finish(), _BATCH)
-        samples = asked.samples
-        found = snapshot.identifier.identify(samples.styles.vectors, samples.embedded.vectors, prior_none)
+        (found,) = snapshot.artifact.identify(builder.finish(), prior_none).values()
         return views.IdentifiedModel(snapshot.version, found.likeliest, found.none, found.n_responses, found.candidates)
 
     def upload(self, file: Path, model: str | None, dry_run: bool, expected: Versions | None = None) -> views.Upload:
@@ -158,11 +153,11 @@ class Service:
         if dry_run:
             before = self._snapshot
             _check_unchanged("the catalog", before.version, expected)
-            after = replace(before, artifact=_with(before.artifact, new))
+            after = replace(before, artifact=before.artifact.with_models(new))
         else:
             with self._changing() as before:
                 _check_unchanged("the catalog", before.version, expected)
-                after = self._save(_with(before.artifact, new))
+                after = self._save(before.artifact.with_models(new))
         return views.Upload(
             version=after.version,
             dry_run=dry_run,
@@ -189,8 +184,7 @@ class Service:
             _check_unchanged(f"{name!r}", before.revisions_of(name)[-1].tag, expected)
             if row.votes:
                 raise NotPossibleError(f"{name!r} was voted on, so it cannot be removed. Fix: train without its votes")
-            loaded = before.artifact
-            after = self._save(loaded.with_catalog(catalog.remove(loaded.catalog, [name])))
+            after = self._save(before.artifact.remove(name))
         self._checks.pop(name, None)
         return views.Removal(after.version, name)
 
@@ -199,8 +193,7 @@ class Service:
         snapshot = self._snapshot
         snapshot.row_of(model)
         pairs, _ = read_upload(file, model, self.config.max_rows)
-        new = catalog.enrol(snapshot.artifact.encoder, pairs, _BATCH)
-        report = measure_drift(snapshot.artifact.catalog, model, new)
+        report = snapshot.artifact.drift(pairs, model)
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         check = views.DriftCheck(**vars(report), version=snapshot.version, checked_at=now)
         self._checks.pop(model, None)
@@ -225,7 +218,7 @@ class Service:
             yield self._snapshot
 
     def _save(self, changed: Artifact) -> Snapshot:
-        artifact.save(changed, self.folder)
+        changed.save(self.folder)
         self._snapshot = replace(self._snapshot, artifact=changed, version=read_version(self.folder)).prepare()
         return self._snapshot
 
@@ -233,10 +226,6 @@ class Service:
 def _check_unchanged(what: str, version: str, expected: Versions | None) -> None:
     if expected is not None and version not in expected:
         raise ChangedMeanwhileError(f"{what} has changed meanwhile: its version is {version}. Fix: look at it again")
-
-
-def _with(loaded: Artifact, new: Catalog) -> Artifact:
-    return loaded.with_catalog(merge_catalogs(loaded.catalog, new))
 
 
 def _remove_stale_parts(folder: Path) -> None:

@@ -8,14 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import final
 
-from model_behavior import artifact
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.folder import CONFIG, digest
-from model_behavior.catalog.identification import Identifier, fit_identifier
 from model_behavior.catalog.places import PrincipalAxes, fit_axes
 from model_behavior.catalog.revisions import Revision, revisions_of
 from model_behavior.data_models.scoring_types import Ratings
 from model_behavior.errors import UsageError
+from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.names import family_of, find_model
 from model_behavior.preprocessing.cache import ContentCache
@@ -80,11 +79,6 @@ class Snapshot:
         if n < _LEAST_MODELS_OF_A_MAP:
             raise NotPossibleError(f"a map needs at least {_LEAST_MODELS_OF_A_MAP} models, and there are {n}")
         return fit_axes(self.artifact.models.mean)
-
-    @cached_property
-    def identifier(self) -> Identifier:
-        """Takes some seconds to fit."""
-        return fit_identifier(self.artifact.catalog)
 
     @cached_property
     def router(self) -> Router:
@@ -182,5 +176,5 @@ def load_snapshot(folder: Path, costs: Mapping[str, float], upstreams: frozenset
     Raises:
         ArtifactError: as for `artifact.load`.
     """
-    loaded = artifact.load(folder, ContentCache(enabled=False))
+    loaded = Artifact.load(folder, Runtime(ContentCache(enabled=False)))
     return Snapshot(loaded, read_version(folder), costs, upstreams)

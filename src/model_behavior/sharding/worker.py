@@ -29,6 +29,7 @@ from model_behavior.data.questions import iter_matchups
 from model_behavior.data.sources import Shard
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.files import written_aside
+from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
 
@@ -236,4 +237,4 @@ def run_shard_alone(task: ShardTask) -> ShardReport:
 def _open(job: ShardJob) -> Artifact:
     if artifact.fingerprint(job.folder) != job.artifact_digest:
         raise ArtifactError(f"{job.folder} has changed since the run began. Fix: start the run again")
-    return artifact.load(job.folder, ContentCache(job.cache))
+    return Artifact.load(job.folder, Runtime(ContentCache(job.cache)))

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from model_behavior import artifact
 from model_behavior.arrays import Arrays
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import ModelEmbeddings
@@ -345,8 +344,8 @@ def test_a_composition_trains_is_saved_and_comes_back(bert: str, marked: Trainin
     texts = ["t1 t2"] * 3, ["t1 m0 t3", "t1 m1 t3", ""]
     vectors = behavior.encode(*texts, batch_size=2)
     models = ModelEmbeddings(("one",), vectors[:1], np.array([1]), np.zeros(1, np.float32))
-    artifact.save(Artifact(behavior, models), tmp_path / "saved")
-    loaded = artifact.load(tmp_path / "saved").encoder
+    Artifact(behavior, models).save(tmp_path / "saved")
+    loaded = Artifact.load(tmp_path / "saved").encoder
     loaded.runtime = Runtime(ContentCache(tmp_path / "other"))
     np.testing.assert_array_equal(loaded.encode(*texts, batch_size=2), vectors)
 
@@ -360,7 +359,7 @@ def test_the_command_line_tunes_and_composes(
     encoders = ["--encoder", "style", "--encoder", "finetuned", "--semantic-model", bert, "--prompt-tokens", 4]
     tuning = ["--response-tokens", 10, "--tuning", "lora", "--tuning-steps", 2, "--tuning-rounds", 1]
     assert answer(capsys, *sources, *encoders, *tuning)["models"] > 1
-    style, tuned = artifact.load(output).encoder.text_encoders
+    style, tuned = Artifact.load(output).encoder.text_encoders
     assert style.name == "style"
     assert tuned.config["tuning"]["mode"] == "lora"
     assert tuned.tensors()

@@ -1,6 +1,6 @@
-"""What a row becomes: a vote, a response, or a skip with its reason.
+"""What a row becomes: a vote, a response, or a skip with its reason; and how its names, outcomes and flags are read.
 
-What the judge said, in the words that published datasets use.
+Outcomes are in the words that published datasets use.
 """
 
 from __future__ import annotations
@@ -14,6 +14,14 @@ from model_behavior.data_models.votes import Outcome
 from model_behavior.errors import DataError
 
 Row = Mapping[str, Any]
+_LABELS = {
+    "model_a": Outcome.MODEL_A,
+    "model_b": Outcome.MODEL_B,
+    "both_bad": Outcome.BOTH_BAD,
+    "tie (bothbad)": Outcome.BOTH_BAD,
+}
+_TRUE = {"1", "1.0", "true"}
+_FALSE = {"0", "0.0", "false", ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +142,6 @@ def model_name(value: Any, column: str) -> str | None:
     return str(value).strip() or None
 
 
-_LABELS = {
-    "model_a": Outcome.MODEL_A,
-    "model_b": Outcome.MODEL_B,
-    "both_bad": Outcome.BOTH_BAD,
-    "tie (bothbad)": Outcome.BOTH_BAD,
-}
-_TRUE = {"1", "1.0", "true"}
-_FALSE = {"0", "0.0", "false", ""}
-
-
 def parse_outcome(value: Any, column: str = "winner") -> Outcome | None:
     """The outcome; None where there is none. Case and surrounding space don't matter.
 
@@ -152,6 +150,8 @@ def parse_outcome(value: Any, column: str = "winner") -> Outcome | None:
     """
     if is_missing(value):
         return None
+    if isinstance(value, Outcome):
+        return value
     text = str(value).strip().casefold()
     if not text:
         return None

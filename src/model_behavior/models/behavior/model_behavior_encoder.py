@@ -90,11 +90,26 @@ class ModelBehaviorEncoder:
             CollapseError: every pair is mapped to the same point.
         """
         _check_positive(epochs=epochs, batch_size=batch_size)
+        self.train_prepared(self.prepare(data, validation_split), epochs, batch_size)
+
+    def prepare(self, data: TrainingData, validation_split: ValidationSplit) -> PreprocessedBehaviorEncoderData:
+        """Filters and splits votes as this encoder is configured to; the monitor is told what is left.
+
+        Raises:
+            DataError: nothing is left.
+        """
+        monitor = self.runtime.monitor
         with self.runtime.group.first_alone():
             preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
-            monitor = self.runtime.monitor
             prepared = preprocessor.preprocess(data, validation_split, partial(monitor.on_progress, "filters"))
             monitor.on_prepared(prepared)
+        return prepared
+
+    def train_prepared(self, prepared: PreprocessedBehaviorEncoderData, epochs: int, batch_size: int) -> None:
+        """`train` on votes that `prepare` has filtered and split."""
+        _check_positive(epochs=epochs, batch_size=batch_size)
+        preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
+        with self.runtime.group.first_alone():
             votes = EncoderVotes(prepared, preprocessor.sampler(prepared), self.config.seed)
         encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
         with self.runtime.group.first_alone():

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from model_behavior.arrays import AnyArray, Arrays
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
+from model_behavior.models.behavior.text.execution import Backend
+from model_behavior.models.behavior.text.fine_tuning import FineTuningConfig
 from model_behavior.models.behavior.text.lexical import LexicalEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
+from model_behavior.models.behavior.text.transformer import ReadingConfig
 from model_behavior.models.behavior.text.transformer_encoders import FineTunedEncoder, SentenceTransformerEncoder
 from model_behavior.preprocessing.entry_file import inside
 
@@ -45,6 +49,27 @@ def check_registered(encoder: TextEncoderBase) -> None:
             f"text encoder {encoder.name!r} could not be loaded again. Fix: @register_text_encoder on "
             f"{type(encoder).__name__}"
         )
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Which text encoders describe a pair, and how the transformers among them read it.
+
+    Attributes:
+        encoders: names, in the order of their columns.
+        reading: weights, token budgets, pooling and precision of `semantic` and `finetuned`.
+        tuning: what is tuned of `finetuned`, and how.
+    """
+
+    encoders: tuple[str, ...] = DEFAULT_ENCODERS
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
+
+    def make(self, backend: Backend = "auto") -> tuple[TextEncoderBase, ...]:
+        """The encoders; `backend` runs the transformers among them."""
+        reading = {**asdict(self.reading), "backend": backend}
+        configs = {"semantic": reading, "finetuned": {**reading, "tuning": self.tuning}}
+        return make_text_encoders(self.encoders, configs)
 
 
 def make_text_encoder(name: str, config: Mapping[str, Any] | None = None) -> TextEncoderBase:

@@ -1,0 +1,177 @@
+"""The verbs of an artifact say what the parts below them say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_behavior import Artifact, TrainingConfig, ValidationSplit, train
+from model_behavior.catalog.drift import DriftConfig
+from model_behavior.catalog.enrolment import EnrolmentConfig
+from model_behavior.catalog.neighbours import find_neighbours
+from model_behavior.data.arena import Arena
+from model_behavior.errors import UsageError
+from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.behavior.text.registry import TextConfig
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.dense_network_training import ScoringSchedule
+from model_behavior.pipeline import train_encoder, train_scorer
+from model_behavior.preprocessing.cache import ContentCache
+from tests.conftest import held_out_rows
+
+CONFIG = TrainingConfig(
+    TextConfig(("style",)),
+    split=ValidationSplit(0.3),
+    epochs=1,
+    scorer=DenseNetworkConfig(schedule=ScoringSchedule(epochs=3)),
+)
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    return Runtime(ContentCache(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def both(arena: Arena, runtime: Runtime) -> Artifact:
+    return train(arena.votes, CONFIG, runtime)
+
+
+@pytest.fixture(scope="module")
+def grown(both: Artifact, arena: Arena) -> Artifact:
+    return both.onboard(arena.held_out_responses)
+
+
+def test_the_stages_one_by_one_give_what_train_gives(both: Artifact, arena: Arena, runtime: Runtime) -> None:
+    again = train_scorer(train_encoder(arena.votes, CONFIG, runtime), arena.votes, CONFIG.scorer)
+    assert again.rank() == both.rank()
+    assert np.array_equal(again.models.mean, both.models.mean)
+
+
+def test_an_artifact_shows_in_one_line_what_it_is(both: Artifact, grown: Artifact) -> None:
+    assert repr(both) == "Artifact(18 models, 18 of them voted on; style, 128 dimensions)"
+    assert repr(grown) == "Artifact(24 models, 18 of them voted on; style, 128 dimensions)"
+
+
+def test_another_seed_is_another_training_everywhere(arena: Arena) -> None:
+    config = CONFIG.with_seed(7)
+    assert (config.encoder.seed, config.split.seed, config.scorer.schedule.seed) == (7, 7, 7)
+    assert config.text == CONFIG.text
+
+
+def test_models_come_and_go_and_the_artifact_before_stays(both: Artifact, grown: Artifact, arena: Arena) -> None:
+    assert set(grown.models.names) - set(both.models.names) == set(arena.held_out)
+    newcomer = sorted(arena.held_out)[0]
+    left = grown.remove(newcomer)
+    assert newcomer in grown.models.names and newcomer not in left.models.names
+    with pytest.raises(UsageError):
+        grown.remove("no such model")
+
+
+def test_ranks_are_the_scorers_ratings_best_first(grown: Artifact) -> None:
+    rows = grown.rank()
+    ratings = grown.trained_scorer.rate()
+    expected = sorted(zip(ratings.rating, ratings.models, strict=True), reverse=True)
+    assert [row.model for row in rows] == [name for _, name in expected]
+    two = [rows[3].model, rows[0].model]
+    assert [row.model for row in grown.rank(models=two)] == two[::-1]
+    assert grown.rank("Is 7 prime?") != rows
+
+
+def test_predictions_are_probabilities_that_swap_with_the_sides(grown: Artifact) -> None:
+    a, b = grown.models.names[:2]
+    forth, back = grown.predict(["Is 7 prime?"] * 2, [a, b], [b, a])
+    assert forth.shape == (4,) and forth.sum() == pytest.approx(1)
+    assert forth[[1, 0, 2, 3]] == pytest.approx(back, abs=1e-6)
+
+
+def test_routes_keep_a_budget_a_floor_or_a_threshold(grown: Artifact, tmp_path: Path) -> None:
+    best, worst = grown.rank()[0].model, grown.rank()[-1].model
+    costs = {best: 1.0, worst: 0.1}
+    prompts = ["Is 7 prime?", "Name a river.", "Write a poem.", "What is recursion?"]
+    assert {choice.model for choice in grown.route(prompts, costs)} == {best}
+    assert {choice.model for choice in grown.route(prompts, costs, threshold=1e9)} == {worst}
+    assert np.mean([choice.cost for choice in grown.route(prompts, costs, budget=0.4)]) <= 0.4
+    (tmp_path / "costs.json").write_text(json.dumps(costs))
+    assert grown.route(prompts, tmp_path / "costs.json") == grown.route(prompts, costs)
+    with pytest.raises(UsageError, match="budget and floor given"):
+        grown.route(prompts, costs, budget=1.0, floor=0.1)
+
+
+def test_identification_judges_each_name_and_the_nameless(grown: Artifact, arena: Arena, tmp_path: Path) -> None:
+    found = grown.identify(arena.held_out_responses)
+    assert set(found) == set(arena.held_out)
+    assert sum(each.likeliest == name for name, each in found.items()) >= len(found) - 1
+    name = sorted(arena.held_out)[0]
+    log = tmp_path / "log.jsonl"
+    rows = [{"prompt": row["prompt"], "response": row["response"]} for row in _rows_of(arena, name)]
+    log.write_text("\n".join(map(json.dumps, rows)))
+    (nameless,) = grown.identify(log).items()
+    assert nameless == (None, found[name])
+
+
+def test_neighbours_are_those_of_the_catalog(grown: Artifact, arena: Arena) -> None:
+    name = sorted(arena.held_out)[0]
+    assert grown.neighbours(name, 3, 2) == find_neighbours(grown.catalog, name, 3, 2)
+
+
+def test_drift_is_found_in_other_models_answers_and_not_in_the_same(
+    grown: Artifact, arena: Arena, tmp_path: Path
+) -> None:
+    name, other = sorted(arena.held_out)[:2]
+    config = DriftConfig(permutations=99)
+    for writer, changed in ((name, False), (other, True)):
+        rows = [{"prompt": row["prompt"], "response": row["response"]} for row in _rows_of(arena, writer)]
+        (tmp_path / "today.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        assert grown.drift(tmp_path / "today.jsonl", name, config).changed is changed
+    with pytest.raises(UsageError, match="unknown model"):
+        grown.drift(tmp_path / "not read.jsonl", "no such model")
+
+
+def test_certainty_is_of_the_models_asked_for(grown: Artifact, arena: Arena) -> None:
+    name = sorted(arena.held_out)[0]
+    (sure,) = grown.certainty([name])
+    row = {each.model: each for each in grown.rank()}[name]
+    assert sure.rating is not None and sure.rating.half_width == pytest.approx((row.high - row.low) / 2, rel=1e-3)
+
+
+def test_how_much_is_kept_of_responses_is_a_choice(both: Artifact, arena: Arena) -> None:
+    few = both.onboard(arena.held_out_responses, config=EnrolmentConfig(max_vectors=4, n_exemplars=1, n_answers=0))
+    samples = few.catalog.samples
+    row = samples.names.index(sorted(arena.held_out)[0])
+    assert len(samples.exemplars[row]) == 1 and not samples.answers[row]
+    kept = samples.embedded.rows_of(row)
+    assert kept.stop - kept.start == 4
+
+
+def test_a_folder_without_texts_holds_none_and_rates_the_same(grown: Artifact, arena: Arena, tmp_path: Path) -> None:
+    grown.save(tmp_path / "full")
+    grown.save(tmp_path / "bare", texts=False)
+    probes = [row["response"][:40] for row in held_out_rows(arena)] + [row["prompt"] for row in held_out_rows(arena)]
+    written = {
+        name: b"".join(path.read_bytes() for path in sorted((tmp_path / name).iterdir())).decode("utf-8", "ignore")
+        for name in ("full", "bare")
+    }
+    quoted = [json.dumps(probe, ensure_ascii=False)[1:-1] for probe in probes]
+    assert any(probe in written["full"] for probe in quoted)
+    assert not any(probe in written["bare"] for probe in quoted)
+    loaded = Artifact.load(tmp_path / "bare")
+    assert loaded.rank() == grown.rank()
+    name = sorted(arena.held_out)[0]
+    assert loaded.neighbours(name).neighbours[0].model == grown.neighbours(name).neighbours[0].model
+    assert not loaded.neighbours(name).exemplars
+
+
+def test_what_needs_stage_2_says_how_to_get_it(grown: Artifact) -> None:
+    without = replace(grown, scorer=None)
+    for ask in (without.rank, lambda: without.predict(["p"], ["a"], ["b"]), lambda: without.route(["p"], {})):
+        with pytest.raises(UsageError, match="train-scorer"):
+            ask()
+
+
+def _rows_of(arena: Arena, name: str) -> list[dict[str, str]]:
+    return [row for row in held_out_rows(arena) if row["model"] == name]
