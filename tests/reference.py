@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ _WIDTH = 110
 _SIGNATURE = re.compile(r"^```python\n((?:Artifact\.)?(\w+))\(.*?\n```$", re.MULTILINE | re.DOTALL)
 
 
+@cache
 def commands() -> dict[str, Any]:
     """Every command that does something, by what is typed: `train`, `benchmark stage1`."""
     return dict(_leaves(typer.main.get_command(app), ""))

@@ -6,6 +6,7 @@ Decision records and the changelog are history: their links are checked, the nam
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import shlex
@@ -407,9 +408,9 @@ def schema() -> dict[str, Any]:
     """The service's OpenAPI document, without a service."""
     fastapi, routes = import_module("fastapi"), import_module("model_behavior.serving.routes")
     application = fastapi.FastAPI()
-    for name in sorted(vars(routes)):
+    for name, make in sorted(vars(routes).items()):
         if name.startswith("make_") and name.endswith("_router"):
-            application.include_router(getattr(routes, name)(MagicMock()))
+            application.include_router(make(*(MagicMock() for _ in inspect.signature(make).parameters)))
     document: dict[str, Any] = application.openapi()
     return document
 
