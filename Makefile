@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PLUGIN := integrations/litellm
 
-.PHONY: demo test browser litellm screenshots wheel check lint types imports clean
+.PHONY: demo test browser litellm reference screenshots wheel check lint types imports clean
 
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
@@ -40,6 +40,9 @@ types: $(VENV)/.dev
 
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
+
+reference: $(VENV)/.dev  ## Write docs/reference/command-line.md and the signatures in python.md anew
+	$(BIN)/python -m tests.reference
 
 screenshots: $(VENV)/.dev browser  ## Take the pictures in docs/images again: ARTIFACT=DIR LOG=FILE NAME=MODEL COSTS=FILE; or ARTIFACT=MAP.html of the demo
 	$(BIN)/python -m tests.page.screenshots $(ARTIFACT) $(LOG) $(NAME) $(COSTS)

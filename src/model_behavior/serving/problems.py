@@ -45,7 +45,7 @@ class RefusalError(Exception):
 
     Attributes:
         status: HTTP status.
-        kind: name of the error for programs, see docs/serving.md.
+        kind: name of the error for programs, listed in docs/reference/api.md.
         headers: headers of the answer.
     """
 
