@@ -76,7 +76,7 @@ def test_options_reach_the_encoder(votes: Path, tmp_path: Path, monkeypatch: pyt
             + ["--config", str(tmp_path / "config.toml"), "--seed", "5", "--distance", "euclidean"]
             + ["--hold-out", "amber-xl", "--identity", "1", "--performance", "0", "--min-comparisons", "3"]
             + ["--no-mask-self-naming", "--proxy-weight", "0.3", "--vote-weight", "0.4", "--learning-rate", "0.002"]
-            + ["--contrastive-weight", "0.05", "--temperature", "0.3", "--vote-ties"]
+            + ["--contrastive-weight", "0.05", "--temperature", "0.3"]
         )
         == 0
     )
@@ -86,7 +86,6 @@ def test_options_reach_the_encoder(votes: Path, tmp_path: Path, monkeypatch: pyt
     assert config.objectives.margin == 0.2 and config.objectives.compactness == 0.03
     assert (config.objectives.distance, config.objectives.proxy, config.objectives.vote) == ("euclidean", 0.3, 0.4)
     assert (config.objectives.contrastive, config.objectives.temperature) == (0.05, 0.3)
-    assert config.objectives.vote_ties
     assert (config.preprocessing.triplets.identity, config.preprocessing.triplets.performance) == (1, 0)
     assert config.preprocessing.filters.min_comparisons == 3 and not config.preprocessing.filters.mask_self_naming
     assert config.optimisation.learning_rate == 0.002

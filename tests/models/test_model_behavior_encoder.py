@@ -183,7 +183,7 @@ def test_a_state_that_cannot_be_used_says_why(
 
 def _of_an_earlier_release(state: dict[str, Any], **changed: object) -> dict[str, Any]:
     """The state as releases before decision 0017 wrote it."""
-    state["config"]["objectives"] |= {"mining": "none", "proxy_margin": 0.0} | changed
+    state["config"]["objectives"] |= {"mining": "none", "proxy_margin": 0.0, "vote_ties": False} | changed
     return state
 
 
@@ -203,6 +203,7 @@ def test_a_state_of_an_earlier_release_gives_the_same_figures(encoder: ModelBeha
             "mining='semi-hard', which this release no longer has.*'none'.*train it again",
         ),
         ({"mining": "batch-hard"}, "mining='batch-hard'"),
+        ({"vote_ties": True}, "vote_ties=True"),
         ({"proxy_margin": 0.2}, r"proxy_margin=0\.2, which this release no longer has.*train it again"),
     ],
 )

@@ -24,8 +24,8 @@ from model_behavior.preprocessing.entry_file import inside, read_entry
 from tests.models.text.tiny_transformer import make_marked_votes, write_tiny_bert
 
 _ALL_TERMS = (
-    *("--contrastive-weight", "0.3", "--vote-ties"),
-    *("--compactness-weight", "0.1", "--kl-weight", "0.01", "--epochs", "2", "--batch-size", "37"),
+    *("--contrastive-weight", "0.3", "--compactness-weight", "0.1", "--kl-weight", "0.01"),
+    *("--epochs", "2", "--batch-size", "37"),
     *("--min-comparisons", "1", "--seed", "4", "--validation-fraction", "0.3"),
 )
 _ENCODERS = (

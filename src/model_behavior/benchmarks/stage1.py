@@ -79,7 +79,6 @@ VARIANTS: Mapping[str, Variant] = {
     "default, cosine, margin 0.3": Variant(objectives=ObjectiveConfig(distance="cosine", margin=0.3)),
     "default with supervised contrastive 0.2": Variant(objectives=ObjectiveConfig(contrastive=0.2)),
     "supervised contrastive 0.2 for the proxies": Variant(objectives=ObjectiveConfig(proxy=0, contrastive=0.2)),
-    "default, ties in the vote term": Variant(objectives=ObjectiveConfig(vote_ties=True)),
 }
 
 

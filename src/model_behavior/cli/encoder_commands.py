@@ -127,9 +127,6 @@ def train_encoder(
     ] = _OBJECTIVES.contrastive,
     temperature: Annotated[float, typer.Option(help="Of the contrastive term.")] = _OBJECTIVES.temperature,
     vote_weight: Annotated[float, typer.Option(min=0, help="Weight of the vote term.")] = _OBJECTIVES.vote,
-    vote_ties: Annotated[
-        bool, typer.Option(help="Count a tie as half a win of each side in the vote term.")
-    ] = _OBJECTIVES.vote_ties,
     compactness_weight: Annotated[float, typer.Option(min=0, help="Weight of compactness.")] = _OBJECTIVES.compactness,
     kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the KL regularisation.")] = _OBJECTIVES.kl,
     dim: Annotated[int, typer.Option(min=1, help="Size of the embedding.")] = ProjectionConfig().dim,
@@ -158,7 +155,6 @@ def train_encoder(
             kl=kl_weight,
             contrastive=contrastive_weight,
             temperature=temperature,
-            vote_ties=vote_ties,
         ),
         optimisation=replace(OptimisationConfig(), learning_rate=learning_rate),
         seed=seed,

@@ -309,7 +309,7 @@ class TestEncoder:
         tuned = encoder(bert, replace(SHORT, steps=2, rounds=1)).fitted_on(votes, Runtime(ContentCache(tmp_path)))
         (entry,), arrays = text_encoders_to_state([tuned])
         entry = json.loads(json.dumps(entry))
-        entry["config"]["tuning"]["objectives"] |= {"mining": "none", "proxy_margin": 0.0}
+        entry["config"]["tuning"]["objectives"] |= {"mining": "none", "proxy_margin": 0.0, "vote_ties": False}
         with pytest.raises(ArtifactError, match="not the one"):
             text_encoders_from_state([entry], arrays)  # the fingerprint is of what was saved
         entry["fingerprint"] = tuned.fingerprint_with(entry["config"])

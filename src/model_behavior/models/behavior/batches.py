@@ -81,7 +81,6 @@ def embed_batch(
         positive=positive,
         negative=negative,
         decided=on_device(kind <= TripletKind.PERFORMANCE),
-        tied=on_device(kind == TripletKind.TIE),
         model=on_device(sampler.model[pairs]),
         prompt=on_device(sampler.prompt[pairs]),
         text=on_device(sampler.text[pairs]),

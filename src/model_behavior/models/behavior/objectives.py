@@ -24,7 +24,7 @@ from model_behavior.errors import ArtifactError, UsageError
 
 Distance = Literal["cosine", "euclidean"]
 
-_REMOVED: Final[Mapping[str, object]] = {"mining": "none", "proxy_margin": 0.0}
+_REMOVED: Final[Mapping[str, object]] = {"mining": "none", "proxy_margin": 0.0, "vote_ties": False}
 """Settings of earlier releases, and the value at which each was off (decision 0017)."""
 
 
@@ -43,7 +43,6 @@ class ObjectiveConfig:
         proxy_scale: inverse temperature of the proxy softmax, and scale of the vote term's read-out.
         contrastive: weight of `supervised_contrastive_loss`.
         temperature: temperature of the contrastive term, above 0.
-        vote_ties: whether the vote term counts a tie as half a win of each side; it leaves ties out otherwise.
     """
 
     distance: Distance = "euclidean"
@@ -56,7 +55,6 @@ class ObjectiveConfig:
     proxy_scale: float = 16.0
     contrastive: float = 0.0
     temperature: float = 0.1
-    vote_ties: bool = False
 
     def __post_init__(self) -> None:
         names = ("triplet", "proxy", "contrastive", "vote", "compactness", "kl")
@@ -93,7 +91,6 @@ class TripletBatch:
         raw: raw embeddings of the batch's distinct pairs, [n_pairs, dim].
         anchor: index into `raw`, [n_triplets]; `positive` and `negative` likewise.
         decided: whether the anchor won and the negative lost one decided vote, [n_triplets].
-        tied: whether anchor and positive are the two sides of one tied vote, [n_triplets].
         model: model index of each distinct pair, [n_pairs].
         prompt: id of its prompt, [n_pairs].
         text: id of its response, equal for equal texts, [n_pairs].
@@ -104,7 +101,6 @@ class TripletBatch:
     positive: torch.Tensor
     negative: torch.Tensor
     decided: torch.Tensor
-    tied: torch.Tensor
     model: torch.Tensor
     prompt: torch.Tensor
     text: torch.Tensor
@@ -165,28 +161,17 @@ def supervised_contrastive_loss(unit: torch.Tensor, batch: TripletBatch, tempera
     return -((log_share * positive).sum(dim=1) / positive.sum(dim=1)).mean()
 
 
-def vote_logistic_loss(
-    winner: torch.Tensor, loser: torch.Tensor, tied: tuple[torch.Tensor, torch.Tensor] | None = None
-) -> torch.Tensor:
-    """V = sum over votes of -y log p - (1 - y) log(1 - p), over the number of votes; p = 1 / (1 + exp(s_b - s_a)).
-
-    The Bradley-Terry model (Bradley and Terry 1952). A decided vote has y = 1 for its winner a. A tie counts as half a
-    win of each side, y = 1/2 (as a draw does in Elo 1978), and holds the two scores together.
+def vote_logistic_loss(winner: torch.Tensor, loser: torch.Tensor) -> torch.Tensor:
+    """V = mean log(1 + exp(s_loser - s_winner)) (Bradley and Terry 1952).
 
     Args:
-        winner: scores (log-odds) of the winning side of decided votes, [n]; `loser` those of the other side.
-        tied: scores of the two sides of ties, [m] each. A tie stands in it twice, once from either side, as it gives
-            two triplets; each counts as half a vote. None leaves ties out.
+        winner: score (log-odds) of the winning side of each decided vote, [n].
+        loser: score of the other side, [n].
 
     Returns:
         A scalar, 0 without votes.
     """
-    total, n_votes = functional.softplus(loser - winner).sum(), float(len(winner))
-    if tied is not None:
-        difference = tied[0] - tied[1]
-        half_wins = (functional.softplus(difference) + functional.softplus(-difference)) / 2
-        total, n_votes = total + half_wins.sum() / 2, n_votes + len(difference) / 2
-    return total / n_votes if n_votes else total
+    return functional.softplus(loser - winner).sum() / max(len(winner), 1)
 
 
 def compactness_loss(unit: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
@@ -257,10 +242,7 @@ class Objective(nn.Module):
 
     def _vote_term(self, unit: torch.Tensor, batch: TripletBatch) -> torch.Tensor:
         score = self.config.proxy_scale * self.quality(unit).squeeze(1)
-        tied = None
-        if self.config.vote_ties:
-            tied = score[batch.anchor[batch.tied]], score[batch.positive[batch.tied]]
-        return vote_logistic_loss(score[batch.anchor[batch.decided]], score[batch.negative[batch.decided]], tied)
+        return vote_logistic_loss(score[batch.anchor[batch.decided]], score[batch.negative[batch.decided]])
 
     def quality_direction(self) -> Float32Array | None:
         """The learned read-out, [dim]: its product with unit embeddings is log-odds. None with the vote term off."""
