@@ -1,10 +1,7 @@
-"""The ways to train stage 1 that its benchmark compares.
+"""Stage 1 on vote files, over several seeds: baselines, ways to train, the prompt's share, and new families of LLMs.
 
-Stage 1 on LLMs whose whole family it has never seen: what their embeddings say of ratings and votes.
-
-How much of the style features' variance is about the prompt, before and after the topic is removed.
-
-Stage 1 and its baselines on vote files, over several seeds.
+`VARIANTS` are the ways to train. Every one is measured on the same splits as the baselines; what the embeddings say of
+new LLMs is measured on splits of its own, which hold out whole families.
 """
 
 from __future__ import annotations
@@ -43,6 +40,8 @@ from model_behavior.names import draw_held_out, family_of, nearest
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
+
+_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -83,88 +82,14 @@ VARIANTS: Mapping[str, Variant] = {
 
 
 @dataclass(frozen=True)
-class NewModels:
-    """One seed: other families held out, both stages trained without them.
-
-    Attributes:
-        held_out: names.
-        by_responses: figures by the number of responses enrolled.
-        oracle: Bradley-Terry that has seen their votes on training prompts.
-        certainty: of their embeddings, and of "none of them".
-    """
-
-    held_out: tuple[str, ...]
-    by_responses: Mapping[int, ColdStartFigures]
-    oracle: Stage2Figures | None
-    certainty: CertaintyFigures
-
-
-def measure_new_models(votes: TrainingData, plan: Stage2Plan, runtime: Runtime) -> tuple[NewModels, ...]:
-    """One result per seed; a seed that holds out nobody, or nobody with votes, gives none."""
-    results = []
-    for seed in range(plan.seeds):
-        held_out = draw_held_out(votes.pairs.models, plan.held_out_share, np.random.default_rng(seed))
-        if not held_out:
-            continue
-        split = ValidationSplit(plan.validation_fraction, seed, held_out_models=held_out)
-        encoder, prepared = train_on_split(votes, split, plan, runtime)
-        material = embed_pairs_for_stage2(encoder, prepared, plan.batch_size)
-        if not len(material.pool):
-            continue
-        network = DenseNetworkModel(material.known, cache=runtime.cache)
-        network.fit(material.fit)
-        by_responses = {k: measure_cold_start(network, material, k, plan.draws, seed) for k in ENROLMENT_SIZES}
-        certainty = measure_certainty(encoder, prepared, plan.batch_size, seed)
-        results.append(NewModels(held_out, by_responses, measure_oracle(material, seed), certainty))
-    return tuple(results)
-
-
-_BATCH = 512
-
-
-@dataclass(frozen=True)
-class TopicShare:
-    """Share of the variance of standardised style features that the prompt explains, on validation responses."""
-
-    before: float
-    after: float
-
-
-def measure_topic_share(prepared: PreprocessedBehaviorEncoderData, cache: ContentCache) -> TopicShare:
-    """Fits the removal on training pairs and measures on validation pairs.
-
-    Args:
-        prepared: votes and their split.
-        cache: of features.
-    """
-    pairs = prepared.data.pairs
-    features = BehaviorEmbeddingPreprocessor(cache).embed(StyleEncoder(), pairs, _BATCH)
-    assert isinstance(features, np.ndarray)
-    texts = pairs.prompts.to_pylist()
-    encoders = make_text_encoders(DEFAULT_ENCODERS)
-    blocks = [PromptEmbeddingPreprocessor(encoder, cache).preprocess(texts, _BATCH) for encoder in encoders]
-    prompts = PromptFeatures(blocks, pairs.prompt_index)
-    train, held = (pairs_of(prepared.data, side) for side in (prepared.split.train, prepared.split.validation))
-    group = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index[held]]
-
-    def share(view: DenseView) -> float:
-        of_held = replace(prompts, prompt=prompts.prompt[held])
-        return metrics.variance_explained(view.apply(features[held], of_held), group)
-
-    plain, _ = DenseView.fit(features[train], None)
-    freed, _ = DenseView.fit(features[train], replace(prompts, prompt=prompts.prompt[train]))
-    return TopicShare(share(plain), share(freed))
-
-
-@dataclass(frozen=True)
 class BenchmarkPlan:
     """How the benchmark is run.
 
     Attributes:
         validation_fraction: share of prompts to measure on.
         seeds: one split, training and measurement for each.
-        epochs: of every training.
-        batch_size: of every training.
+        epochs: epochs of every training.
+        batch_size: triplets per step of every training.
         semantic: whether to run what needs a transformer, which takes most of the time.
         held_out_share: share of LLMs held out, in whole families, for the figures of new LLMs.
         draws: enrolments of these per number of responses.
@@ -186,9 +111,9 @@ class MethodResult:
     """One method on one vote file.
 
     Attributes:
-        method: its name.
-        figures: of every seed.
-        seconds: of training with warm features, mean over seeds; None for a baseline and for a part of an embedding.
+        method: name of the method.
+        figures: figures of every seed.
+        seconds: time of training with warm features, mean over seeds; None for a baseline and a part of an embedding.
         readout: votes called from the responses, of every seed; empty for a baseline and without the vote term.
     """
 
@@ -199,13 +124,38 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
+class TopicShare:
+    """Share of the variance of standardised style features that the prompt explains, on validation responses."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class NewModels:
+    """One seed: other families held out, both stages trained without them.
+
+    Attributes:
+        held_out: names of the LLMs held out.
+        by_responses: figures by the number of responses enrolled.
+        oracle: Bradley-Terry that has seen their votes on training prompts.
+        certainty: figures of how sure their embeddings and "none of them" are.
+    """
+
+    held_out: tuple[str, ...]
+    by_responses: Mapping[int, ColdStartFigures]
+    oracle: Stage2Figures | None
+    certainty: CertaintyFigures
+
+
+@dataclass(frozen=True)
 class DatasetResult:
     """Everything on one vote file.
 
     Attributes:
         methods: baselines, then variants.
-        topic: of every seed.
-        new_models: of every seed.
+        topic: topic share of every seed.
+        new_models: figures of new LLMs, of every seed.
         model_map: the models in a plane, by the default variant's first seed; empty with fewer than three.
     """
 
@@ -264,6 +214,52 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
         new_models=measure_new_models(votes, stage2, runtime),
         model_map=model_map,
     )
+
+
+def measure_new_models(votes: TrainingData, plan: Stage2Plan, runtime: Runtime) -> tuple[NewModels, ...]:
+    """One result per seed; a seed that holds out nobody, or nobody with votes, gives none."""
+    results = []
+    for seed in range(plan.seeds):
+        held_out = draw_held_out(votes.pairs.models, plan.held_out_share, np.random.default_rng(seed))
+        if not held_out:
+            continue
+        split = ValidationSplit(plan.validation_fraction, seed, held_out_models=held_out)
+        encoder, prepared = train_on_split(votes, split, plan, runtime)
+        material = embed_pairs_for_stage2(encoder, prepared, plan.batch_size)
+        if not len(material.pool):
+            continue
+        network = DenseNetworkModel(material.known, cache=runtime.cache)
+        network.fit(material.fit)
+        by_responses = {k: measure_cold_start(network, material, k, plan.draws, seed) for k in ENROLMENT_SIZES}
+        certainty = measure_certainty(encoder, prepared, plan.batch_size, seed)
+        results.append(NewModels(held_out, by_responses, measure_oracle(material, seed), certainty))
+    return tuple(results)
+
+
+def measure_topic_share(prepared: PreprocessedBehaviorEncoderData, cache: ContentCache) -> TopicShare:
+    """Fits the removal on training pairs and measures on validation pairs.
+
+    Args:
+        prepared: votes and their split.
+        cache: cache of features.
+    """
+    pairs = prepared.data.pairs
+    features = BehaviorEmbeddingPreprocessor(cache).embed(StyleEncoder(), pairs, _BATCH)
+    assert isinstance(features, np.ndarray)
+    texts = pairs.prompts.to_pylist()
+    encoders = make_text_encoders(DEFAULT_ENCODERS)
+    blocks = [PromptEmbeddingPreprocessor(encoder, cache).preprocess(texts, _BATCH) for encoder in encoders]
+    prompts = PromptFeatures(blocks, pairs.prompt_index)
+    train, held = (pairs_of(prepared.data, side) for side in (prepared.split.train, prepared.split.validation))
+    group = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index[held]]
+
+    def share(view: DenseView) -> float:
+        of_held = replace(prompts, prompt=prompts.prompt[held])
+        return metrics.variance_explained(view.apply(features[held], of_held), group)
+
+    plain, _ = DenseView.fit(features[train], None)
+    freed, _ = DenseView.fit(features[train], replace(prompts, prompt=prompts.prompt[train]))
+    return TopicShare(share(plain), share(freed))
 
 
 def _train(

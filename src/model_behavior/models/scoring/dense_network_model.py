@@ -208,7 +208,7 @@ class DenseNetworkModel(ModelBase):
 
         Args:
             model: an enrolled model.
-            responses: that it was enrolled from.
+            responses: number of responses that it was enrolled from.
 
         Returns:
             None for a voted model, whose rating rests on its votes.
