@@ -37,11 +37,11 @@ export function showMap(place, app, params) {
     onPick: (name) => app.go("map", { ...app.params, model: name }),
   });
   const scale = ratingScale(models);
-  const legend = h("div", { class: "legend-place" });
+  const legend = h("div", {});
   const colour = scale && colourChoice(app);
   place.append(
     heading(title ?? `${plural(models.length, "model")} by what they answer`, some(note, LAYOUTS[map.method], !scale && UNRATED).join(" ")),
-    h("div", { class: "map-view" }, h("div", { class: "map-column" }, toolbar(app, figure, colour), figure.element, h("div", { class: "legend-box" }, legend, key(app))), card),
+    h("div", { class: "map-view" }, h("div", { class: "map-column" }, toolbar(app, figure), figure.element, h("div", { class: "legend-box" }, h("div", { class: "colours" }, colour, legend), key(app))), card),
   );
   const update = (now) => {
     const rated = scale && now.colour === "rating";
@@ -125,7 +125,7 @@ function colourChoice(app) {
   return Object.assign(h("label", { class: "field" }, h("span", {}, "Colour"), choice), { choice });
 }
 
-function toolbar(app, figure, colour) {
+function toolbar(app, figure) {
   const names = h("datalist", { id: "names" }, ...app.catalog.models.map(({ name }) => h("option", { value: name })));
   const find = h("input", { type: "search", list: "names", placeholder: "Find a model", "aria-label": "Find a model", autocomplete: "off" });
   find.addEventListener("change", () => find.value && app.go("map", { ...app.params, model: find.value }));
@@ -136,7 +136,6 @@ function toolbar(app, figure, colour) {
     { class: "tools", role: "toolbar", "aria-label": "Map" },
     find,
     names,
-    colour,
     h("span", { class: "spring" }),
     tool("+", "Zoom in", () => figure.zoom(1.6)),
     tool("−", "Zoom out", () => figure.zoom(1 / 1.6)),
