@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ from model_behavior.errors import ArtifactError, MissingExtraError, UsageError
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_training import ScoringSchedule
-from tests.artifact.hub_client import Loaded, describe, load, push, set_environment
+from tests.artifact.hub_client import Loaded, describe, follow, load, push, set_environment
 from tests.artifact.hub_server import HubServer, Repository
 from tests.conftest import held_out_rows
 
@@ -175,6 +176,18 @@ def test_an_edited_card_is_kept_while_the_encoder_is_the_same(
     train_encoder(arena.votes, CONFIG.with_seed(5)).save(tmp_path / "other")
     client.push(tmp_path / "other", "lab/card")
     assert b"library_name: model-behavior" in repository.files["README.md"]
+
+
+def test_the_page_about_sharing_says_what_works(hub: HubServer, client: Client, folder: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "share.md").read_text("utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shutil.copytree(folder, tmp_path / "arena")
+    names = client.pool.submit(follow, examples, tmp_path, TOKEN).result()
+    assert names["address"] == f"{hub.address}/lab/arena/commit/{hub.repositories['lab/arena'].head}"
+    assert contents(tmp_path / "arena-to-share") == contents(tmp_path / "arena-from-the-hub")
+    assert contents(tmp_path / "arena-to-share") == {
+        name: hub.repositories["lab/arena"].files[name] for name in contents(folder)
+    }
 
 
 def test_a_revision_is_a_commit_or_a_tag(hub: HubServer, client: Client, folder: Path, both: Artifact) -> None:

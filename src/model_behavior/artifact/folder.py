@@ -318,7 +318,7 @@ def exchange(one: Path, other: Path) -> bool:
 def read_config(path: Path) -> dict[str, Any]:
     """The verified content of `config.json`."""
     if not path.is_dir():
-        if path.parts[:1] == ("hf:",):
+        if "hf:" in path.parts:
             raise ArtifactError(
                 f"{path} is no folder: addresses of the Hub are given to Artifact.load, as text. Fix: "
                 "Artifact.load('hf://owner/name').save(FOLDER), then name that folder"
