@@ -20,7 +20,7 @@ from model_behavior.catalog.enrolment import EnrolmentConfig
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
 from model_behavior.catalog.neighbours import Neighbourhood, find_neighbours
 from model_behavior.catalog.revisions import record_changes
-from model_behavior.data.loading import as_responses, as_votes
+from model_behavior.data.loading import UNNAMED, as_anonymous_responses, as_responses, as_votes
 from model_behavior.data.sources import Source
 from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.data_models.votes import PairTable, TrainingData
@@ -38,7 +38,6 @@ Votes: TypeAlias = TrainingData | Source | Sequence[Source]
 Responses: TypeAlias = PairTable | TrainingData | Source | Sequence[Source]
 
 _BATCH = 512
-_UNNAMED = "(unnamed)"
 
 
 @final
@@ -222,11 +221,11 @@ class Artifact(Contents):
         Returns:
             By name in the responses, None where they have none.
         """
-        pairs = _read_anonymous(responses)
+        pairs, _ = as_anonymous_responses(responses)
         asked = enrol(self.encoder, pairs, _BATCH)
         styles, embedded = asked.samples.styles, asked.samples.embedded
         return {
-            None if name == _UNNAMED else name: self.identifier.identify(
+            None if name == UNNAMED else name: self.identifier.identify(
                 styles.vectors[styles.rows_of(row)], embedded.vectors[embedded.rows_of(row)], prior_none
             )
             for row, name in enumerate(asked.models.names)
@@ -318,11 +317,3 @@ class Artifact(Contents):
             if changed:
                 scorer.enrol(model_table(self.encoder, catalog, scorer.voted_models, changed))
         return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer, revisions=revisions)
-
-
-def _read_anonymous(responses: Responses) -> PairTable:
-    """Responses that may or may not say whose they are."""
-    try:
-        return as_responses(responses)[0]
-    except UsageError:  # no column names the model; any other fault is found again
-        return as_responses(responses, _UNNAMED)[0]

@@ -42,11 +42,6 @@ class _Row:
     high: float
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("demo", epilog="Example: `model-behavior demo --output demo`")(run_demo)
-
-
 def run_demo(
     output: Annotated[Path, typer.Option(help="Folder for the votes, the encoder and the map.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the arena and of the training.")] = 0,

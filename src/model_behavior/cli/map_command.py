@@ -15,15 +15,6 @@ from model_behavior.serving.snapshot import load_snapshot
 from model_behavior.serving.static_page import MapLook, write_full_page, write_map_page
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command(
-        "map",
-        epilog="Examples: `model-behavior map encoder --output map.html` · "
-        "`model-behavior map encoder --full --output models.html`",
-    )(draw_map)
-
-
 def draw_map(
     folder: ArtifactFolder,
     output: Annotated[Path, typer.Option(help="HTML file to write.")],

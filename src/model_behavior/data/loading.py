@@ -27,6 +27,9 @@ from model_behavior.errors import DataError, UsageError
 Progress = Callable[[int, int | None], None]
 Record = Vote | Response | Skip
 
+UNNAMED = "(unnamed)"
+"""Stands for a model whose name nobody gave."""
+
 
 @dataclass(frozen=True)
 class _OpenedSource:
@@ -148,6 +151,16 @@ def as_responses(
             "Fix: leave model out."
         )
     return pairs, None
+
+
+def as_anonymous_responses(
+    data: PairTable | TrainingData | Source | Sequence[Source],
+) -> tuple[PairTable, LoadReport | None]:
+    """`as_responses` where the data may or may not say whose the responses are; if not, they are of `UNNAMED`."""
+    try:
+        return as_responses(data)
+    except UsageError:  # nothing names the model; any other fault is found again
+        return as_responses(data, UNNAMED)
 
 
 def iter_pairs(

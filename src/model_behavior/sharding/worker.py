@@ -29,6 +29,7 @@ from model_behavior.data.sources import Shard
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.files import written_aside
 from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
 
@@ -54,6 +55,7 @@ class ShardJob:
         artifact_digest: digest of the artifact, see `artifact.fingerprint`.
         batch_size: pairs encoded at once.
         cache: folder of cached features; None for the default one of the machine that a worker runs on.
+        backend: library that runs the transformers of the artifact.
     """
 
     kind: JobKind
@@ -61,6 +63,7 @@ class ShardJob:
     artifact_digest: str
     batch_size: int = 512
     cache: Path | None = None
+    backend: Backend = "auto"
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,10 @@ TABLES: Mapping[str, Callable[[Artifact, Shard, int], Tables]] = {
 def _open(job: ShardJob) -> Artifact:
     if artifact.fingerprint(job.folder) != job.artifact_digest:
         raise ArtifactError(f"{job.folder} has changed since the run began. Fix: start the run again")
-    return Artifact.load(job.folder, Runtime(ContentCache(job.cache)))
+    loaded = Artifact.load(job.folder, Runtime(ContentCache(job.cache)))
+    for encoder in loaded.encoder.text_encoders:
+        encoder.use_backend(job.backend)
+    return loaded
 
 
 def _to_column(rows: Float32Array) -> pa.FixedSizeListArray:

@@ -374,14 +374,17 @@ def test_the_command_line_tunes_and_composes(
     write_votes(replace(arena, votes=marked), tmp_path / "votes.parquet")
     output = tmp_path / "trained"
     sources = ["train-encoder", tmp_path / "votes.parquet", "--output", output, "--epochs", 1]
-    encoders = ["--encoder", "style", "--encoder", "finetuned", "--semantic-model", bert, "--prompt-tokens", 4]
-    tuning = ["--response-tokens", 10, "--tuning", "lora", "--tuning-steps", 2, "--tuning-rounds", 1]
-    assert answer(capsys, *sources, *encoders, *tuning)["models"] > 1
+    (tmp_path / "lora.toml").write_text(
+        f'[text.reading]\nmodel = "{bert}"\nprompt_tokens = 4\nresponse_tokens = 10\n'
+        '[text.tuning]\nmode = "lora"\nsteps = 2\nrounds = 1\n'
+    )
+    encoders = ["--encoder", "style", "--encoder", "finetuned", "--config", tmp_path / "lora.toml"]
+    assert answer(capsys, *sources, *encoders)["models"] > 1
     style, tuned = Artifact.load(output).encoder.text_encoders
     assert style.name == "style"
     assert tuned.config["tuning"]["mode"] == "lora"
     assert tuned.tensors()
-    assert not list(tmp_path.glob(".trained.*")), "no checkpoint is left"
+    assert not list(tmp_path.glob(".trained.checkpoint*")), "no checkpoint is left"
 
 
 @pytest.mark.parametrize(
