@@ -35,7 +35,7 @@ def test_embed_models_adds_and_map_shows(stage1: Path, tmp_path: Path, capsys: p
     assert "newcomer" in page.read_text()
     capsys.readouterr()
     assert run(["map", str(grown), "--output", str(page), "--mark", "nobody"]) == 2
-    assert "no such model" in capsys.readouterr().err
+    assert "unknown model 'nobody'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_outputs_that_cannot_be_written_are_refused_first(

@@ -63,7 +63,6 @@ def test_options_and_settings_reach_the_encoder(votes: Path, tmp_path: Path, mon
         margin = 0.2
         proxy = 0.3
         vote = 0.4
-        vote_ties = true
         kl = 0.02
         compactness = 0.03
         contrastive = 0.05
@@ -88,7 +87,7 @@ def test_options_and_settings_reach_the_encoder(votes: Path, tmp_path: Path, mon
     objectives = config.objectives
     assert (objectives.kl, objectives.margin, objectives.compactness) == (0.02, 0.2, 0.03)
     assert (objectives.distance, objectives.proxy, objectives.vote) == ("euclidean", 0.3, 0.4)
-    assert (objectives.contrastive, objectives.temperature, objectives.vote_ties) == (0.05, 0.3, True)
+    assert (objectives.contrastive, objectives.temperature) == (0.05, 0.3)
     assert (config.preprocessing.triplets.identity, config.preprocessing.triplets.performance) == (1, 0)
     assert not config.preprocessing.filters.mask_self_naming
     assert (config.projection.dim, config.optimisation.learning_rate) == (16, 0.002)

@@ -30,7 +30,6 @@ _OPTIONS = (
 _SETTINGS = """
 [encoder.objectives]
 contrastive = 0.3
-vote_ties = true
 compactness = 0.1
 kl = 0.01
 [text.reading]

@@ -12,7 +12,7 @@ from typing import TypeAlias, final
 from model_behavior.arrays import Float32Array
 from model_behavior.artifact.certainty import ModelCertainty, measure_certainty
 from model_behavior.artifact.folder import Contents, read_folder, write_folder
-from model_behavior.artifact.hub import HUB_PREFIX, download_artifact, upload_artifact
+from model_behavior.artifact.hub import HUB_PREFIX, read_from_hub, upload_artifact
 from model_behavior.catalog import Catalog, EncodedPart, enrol, enrol_encoded, extend_catalog, merge_catalogs, remove
 from model_behavior.catalog.agreement import model_table
 from model_behavior.catalog.drift import DriftConfig, DriftReport, measure_drift
@@ -67,8 +67,9 @@ class Artifact(Contents):
         Raises:
             ArtifactError: it is missing, no artifact, of another version, or a file in it is missing or altered.
         """
-        path = download_artifact(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source)
-        return cls(**vars(read_folder(path, runtime)))
+        text = str(source)
+        from_hub = text.startswith(HUB_PREFIX)
+        return cls(**vars(read_from_hub(text, runtime) if from_hub else read_folder(Path(source), runtime)))
 
     def save(self, path: str | Path, *, texts: bool = True) -> None:
         """Writes a folder; an artifact that was there is replaced only when the new one is whole.
@@ -96,7 +97,7 @@ class Artifact(Contents):
         Returns:
             Address of the commit.
         """
-        return upload_artifact(partial(write_folder, self, texts=texts), name, private, token)
+        return upload_artifact(self, name, texts=texts, private=private, token=token)
 
     def onboard(
         self,

@@ -62,8 +62,6 @@ MOVED_OPTIONS: Mapping[str, str] = {
     "contrastive-weight": "encoder.objectives.contrastive",
     "temperature": "encoder.objectives.temperature",
     "vote-weight": "encoder.objectives.vote",
-    "vote-ties": "encoder.objectives.vote_ties",
-    "no-vote-ties": "encoder.objectives.vote_ties",
     "compactness-weight": "encoder.objectives.compactness",
     "kl-weight": "encoder.objectives.kl",
     "dim": "encoder.projection.dim",

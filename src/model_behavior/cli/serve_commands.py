@@ -133,9 +133,14 @@ def serve(
     )
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses
-    n_models = len(service.snapshot.rows)
+    known = service.snapshot.rows
+    unpriced = [name for name in known if name not in service.snapshot.prices]
+    if unpriced:
+        stderr().print(f"no cost, so nothing is routed to: {', '.join(unpriced)}", markup=False)
     run_server(
-        service, settings, lambda address: stderr().print(f"{address}: {n_models} models. Ctrl-C stops.", markup=False)
+        service,
+        settings,
+        lambda address: stderr().print(f"{address}: {len(known)} models. Ctrl-C stops.", markup=False),
     )
 
 

@@ -6,7 +6,6 @@ be worked on apart from one another.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import uuid
 from collections import Counter
@@ -33,6 +32,7 @@ from model_behavior.data.memory_rows import (
 )
 from model_behavior.data.parquet_rows import iterate_parquet_batches, read_parquet_columns, to_rows
 from model_behavior.errors import DataError
+from model_behavior.names import nearest
 
 EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -214,7 +214,7 @@ def _require_file(path: Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"{path}: there is no such file, and no folder {folder}. Fix: check the path.")
     names = [entry.name for entry in folder.iterdir()]
-    near = difflib.get_close_matches(path.name, names, 3) or sorted(n for n in names if data_extension(Path(n)))[:5]
+    near = nearest(names, path.name, 3, 0.6) or sorted(n for n in names if data_extension(Path(n)))[:5]
     hint = f"Near names there: {', '.join(near)}." if near else f"The folder {folder} holds no data file."
     raise DataError(f"{path}: there is no such file. {hint} Fix: check the path.")
 

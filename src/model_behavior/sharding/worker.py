@@ -1,10 +1,9 @@
-"""What becomes of a shard's rows: their vectors, their predictions, or what enrolment needs of them.
+"""What is done with one shard, whichever engine does it.
 
-What is done with one shard, whichever engine does it.
-
-A worker reads its shard and the artifact, and writes one Parquet file. The file is renamed into its place when it is
-whole, and its footer says of what it was made; so a shard can be done twice, by two workers at once or again after one
-was killed, and is not done at all where the file is there already.
+A worker reads its shard and the artifact, and writes one Parquet file: the rows with their vectors or predictions, or
+what enrolment needs of them (`TABLES`). The file is renamed into its place when it is whole, and its footer records its
+inputs. So a shard can be done twice, by two workers at once or again after one was killed, and is not done at all where
+the file is there already.
 """
 
 from __future__ import annotations
@@ -36,10 +35,126 @@ from model_behavior.preprocessing.entry_file import digest_of
 
 EMBEDDING_COLUMN = "embedding"
 PREDICTION_COLUMNS = ("p_model_a", "p_model_b", "p_tie", "p_both_bad")
+_VERSION = 1  # goes up when the same shard and artifact give another file
+_FOOTER = b"model_behavior.shard"
 _VECTORS, _STYLES = "vector", "style"
 
+JobKind: TypeAlias = Literal["encode", "predict", "enrol"]
+Progress: TypeAlias = Callable[[int], None]
 Tables: TypeAlias = Iterator[tuple[pa.Table, int]]
 """Tables of one schema, each with the number of its rows that were usable."""
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What is done with every shard of a run.
+
+    Attributes:
+        kind: kind of the tables that are made, see `TABLES`.
+        folder: folder of the artifact, where every worker can read it.
+        artifact_digest: digest of the artifact, see `artifact.fingerprint`.
+        batch_size: pairs encoded at once.
+        cache: folder of cached features; None for the default one of the machine that a worker runs on.
+        backend: library that runs the transformers of the artifact.
+    """
+
+    kind: JobKind
+    folder: Path
+    artifact_digest: str
+    batch_size: int = 512
+    cache: Path | None = None
+    backend: Backend = "auto"
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard of a job, and the file that it becomes."""
+
+    job: ShardJob
+    shard: Shard
+    output: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the content of the output."""
+        part = self.shard.part
+        rows = "all" if part is None else f"{part.start}:{part.stop}"
+        settings = f"{_VERSION} {self.job.kind} {self.job.batch_size} {rows}"
+        return digest_of(self.job.artifact_digest, self.shard.digest, settings)
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What came of a shard.
+
+    Attributes:
+        rows: rows written.
+        used: rows that could be encoded or predicted.
+    """
+
+    rows: int
+    used: int
+
+
+def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = None) -> ShardReport:
+    """Does a shard, unless it is finished.
+
+    Args:
+        task: the shard.
+        loaded: the task's artifact.
+        progress: told the rows done so far.
+
+    Raises:
+        DataError: unusable rows, or none at all; UsageError and OSError likewise where the work raises them.
+    """
+    finished = finished_report(task)
+    if finished is not None:
+        return finished
+    writer: pq.ParquetWriter | None = None
+    n_rows = n_used = 0
+    with written_aside(task.output) as aside:
+        try:
+            for table, used in TABLES[task.job.kind](loaded, task.shard, task.job.batch_size):
+                writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
+                writer.write_table(table)
+                n_rows, n_used = n_rows + table.num_rows, n_used + used
+                if progress is not None:
+                    progress(n_rows)
+            if writer is None:
+                raise DataError(f"{task.shard.source} has no rows")
+            report = ShardReport(n_rows, n_used)
+            footer = json.dumps({"fingerprint": task.fingerprint, **asdict(report)})
+            writer.add_key_value_metadata({_FOOTER.decode(): footer})
+        finally:
+            if writer is not None:
+                writer.close()
+    return report
+
+
+def run_shard_alone(task: ShardTask) -> ShardReport:
+    """Does a shard in a process that has nothing yet; the artifact is kept for the next shard.
+
+    Raises:
+        ArtifactError: the artifact in the folder is another one by now.
+    """
+    return run_shard(task, _open(task.job))
+
+
+def finished_report(task: ShardTask) -> ShardReport | None:
+    """The report of a shard that an earlier run has finished, from the same input and artifact; else None."""
+    try:
+        footer = json.loads((pq.read_metadata(task.output).metadata or {})[_FOOTER])
+        if footer.pop("fingerprint") != task.fingerprint:
+            return None
+        return ShardReport(**footer)
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
+        return None
+
+
+def without_footer(schema: pa.Schema) -> pa.Schema:
+    """The schema of a shard as its source had it."""
+    kept = {key: value for key, value in (schema.metadata or {}).items() if key != _FOOTER}
+    return schema.with_metadata(kept) if kept else schema.remove_metadata()
 
 
 def encode_tables(loaded: Artifact, shard: Shard, batch_size: int) -> Tables:
@@ -100,140 +215,12 @@ def part_of(table: pa.Table, start: int) -> EncodedPart:
     return EncodedPart(slice(start, start + table.num_rows), *(_to_rows(table[name]) for name in (_VECTORS, _STYLES)))
 
 
-def _to_column(rows: Float32Array) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), rows.shape[1])
-
-
-def _to_rows(column: pa.ChunkedArray) -> Float32Array:
-    values = column.combine_chunks()
-    rows: Float32Array = values.flatten().to_numpy().reshape(len(values), -1)
-    return rows
-
-
 TABLES: Mapping[str, Callable[[Artifact, Shard, int], Tables]] = {
     "encode": encode_tables,
     "predict": predict_tables,
     "enrol": enrol_tables,
 }
-"""By the kind of a job."""
-
-
-_VERSION = 1  # goes up when the same shard and artifact give another file
-_FOOTER = b"model_behavior.shard"
-JobKind: TypeAlias = Literal["encode", "predict", "enrol"]
-Progress: TypeAlias = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """What is done with every shard of a run.
-
-    Attributes:
-        kind: which of `TABLES` is made.
-        folder: of the artifact, where every worker can read it.
-        artifact_digest: see `artifact.fingerprint`.
-        batch_size: pairs encoded at once.
-        cache: folder of cached features; None for the default one of the machine that a worker runs on.
-        backend: what runs the transformers of the artifact.
-    """
-
-    kind: JobKind
-    folder: Path
-    artifact_digest: str
-    batch_size: int = 512
-    cache: Path | None = None
-    backend: Backend = "auto"
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard of a job, and the file that it becomes."""
-
-    job: ShardJob
-    shard: Shard
-    output: Path
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of all that decides the content of the output."""
-        part = self.shard.part
-        rows = "all" if part is None else f"{part.start}:{part.stop}"
-        settings = f"{_VERSION} {self.job.kind} {self.job.batch_size} {rows}"
-        return digest_of(self.job.artifact_digest, self.shard.digest, settings)
-
-
-@dataclass(frozen=True)
-class ShardReport:
-    """What came of a shard.
-
-    Attributes:
-        rows: written.
-        used: rows that could be encoded or predicted.
-    """
-
-    rows: int
-    used: int
-
-
-def finished_report(task: ShardTask) -> ShardReport | None:
-    """The report of a shard that an earlier run has finished, from the same input and artifact; else None."""
-    try:
-        footer = json.loads((pq.read_metadata(task.output).metadata or {})[_FOOTER])
-        if footer.pop("fingerprint") != task.fingerprint:
-            return None
-        return ShardReport(**footer)
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
-        return None
-
-
-def without_footer(schema: pa.Schema) -> pa.Schema:
-    """The schema of a shard as its source had it."""
-    kept = {key: value for key, value in (schema.metadata or {}).items() if key != _FOOTER}
-    return schema.with_metadata(kept) if kept else schema.remove_metadata()
-
-
-def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = None) -> ShardReport:
-    """Does a shard, unless it is finished.
-
-    Args:
-        task: the shard.
-        loaded: the task's artifact.
-        progress: told the rows done so far.
-
-    Raises:
-        DataError: unusable rows, or none at all; UsageError and OSError likewise where the work raises them.
-    """
-    finished = finished_report(task)
-    if finished is not None:
-        return finished
-    writer: pq.ParquetWriter | None = None
-    n_rows = n_used = 0
-    with written_aside(task.output) as aside:
-        try:
-            for table, used in TABLES[task.job.kind](loaded, task.shard, task.job.batch_size):
-                writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
-                writer.write_table(table)
-                n_rows, n_used = n_rows + table.num_rows, n_used + used
-                if progress is not None:
-                    progress(n_rows)
-            if writer is None:
-                raise DataError(f"{task.shard.source} has no rows")
-            report = ShardReport(n_rows, n_used)
-            footer = json.dumps({"fingerprint": task.fingerprint, **asdict(report)})
-            writer.add_key_value_metadata({_FOOTER.decode(): footer})
-        finally:
-            if writer is not None:
-                writer.close()
-    return report
-
-
-def run_shard_alone(task: ShardTask) -> ShardReport:
-    """Does a shard in a process that has nothing yet; the artifact is kept for the next shard.
-
-    Raises:
-        ArtifactError: the artifact in the folder is another one by now.
-    """
-    return run_shard(task, _open(task.job))
+"""What makes the tables, by the kind of a job."""
 
 
 @lru_cache(maxsize=1)
@@ -244,3 +231,13 @@ def _open(job: ShardJob) -> Artifact:
     for encoder in loaded.encoder.text_encoders:
         encoder.use_backend(job.backend)
     return loaded
+
+
+def _to_column(rows: Float32Array) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), rows.shape[1])
+
+
+def _to_rows(column: pa.ChunkedArray) -> Float32Array:
+    values = column.combine_chunks()
+    rows: Float32Array = values.flatten().to_numpy().reshape(len(values), -1)
+    return rows

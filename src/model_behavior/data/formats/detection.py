@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from model_behavior.data.formats.alpaca_eval import ANNOTATIONS, OUTPUTS
@@ -11,6 +10,7 @@ from model_behavior.data.formats.conversations import ARENA, COMPAR_IA
 from model_behavior.data.formats.records import Format
 from model_behavior.data.formats.tables import KAGGLE, PLAIN, PPE
 from model_behavior.errors import DataError
+from model_behavior.names import nearest
 
 FORMATS = (KAGGLE, PLAIN, PPE, ARENA, COMPAR_IA, ANNOTATIONS, OUTPUTS, MESSAGES, RESPONSE_TABLE)
 """All formats; where a file has the columns of several, the first one counts."""
@@ -53,10 +53,6 @@ def _share(known: Format, found: set[str]) -> float:
 
 
 def _suggest(missing: list[str], columns: Sequence[str]) -> str:
-    by_fold = {column.strip().casefold(): column for column in columns}
-    renames = []
-    for column in missing:
-        near = difflib.get_close_matches(column, by_fold, 1, 0.75)
-        if near and by_fold[near[0]] != column:
-            renames.append(f"rename {by_fold[near[0]]!r} to {column!r}")
+    found = ((column, nearest(columns, column, 1, 0.75)) for column in missing)
+    renames = [f"rename {near[0]!r} to {column!r}" for column, near in found if near]
     return "; ".join(renames) or "add or rename columns"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,8 +11,9 @@ import numpy as np
 
 from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from model_behavior.data_models.scoring_types import RankedModel, Ratings, ScoringVotes
-from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.errors import ArtifactError, DataError, UsageError, check_version
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
+from model_behavior.names import nearest
 
 STATE_VERSION = 2
 NORMAL_QUANTILE = 1.959964
@@ -98,8 +98,8 @@ def locate_models(names: Sequence[str], known: Sequence[str]) -> Int64Array:
     try:
         return np.fromiter((place[name] for name in names), np.int64, len(names))
     except KeyError as error:
-        near = difflib.get_close_matches(str(error.args[0]), known, 3, 0.4) or list(known[:5])
-        raise UsageError(f"unknown model {error.args[0]!r}. Nearest known names: {', '.join(near)}") from None
+        near = ", ".join(nearest(known, str(error.args[0]), 3, 0.4) or known[:5])
+        raise UsageError(f"unknown model {error.args[0]!r}. Nearest known names: {near}") from None
 
 
 def locate_sides(
@@ -134,12 +134,12 @@ def check_state(state_dict: Mapping[str, Any], name: str) -> None:
     Raises:
         ArtifactError: says which one it is.
     """
-    found = (state_dict.get("model"), state_dict.get("state_version"))
-    if found != (name, STATE_VERSION):
+    if state_dict.get("model") != name:
         raise ArtifactError(
-            f"scoring state of model {found[0]!r}, version {found[1]!r}; {name!r}, version {STATE_VERSION} is read "
-            "here. Fix: load it with the class that wrote it, upgrade model-behavior, or train again"
+            f"scoring state of model {state_dict.get('model')!r}; {name!r} is read here. Fix: load it with the class "
+            "that wrote it"
         )
+    check_version(f"scoring state of {name!r}:", state_dict.get("state_version"), STATE_VERSION)
 
 
 def pack_state(
