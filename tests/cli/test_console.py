@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from model_behavior.cli.app import run
-from model_behavior.cli.console import Progress, print_result, stderr
+from model_behavior.cli.console import Progress, clear_bar, print_result, stderr
 from model_behavior.cli.entry import remembering_interrupts
 
 
@@ -94,7 +94,7 @@ def test_a_terminal_is_redrawn_and_cleared(
         "90 of 9,000 (15/s, 10 min left)",
     ]
     assert HIDE in shown and SHOW not in shown
-    progress.close()
+    clear_bar()
     cleared = capsys.readouterr().err
     assert ERASE in cleared and SHOW in cleared and "training" not in cleared.split(ERASE)[-1]
 
@@ -109,7 +109,7 @@ def test_a_line_clears_the_bar_and_the_next_step_draws_it_again(
         clock.now += 3
     stderr().print("a warning")
     progress.show("reading", 90, None)
-    progress.close()
+    clear_bar()
     shown = capsys.readouterr().err
     before, after = shown.split("a warning")
     assert "reading" not in before[before.rindex(ERASE) :] and SHOW in before

@@ -11,7 +11,6 @@ None has no form in TOML: what is not set is a comment.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import re
@@ -28,7 +27,6 @@ from model_behavior.errors import UsageError
 _Config = TypeVar("_Config")
 
 _COMMENT_WIDTH = 100
-_SUGGESTIONS = 3
 _KINDS: Mapping[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "neither true nor false"),
     int: ((int,), "no whole number"),
@@ -151,16 +149,12 @@ def read_settings(values: Mapping[str, Any], config: Any, others: Collection[str
 
 
 def nearest_keys(known: Collection[str], key: str) -> list[str]:
-    """Known keys whose last part is most like that of a key, those whose path is alike first."""
-    last = key.rpartition(".")[2]
+    """Known keys whose last part is most like that of a key, those of a like path first."""
+    from model_behavior.names import nearest  # it needs numpy, which the list of commands does without
 
-    def likeness(other: str) -> float:
-        parts = (
-            difflib.SequenceMatcher(None, a, b).ratio() for a, b in ((other.rpartition(".")[2], last), (other, key))
-        )
-        return sum(weight * part for weight, part in zip((2, 1), parts, strict=True))
-
-    return sorted(known, key=likeness, reverse=True)[:_SUGGESTIONS]
+    lasts = dict.fromkeys(other.rpartition(".")[2] for other in known)
+    (last,) = nearest(lasts, key.rpartition(".")[2], 1)
+    return nearest([other for other in known if other.rpartition(".")[2] == last], key)
 
 
 def to_toml(config: Any, tables: Collection[str] | None = None) -> str:

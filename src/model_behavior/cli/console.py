@@ -119,11 +119,6 @@ class Progress:
         else:
             stderr().print(f"{task}: {figures}", markup=False)
 
-    def close(self) -> None:
-        """Ends the task, so that the next one begins anew."""
-        clear_bar()
-        self._task = ""
-
     def _describe(self, done: int, total: int | None, seconds: float) -> str:
         rate = (done - self._first) / max(seconds, 1e-9)
         shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

@@ -33,7 +33,6 @@ def draw_map(
     if full:
         progress = Progress()
         write_full_page(output, snapshot, look, lambda done, n: progress.show("comparing models", done, n))
-        progress.close()
     else:
         write_map_page(output, snapshot, look)
     n_models = len(snapshot.rows)
