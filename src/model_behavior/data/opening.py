@@ -1,0 +1,383 @@
+"""Sources opened with their format: columns under their known names, rows made records, files of one benchmark linked.
+
+Rows of some formats name a question or an answer by its key; its text is in another file of the same benchmark: the one
+with which their path has most folders in common, or the questions that the caller names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal, final
+
+from model_behavior.data.formats.benchmarks import ANSWERS, PAIR_JUDGMENTS, QUESTION_KEYS, SCORES, question_key
+from model_behavior.data.formats.detection import (
+    KNOWN_COLUMNS,
+    TEXT_COLUMNS,
+    detect_format,
+    fold_column,
+    missing_of,
+    near_column,
+    unaccounted,
+)
+from model_behavior.data.formats.records import Format, Links, Record, Row, model_name, parse_number
+from model_behavior.data.reading import AS_IT_IS, ReadingOptions, dig
+from model_behavior.data.sources import RowSource, Source, data_extension, expand_sources, open_rows
+from model_behavior.errors import DataError, UsageError
+
+Purpose = Literal["votes", "responses", "prompts"]
+
+_NO_NEWS = frozenset(
+    (
+        *("id", "uid", "question_id", "conversation_id", "conversation_hash", "prompt_id", "session_id"),
+        *("evaluation_session_id", "ans_id", "answer_id", "language", "judge", "tstamp", "timestamp", "date", "turn"),
+        *("anony", "category", "category_tag", "dataset", "source", "annotator", "openai_moderation", "toxic"),
+        *("toxic_chat_tag", "redacted", "raw_completion", "price_per_example", "time_per_example", "datasplit"),
+        *("doc_hash", "prompt_hash", "target_hash", "metadata", "tags", "index", "__index_level_0__"),
+    )
+)
+"""Columns that hold no prompt and no answer, so that no one needs to hear that they were not read."""
+
+_ARENA_HARD_BASELINE = "gpt-4-0314"
+_REFERENCES = "reference_answer"
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """Rows with their format.
+
+    Attributes:
+        rows: the source.
+        format: the layout of its rows.
+        names: where each column of the format is that is not under its own name: a column, and a path in its values.
+        notes: what the report says of how it was read.
+        reading: what the caller has said.
+        links: what other files hold, for formats that need them.
+    """
+
+    rows: RowSource
+    format: Format
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    reading: ReadingOptions = AS_IT_IS
+    links: Links | None = None
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The columns of the source that are read."""
+        own = [self.names.get(column, (column,))[0] for column in self.format.used]
+        return [column for column in dict.fromkeys(own) if column in self.rows.columns]
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.rows.columns)
+
+    def convert(self, row: Row) -> Record:
+        """The record of a row.
+
+        Raises:
+            DataError: an impossible value, or a column of text that the rows before it did not have.
+        """
+        late = [column for column in row.keys() - self._known if column in TEXT_COLUMNS]
+        if late and not self.reading.columns:
+            clash = unaccounted(self.format, late)
+            if clash:
+                raise DataError(
+                    f"the column {clash[0]!r}, which may hold the text, is here for the first time; the rows before "
+                    f"it are read as {self.format.name}. Fix: give rows of one kind in one file."
+                )
+        view = self.view(row)
+        if self.format.link is not None and self.links is not None:
+            return self.format.link(view, self.links)
+        return self.format.convert(view)
+
+    def view(self, row: Row) -> Row:
+        """A row as the format knows it: columns under its names, the outcome as the caller says."""
+        view = row
+        if self.names:
+            moved = {path[0] for path in self.names.values()}
+            view = {column: value for column, value in row.items() if column not in moved or column in self.format.used}
+            view.update({known: dig(row.get(path[0]), path[1:]) for known, path in self.names.items()})
+        column = self.format.outcome_column
+        if column is not None and self.reading.outcomes:
+            meant = self.reading.outcome_of(view.get(column))
+            view = view if meant is None else {**view, column: meant}
+        return view
+
+
+def open_sources(
+    sources: Sequence[Source], purpose: Purpose, reading: ReadingOptions = AS_IT_IS, part: range | None = None
+) -> list[OpenedSource]:
+    """The sources in order, without those that only hold texts for others.
+
+    Raises:
+        DataError: a source that cannot be read or has no known format, or rows whose texts are in no file given.
+        UsageError: no source was given.
+    """
+    if not sources:
+        raise UsageError(
+            "no source was given. Allowed: files, folders of files, hf://owner/name, lists of dictionaries, and "
+            "DataFrames."
+        )
+    return link_sources([_open_source(source, reading, part) for source in expand_sources(*sources)], purpose, reading)
+
+
+def link_sources(opened: list[OpenedSource], purpose: Purpose, reading: ReadingOptions) -> list[OpenedSource]:
+    """The sources that are read for a purpose; those that name questions or answers by key with the files of these.
+
+    Raises:
+        DataError: rows whose texts are in no file given.
+    """
+    if all(each.format.needs is None and each.format.family != "questions" for each in opened):
+        return opened
+    questions = [each for each in opened if each.format.family == "questions"]
+    if reading.questions is not None:
+        questions = [_open_source(source, AS_IT_IS, None) for source in expand_sources(reading.questions)]
+    return _link(opened, questions, purpose)
+
+
+def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Format | None = None) -> OpenedSource:
+    """Rows with their format.
+
+    Args:
+        rows: the source.
+        reading: what the caller has said.
+        also: format of rows that have its columns and are in no other, or are battles.
+
+    Raises:
+        DataError: no known format; begins with the name of the rows.
+    """
+    names, notes = _name_columns(rows, reading)
+    moved = {path[0] for path in names.values()}
+    columns = tuple(dict.fromkeys([*(column for column in rows.columns if column not in moved), *names]))
+    enough = also is not None and set(also.required) <= set(columns)
+    try:
+        known = detect_format(columns, frozenset(reading.columns))
+    except DataError as error:
+        if also is None or not enough:
+            raise DataError(f"{rows.name}: {error}{_mapping_hint(columns, str(error))}") from None
+        known = also
+    if also is not None and enough and known.family == "battles":
+        known = also
+    if known.note:
+        notes.append(known.note)
+    used = {names.get(column, (column,))[0] for column in known.used}
+    unread = [c for c in rows.columns if c in rows.texts and c not in used and c.casefold() not in _NO_NEWS]
+    if unread:
+        notes.append(f"not read: {', '.join(unread)}")
+    return OpenedSource(rows, known, names, tuple(notes), reading)
+
+
+def _open_source(source: Source, reading: ReadingOptions, part: range | None) -> OpenedSource:
+    return open_source(open_rows(source, part), reading)
+
+
+def _name_columns(rows: RowSource, reading: ReadingOptions) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Where known columns are that go by another name: as the caller says, or in capitals and with spaces."""
+    names: dict[str, tuple[str, ...]] = {}
+    notes = []
+    for known, name in reading.columns.items():
+        path = (name,) if name in rows.columns else tuple(name.split("."))
+        if path[0] not in rows.columns:
+            raise DataError(
+                f"{rows.name}: --columns names {name!r}, but there is no such column. Columns found: "
+                f"{', '.join(rows.columns)}. Fix: name one of them, as in --columns {known}={rows.columns[0]}."
+            )
+        names[known] = path
+    for column in rows.columns:
+        known = fold_column(column)
+        if column in KNOWN_COLUMNS or known not in KNOWN_COLUMNS or known in rows.columns:
+            continue
+        if known in names and known not in reading.columns:
+            raise DataError(
+                f"{rows.name}: the columns {names[known][0]!r} and {column!r} are both named like {known!r}. Fix: "
+                "rename one of them."
+            )
+        if known not in names:
+            names[known] = (column,)
+            notes.append(f"column {column!r} is read as {known}")
+    return names, notes
+
+
+def _mapping_hint(columns: Sequence[str], said: str) -> str:
+    """How to say which columns are meant, for an error that does not say it."""
+    if "--columns" in said or "test file" in said:
+        return ""
+    near = missing_of(columns)
+    if near is None:
+        return " Fix: say which column is which with --columns prompt=NAME,response=NAME."
+    meant = ",".join(f"{column}={near_column(column, columns) or 'NAME'}" for column in near[1])
+    if {"chosen", "rejected"} <= set(columns):
+        return " Votes need the names of both models: --columns chosen_model=NAME,rejected_model=NAME."
+    return f" Or say which column is which: --columns {meant}."
+
+
+def _link(opened: list[OpenedSource], questions: list[OpenedSource], purpose: Purpose) -> list[OpenedSource]:
+    """The sources that are read for a purpose, with what they need of the others."""
+    references = [each for each in opened if each.format is ANSWERS and _REFERENCES in Path(each.rows.name).parts]
+    rest = [each for each in opened if each.format.family != "questions" and each not in references]
+    judged = [each for each in rest if each.format.needs == "answers"]
+    answers = [
+        each for each in rest if each.format.family == "responses" and set(QUESTION_KEYS) & set(each.rows.columns)
+    ]
+    left_out = list(references)
+    if purpose == "votes" and judged:
+        rest = [each for each in rest if each not in answers]
+        if any(each.format is not SCORES for each in judged):  # verdicts on pairs say more than scores
+            left_out += [each for each in judged if each.format is SCORES]
+    elif purpose != "votes" and (answers or not judged):
+        left_out += judged
+    read = [each for each in rest if each not in left_out]
+    if not read and (purpose == "prompts" or any(each.format.family != "questions" for each in opened)):
+        read = [each for each in opened if each.format.family == "questions"]
+    if purpose == "prompts" and questions:
+        read = [each for each in opened if each.format.needs is None]
+        left_out = [each for each in opened if each.format.needs is not None]
+    if not read:
+        raise DataError(
+            f"{opened[0].rows.name}: holds questions alone ({opened[0].format.name}). Fix: give the answers to them, "
+            "too, or the folder that holds both."
+        )
+    linked = [_link_one(each, questions, answers, judged) for each in read]
+    if left_out:
+        listed = ", ".join(each.rows.name for each in left_out[:5]) + (" …" if len(left_out) > 5 else "")
+        linked[0] = replace(linked[0], notes=(*linked[0].notes, f"files not read: {listed}"))
+    return linked
+
+
+def _link_one(
+    source: OpenedSource, questions: list[OpenedSource], answers: list[OpenedSource], judged: list[OpenedSource]
+) -> OpenedSource:
+    if source.format.needs is None:
+        return source
+    by_messages = bool(answers) and all("messages" in each.rows.columns for each in answers)
+    if not questions and not (source.format.needs == "answers" and by_messages):
+        raise DataError(_missing_questions(source))
+    if source.format.needs == "answers" and not answers:
+        raise DataError(
+            f"{source.rows.name}: holds judgments ({source.format.name}), whose texts are in other files. Fix: give "
+            "the folder that holds question.jsonl, model_answer/ and model_judgment/."
+        )
+    texts = _Texts(Path(source.rows.name), _nearest(source, questions), _nearest(source, answers), judged)
+    linked = replace(source, links=Links(texts.question, texts.answer, texts.baseline, _stem(source.rows.name)))
+    return _pair_scores(linked) if source.format is SCORES else linked
+
+
+def _missing_questions(source: OpenedSource) -> str:
+    path = Path(source.rows.name)
+    near = next((file for folder in path.parents for file in (folder / "question.jsonl",) if file.is_file()), None)
+    if source.format is ANSWERS or source.format.needs == "answers":
+        example, what = str(near or "question.jsonl"), "question.jsonl"
+    else:
+        example, what = "requests.jsonl", "the batch's input file"
+    return (
+        f"{source.rows.name}: holds answers ({source.format.name}) whose prompts are in another file. Fix: give the "
+        f"folder that holds {what} too, or --questions {example}."
+    )
+
+
+@final
+class _Texts:
+    """Questions and answers of a benchmark, read when they are first asked for."""
+
+    def __init__(
+        self, path: Path, questions: list[OpenedSource], answers: list[OpenedSource], judged: list[OpenedSource]
+    ) -> None:
+        self._path = path
+        self._question_sources, self._answer_sources, self._judged = questions, answers, judged
+        self._answers: dict[str, dict[str, Row]] = {}
+        self._all_read = False
+
+    @cached_property
+    def _questions(self) -> dict[str, Row]:
+        return {question_key(row): row for source in self._question_sources for row in _all_rows(source)}
+
+    def question(self, key: str) -> Row | None:
+        return self._questions.get(key)
+
+    def answer(self, model: str, key: str) -> tuple[Row, Row | None] | None:
+        if model not in self._answers:
+            self._read_answers(model)
+        row = self._answers.get(model, {}).get(key)
+        return None if row is None else (row, self.question(key))
+
+    def _read_answers(self, model: str) -> None:
+        named = [source for source in self._answer_sources if _stem(source.rows.name) == model]
+        if named:
+            self._answers[model] = {question_key(row): row for source in named for row in _all_rows(source)}
+        elif not self._all_read:
+            self._all_read = True
+            for source in self._answer_sources:
+                for row in _all_rows(source):
+                    name = model_name(row.get("model_id", row.get("model")), "model") or _stem(source.rows.name)
+                    self._answers.setdefault(name, {}).setdefault(question_key(row), row)
+
+    def baseline(self) -> str:
+        """The model with answers that was compared with none but as the baseline."""
+        names = {_stem(source.rows.name) for source in self._answer_sources}
+        folder = self._path.parent
+        compared = {_stem(each.rows.name) for each in self._judged if Path(each.rows.name).parent == folder}
+        left = sorted(names - compared)
+        if _ARENA_HARD_BASELINE in left or len(left) != 1:
+            left = [_ARENA_HARD_BASELINE] if _ARENA_HARD_BASELINE in names else left
+        if len(left) != 1:
+            raise DataError(
+                "the row does not name the baseline that the model was compared with, and the folder does not say it: "
+                f"answers without judgments are those of {', '.join(left) or 'no model'}. Fix: add a key baseline to "
+                "the rows of the judgments."
+            )
+        return left[0]
+
+
+def _all_rows(source: OpenedSource) -> Iterator[Row]:
+    for rows in source.rows.rows(source.columns):
+        for row in rows:
+            yield source.view(row)
+
+
+def _nearest(source: OpenedSource, others: list[OpenedSource]) -> list[OpenedSource]:
+    """Those whose path has most folders in common with the source's."""
+
+    def shared(other: OpenedSource) -> int:
+        parts = [Path(each.rows.name).parent.parts for each in (source, other)]
+        return next((i for i, (a, b) in enumerate(zip(*parts, strict=False)) if a != b), min(map(len, parts)))
+
+    most = max(map(shared, others), default=0)
+    return [other for other in others if shared(other) == most]
+
+
+def _stem(name: str) -> str:
+    """The name of a file without its endings, of which a model's name may hold some that look like one."""
+    path = Path(name)
+    while data_extension(path) is not None:
+        path = path.with_suffix("")
+    return path.name
+
+
+def _pair_scores(source: OpenedSource) -> OpenedSource:
+    """Scores of single answers as verdicts on each two models of a question."""
+
+    def read(columns: Sequence[str], batch_rows: int) -> Iterator[list[dict[str, Any]]]:
+        del columns
+        scores: dict[tuple[str, Any], dict[str, float]] = {}
+        for row in _all_rows(source):
+            score = parse_number(row.get("score"))
+            name = model_name(row.get("model"), "model")
+            if name is not None and score is not None and score >= 0:
+                scores.setdefault((question_key(row), row.get("turn")), {})[name] = score
+        pairs = [_verdict(key, *pair) for key, scored in scores.items() for pair in combinations(scored.items(), 2)]
+        for start in range(0, len(pairs), batch_rows):
+            yield pairs[start : start + batch_rows]
+
+    warning = "votes are made of scores of single answers: of each two models of a question the higher score wins"
+    rows = replace(source.rows, read_rows=read, columns=("question_id", *PAIR_JUDGMENTS.required, "turn"), n_rows=None)
+    return replace(source, rows=rows, format=replace(PAIR_JUDGMENTS, name=SCORES.name, warning=warning))
+
+
+def _verdict(key: tuple[str, Any], first: tuple[str, float], second: tuple[str, float]) -> dict[str, Any]:
+    better = "tie" if first[1] == second[1] else "model_1" if first[1] > second[1] else "model_2"
+    games = {"g1_winner": better, "g2_winner": better}
+    return {"question_id": key[0], "turn": key[1], "model_1": first[0], "model_2": second[0], **games}
