@@ -59,7 +59,7 @@ def load_votes(
             pair_b.append(builder.add(record.prompt, record.model_b, record.response_b, record.history_b))
             outcome.append(record.outcome)
 
-    sources_read = _read_sources(opened, OpenedSource.convert, add, progress)
+    sources_read = read_records(opened, OpenedSource.convert, add, progress)
     pairs = builder.finish()
     data = TrainingData(
         pairs=pairs,
@@ -113,7 +113,7 @@ def load_responses(
                 return Skip("no model name")
         return record
 
-    sources_read = _read_sources(opened, convert, add, progress)
+    sources_read = read_records(opened, convert, add, progress)
     pairs = builder.finish()
     return pairs, LoadReport(sources_read, similar_names(pairs.models))
 
@@ -260,12 +260,18 @@ def _check_model_option(source: OpenedSource, model: str | None) -> None:
         )
 
 
-def _read_sources(
+def read_records(
     opened: list[OpenedSource],
     convert: Callable[[OpenedSource, Row], Record],
     add: Callable[[Vote | Response], None],
     progress: Progress | None,
 ) -> tuple[SourceReport, ...]:
+    """Reads sources row by row, and hands over every record that can be used.
+
+    Raises:
+        DataError: a source that cannot be read, has no usable row, or an impossible value.
+        UsageError: raised by `convert`; names the row.
+    """
     sizes = [source.rows.n_rows for source in opened]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     done = 0

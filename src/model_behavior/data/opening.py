@@ -69,6 +69,7 @@ class OpenedSource:
     def columns(self) -> list[str]:
         """The columns of the source that are read."""
         own = [self.names.get(column, (column,))[0] for column in self.format.used]
+        own += [column for column in self.rows.columns if self.format.uses(column)]
         return [column for column in dict.fromkeys(own) if column in self.rows.columns]
 
     @cached_property
@@ -99,7 +100,7 @@ class OpenedSource:
         view = row
         if self.names:
             moved = {path[0] for path in self.names.values()}
-            view = {column: value for column, value in row.items() if column not in moved or column in self.format.used}
+            view = {column: value for column, value in row.items() if column not in moved or self.format.uses(column)}
             view.update({known: dig(row.get(path[0]), path[1:]) for known, path in self.names.items()})
         column = self.format.outcome_column
         if column is not None and self.reading.outcomes:
@@ -165,7 +166,8 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
     if known.note:
         notes.append(known.note)
     used = {names.get(column, (column,))[0] for column in known.used}
-    unread = [c for c in rows.columns if c in rows.texts and c not in used and c.casefold() not in _NO_NEWS]
+    left = [c for c in rows.columns if c in rows.texts and c not in used and not known.uses(c)]
+    unread = [column for column in left if column.casefold() not in _NO_NEWS]
     if unread:
         notes.append(f"not read: {', '.join(unread)}")
     return OpenedSource(rows, known, names, tuple(notes), reading)

@@ -211,6 +211,7 @@ def _convert_wildbench(row: Row) -> Record:
 
 
 QUESTIONS = Format("FastChat questions", "questions", ("question_id", "turns"), _ask)
+PROMPT_QUESTIONS = Format("Arena-Hard questions", "questions", ("uid", "prompt"), _ask)
 BATCH_INPUT = Format("OpenAI Batch input", "questions", ("custom_id", "body"), _ask, optional=("method", "url"))
 ANSWERS = Format(
     "FastChat answers",
@@ -291,6 +292,7 @@ WILDBENCH = Format(
 )
 BENCHMARKS = (
     QUESTIONS,
+    PROMPT_QUESTIONS,
     BATCH_INPUT,
     ANSWERS,
     BATCH_OUTPUT,

@@ -39,6 +39,9 @@ TEXT_COLUMNS = _ONE_TEXT | _SIDES | {"chosen", "rejected", "completions", "answe
 """Columns that are known to hold prompts or answers. A format must account for all of these that are there."""
 
 KNOWN_COLUMNS = frozenset(column for known in FORMATS for column in known.used)
+_BY_FAME = (*TABLES, ARENA, COMPAR_IA, *PAIRS, *PREFERENCES, *BENCHMARKS, *TRACES, BATTLES)
+"""Where several formats are equally near, the first of these is named."""
+
 _TEST_FILE = {"prompt", "response_a", "response_b"}
 
 
@@ -99,7 +102,7 @@ def _unknown(columns: Sequence[str]) -> DataError:
         return DataError(
             f"this is the test file without model names (columns: {listed}). Fix: use train.csv or train.parquet."
         )
-    nearest = max(FORMATS, key=lambda known: _similarity(known, columns))
+    nearest = max(_BY_FAME, key=lambda known: _similarity(known, columns))
     if _similarity(nearest, columns)[0] == 0:
         minimum = ", ".join(PLAIN.required)
         return DataError(
@@ -115,7 +118,7 @@ def _unknown(columns: Sequence[str]) -> DataError:
 
 def missing_of(columns: Sequence[str]) -> tuple[Format, list[str]] | None:
     """The nearest format and the columns that it misses; None where none is near."""
-    nearest = max(FORMATS, key=lambda known: _similarity(known, columns))
+    nearest = max(_BY_FAME, key=lambda known: _similarity(known, columns))
     if _similarity(nearest, columns)[0] == 0:
         return None
     return nearest, [column for column in nearest.required if column not in columns]

@@ -113,6 +113,7 @@ class Format:
         outcome_column: column that holds the outcome as one value.
         warning: what the user should know about such data.
         note: what the report says of the columns taken.
+        prefixes: beginnings of the names of further columns that are used.
         needs: other files without which rows have no text; `link` is called in place of `convert`.
         link: as `convert`, with the other files.
     """
@@ -128,6 +129,7 @@ class Format:
     outcome_column: str | None = None
     warning: str | None = None
     note: str | None = None
+    prefixes: tuple[str, ...] = ()
     needs: Literal["questions", "answers"] | None = None
     link: Callable[[Row, Links], Record] | None = None
 
@@ -136,9 +138,9 @@ class Format:
         """All columns that the format uses."""
         return (*self.required, *self.optional, *self.model_columns)
 
-    def columns_in(self, columns: tuple[str, ...]) -> list[str]:
-        """Those of `columns` that the format uses."""
-        return [column for column in dict.fromkeys(self.used) if column in columns]
+    def uses(self, column: str) -> bool:
+        """Whether the format uses a column."""
+        return column in self.used or column.startswith(self.prefixes)
 
 
 def build_vote(prompt: str | None, side_a: Side, side_b: Side, outcome: Outcome | None) -> Vote | Skip:

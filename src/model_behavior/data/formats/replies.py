@@ -151,7 +151,9 @@ def _read_items(items: list[Any], place: str) -> str | None:
         raise _stream_error(items[0], place)
     if any(message_role(item) is not None for item in items):
         return pick_reply(items, place)
-    if len(items) == 1 and ("message" in items[0] or "choices" in items[0]):
+    if "message" in items[0] or "delta" in items[0] or ("text" in items[0] and "type" not in items[0]):
+        return _read_choices(items, place)
+    if len(items) == 1 and "choices" in items[0]:
         return _read_object(items[0], place).text
     if any(isinstance(item.get("type"), str) for item in items):
         return message_text({"content": items}, place)

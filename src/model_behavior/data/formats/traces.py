@@ -200,6 +200,7 @@ def _flat(asked: str, answered: str, prefix: str = "") -> Format:
         (prefix + asked, prefix + answered),
         _convert_flat,
         optional=tuple(prefix + key for key in (*_MODELS, *_KINDS, *_VALUES)),
+        prefixes=tuple(f"{prefix}{each}." for pair in _MESSAGES for each in pair),
         names_models=True,
     )
 
