@@ -110,9 +110,20 @@ class OpenedSource:
 
 
 def open_sources(
-    sources: Sequence[Source], purpose: Purpose, reading: ReadingOptions = AS_IT_IS, part: range | None = None
+    sources: Sequence[Source],
+    purpose: Purpose,
+    reading: ReadingOptions = AS_IT_IS,
+    part: range | None = None,
+    also: Format | None = None,
 ) -> list[OpenedSource]:
     """The sources in order, without those that only hold texts for others.
+
+    Args:
+        sources: files, folders, datasets, and rows in memory.
+        purpose: what is read of a folder that holds several things.
+        reading: what the caller has said.
+        part: rows to read of a single Parquet file, all by default.
+        also: as in `open_source`.
 
     Raises:
         DataError: a source that cannot be read or has no known format, or rows whose texts are in no file given.
@@ -123,7 +134,8 @@ def open_sources(
             "no source was given. Allowed: files, folders of files, hf://owner/name, lists of dictionaries, and "
             "DataFrames."
         )
-    return link_sources([_open_source(source, reading, part) for source in expand_sources(*sources)], purpose, reading)
+    opened = [open_source(open_rows(source, part), reading, also) for source in expand_sources(*sources)]
+    return link_sources(opened, purpose, reading)
 
 
 def link_sources(opened: list[OpenedSource], purpose: Purpose, reading: ReadingOptions) -> list[OpenedSource]:
@@ -136,7 +148,7 @@ def link_sources(opened: list[OpenedSource], purpose: Purpose, reading: ReadingO
         return opened
     questions = [each for each in opened if each.format.family == "questions"]
     if reading.questions is not None:
-        questions = [_open_source(source, AS_IT_IS, None) for source in expand_sources(reading.questions)]
+        questions = [open_source(open_rows(source)) for source in expand_sources(reading.questions)]
     return _link(opened, questions, purpose)
 
 
@@ -146,7 +158,7 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
     Args:
         rows: the source.
         reading: what the caller has said.
-        also: format of rows that have its columns and are in no other, or are battles.
+        also: format of rows that have its columns and are in no other.
 
     Raises:
         DataError: no known format; begins with the name of the rows.
@@ -161,20 +173,15 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
         if also is None or not enough:
             raise DataError(f"{rows.name}: {error}{_mapping_hint(columns, str(error))}") from None
         known = also
-    if also is not None and enough and known.family == "battles":
-        known = also
     if known.note:
         notes.append(known.note)
     used = {names.get(column, (column,))[0] for column in known.used}
-    left = [c for c in rows.columns if c in rows.texts and c not in used and not known.uses(c)]
+    used |= {column for column in rows.columns if column not in names and known.uses(column)}
+    left = [column for column in rows.columns if column in rows.texts and column not in used]
     unread = [column for column in left if column.casefold() not in _NO_NEWS]
     if unread:
         notes.append(f"not read: {', '.join(unread)}")
     return OpenedSource(rows, known, names, tuple(notes), reading)
-
-
-def _open_source(source: Source, reading: ReadingOptions, part: range | None) -> OpenedSource:
-    return open_source(open_rows(source, part), reading)
 
 
 def _name_columns(rows: RowSource, reading: ReadingOptions) -> tuple[dict[str, tuple[str, ...]], list[str]]:
@@ -206,7 +213,7 @@ def _name_columns(rows: RowSource, reading: ReadingOptions) -> tuple[dict[str, t
 
 def _mapping_hint(columns: Sequence[str], said: str) -> str:
     """How to say which columns are meant, for an error that does not say it."""
-    if "--columns" in said or "test file" in said:
+    if "--columns" in said or "test file" in said or "leaderboard" in said:
         return ""
     near = missing_of(columns)
     if near is None:
@@ -255,14 +262,14 @@ def _link_one(
 ) -> OpenedSource:
     if source.format.needs is None:
         return source
-    by_messages = bool(answers) and all("messages" in each.rows.columns for each in answers)
-    if not questions and not (source.format.needs == "answers" and by_messages):
-        raise DataError(_missing_questions(source))
     if source.format.needs == "answers" and not answers:
         raise DataError(
             f"{source.rows.name}: holds judgments ({source.format.name}), whose texts are in other files. Fix: give "
             "the folder that holds question.jsonl, model_answer/ and model_judgment/."
         )
+    by_messages = bool(answers) and all("messages" in each.rows.columns for each in answers)
+    if not questions and not (source.format.needs == "answers" and by_messages):
+        raise DataError(_missing_questions(source))
     texts = _Texts(Path(source.rows.name), _nearest(source, questions), _nearest(source, answers), judged)
     linked = replace(source, links=Links(texts.question, texts.answer, texts.baseline, _stem(source.rows.name)))
     return _pair_scores(linked) if source.format is SCORES else linked

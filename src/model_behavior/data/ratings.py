@@ -113,7 +113,7 @@ def load_battles(
         DataError: as in `load_votes`.
         UsageError: no source was given.
     """
-    opened = [_as_battles(source) for source in open_sources(sources, "votes", reading)]
+    opened = [_as_battles(source) for source in open_sources(sources, "votes", reading, also=BATTLES)]
     ids: dict[str, int] = {}
     left, right, outcome = array("i"), array("i"), array("b")
 

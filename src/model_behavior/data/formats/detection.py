@@ -45,18 +45,47 @@ _BY_FAME = (*TABLES, ARENA, COMPAR_IA, *PAIRS, *PREFERENCES, *BENCHMARKS, *TRACE
 _TEST_FILE = {"prompt", "response_a", "response_b"}
 
 
-def unaccounted(known: Format, columns: Sequence[str]) -> list[str]:
-    """Columns of text that a format neither uses nor is known to pass over. Votes pass over texts of no side."""
-    passed = known.unread | _passed_over(known)
-    return [
-        column for column in columns if column in TEXT_COLUMNS and column not in known.used and column not in passed
-    ]
+_SYNONYMS = {
+    "prompt": ("question", "instruction", "query", "input"),
+    "response": ("answer", "output", "completion", "reply", "generation", "generated_text", "prediction"),
+    "winner": ("outcome", "verdict", "label", "preference", "vote", "choice", "result", "judgment"),
+    **{
+        f"response_{end}": tuple(
+            f"{name}{mark}"
+            for name in ("answer", "output", "completion", "response", "text")
+            for mark in (f"_{end}", f"_{number}", number)
+        )
+        for end, number in (("a", "1"), ("b", "2"))
+    },
+    **{
+        f"model_{end}": tuple(
+            f"{name}{mark}"
+            for name in ("model", "generator", "llm", "name")
+            for mark in (f"_{end}", f"_{number}", number)
+        )
+        for end, number in (("a", "1"), ("b", "2"))
+    },
+}
+"""Other words for the columns of the smallest tables, to suggest and never to take."""
+
+_ASKING, _ANSWERING = frozenset(PROMPT_NAMES), frozenset((*RESPONSE_NAMES, "choices"))
 
 
-def _passed_over(known: Format) -> frozenset[str]:
-    if known.family in ("responses", "questions"):
-        return frozenset({"full_conversation"})
-    return _ONE_TEXT | {"full_conversation"} if known.family == "votes" else TEXT_COLUMNS
+def unaccounted(known: Format, columns: Sequence[str], chosen: frozenset[str] = frozenset()) -> list[str]:
+    """Columns of text that a format neither uses nor passes over, and between which the caller has not chosen."""
+    passed = {*known.used, *known.unread, "full_conversation", *_settled(chosen)}
+    if known.family == "votes":  # whose two sides are the texts
+        passed |= _ONE_TEXT
+    return [column for column in columns if column in TEXT_COLUMNS and column not in passed]
+
+
+def _settled(chosen: frozenset[str]) -> frozenset[str]:
+    """Columns that the caller's choice of others leaves unread."""
+    asks, answers = bool(chosen & _ASKING), bool(chosen & _ANSWERING)
+    if (asks and answers) or chosen & (_ONE_TEXT - _ASKING - _ANSWERING):
+        return _ONE_TEXT
+    settled = (_ASKING if asks else frozenset()) | (_ANSWERING if answers else frozenset())
+    return settled | (_SIDES if chosen & _SIDES else frozenset())
 
 
 def detect_format(columns: Sequence[str], chosen: frozenset[str] = frozenset()) -> Format:
@@ -64,33 +93,34 @@ def detect_format(columns: Sequence[str], chosen: frozenset[str] = frozenset()) 
 
     Args:
         columns: names of the columns.
-        chosen: columns that the caller has said what they are; others beside them are passed over.
+        chosen: columns that the caller has said what they are; what else may be the same is passed over.
 
     Raises:
         DataError: none; lists the columns found, and what the nearest format misses, or the columns between which
             the caller has to choose.
     """
     found = set(columns)
-    fitting = [known for known in FORMATS if found.issuperset(known.required)]
-    if chosen:
-        meant = [known for known in fitting if chosen & found <= set(known.used)]
-        fitting = meant or fitting
-    clear = [known for known in fitting if (chosen <= set(known.used) and chosen) or not unaccounted(known, columns)]
+    meant = chosen & TEXT_COLUMNS
+    fitting = [known for known in FORMATS if found.issuperset(known.required) and meant <= set(known.used)]
+    clear = [known for known in fitting if not unaccounted(known, columns, chosen)]
     if clear:
         return max(clear, key=lambda known: len(known.required))
-    if fitting:
-        raise _ambiguous(max(fitting, key=lambda known: len(known.required)), fitting, columns)
+    texts = [known for known in fitting if known is not BATTLES]
+    if texts and not {"chosen", "rejected"} <= found:
+        raise _ambiguous(max(texts, key=lambda known: len(known.required)), texts, columns)
     raise _unknown(columns)
 
 
 def _ambiguous(nearest: Format, fitting: list[Format], columns: Sequence[str]) -> DataError:
     others = unaccounted(nearest, columns)
     texts = [column for column in columns if column in TEXT_COLUMNS]
-    names = ", ".join(dict.fromkeys(known.name for known in fitting))
     example = "prompt=NAME,response=NAME" if nearest.family != "votes" else "response_a=NAME,response_b=NAME"
+    if "messages" in texts and nearest.family != "votes":
+        example += ", or messages=messages for the conversation alone"
+    names = ", ".join(list(dict.fromkeys(known.name for known in fitting))[:3])
     return DataError(
-        f"several columns may hold the text: {', '.join(texts)}. Read as {names}, {', '.join(others)} would go "
-        f"unread. Fix: say which are meant with --columns {example}, or remove the others."
+        f"several columns may hold the text: {', '.join(texts)}. Read as {names}, {', '.join(others)} would go unread. "
+        f"Fix: say which are meant with --columns {example}; or remove the others."
     )
 
 
@@ -102,14 +132,20 @@ def _unknown(columns: Sequence[str]) -> DataError:
         return DataError(
             f"this is the test file without model names (columns: {listed}). Fix: use train.csv or train.parquet."
         )
-    nearest = max(_BY_FAME, key=lambda known: _similarity(known, columns))
-    if _similarity(nearest, columns)[0] == 0:
+    folded = {fold_column(column) for column in columns}
+    if folded & {"rating", "elo", "arena_score"} and folded & {"model", "model_name", "name", "key"}:
+        return DataError(
+            f"this is a leaderboard (columns: {listed}): ratings, no texts. Fix: give votes or responses; ratings are "
+            "read by load_ratings alone."
+        )
+    near = missing_of(columns)
+    if near is None:
         minimum = ", ".join(PLAIN.required)
         return DataError(
             f"unknown format. Columns found: {listed}. Allowed for votes, at least: {minimum}; for "
             f"responses: {', '.join(RESPONSE_TABLE.required)}."
         )
-    missing = [column for column in nearest.required if column not in found]
+    nearest, missing = near
     return DataError(
         f"unknown format. Columns found: {listed}. Nearest format: {nearest.name}; "
         f"missing: {', '.join(missing)}. Fix: {_suggest(missing, columns)}."
@@ -118,7 +154,10 @@ def _unknown(columns: Sequence[str]) -> DataError:
 
 def missing_of(columns: Sequence[str]) -> tuple[Format, list[str]] | None:
     """The nearest format and the columns that it misses; None where none is near."""
-    nearest = max(_BY_FAME, key=lambda known: _similarity(known, columns))
+    short = [known for known in _BY_FAME if not set(known.required) <= set(columns)]
+    if {"chosen", "rejected"} <= set(columns):
+        short = [known for known in short if "chosen" in known.required] or short
+    nearest = max(short, key=lambda known: _similarity(known, columns))
     if _similarity(nearest, columns)[0] == 0:
         return None
     return nearest, [column for column in nearest.required if column not in columns]
@@ -141,11 +180,12 @@ def _suggest(missing: list[str], columns: Sequence[str]) -> str:
 
 
 def near_column(column: str, columns: Sequence[str]) -> str | None:
-    """The column there whose name is nearest to one that is missing, if any is near."""
-    by_fold = {name.strip().casefold(): name for name in columns}
-    near = difflib.get_close_matches(column, by_fold, 1, 0.75)
+    """The column there whose name is nearest to one that is missing, or another word for it, if any is."""
+    by_fold = {fold_column(name): name for name in columns}
+    near = [name for name in difflib.get_close_matches(column, by_fold, 3, 0.75) if by_fold[name] not in KNOWN_COLUMNS]
+    near += [name for name in _SYNONYMS.get(column, ()) if name in by_fold and name not in near]
     found = by_fold[near[0]] if near else None
-    return None if found == column or found in KNOWN_COLUMNS else found
+    return None if found == column else found
 
 
 def fold_column(column: str) -> str:

@@ -106,7 +106,7 @@ INPUT_OUTPUT = replace(
 
 PROMPT_NAMES = ("prompt", "question", "instruction", "input", "query")
 RESPONSE_NAMES = ("response", "answer", "completion", "output")
-_JOINED = (("input", "output"), ("input", "response"), ("input", "answer"), ("context", "response"))
+_JOINED = tuple((joined, answer) for joined in ("input", "context") for answer in ("output", "response", "answer"))
 _NAMED = {("prompt", "response"), ("instruction", "output"), ("input", "output")}
 
 PAIRS = (

@@ -66,7 +66,10 @@ def _convert_nectar(row: Row) -> Record:
 
 def _answers(value: Any, column: str, keys: tuple[str, ...]) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(a, Mapping) and set(keys) <= set(a) for a in value):
-        raise DataError(f"{column} is {shorten(value)}. Allowed: a list of objects with {', '.join(keys)}.")
+        raise DataError(
+            f"{column} is {shorten(value)}. Allowed: a list of objects with {', '.join(keys)}. Fix: write one row for "
+            "each comparison, with prompt, model_a, response_a, model_b, response_b, winner."
+        )
     return value
 
 
@@ -130,7 +133,9 @@ def _convert_open_webui(row: Row) -> Record:
     if not rating:
         return Skip("no outcome")
     if abs(rating) != 1:
-        raise DataError(f"data.rating is {shorten(data.get('rating'))}. Allowed: 1 or -1.")
+        raise DataError(
+            f"data.rating is {shorten(data.get('rating'))}. Allowed: 1 or -1. Fix: export the feedback anew."
+        )
     siblings = [
         name for name in (model_name(n, "data.sibling_model_ids") for n in data.get("sibling_model_ids") or []) if name
     ]

@@ -198,7 +198,7 @@ def model_name(value: Any, column: str) -> str | None:
     if is_missing(value):
         return None
     if not isinstance(value, (str, int, float)):
-        raise DataError(f"{column} is {shorten(value)}. Allowed: a model's name as text.")
+        raise DataError(f"{column} is {shorten(value)}. Allowed: a model's name as text. Fix: write one name.")
     return clean_name(str(value), column) or None
 
 

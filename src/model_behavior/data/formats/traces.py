@@ -85,12 +85,23 @@ def _convert_langfuse(row: Row) -> Record:
 
 def _read_call(asked: Any, answered: Any, model: str | None, places: tuple[str, str]) -> Response | Skip:
     try:
-        request, reply = read_request(asked, places[0]), read_reply(answered, places[1])
+        request, reply = read_request(_decode_object(asked), places[0]), read_reply(answered, places[1])
     except UnknownShapeError:
         return Skip("neither text nor messages of a known API")
     if is_cut_off(request.prompt) or is_cut_off(reply.text):
         return Skip("text cut off by the log")
     return build_response(request.prompt, Side(model or reply.model or request.model, reply.text, request.history))
+
+
+def _decode_object(value: Any) -> Any:
+    """An object that was written as JSON text, as exports do; any other value as it is."""
+    if not isinstance(value, str) or not value.startswith("{"):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return found if isinstance(found, dict) else value
 
 
 def _gather(attributes: Mapping[str, Any], prefix: str) -> Any:
@@ -173,7 +184,9 @@ def _objects(value: Any, place: str) -> list[Mapping[str, Any]]:
     if is_missing(value):
         return []
     if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
-        raise DataError(f"{place} is {shorten(value)}. Allowed: a list of objects, as OpenTelemetry exports them.")
+        raise DataError(
+            f"{place} is {shorten(value)}. Allowed: a list of objects, as OpenTelemetry exports them. Fix: export anew."
+        )
     return value
 
 

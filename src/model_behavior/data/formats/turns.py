@@ -72,7 +72,7 @@ def parse_text(value: Any, place: str) -> str | None:
         return str(value)
     raise DataError(
         f"{place} is {shorten(value)}. Allowed: text, a list of parts like "
-        '{"type": "text", "text": …}, or {"answer": text}.'
+        '{"type": "text", "text": …}, or {"answer": text}. Fix: write the text itself there, or name it with --columns.'
     )
 
 
@@ -211,7 +211,7 @@ def parse_turn_number(value: Any) -> int | None:
     except (TypeError, ValueError):
         number = 0.5
     if not number.is_integer():
-        raise DataError(f"turn is {shorten(value)}. Allowed: a whole number from 1.")
+        raise DataError(f"turn is {shorten(value)}. Allowed: a whole number from 1. Fix: correct it.")
     return int(number)
 
 
@@ -252,7 +252,9 @@ def _list_turns(messages: Sequence[Any], place: str) -> list[tuple[str | None, s
             if isinstance(message, dict) and isinstance(message.get("type"), str) and "content" not in message:
                 role = "tool" if message["type"].startswith(("function", "tool", "computer", "mcp")) else ""
             else:
-                raise DataError(f"{place} holds {shorten(message)}. Allowed: messages like {{role, content}}.")
+                raise DataError(
+                    f"{place} holds {shorten(message)}. Allowed: messages like {{role, content}}. Fix: rename the keys."
+                )
         if role in _USER:
             if not _is_tool_result(message):
                 turns.append((message_text(message, place), None))
