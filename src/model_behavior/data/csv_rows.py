@@ -33,7 +33,7 @@ def read_csv_columns(path: Path, delimiter: str) -> tuple[tuple[str, ...], froze
             if other is not None:
                 raise DataError(
                     f"{path}: the header {shorten(header[0])} looks separated by {other!r}. "
-                    f"Allowed here: {delimiter!r} (.csv is separated by commas, .tsv by tabs)."
+                    f"Allowed here: {delimiter!r} (.csv is separated by commas, .tsv by tabs). Fix: export it so."
                 )
         first = next(records, None)
         if first is None:

@@ -36,7 +36,20 @@ _NO_NEWS = frozenset(
         *("evaluation_session_id", "ans_id", "answer_id", "language", "judge", "tstamp", "timestamp", "date", "turn"),
         *("anony", "category", "category_tag", "dataset", "source", "annotator", "openai_moderation", "toxic"),
         *("toxic_chat_tag", "redacted", "raw_completion", "price_per_example", "time_per_example", "datasplit"),
-        *("doc_hash", "prompt_hash", "target_hash", "metadata", "tags", "index", "__index_level_0__"),
+        *("doc_hash", "prompt_hash", "target_hash", "metadata", "tags", "index", "__index_level_0__", "name", "level"),
+        *(
+            "user",
+            "user_id",
+            "userid",
+            "request_id",
+            "traceid",
+            "trace_id",
+            "starttime",
+            "endtime",
+            "call_type",
+            "status",
+        ),
+        *("created_at", "updated_at", "object", "finish_reason", "usage", "annotations", "critique", "is_code"),
     )
 )
 """Columns that hold no prompt and no answer, so that no one needs to hear that they were not read."""

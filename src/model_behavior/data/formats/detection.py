@@ -182,7 +182,8 @@ def _suggest(missing: list[str], columns: Sequence[str]) -> str:
 def near_column(column: str, columns: Sequence[str]) -> str | None:
     """The column there whose name is nearest to one that is missing, or another word for it, if any is."""
     by_fold = {fold_column(name): name for name in columns}
-    near = [name for name in difflib.get_close_matches(column, by_fold, 3, 0.75) if by_fold[name] not in KNOWN_COLUMNS]
+    close = difflib.get_close_matches(column, by_fold, 3, 0.75)
+    near = [name for name in close if by_fold[name] not in KNOWN_COLUMNS and len(name) > 3]
     near += [name for name in _SYNONYMS.get(column, ()) if name in by_fold and name not in near]
     found = by_fold[near[0]] if near else None
     return None if found == column else found

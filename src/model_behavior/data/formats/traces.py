@@ -65,7 +65,7 @@ def read_span(attributes: Mapping[str, Any]) -> Response | Skip:
     """The call that the flat attributes of a span describe."""
     model = next((name for name in (model_name(attributes.get(key), key) for key in _MODELS) if name), None)
     for asked, answered in _MESSAGES:
-        messages, replies = _gather(attributes, asked), _gather(attributes, answered)
+        messages, replies = _gather(attributes, asked, "user"), _gather(attributes, answered, "assistant")
         if messages:
             return _read_call(messages, replies or None, model, (asked, answered))
     kind = next((str(attributes[key]).upper() for key in _KINDS if attributes.get(key)), None)
@@ -104,8 +104,11 @@ def _decode_object(value: Any) -> Any:
     return found if isinstance(found, dict) else value
 
 
-def _gather(attributes: Mapping[str, Any], prefix: str) -> Any:
-    """Messages under a prefix: as one value, maybe JSON text, or one attribute for every part of each message."""
+def _gather(attributes: Mapping[str, Any], prefix: str, role: str) -> Any:
+    """Messages under a prefix: as one value, maybe JSON text, or one attribute for every part of each message.
+
+    Attributes without a role are of `role`.
+    """
     whole = attributes.get(prefix)
     if isinstance(whole, str):
         try:
@@ -121,7 +124,7 @@ def _gather(attributes: Mapping[str, Any], prefix: str) -> Any:
         number, _, name = key[len(prefix) + 1 :].partition(".")
         if number.isdigit() and not is_missing(value):
             messages.setdefault(int(number), {})[name] = value
-    return [_assemble(messages[number]) for number in sorted(messages)]
+    return [{"role": role, **_assemble(messages[number])} for number in sorted(messages)]
 
 
 def _unwrap(message: Any) -> Any:
