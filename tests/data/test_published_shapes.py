@@ -347,7 +347,7 @@ def load_as(path: Path, model: str) -> list[Triple]:
     try:
         return triples(load_responses(path)[0])
     except (UsageError, DataError) as error:
-        assert "no column names the model" in str(error) or "no model name" in str(error), error
+        assert "no column names the model" in str(error) or "rows names its model" in str(error), error
         return triples(load_responses(path, model=model)[0])
 
 
@@ -574,6 +574,39 @@ def test_votes_of_every_shape(tmp_path: Path, name: str) -> None:
 def test_votes_that_cannot_be_made_are_skipped(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
     with pytest.raises(DataError, match=f"{reason}: 1"):
         load_votes(write(tmp_path / "a.jsonl", row))
+
+
+def test_a_folder_of_alpaca_eval(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "m"
+    write(folder / "model_outputs.json", [{"instruction": TREE, "output": OAK, "generator": "m", "dataset": "koala"}])
+    old = without_keys(ALPACA, "raw_completion", "price_per_example", "time_per_example")
+    shapes = [
+        old,
+        {**old, "datasplit": "eval", "index": 0},
+        {**ALPACA, "preference": 0},
+        {**ALPACA, "preference": None},
+    ]
+    shapes += [{**ALPACA, "preference": 1.23, "raw_completion": {"choices": [{"text": "m"}]}, "referenced_models": "x"}]
+    for number, shape in enumerate(shapes[:3]):
+        write(folder / f"judge_{number}" / "annotations.json", [shape, *shapes[3:]])
+    votes, report = load_votes(tmp_path / "results")
+    assert [outcome for _, _, outcome in votes_of(votes)] == [
+        "model_a",
+        "model_a",
+        "model_a",
+        "model_a",
+        "tie",
+        "model_a",
+    ]
+    assert [source.skipped for source in report.sources] == [{"no outcome": 1}] * 3
+    assert f"files not read: {folder / 'model_outputs.json'}" in report.sources[0].notes
+    assert len(load_responses(tmp_path / "results")[0]) == 2
+    with pytest.raises(DataError, match="holds responses"):
+        load_votes(folder / "model_outputs.json", folder / "judge_0" / "annotations.json")
+
+
+def without_keys(row: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in keys}
 
 
 def test_ranked_answers_are_compared_two_by_two(tmp_path: Path) -> None:

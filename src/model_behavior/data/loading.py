@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from model_behavior.data.byte_streams import shorten
 from model_behavior.data.formats.records import Record, Response, Row, Skip, Vote, clean_name
+from model_behavior.data.linking import Purpose, open_sources
 from model_behavior.data.memory_rows import ArrowStream
-from model_behavior.data.opening import OpenedSource, Purpose, open_sources
+from model_behavior.data.opening import OpenedSource
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions
 from model_behavior.data.sources import Source
 from model_behavior.data.text_columns import PairBuilder
@@ -26,6 +27,8 @@ from model_behavior.data_models.votes import LoadReport, PairTable, SourceReport
 from model_behavior.errors import DataError, UsageError
 
 Progress = Callable[[int, int | None], None]
+
+_NAMELESS = "no model name"
 
 
 def load_votes(
@@ -110,7 +113,7 @@ def load_responses(
                     "out, or remove the rows of other models."
                 )
             if isinstance(each, Response) and not (each.model or name):
-                return Skip("no model name")
+                return Skip(_NAMELESS)
         return record
 
     sources_read = read_records(opened, convert, add, progress)
@@ -311,6 +314,10 @@ def _report(source: OpenedSource, n_rows: int, skipped: Counter[str]) -> SourceR
             f"{name}: there is no row ({known.name}). Fix: give at least one; a stream can be read once only."
         )
     used = n_rows - skipped.total()
+    if used == 0 and set(skipped) == {_NAMELESS} and known.family == "responses":
+        raise UsageError(
+            f"{name}: none of its {n_rows:,} rows names its model ({known.name}). Fix: give its name with --model."
+        )
     if used == 0:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(skipped.items()))
         raise DataError(

@@ -15,8 +15,9 @@ import pyarrow as pa
 from model_behavior.data.formats.records import Format, Record, Response, Row, Skip, Vote, model_name
 from model_behavior.data.formats.tables import PLAIN, PPE
 from model_behavior.data.formats.turns import parse_column
+from model_behavior.data.linking import link_sources
 from model_behavior.data.memory_rows import describe_rows
-from model_behavior.data.opening import OpenedSource, link_sources, open_source
+from model_behavior.data.opening import OpenedSource, open_source
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions
 from model_behavior.data.sources import RowSource, Source, expand_sources, open_rows
 from model_behavior.data_models.votes import LoadReport, SourceReport

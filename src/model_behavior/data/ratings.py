@@ -24,8 +24,9 @@ from model_behavior.data.formats.records import (
     parse_number,
     parse_outcome,
 )
+from model_behavior.data.linking import open_sources
 from model_behavior.data.loading import Progress, read_records, similar_names
-from model_behavior.data.opening import OpenedSource, open_sources
+from model_behavior.data.opening import OpenedSource
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions
 from model_behavior.data.sources import Source, data_extension, open_rows
 from model_behavior.data_models.votes import LoadReport
