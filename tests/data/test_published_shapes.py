@@ -310,6 +310,7 @@ RESPONSES: dict[str, tuple[Any, str]] = {
     "reference beside the response": ({"prompt": TREE, "response": OAK, "reference": "Elm", "reasoning": "hm"}, "m"),
     "capitals and spaces": ({"Prompt": TREE, " Response ": OAK, "Model": "m"}, "m"),
     "rows in data": ({"data": [{"prompt": TREE, "response": OAK}]}, "m"),
+    "one row of objects with the same keys": ({"request": user(TREE), "response": assistant(OAK)}, "m"),
     "pandas, by column": ({"prompt": {"0": TREE}, "response": {"0": OAK}}, "m"),
     "pandas, split": ({"columns": ["prompt", "response"], "index": [0], "data": [[TREE, OAK]]}, "m"),
     "pandas, index": ({"0": {"prompt": TREE, "response": OAK}}, "m"),

@@ -186,7 +186,7 @@ def _read_pandas(value: dict[str, Any]) -> list[dict[str, Any]] | None:
         return None
     if all(key.isdigit() for key in value):
         return inner
-    if len(inner) > 1 or all(key.isdigit() for key in inner[0]):
+    if all(key.isdigit() for key in inner[0]):  # with other keys it could be one row of objects
         return [{column: value[column][label] for column in value} for label in inner[0]]
     return None
 

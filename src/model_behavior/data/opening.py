@@ -120,7 +120,7 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
     Raises:
         DataError: no known format; begins with the name of the rows.
     """
-    names, notes = _name_columns(rows, reading)
+    names = _name_columns(rows, reading)
     moved = {path[0] for path in names.values()}
     columns = tuple(dict.fromkeys([*(column for column in rows.columns if column not in moved), *names]))
     enough = also is not None and set(also.required) <= set(columns)
@@ -130,6 +130,9 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
         if also is None or not enough:
             raise DataError(f"{rows.name}: {error}{_mapping_hint(columns, str(error))}") from None
         known = also
+    names = {column: path for column, path in names.items() if known.uses(column)}
+    forgiven = [column for column in names if column not in reading.columns]
+    notes = [f"column {names[column][0]!r} is read as {column}" for column in forgiven]
     if known.note:
         notes.append(known.note)
     used = {names.get(column, (column,))[0] for column in known.used}
@@ -141,10 +144,9 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
     return OpenedSource(rows, known, names, tuple(notes), reading)
 
 
-def _name_columns(rows: RowSource, reading: ReadingOptions) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+def _name_columns(rows: RowSource, reading: ReadingOptions) -> dict[str, tuple[str, ...]]:
     """Where known columns are that go by another name: as the caller says, or in capitals and with spaces."""
     names: dict[str, tuple[str, ...]] = {}
-    notes = []
     for known, name in reading.columns.items():
         path = (name,) if name in rows.columns else tuple(name.split("."))
         if path[0] not in rows.columns:
@@ -162,10 +164,8 @@ def _name_columns(rows: RowSource, reading: ReadingOptions) -> tuple[dict[str, t
                 f"{rows.name}: the columns {names[known][0]!r} and {column!r} are both named like {known!r}. Fix: "
                 "rename one of them."
             )
-        if known not in names:
-            names[known] = (column,)
-            notes.append(f"column {column!r} is read as {known}")
-    return names, notes
+        names.setdefault(known, (column,))
+    return names
 
 
 def _mapping_hint(columns: Sequence[str], said: str) -> str:
