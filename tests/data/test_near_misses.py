@@ -159,7 +159,7 @@ RESPONSES: list[tuple[Row, str]] = [
     (answer("ChatCompletion(id='1', choices=[Choice(message=x)])"), "response is a Python object that was printed"),
     (
         answer("{'id': '1', 'choices': [{'message': {'content': 'Oak.'}}]}"),
-        "or write the object as JSON with json.dumps.",
+        "response was printed by Python, and is no JSON",
     ),
     (answer("<openai.Thing object at 0x7f001>"), "response is a Python object that was printed"),
     ({"prompt": "b'Name'", "response": "b'Oak.'", "model": "m"}, "prompt and response are bytes that were printed"),
@@ -175,6 +175,10 @@ RESPONSES: list[tuple[Row, str]] = [
     ),
     ({"custom_id": "1", "response": {"body": {}}}, "or --questions requests.jsonl."),
     ({"custom_id": "1", "method": "POST", "url": "/v1", "body": {}}, "holds questions alone (OpenAI Batch input)."),
+    (
+        {"messages": "[{'role': 'user', 'content': 'p'}]", "response": OAK},
+        "messages was printed by Python, and is no JSON. Fix: write it with json.dumps",
+    ),
     ({"conversations": "hello"}, "conversations is 'hello'. Allowed: a list of {role, content}"),
     ({"input": TREE, "expected_output": OAK}, "Nearest format: input and output; missing: output."),
     ({"inputs": TREE, "outputs": OAK}, "--columns input=inputs,output=outputs."),
@@ -237,6 +241,10 @@ def test_answers_that_look_like_objects_stay(tmp_path: Path) -> None:
         "<b>bold</b>",
         '{"choices": ["red", "green"]}',
         '[{"role_of": "x"}]',
+        "{'type': 'text', 'content': 'y'}",
+        "Message(content='hi')",
+        "<generator object <genexpr> at 0x7f001>",
+        "<__main__.Foo object at 0x7f001>",
     ]
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(answer(text)) + "\n" for text in texts))

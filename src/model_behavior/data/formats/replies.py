@@ -6,6 +6,7 @@ them. What is in none of these shapes is never guessed at.
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def read_request(value: Any, place: str) -> Request:
         UnknownShapeError: none of these.
         DataError: broken messages, or a printed Python object.
     """
-    found = _decode(value, _is_request)
+    found = _decode(value, place, _is_request)
     if isinstance(found, Mapping):
         if message_role(found) is not None:
             found = [found]
@@ -84,7 +85,7 @@ def read_reply(value: Any, place: str) -> Reply:
         UnknownShapeError: none of these.
         DataError: a chunk of a stream, several texts of which one is meant, or a printed Python object.
     """
-    found = _decode(value, _is_reply)
+    found = _decode(value, place, _is_reply)
     if isinstance(found, Mapping):
         return _read_object(found, place)
     if isinstance(found, list) and found and all(isinstance(item, Mapping) for item in found):
@@ -164,15 +165,31 @@ def _with_model(reply: Reply, model: str | None) -> Reply:
     return Reply(reply.text, reply.model or model)
 
 
-def _decode(value: Any, is_known: Callable[[Any], bool]) -> Any:
+def _decode(value: Any, place: str, is_known: Callable[[Any], bool]) -> Any:
     """A value, decoded where it is JSON text of something known: text that happens to be JSON stays."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
         decoded = json.loads(value)
     except (ValueError, RecursionError):
+        _refuse_literal(value, place, is_known)
         return value
     return decoded if is_known(decoded) else value
+
+
+def _refuse_literal(text: str, place: str, is_known: Callable[[Any], bool]) -> None:
+    """Refuses messages or a response that Python printed, with single quotes, in place of JSON."""
+    if not text.lstrip().startswith(("[{'", "{'")):
+        return
+    try:
+        printed = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return
+    if is_known(printed):
+        raise DataError(
+            f"{place} was printed by Python, and is no JSON. Fix: write it with json.dumps, or export the data as "
+            f"Parquet or JSON lines. It is {shorten(text)}."
+        )
 
 
 def _is_messages(value: Any) -> bool:

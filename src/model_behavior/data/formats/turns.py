@@ -20,19 +20,20 @@ _TEXT_PARTS = {"text", "input_text", "output_text"}
 
 _STREAM = re.compile(
     r"(?:ModelResponseStream|ChatCompletionChunk|AIMessageChunk|GenerationChunk|StreamingChoices|ChoiceDelta)\(.*\)\s*"
-    r"|<(?:async_)?generator object .*>\s*|<[\w.]*[Ss]tream\w* object at 0x[0-9a-fA-F]+>\s*"
-    r"|data: ?\{.*\"(?:delta|choices|type)\".*",
+    r"|<(?:async_)?generator object [\w.]+ at 0x[0-9a-fA-F]+>\s*"
+    r"|<[\w.]*[Ss]tream\w* object at 0x[0-9a-fA-F]+>\s*"
+    r"|data: ?\{.*\"(?:delta|choices)\".*",
     re.DOTALL,
 )
 _PRINTED = re.compile(
-    r"(?:ModelResponse|ChatCompletion|ChatCompletionMessage|Completion|Choices?|Message|AIMessage|HumanMessage|LLMResult"
-    r"|GenerateContentResponse|CompletionOutput|RequestOutput|Response)\((?:id|content|choices|role|generations|model"
-    r"|request_id|index|finish_reason|candidates|result|response)=.*\)\s*"
-    r"|\[?\{'[\w ]+': .*'(?:role|choices|content|message)': .*\}\]?\s*"
-    r"|<[\w.]+ object at 0x[0-9a-fA-F]+>\s*",
+    r"(?:ModelResponse|ChatCompletion|ChatCompletionMessage|AIMessage|LLMResult|GenerateContentResponse|CompletionOutput"
+    r"|RequestOutput)\(\w+=.*\)\s*"
+    r"|(?:Completion|Choices?|Message|Response)\((?=.*(?:finish_reason=|role='assistant'))\w+=.*\)\s*"
+    r"|<(?:openai|litellm|anthropic|google|langchain\w*|vllm|ollama|cohere|httpx)\.[\w.]+ object at 0x[0-9a-fA-F]+>\s*",
     re.DOTALL,
 )
-_ROLE_FIRST = re.compile(r"\[?\{'(?:role|choices|content|message|from)': .*\}\]?\s*", re.DOTALL)
+"""Printed objects of libraries that call LLMs: nothing that an LLM would answer, so that no answer is refused."""
+
 _BYTES = re.compile(r"b(?P<quote>['\"]).*(?P=quote)", re.DOTALL)
 _CUT_OFF = "(litellm_truncated "
 
@@ -105,14 +106,14 @@ def refuse_printed(text: str, place: str) -> None:
             f"{place} is a stream or a chunk of one that was printed, {shorten(text)}, not its text. Fix: join the "
             "chunks' text before logging, or log the response of a call without stream=True."
         )
-    if _PRINTED.fullmatch(text) or _ROLE_FIRST.fullmatch(text):
+    if _PRINTED.fullmatch(text):
         raise DataError(
             f"{place} is a Python object that was printed, {shorten(text)}. Fix: log the text itself, such as "
             "response.choices[0].message.content, or write the object as JSON with json.dumps."
         )
 
 
-_FIRST = frozenset("MCAGSHLRd<[{")
+_FIRST = frozenset("MCAGSLRd<")
 """With these begins whatever `refuse_printed` refuses."""
 
 
