@@ -74,8 +74,15 @@ def print_load_report(report: LoadReport) -> None:
         console.print(
             f"{source.source}: {source.format}, {source.used:,} of {source.rows:,} rows used{tail}", markup=False
         )
+        for note in source.notes:
+            console.print(f"  {note}", markup=False)
         for warning in source.warnings:
             console.print(f"warning: {warning}", markup=False, style="yellow")
+    for names in report.similar_names:
+        listed = ", ".join(map(repr, names))
+        console.print(
+            f"warning: names that look alike, read as different models: {listed}", markup=False, style="yellow"
+        )
 
 
 def print_filter_report(report: FilterReport) -> None:
