@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PLUGIN := integrations/litellm
 
-.PHONY: demo test browser litellm screenshots check lint types imports clean
+.PHONY: demo test browser litellm reference screenshots wheel check lint types imports clean
 
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
@@ -41,8 +41,17 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-screenshots: $(VENV)/.dev browser  ## Take the pictures in docs/images again: ARTIFACT=DIR LOG=FILE NAME=MODEL COSTS=FILE
+reference: $(VENV)/.dev  ## Write docs/reference/command-line.md and the signatures in python.md anew
+	$(BIN)/python -m tests.reference
+
+screenshots: $(VENV)/.dev browser  ## Take the pictures in docs/images again: ARTIFACT=DIR LOG=FILE NAME=MODEL COSTS=FILE; or ARTIFACT=MAP.html of the demo
 	$(BIN)/python -m tests.page.screenshots $(ARTIFACT) $(LOG) $(NAME) $(COSTS)
+
+wheel: $(VENV)/.build  ## Build the source distribution, and from it the wheel, into dist/
+	rm -rf dist
+	$(BIN)/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')" >/dev/null
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+	@ls dist
 
 clean:  ## Remove what make has made
 	rm -rf $(VENV) .venv-litellm demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -51,6 +60,10 @@ clean:  ## Remove what make has made
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.build: $(VENV)/bin/pip constraints.txt
+	$(PIP) setuptools
+	touch $@
 
 # torch comes first and by itself: the pin picks the build, and nothing else may choose another one.
 $(VENV)/.torch: $(VENV)/bin/pip constraints.txt

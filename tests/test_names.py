@@ -1,4 +1,4 @@
-"""Families of names: every name of the three public vote files, and what a name cannot tell."""
+"""Nearest names; families: every name of the three public vote files, and what a name cannot tell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_behavior.errors import UsageError
-from model_behavior.names import draw_held_out, family_of, group_families
+from model_behavior.names import draw_held_out, family_of, group_families, nearest, nearest_models
 
 EXPECTED = {
     "votes_alpaca": {
@@ -160,3 +160,23 @@ def test_held_out_are_whole_families_and_not_too_many() -> None:
         kept = {family_of(name) for name in names if name not in held}
         assert not kept & {family_of(name) for name in held}
     assert len(drawn) > 5
+
+
+def test_the_nearest_names_by_hand() -> None:
+    names = ("gpt-4o", "gpt-4", "GPT 3.5 Turbo", "claude", "llama_2_7b")
+    # 2 M / T without case, spaces, hyphens and underscores: "gpt4" 2*4/8, "gpt4o" 2*4/9, "gpt3.5turbo" 2*3/15.
+    assert nearest(names, "Gpt_4", 3) == ["gpt-4", "gpt-4o", "GPT 3.5 Turbo"]
+    assert nearest(names, "gpt 35 turbo", 1) == ["GPT 3.5 Turbo"]
+    assert nearest(names, "LLAMA-2 7B", 5, 1.0) == ["llama_2_7b"]
+    assert nearest(names, "gpt4", 5, 0.88) == ["gpt-4o", "gpt-4"][::-1] and nearest(names, "gpt4", 5, 0.9) == ["gpt-4"]
+    assert nearest(names, "", 5, 0.5) == [] and nearest((), "gpt4") == []
+    assert nearest(("a-b", "A_b", "ab"), "a_B", 3) == ["A_b", "a-b", "ab"]  # alike, so the other characters decide
+    assert nearest(("-", "_"), "_", 1) == ["_"]
+
+
+def test_models_of_the_same_family_are_nearer() -> None:
+    names = ("lima-7b", "llama-3-70b-chat-hf", "vicuna-7b")
+    # "llama7b" has 5 characters in common with "lima7b", 2*5/13, and 7 with "llama370bchathf", 2*7/22 and 1/4.
+    assert nearest(names, "llama-7b", 2) == ["lima-7b", "llama-3-70b-chat-hf"]
+    assert nearest_models(names, "llama-7b", 2) == ["llama-3-70b-chat-hf", "lima-7b"]
+    assert len(nearest_models(names, " ", 2)) == 2

@@ -16,7 +16,7 @@ class DataError(ModelBehaviorError):
 
 
 class ArtifactError(ModelBehaviorError):
-    """A saved folder that is missing, altered, or written by a newer version."""
+    """A saved folder or state that is missing, altered, incomplete, or of a version that this release does not read."""
 
 
 class CollapseError(ModelBehaviorError):
@@ -28,3 +28,20 @@ class MissingExtraError(ModelBehaviorError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency. Fix: pip install 'model-behavior[{extra}]'")
+
+
+def check_version(what: str, found: object, supported: int) -> None:
+    """Refuses what another release has saved in another way.
+
+    Args:
+        what: name of what was saved, as the message begins.
+        found: version that it says it is of.
+        supported: version that this release reads.
+
+    Raises:
+        ArtifactError: the versions differ; a newer one needs a newer release, another one a new training.
+    """
+    if found != supported:
+        newer = isinstance(found, int) and found > supported
+        fix = "upgrade model-behavior" if newer else "train again"
+        raise ArtifactError(f"{what} version {found!r}; this release reads version {supported}. Fix: {fix}")

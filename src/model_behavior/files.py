@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,14 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def open_to_others(path: Path) -> None:
-    """Gives a file the usual rights of a new one; some libraries write for the owner alone."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
+    """Gives a file the rights that any new file gets in its folder; some libraries write for the owner alone.
+
+    A new file beside it shows them: to read the umask is to set it, and other threads may make files meanwhile.
+    """
+    sample = name_aside(path)
+    descriptor = os.open(sample, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        path.chmod(stat.S_IMODE(os.fstat(descriptor).st_mode))
+    finally:
+        os.close(descriptor)
+        sample.unlink()

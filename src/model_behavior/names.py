@@ -1,26 +1,31 @@
-"""Families of LLMs, read from their names: the unit that is held out when a figure is to say "a new model".
+"""Names of models: which known one was meant, and the family that each belongs to.
 
-A heuristic. The family is the first word of a name that says who the model is:
+A name that nobody knows is an error that lists the nearest known ones. Names are compared as texts (Ratcliff and
+Metzener 1988, `difflib`) without case, spaces, hyphens and underscores, so that "GPT 4" is "gpt-4"; for models, those
+of the same family count as more alike.
 
-1. the name is normalised: NFKC, case-folded, an `owner/` in front and an `@provider` at the end dropped, and cut into
-   words at everything that is no letter, digit or full stop;
-2. words that many families share are passed over: sizes (`7b`, `3m`), versions (`v1.5`, `2.0`), dates (`0613`,
+A family is the unit that is held out when a figure is to say "a new model". It is read from the name, by a heuristic:
+the first word that says who the model is.
+
+1. The name is normalised: NFKC, case-folded, an `owner/` in front and an `@provider` at the end dropped, and cut into
+   words at everything that is no letter, digit or full stop.
+2. Words that many families share are passed over: sizes (`7b`, `3m`), versions (`v1.5`, `2.0`), dates (`0613`,
    `2024-05-13`), quantisation (`fp8`, `awq`), roles (`chat`, `instruct`), training methods (`dpo`, `pairrm`, `moa`),
-   makers and providers (`meta`, `togetherai`);
-3. the version is cut off the word that is left (`llama3`, `qwen2.5`), and other spellings are joined (`ALIASES`).
+   makers and providers (`meta`, `togetherai`).
+3. The version is cut off the word that is left (`llama3`, `qwen2.5`), and other spellings are joined (`ALIASES`).
 
 A fine-tune with a name of its own in front (`humpback-llama-65b`) is a family of its own; one that is called by its
 method alone (`pairrm-tulu-2-13b`) belongs to the model it was made from. Overrides settle what a name cannot tell.
-
-Models by name; an unknown name is an error that lists the nearest known ones.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
+from heapq import nlargest
+from operator import itemgetter
 
 import numpy as np
 
@@ -33,6 +38,8 @@ _QUANTISATION = r"fp\d+|bf\d+|int\d+|[48]bit|awq|gptq|gguf|q\d\w*"
 _SHARED = re.compile(rf"(?:{_SIZE}|{_VERSION}|{_QUANTISATION}|0x\d+)")
 _GPT = re.compile(r"^(?:chat)?gpt-?(3\.?5|\d)(?!\d)")
 _LEADING_WORD = re.compile(r"([^\W\d_]{2,})\d[\d.]*")
+_NOT_COMPARED = re.compile(r"[\s_-]+")
+_SAME_FAMILY = 0.25  # added to the likeness of two names, which is 1 at most
 
 # fmt: off
 ROLES = frozenset({
@@ -61,6 +68,41 @@ ALIASES: Mapping[str, str] = {
     "cohere": "command",
 }
 """Other spellings of one family: a word, to the family."""
+
+
+def find_model(names: Sequence[str], name: str) -> int:
+    """The row of a model.
+
+    Raises:
+        UsageError: no such model; lists the nearest ones.
+    """
+    if name in names:
+        return names.index(name)
+    if not names:
+        raise UsageError(f"unknown model {name!r}: the catalog is empty. Fix: enrol it from its responses")
+    raise UsageError(
+        f"unknown model {name!r}; nearest of the {len(names)} known: {', '.join(nearest_models(names, name))}. "
+        "Fix: take a known name, or enrol the model from its responses"
+    )
+
+
+def nearest_models(names: Iterable[str], wanted: str, number: int = 5) -> list[str]:
+    """`nearest` for models, where those of the same family count as more alike."""
+    family = family_of(wanted) if wanted.strip() else None
+    likeness = _likeness_to(wanted)
+    return _take_best(names, lambda name: likeness(name) + _SAME_FAMILY * (family_of(name) == family), number)
+
+
+def nearest(names: Iterable[str], wanted: str, number: int = 3, least: float = 0.0) -> list[str]:
+    """The names that are spelled most like the wanted one, best first; equally alike ones in their order.
+
+    Args:
+        names: known ones.
+        wanted: an unknown one.
+        number: most names to give.
+        least: likeness below which a name is left out, in [0, 1].
+    """
+    return _take_best(names, _likeness_to(wanted), number, least)
 
 
 def family_of(name: str, overrides: Mapping[str, str] | None = None) -> str:
@@ -116,6 +158,28 @@ def draw_held_out(names: Iterable[str], share: float, rng: np.random.Generator) 
     return tuple(sorted(held))
 
 
+def _likeness_to(wanted: str) -> Callable[[str], float]:
+    """A measure of likeness to the wanted name, in [0, 1], and a trifle more where only the case differs."""
+    matcher = SequenceMatcher(b=_fold(wanted))
+
+    def measure(name: str) -> float:
+        matcher.set_seq1(_fold(name))
+        return matcher.ratio() + 1e-9 * (name.casefold() == wanted.casefold())
+
+    return measure
+
+
+def _fold(name: str) -> str:
+    """The characters of a name that are compared; all of them where none would be left."""
+    folded = name.casefold()
+    return _NOT_COMPARED.sub("", folded) or folded
+
+
+def _take_best(names: Iterable[str], likeness: Callable[[str], float], number: int, least: float = 0.0) -> list[str]:
+    rated = ((likeness(name), name) for name in names)
+    return [name for _, name in nlargest(number, (each for each in rated if each[0] >= least), key=itemgetter(0))]
+
+
 def _read_family(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).casefold().strip()
     text = text.rsplit("/", 1)[-1].split("@", 1)[0] or text
@@ -140,41 +204,3 @@ def _spell(word: str, following: list[str]) -> str:
     versioned = _LEADING_WORD.fullmatch(word)
     stem = versioned[1] if versioned else word
     return ALIASES.get(stem, stem)
-
-
-_SUGGESTIONS = 5
-
-
-def find_model(names: Sequence[str], name: str) -> int:
-    """The row of a model.
-
-    Raises:
-        UsageError: no such model.
-    """
-    if name in names:
-        return names.index(name)
-    if not names:
-        raise UsageError(f"unknown model {name!r}: the catalog is empty. Fix: enrol it from its responses")
-    raise UsageError(
-        f"unknown model {name!r}; nearest of the {len(names)} known: {', '.join(nearest_names(names, name))}. "
-        "Fix: take a known name, or enrol the model from its responses"
-    )
-
-
-def nearest_names(names: Sequence[str], name: str) -> list[str]:
-    """At most five known names, the most similar first.
-
-    One that differs in case, spaces and hyphens alone comes first; members of the same family count as similar.
-    """
-
-    def similarity(known: str) -> float:
-        spelled_alike = difflib.SequenceMatcher(None, known.casefold(), name.casefold()).ratio()
-        same = _squeeze(known) == _squeeze(name)
-        related = bool(name.strip()) and family_of(known) == family_of(name)
-        return spelled_alike + 2 * same + 0.25 * related
-
-    return sorted(names, key=similarity, reverse=True)[:_SUGGESTIONS]
-
-
-def _squeeze(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())

@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 
 from model_behavior.artifact.artifact import Artifact, Votes
-from model_behavior.catalog import Catalog, enrol
+from model_behavior.catalog import Catalog, EnrolmentConfig, enrol_encoded
 from model_behavior.catalog.agreement import model_table
-from model_behavior.catalog.enrolment import EnrolmentConfig
+from model_behavior.catalog.embeddings import encode_pairs
 from model_behavior.data.loading import as_votes
 from model_behavior.data.split import hash_prompts, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
@@ -176,7 +176,7 @@ def enrol_training_models(
     encoder: ModelBehaviorEncoder,
     prepared: PreprocessedBehaviorEncoderData,
     batch_size: int,
-    config: EnrolmentConfig | None = None,
+    enrolment: EnrolmentConfig | None = None,
 ) -> Catalog:
     """Enrols the models of a training: embedded from their training responses, sampled from their validation responses.
 
@@ -188,4 +188,5 @@ def enrol_training_models(
     training[pairs_of(data, prepared.split.train)] = True
     validation[pairs_of(data, prepared.split.validation)] = True
     progress = partial(encoder.runtime.monitor.on_progress, "model embeddings")
-    return enrol(encoder, data.pairs, batch_size, training, validation & ~training, progress, config=config)
+    parts = encode_pairs(encoder, data.pairs, batch_size)
+    return enrol_encoded(data.pairs, parts, training, validation & ~training, progress, enrolment)

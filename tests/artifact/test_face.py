@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from model_behavior import Artifact, TrainingConfig, ValidationSplit, train
@@ -21,7 +22,8 @@ from model_behavior.models.scoring.dense_network_config import DenseNetworkConfi
 from model_behavior.models.scoring.dense_network_training import ScoringSchedule
 from model_behavior.pipeline import train_encoder, train_scorer
 from model_behavior.preprocessing.cache import ContentCache
-from tests.conftest import held_out_rows
+from model_behavior.serving.service import Service
+from tests.conftest import answer, held_out_rows
 
 CONFIG = TrainingConfig(
     TextConfig(("style",)),
@@ -148,22 +150,73 @@ def test_how_much_is_kept_of_responses_is_a_choice(both: Artifact, arena: Arena)
     assert kept.stop - kept.start == 4
 
 
-def test_a_folder_without_texts_holds_none_and_rates_the_same(grown: Artifact, arena: Arena, tmp_path: Path) -> None:
-    grown.save(tmp_path / "full")
-    grown.save(tmp_path / "bare", texts=False)
-    probes = [row["response"][:40] for row in held_out_rows(arena)] + [row["prompt"] for row in held_out_rows(arena)]
-    written = {
-        name: b"".join(path.read_bytes() for path in sorted((tmp_path / name).iterdir())).decode("utf-8", "ignore")
-        for name in ("full", "bare")
-    }
-    quoted = [json.dumps(probe, ensure_ascii=False)[1:-1] for probe in probes]
-    assert any(probe in written["full"] for probe in quoted)
-    assert not any(probe in written["bare"] for probe in quoted)
-    loaded = Artifact.load(tmp_path / "bare")
-    assert loaded.rank() == grown.rank()
-    name = sorted(arena.held_out)[0]
-    assert loaded.neighbours(name).neighbours[0].model == grown.neighbours(name).neighbours[0].model
-    assert not loaded.neighbours(name).exemplars
+# Words that only the texts have.
+PROMPT, RESPONSE, HISTORY, ANSWER = "quillwort", "zyzzogeton", "ferblunget", "wobbegong"
+
+
+@pytest.fixture(scope="module")
+def talkative(arena: Arena) -> Artifact:
+    """Trained on texts of which each can be told from everything else that is in a folder; both kinds of encoders."""
+    pairs, more = arena.votes.pairs, arena.held_out_responses
+    marked = replace(
+        pairs,
+        prompts=_end_with(pairs.prompts, PROMPT),
+        responses=_end_with(pairs.responses, RESPONSE),
+        histories=_end_with(pairs.histories, HISTORY),
+    )
+    trained = train(replace(arena.votes, pairs=marked), replace(CONFIG, text=TextConfig(("style", "lexical"))))
+    answers = replace(more, responses=_end_with(more.responses, ANSWER))
+    return trained.onboard(answers)
+
+
+def test_a_folder_without_texts_holds_none(talkative: Artifact, tmp_path: Path) -> None:
+    talkative.save(tmp_path / "full")
+    written = _bytes_of(tmp_path / "full")
+    assert all(word.encode() in written["exemplars.json"] for word in (PROMPT, RESPONSE, ANSWER))
+    talkative.save(tmp_path / "full", texts=False)  # what was there with texts is replaced
+    talkative.save(tmp_path / "bare", texts=False)
+    for folder in ("full", "bare"):
+        found = _bytes_of(tmp_path / folder)
+        assert set(found) == set(written) >= {"scorer.json", "scorer.safetensors", "revisions.json", "README.md"}
+        for name, content in found.items():
+            for word in (PROMPT, RESPONSE, HISTORY, ANSWER):
+                assert word.encode() not in content and word.encode("utf-16-le") not in content, name
+
+
+def test_without_texts_everything_is_asked_as_before(
+    talkative: Artifact, arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare, name, other = tmp_path / "bare", *sorted(arena.held_out)[:2]
+    talkative.save(bare, texts=False)
+    loaded = Artifact.load(bare)
+    assert loaded.rank() == talkative.rank() and loaded.rank("Is 7 prime?") == talkative.rank("Is 7 prime?")
+    near, same = loaded.neighbours(name), talkative.neighbours(name)
+    assert same.exemplars and not near.exemplars
+    assert [(each.model, each.distance) for each in near.neighbours] == [
+        (each.model, each.distance) for each in same.neighbours
+    ]
+    assert loaded.identify(_log_of(arena, name, tmp_path))[name].likeliest == name
+    service = Service(bare)
+    compared = service.compare(name, other)
+    assert compared.drivers and not (compared.shared or compared.exemplars_a or compared.exemplars_b)
+    assert answer(capsys, "map", bare, "--full", "--output", tmp_path / "page.html")["models"] == len(loaded.models)
+    assert not any(word in (tmp_path / "page.html").read_text() for word in (PROMPT, RESPONSE, HISTORY, ANSWER))
+
+
+def test_without_texts_more_responses_join_those_before(talkative: Artifact, arena: Arena, tmp_path: Path) -> None:
+    name, bare = sorted(arena.held_out)[0], tmp_path / "bare"
+    talkative.save(bare, texts=False)
+    loaded, log = Artifact.load(bare), _log_of(arena, name, tmp_path)
+    row = loaded.models.names.index(name)
+    nothing = loaded.onboard(log, add=True, config=EnrolmentConfig(n_exemplars=0, n_answers=0))
+    assert not nothing.catalog.samples.exemplars[row] and not nothing.catalog.samples.answers[row]
+    grown = loaded.onboard(log, add=True)
+    assert grown.models.count[row] == talkative.models.count[row] + len(_rows_of(arena, name))
+    assert len(grown.catalog.samples.exemplars[row]) == 3
+    assert sum(map(len, grown.catalog.samples.exemplars)) == 3  # those of the others are not to be had again
+    assert [each.number for each in grown.revisions[name]] == [1, 2]
+    grown.save(bare, texts=False)
+    assert Artifact.load(bare).onboard(log, add=True).models.count[row] == grown.models.count[row]  # known already
 
 
 def test_what_needs_stage_2_says_how_to_get_it(grown: Artifact) -> None:
@@ -175,3 +228,17 @@ def test_what_needs_stage_2_says_how_to_get_it(grown: Artifact) -> None:
 
 def _rows_of(arena: Arena, name: str) -> list[dict[str, str]]:
     return [row for row in held_out_rows(arena) if row["model"] == name]
+
+
+def _log_of(arena: Arena, name: str, folder: Path) -> Path:
+    path = folder / "log.jsonl"
+    path.write_text("\n".join(map(json.dumps, _rows_of(arena, name))))
+    return path
+
+
+def _end_with(texts: pa.LargeStringArray, word: str) -> pa.LargeStringArray:
+    return pa.array([f"{text} {word}" for text in texts.to_pylist()], pa.large_string())
+
+
+def _bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes().lower() for path in folder.iterdir()}

@@ -96,6 +96,20 @@ def test_comparing_by_prompt_finds_what_the_prompts_hide() -> None:
     assert "cannot be told from a change of the model" in unpaired.caution
 
 
+def test_the_smallest_p_value_is_one_over_the_permutations_and_one() -> None:
+    vectors, prompts = np.random.default_rng(7).normal(0, 1, (40, DIM)), np.arange(40)
+    old, far = catalog_of(m=(vectors, prompts)), catalog_of(m=(vectors[::-1] + 9, prompts))
+    for permutations in (19, 49):
+        report = measure_drift(old, "m", far, DriftConfig(permutations=permutations))
+        assert report.p_value == 1 / (permutations + 1) and report.changed
+    with pytest.raises(UsageError, match=r"smallest p-value is 0.0526, so no change.*at least 19 permutations"):
+        DriftConfig(permutations=18)
+    with pytest.raises(UsageError, match="at least 9999 permutations"):
+        DriftConfig(alpha=1e-4)
+    with pytest.raises(UsageError, match="from 0 to 1"):
+        DriftConfig(alpha=-0.05)
+
+
 def test_effect_is_the_shift_in_standard_deviations() -> None:
     rng = np.random.default_rng(3)
     n = 4000

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from model_behavior import pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import Exemplar, enrol, merge_catalogs, remove
 from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig, prompt_keys
@@ -25,7 +27,8 @@ from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError, UsageError
 from model_behavior.models.behavior.text.style import StyleEncoder
-from model_behavior.names import find_model, nearest_names
+from model_behavior.names import find_model, nearest_models
+from tests.catalog.conftest import CONFIG
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +122,12 @@ def test_prompts_are_known_by_their_normalised_text_and_history() -> None:
     assert first == second and len({first, third, fourth}) == 3
 
 
-def test_the_sample_is_bounded_and_shares_prompts_between_models(
-    known: Artifact, arena: Arena, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(EnrolmentConfig.__init__, "__defaults__", (16, 3, 600, 6))
-    small = enrol(known.encoder, arena.held_out_responses, 256)
+def test_the_sample_is_bounded_and_shares_prompts_between_models(known: Artifact, arena: Arena) -> None:
+    config = EnrolmentConfig(max_vectors=16, n_exemplars=1, max_characters=40, n_answers=0)
+    small = enrol(known.encoder, arena.held_out_responses, 256, config=config)
+    assert {len(answers) for answers in small.samples.answers} == {0}
+    assert {len(exemplars) for exemplars in small.samples.exemplars} == {1}
+    assert max(len(each.response) for (each,) in small.samples.exemplars) <= 40
     keys = prompt_keys(arena.held_out_responses)
     for row in range(len(small.models)):
         own = sorted(
@@ -133,6 +137,26 @@ def test_the_sample_is_bounded_and_shares_prompts_between_models(
         )
         for sample in (small.samples.embedded, small.samples.styles):
             assert sorted(sample.prompt_keys[sample.rows_of(row)].tolist()) == own[:16]
+
+
+def test_both_stages_keep_what_is_asked(known: Artifact, arena: Arena) -> None:
+    enrolment = EnrolmentConfig(max_vectors=5, n_answers=2)
+    pairs = arena.held_out_responses
+    placed = known.onboard(pairs, config=enrolment)
+    grown = known.onboard(pairs, add=True, config=enrolment)
+    trained = pipeline.train_encoder(arena.votes, replace(CONFIG, epochs=1, enrolment=enrolment), known.encoder.runtime)
+    for artifact, names in ((placed, arena.held_out), (grown, arena.held_out), (trained, trained.models.names)):
+        samples = artifact.catalog.samples
+        rows = [samples.names.index(name) for name in names]
+        assert {int(np.diff(samples.styles.offsets)[row]) for row in rows} == {5}
+        assert {len(samples.answers[row]) for row in rows} == {2}
+
+
+@pytest.mark.parametrize("values", [{"max_vectors": 0}, {"n_exemplars": -1}, {"max_characters": 0}, {"n_answers": -1}])
+def test_what_cannot_be_kept_is_refused(values: dict[str, int]) -> None:
+    (name,) = values
+    with pytest.raises(UsageError, match=f"{name}={values[name]}: at least {values[name] + 1} is needed"):
+        EnrolmentConfig(**values)
 
 
 def test_empty_answers_do_not_count_and_nothing_else_is_an_error(known: Artifact) -> None:
@@ -174,9 +198,9 @@ def test_merge_replaces_and_remove_is_its_inverse(known: Artifact, new: Catalog)
 
 def test_an_unknown_name_lists_the_nearest() -> None:
     names = ("claude", "gpt-4o", "gpt4", "llama-2-7b", "vicuna-7b", "wizardlm-13b", "yi-34b")
-    with pytest.raises(UsageError, match=r"'GPT-4'; nearest of the 7 known: gpt-4o, gpt4, .*Fix"):
+    with pytest.raises(UsageError, match=r"'GPT-4'; nearest of the 7 known: gpt4, gpt-4o, .*Fix"):
         find_model(names, "GPT-4")
-    assert nearest_names(names, "Meta-Llama-3-8B")[0] == "llama-2-7b"
+    assert nearest_models(names, "Meta-Llama-3-8B")[0] == "llama-2-7b"
     assert find_model(names, "claude") == 0
     with pytest.raises(UsageError, match="catalog is empty"):
         find_model((), "gpt4")

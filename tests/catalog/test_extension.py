@@ -43,18 +43,17 @@ def assert_same(found: Catalog, expected: Catalog) -> None:
 
 
 @pytest.mark.parametrize("max_vectors", [512, 40])
-def test_a_part_and_the_rest_are_the_whole(
-    known: Artifact, arena: Arena, max_vectors: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(EnrolmentConfig.__init__, "__defaults__", (max_vectors, 3, 600, 6))
+def test_a_part_and_the_rest_are_the_whole(known: Artifact, arena: Arena, max_vectors: int) -> None:
+    config = EnrolmentConfig(max_vectors)
     pairs = arena.held_out_responses
     rows = np.arange(len(pairs))
     # The first model has its first responses in one part and the others in the other, the last is in the second alone.
     part = (rows % 64 < 24) & (pairs.model_index < 5)
-    first = enrol(known.encoder, some(pairs, rows[part]), 256)
-    grown = extend_catalog(first, known.encoder, some(pairs, rows[~part]), 256)
-    whole = enrol(known.encoder, pairs, 256)
+    first = enrol(known.encoder, some(pairs, rows[part]), 256, config=config)
+    grown = extend_catalog(first, known.encoder, some(pairs, rows[~part]), 256, config=config)
+    whole = enrol(known.encoder, pairs, 256, config=config)
     assert_same(grown, whole)
+    assert np.diff(whole.samples.styles.offsets).max() == min(max_vectors, whole.models.count.max())
     assert first.models.names == whole.models.names[:5] and (first.models.count == 24).all()
 
 

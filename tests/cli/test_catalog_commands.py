@@ -1,4 +1,4 @@
-"""onboard, neighbours, identify, drift and remove, as a user runs them."""
+"""onboard, neighbours, identify, drift, remove and encode, as a user runs them."""
 
 from __future__ import annotations
 
@@ -6,45 +6,35 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
-from model_behavior.data.arena import Arena, write_votes
+from model_behavior.data.arena import Arena
+from model_behavior.models.behavior.text.style import StyleEncoder
+from model_behavior.sharding import runs
+from tests.cli.conftest import said, start
 from tests.conftest import answer, held_out_rows
 
 
 @pytest.fixture(scope="module")
 def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """votes.parquet, an encoder, and the held-out models' responses in one file and as a log without names."""
+    """The held-out models' responses in one file, and those of one of them as a log without names."""
     path = tmp_path_factory.mktemp("catalog")
-    write_votes(arena, path / "votes.parquet")
     rows = held_out_rows(arena)
     pq.write_table(pa.Table.from_pylist(rows), path / "responses.parquet")
     log = [{"prompt": row["prompt"], "response": row["response"]} for row in rows if row["model"] == arena.held_out[0]]
     (path / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
-    arguments = [
-        "--encoder",
-        "style",
-        "--dim",
-        "16",
-        "--batch-size",
-        "128",
-        "--epochs",
-        "2",
-        "--validation-fraction",
-        "0.3",
-    ]
-    assert run(["train-encoder", str(path / "votes.parquet"), "--output", str(path / "e"), *arguments]) == 0
     return path
 
 
 @pytest.fixture
-def encoder(folder: Path, tmp_path: Path) -> Path:
+def encoder(stage1: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
-    return Path(shutil.copytree(folder / "e", tmp_path / "e"))
+    return Path(shutil.copytree(stage1, tmp_path / "e"))
 
 
 def text(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -149,6 +139,23 @@ def test_onboard_adds_where_it_is_told_to(
     assert [each.responses for each in loaded.revisions["new"]] == [40, 60, 40]  # nothing new is no revision
 
 
+def test_every_command_that_encodes_takes_a_backend(
+    folder: Path, stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(StyleEncoder, "use_backend", lambda encoder, backend: asked.append(backend))
+    log, model = str(folder / "log.jsonl"), Artifact.load(stage1).models.names[0]
+    for command in (
+        ["onboard", str(stage1), log, "--model", "new", "--output", str(tmp_path / "grown")],
+        ["identify", str(stage1), log],
+        ["drift", str(stage1), log, "--model", model],
+        ["encode", str(stage1), log, "--output", str(tmp_path / "vectors.parquet")],
+    ):
+        assert run([*command, "--backend", "torch"]) == 0
+        assert asked == ["torch"], command
+        asked.clear()
+
+
 def test_a_surer_none_takes_from_the_models(folder: Path, encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few, many = (
         answer(capsys, "identify", encoder, folder / "log.jsonl", "--prior-none", prior)[0]["none"]
@@ -164,3 +171,87 @@ def test_alpha_decides_what_counts_as_a_change(
     asked = ["drift", encoder, folder / "log.jsonl", "--model", arena.held_out[0]]
     strict, lax = (answer(capsys, *asked, "--alpha", alpha) for alpha in (0.0, 1.0))
     assert not strict["changed"] and lax["changed"] and strict["p_value"] == lax["p_value"]
+
+
+def test_a_small_file_is_enrolled_without_shards_and_gives_the_same_bytes(
+    folder: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+
+    def watch(output: Path) -> Path:
+        folders.append(output.name)
+        return work_folder(output)
+
+    work_folder = runs._work_folder
+    monkeypatch.setattr(runs, "_work_folder", watch)
+    known = ["onboard", str(encoder), str(folder / "responses.parquet"), "--output"]
+    assert run([*known, str(tmp_path / "direct")]) == 0
+    assert folders == []
+    assert run([*known, str(tmp_path / "shards"), "--shard-rows", "100"]) == 0
+    assert folders == ["shards"]
+    for name in ("models.safetensors", "models.json"):
+        assert (tmp_path / "direct" / name).read_bytes() == (tmp_path / "shards" / name).read_bytes()
+    assert not list(tmp_path.glob(".*.shards"))
+
+
+def test_processes_that_add_models_at_once_lose_none(stage1: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shutil.copytree(stage1, shared)
+    running = []
+    for name in ("new1", "new2"):
+        (tmp_path / f"{name}.jsonl").write_text('{"prompt": "p", "response": "I am ' + name + '."}')
+        command = ["embed-models", str(shared), str(tmp_path / f"{name}.jsonl"), "--model", name]
+        running.append(start(command, tmp_path / "cache"))
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert {"new1", "new2"} <= set(Artifact.load(shared).models.names)
+
+
+def test_blank_responses_are_reported(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("amber-xl", " "), ("silent", ""), ("new", "An answer.")]
+    lines = [json.dumps({"prompt": "p", "model": model, "response": response}) for model, response in rows]
+    (tmp_path / "r.jsonl").write_text("\n".join(lines))
+    output = str(tmp_path / "grown")
+    assert run(["embed-models", str(encoder), str(tmp_path / "r.jsonl"), "--output", output, "--json"]) == 0
+    value, log = said(capsys)
+    assert [row["model"] for row in value["embedded"]] == ["new"]
+    assert "2 pairs with an empty prompt or response not used; no embedding for amber-xl, silent" in log
+
+
+def test_encode_keeps_columns_and_order(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    n_rows = 2500
+    table = pa.table(
+        {
+            "id": list(range(n_rows)),
+            "prompt": [f"Prompt {i % 7}" for i in range(n_rows)],
+            "model": ["m"] * n_rows,
+            "response": ["" if i == 5 else f"Response number {'x' * (i % 11)} {i}." for i in range(n_rows)],
+            "tags": [[1, 2]] * n_rows,
+        }
+    )
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    output = tmp_path / "vectors.parquet"
+    assert run(["encode", str(encoder), str(tmp_path / "pairs.parquet"), "--output", str(output), "--json"]) == 0
+    assert said(capsys)[0] == {"output": str(output), "rows": n_rows, "dim": 16}
+    written = pq.read_table(output)
+    assert written.schema.names == ["id", "prompt", "model", "response", "tags", "embedding"]
+    assert written.schema.field("embedding").type == pa.list_(pa.float32(), 16)
+    assert written.drop_columns("embedding").equals(table)
+    vectors = np.stack(written["embedding"].to_numpy())
+    expected = Artifact.load(encoder).encoder.encode(table["prompt"].to_pylist(), table["response"].to_pylist(), 512)
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+    assert run(["encode", str(encoder), str(output), "--output", str(tmp_path / "again.parquet")]) == 2
+    assert "'embedding' already" in capsys.readouterr().err
+
+
+def test_encode_leaves_nothing_half_written(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.dumps({"prompt": "p", "response": f"r{i}"}) for i in range(3000)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join([*lines, "{broken"]))
+    output = tmp_path / "out" / "vectors.parquet"
+    output.parent.mkdir()
+    output.write_text("what was there before")
+    assert run(["encode", str(encoder), str(tmp_path / "pairs.jsonl"), "--output", str(output)]) == 3
+    assert "3001" in capsys.readouterr().err
+    assert output.read_text() == "what was there before"
+    assert list(output.parent.iterdir()) == [output]

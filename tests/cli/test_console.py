@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from model_behavior.cli.console import Progress, print_result
+from model_behavior.cli.app import run
+from model_behavior.cli.console import Progress, clear_bar, print_result, stderr
 from model_behavior.cli.entry import remembering_interrupts
 
 
@@ -59,17 +61,113 @@ def test_short_tasks_are_silent(clock: Clock, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == ""
 
 
+def make_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the test itself: fixtures have another stderr."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+HIDE, SHOW, ERASE = "\x1b[?25l", "\x1b[?25h", "\x1b[2K"
+
+
 def test_a_terminal_is_redrawn_and_cleared(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    make_terminal(monkeypatch)
     progress = Progress()
     progress.show("training", 0, 9000)
-    clock.now += 3
+    clock.now += 1.9
+    progress.show("training", 20, 9000)
+    assert capsys.readouterr().err == "", "a short task has no bar"
+    clock.now += 1.1
     progress.show("training", 30, 9000)
-    progress.close()
-    line = "training: 30 of 9,000 (10/s, 15 min left)"
-    assert capsys.readouterr().err == f"\r\x1b[2K{line}\r\x1b[2K"
+    clock.now += 0.1
+    progress.show("training", 31, 9000)  # too soon to draw again
+    clock.now += 2.9
+    progress.show("training", 90, 9000)
+    shown = capsys.readouterr().err
+    drawn = [frame for frame in shown.split(ERASE) if re.search(r"training .*━", frame)]
+    figures = [re.findall(r"\d+ of 9,000 \(.*\)", frame)[0] for frame in drawn]
+    assert list(dict.fromkeys(figures)) == [
+        "30 of 9,000 (10/s, 15 min left)",
+        "90 of 9,000 (15/s, 10 min left)",
+    ]
+    assert HIDE in shown and SHOW not in shown
+    clear_bar()
+    cleared = capsys.readouterr().err
+    assert ERASE in cleared and SHOW in cleared and "training" not in cleared.split(ERASE)[-1]
+
+
+def test_a_line_clears_the_bar_and_the_next_step_draws_it_again(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_terminal(monkeypatch)
+    progress = Progress()
+    for done in (0, 30, 60):
+        progress.show("reading", done, None)
+        clock.now += 3
+    stderr().print("a warning")
+    progress.show("reading", 90, None)
+    clear_bar()
+    shown = capsys.readouterr().err
+    before, after = shown.split("a warning")
+    assert "reading" not in before[before.rindex(ERASE) :] and SHOW in before
+    assert "90 (10/s)" in after and SHOW in after and after.endswith(ERASE)
+
+
+def test_the_command_line_leaves_the_terminal_as_it_was(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_terminal(monkeypatch)
+
+    def interrupted(context: object) -> None:
+        progress = Progress()
+        progress.show("training", 0, 9)
+        clock.now += 3
+        progress.show("training", 1, 9)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model_behavior.cli.measure_commands.open_cache", interrupted)
+    assert run(["cache", "info"]) == 130
+    shown = capsys.readouterr().err
+    assert shown.index("training") < shown.rindex(ERASE) and shown.rindex(HIDE) < shown.rindex(SHOW)
+
+
+def test_what_a_command_prints_is_no_part_of_the_drawing(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_terminal(monkeypatch)
+    progress = Progress()
+    for done in (0, 1):
+        progress.show("training", done, 9)
+        clock.now += 3
+    print_result({"a": 1}, as_json=True, text="")
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"a": 1} and SHOW in captured.err
+
+
+def test_a_dumb_terminal_gets_lines(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
+    progress = Progress()
+    for done in (0, 20):
+        progress.show("reading", done, None)
+        clock.now += 10
+    assert capsys.readouterr().err == "reading: 20 (2/s)\n"
+
+
+def test_a_task_that_begins_again_is_measured_anew(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    for done in (0, 500):
+        progress.show("encoding", done, 1000)
+        clock.now += 5
+    progress.show("encoding", 100, 1000)
+    clock.now += 10
+    progress.show("encoding", 200, 1000)
+    assert capsys.readouterr().err == "encoding: 200 of 1,000 (10/s, 80 s left)\n"
 
 
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,10 @@ from scipy.stats import spearmanr
 
 from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
-from model_behavior.cli.demo_command import ENCODER
+from model_behavior.cli.demo_command import ENCODER, MAP
 from model_behavior.data.arena import build_arena, write_votes
 from tests.conftest import answer
+from tests.page.conftest import data_in
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
@@ -36,7 +37,7 @@ def test_it_prints_what_the_readme_shows_cold_and_in_time(tmp_path: Path) -> Non
     assert time.monotonic() - started < 90
     (shown,) = re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert shape(shown) == shape(output.getvalue())
-    assert (tmp_path / "demo" / "arena_map.html").stat().st_size > 1e6
+    assert "The built-in arena (synthetic)" in (tmp_path / "demo" / MAP).read_text("utf-8")
 
 
 def test_it_recovers_the_order_and_replaces_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,6 +49,12 @@ def test_it_recovers_the_order_and_replaces_its_folder(tmp_path: Path, capsys: p
     assert value["synthetic"] and len(value["models"]) == 24
     assert sum(row["held_out"] for row in value["models"]) == 6
     assert value["spearman_all"] > 0.9 and value["spearman_held_out"] > 0.6
+    drawn = data_in((tmp_path / "demo" / MAP).read_text("utf-8"))
+    assert "synthetic" in drawn["title"]
+    assert sorted(drawn["fresh"]) == sorted(row["model"] for row in value["models"] if row["held_out"])
+    points = drawn["catalog"]["map"]["models"]
+    by_rating = sorted(value["models"], key=lambda row: -row["rating"])
+    assert [point["name"] for point in points] == [row["model"] for row in by_rating]
     for figure, rows in (
         ("spearman_all", value["models"]),
         ("spearman_held_out", [row for row in value["models"] if row["held_out"]]),

@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,7 +126,12 @@ def test_a_calibration_with_its_curve(
     assert routed["win_rate"] == pytest.approx(value["win_rate"])
     text = curve.read_text("utf-8")
     if extension == "html":
-        assert "<html" in text and value["reference"] in text
+        assert "<html" in text and value["reference"] in text and "<script" not in text
+        plotted = ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+        titles = [each.text or "" for each in plotted.findall(".//{*}title")]
+        assert len(titles) == 2 * len(value["curve"]) + 1, "a point of each line, and the star"
+        assert f"threshold {value['threshold']:.4g}: cost {value['mean_cost']:.4g}" in titles[-1]
+        assert text.count('<th scope="row">') == len(value["curve"])
     elif extension == "csv":
         assert len(list(csv.DictReader(text.splitlines()))) == len(value["curve"])
     else:

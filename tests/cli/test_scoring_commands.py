@@ -65,7 +65,11 @@ def test_onboard_says_how_many_more_responses_a_precision_takes(
         assert planned["8"]["radius"] > planned["128"]["radius"] and 0 < planned["8"]["recognition"] <= 1
         assert row["radius"]["0.5"] < row["radius"]["0.95"]
     wide, narrow = value["embedded"][0]["rating"]["half_width"] + 0.01, value["embedded"][0]["rating"]["floor"] / 2
-    for width, said in ((wide, "no more responses needed for"), (narrow, "is out of reach: no number of responses")):
+    floor = value["embedded"][0]["rating"]["floor"]
+    for width, said in (
+        (wide, f" now; more responses can bring it to ±{floor:.2f}, votes further"),
+        (narrow, f"is out of reach of responses: more responses can bring it to ±{floor:.2f}"),
+    ):
         assert run(["onboard", str(trained), str(folder / "responses.parquet"), "--half-width", f"{width:.4f}"]) == 0
         text = capsys.readouterr().out
         assert said in text and "responses: embedding within" in text and "recognised in" in text

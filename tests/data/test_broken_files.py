@@ -83,8 +83,9 @@ CASES: list[tuple[str, bytes, str]] = [
     ("m.csv", b"prompt,prompt\na,b\n", r"m\.csv: the column 'prompt' is there more than once"),
     (
         "n.csv",
-        (HEADER + GOOD + "p,m,x,n,y,left\n").encode(),
-        r"n\.csv, row 2: unknown outcome 'left' in column winner\. Allowed: model_a, model_b, tie .*Fix:",
+        (HEADER + GOOD + "p,m,x,n,y,tiebreak\n").encode(),
+        r"n\.csv, row 2: unknown outcome 'tiebreak' in column winner\. Allowed: model_a, model_b, tie, .*Fix:"
+        r".*--outcome tiebreak=model_a",
     ),
     (
         "o.csv",
@@ -136,7 +137,7 @@ CASES: list[tuple[str, bytes, str]] = [
         (LINE + "7\n").encode(),
         r"d\.jsonl, line 2: 7 is not an object\. Allowed: an array of objects",
     ),
-    ("e.jsonl", (LINE + LINE.replace("tie", "draw")).encode(), r"e\.jsonl, row 2: unknown outcome 'draw'"),
+    ("e.jsonl", (LINE + LINE.replace("tie", "drawn")).encode(), r"e\.jsonl, row 2: unknown outcome 'drawn'"),
     ("f.jsonl", LINE.encode() + b'{"a": "\xff"}\n', r"f\.jsonl, line 2: the byte 0xff is not UTF-8"),
     ("h.jsonl", b'{"a": ' * 200_000 + b"\n", r"h\.jsonl, line 1: not valid JSON"),
     ("a.json", b"[]", r"a\.json: the file holds no rows"),
@@ -153,8 +154,8 @@ CASES: list[tuple[str, bytes, str]] = [
     ("h.json", json.dumps([VOTE]).encode("utf-16"), r"h\.json: this is a UTF-16 text file"),
     (
         "i.json",
-        json.dumps(VOTE, indent=1).encode(),
-        r"i\.json, line 1: not valid JSON .*Allowed: an array of objects",
+        json.dumps(VOTE, indent=1).encode()[:-9],
+        r"i\.json, row 1: not valid JSON .*Allowed: an array of objects.*complete",
     ),
     ("a.parquet", b"", r"a\.parquet: the file is empty\. Allowed: a Parquet file"),
     ("b.parquet", LINE.encode(), r"b\.parquet: not a Parquet file: it begins with b'\{\"prompt\"?"),

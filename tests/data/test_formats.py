@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from model_behavior.data.formats.detection import FORMATS, detect_format
-from model_behavior.data.formats.records import Response, Skip, Vote, parse_outcome
+from model_behavior.data.formats.records import Record, Response, Skip, Vote, parse_outcome
 from model_behavior.data.formats.turns import parse_text
 from model_behavior.data_models.votes import Outcome
 from model_behavior.errors import DataError
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 Messages = list[dict[str, Any]]
 
 
-def convert(row: Row) -> Vote | Response | Skip:
+def convert(row: Row) -> Record:
     return detect_format(tuple(row)).convert(row)
 
 
@@ -46,6 +46,20 @@ VOTE = Vote("p", "m", "x", "", "n", "y", "", Outcome.MODEL_A)
         ("tie (bothbad)", Outcome.BOTH_BAD),
         ("Tie (BothBad)", Outcome.BOTH_BAD),
         ("both_bad", Outcome.BOTH_BAD),
+        ("bothbad", Outcome.BOTH_BAD),
+        ("tie_bothbad", Outcome.BOTH_BAD),
+        ("tie (both bad)", Outcome.BOTH_BAD),
+        ("Draw", Outcome.TIE),
+        ("equal", Outcome.TIE),
+        ("both_good", Outcome.TIE),
+        ("[[A]]", Outcome.MODEL_A),
+        ("left", Outcome.MODEL_A),
+        ("Model 1", Outcome.MODEL_A),
+        ("b", Outcome.MODEL_B),
+        ("right", Outcome.MODEL_B),
+        ("A>>B", Outcome.MODEL_A),
+        ("B > A", Outcome.MODEL_B),
+        ("A=B", Outcome.TIE),
         (None, None),
         ("", None),
         (float("nan"), None),
@@ -55,7 +69,7 @@ def test_outcomes(value: Any, outcome: Outcome | None) -> None:
     assert parse_outcome(value) is outcome
 
 
-@pytest.mark.parametrize("value", ["model_c", "bothbad", "a", 1, True, "unentschieden"])
+@pytest.mark.parametrize("value", ["model_c", "tiebreak", "ab", 1, True, "unentschieden", "tie-ish", "c"])
 def test_an_unknown_outcome_is_never_a_tie(value: Any) -> None:
     with pytest.raises(DataError, match=r"unknown outcome .*Allowed: model_a, model_b, tie"):
         parse_outcome(value)
@@ -243,7 +257,7 @@ def annotation(preference: Any) -> Row:
 
 @pytest.mark.parametrize(
     ("preference", "outcome"),
-    [(1, 0), (1.0, 0), (1.49, 0), (1.5, 2), (1.51, 1), (2, 1), ("2.0", 1)],
+    [(1, 0), (1.0, 0), (1.49, 0), (1.5, 2), (1.51, 1), (2, 1), ("2.0", 1), (0, 2), ("0.0", 2)],
 )
 def test_alpaca_eval_annotations(preference: Any, outcome: int) -> None:
     vote = convert(annotation(preference))
@@ -256,7 +270,7 @@ def test_alpaca_eval_without_preference_is_skipped(preference: Any) -> None:
     assert convert(annotation(preference)) == Skip("no outcome")
 
 
-@pytest.mark.parametrize("preference", [0, 0.99, 2.01, -1, "output_1", [1]])
+@pytest.mark.parametrize("preference", [0.01, 0.99, 2.01, -1, "output_1", [1]])
 def test_alpaca_eval_preference_out_of_range(preference: Any) -> None:
     with pytest.raises(DataError, match=r"preference is .*Allowed: a number from 1 .* to 2"):
         convert(annotation(preference))

@@ -195,3 +195,20 @@ def test_memory_stays_bounded(tmp_path: Path, name: str) -> None:
     assert n_rows == 8000
     # The file holds 52 MB of text, a batch 0.8 MB.
     assert largest + peak < 12e6
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("indent", [None, 1])
+def test_rows_inside_an_object_are_streamed(tmp_path: Path, indent: int | None) -> None:
+    row = {"prompt": "p" * 1000, "model": "m", "response": "lorem ipsum " * 1000}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"version": 1, "data": [row] * 2000}, indent=indent))
+    tracemalloc.start()
+    try:
+        n_rows = sum(len(rows) for rows in open_rows(path).rows(["prompt"], 64))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert n_rows == 2000
+    # The file holds 26 MB of text; the first 4 MiB are looked at.
+    assert peak < 15e6

@@ -1,12 +1,13 @@
-"""Pictures of points."""
+"""Pictures of points and lines."""
 
 from __future__ import annotations
 
 import re
+from xml.etree import ElementTree
 
 import pytest
 
-from model_behavior.evaluation.plots import Point, draw_points
+from model_behavior.evaluation.plots import PlotTexts, Point, Star, draw_lines, draw_points
 
 
 def test_points_are_drawn_with_their_labels_and_groups_of_two_in_the_key() -> None:
@@ -23,3 +24,21 @@ def test_points_in_one_place_and_none_at_all() -> None:
     assert draw_points([Point("a", "g", 1, 1), Point("b", "g", 1, 1)], "t").count("<circle") == 3
     with pytest.raises(ValueError, match="no points"):
         draw_points([], "t")
+
+
+def test_hovering_over_a_point_of_a_line_tells_of_it_and_a_star_is_marked_apart() -> None:
+    line = [(3.0, 1.0), (1.0, 0.0), (2.0, float("nan"))]
+    texts = PlotTexts("t", "x", "y", x_ticks=3)
+    picture = ElementTree.fromstring(draw_lines({"a": line}, texts, {"a": ["<c>", "b", "-"]}, Star("s", 5.0, 0.5, "d")))
+    dots = [(float(dot.get("cx", 0)), dot.findtext("{*}title")) for dot in picture.findall("{*}circle")]
+    assert [hover for _, hover in sorted(dots)] == ["b", "<c>"]
+    drawn, key = picture.findall("{*}polygon")
+    assert drawn.findtext("{*}title") == "d" and key.find("{*}title") is None
+    x, y = map(float, re.findall(r"[\d.]+", drawn.get("transform", "")))
+    tops = {hover: float(dot.get("cy", 0)) for dot, (_, hover) in zip(picture.findall("{*}circle"), dots, strict=True)}
+    assert x == pytest.approx(2 * max(dots)[0] - min(dots)[0], abs=0.2), "5 is as far from 3 as 3 from 1"
+    assert y == pytest.approx((tops["b"] + tops["<c>"]) / 2, abs=0.2)
+    said = [each.text for each in picture.findall("{*}text")]
+    assert {"1", "3", "5", "s"} <= set(said), "three ticks, evenly spaced, and the key"
+    with pytest.raises(ValueError, match="zip"):
+        draw_lines({"a": line}, texts, {"a": ["b"]})

@@ -34,15 +34,10 @@ def distance_by_loops(left: Vector, right: Vector, distance: Distance) -> float:
     return math.sqrt(sum((a - b) ** 2 for a, b in zip(left, right, strict=True)))
 
 
-def proxy_by_loops(
-    unit: list[Vector], proxies: list[Vector], model: list[int], scale: float, margin: float = 0.0
-) -> float:
+def proxy_by_loops(unit: list[Vector], proxies: list[Vector], model: list[int], scale: float) -> float:
     total = 0.0
     for vector, own in zip(unit, model, strict=True):
-        cosines = [dot(vector, normalised(proxy)) for proxy in proxies]
-        angle = math.acos(cosines[own]) + margin
-        cosines[own] = math.cos(angle) if angle < math.pi else cosines[own] - margin * math.sin(margin)
-        logits = [scale * cosine for cosine in cosines]
+        logits = [scale * dot(vector, normalised(proxy)) for proxy in proxies]
         total -= logits[own] - math.log(sum(math.exp(logit) for logit in logits))
     return total / len(unit)
 

@@ -146,6 +146,10 @@ def _newer(state: dict[str, Any]) -> None:
     state["state_version"] = 99
 
 
+def _older(state: dict[str, Any]) -> None:
+    state["state_version"] = 1
+
+
 def _incomplete(state: dict[str, Any]) -> None:
     del state["tensors"]["head.output.weight"]
 
@@ -161,7 +165,8 @@ def _unknown_text_encoder(state: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_newer, "version 99.*upgrade model-behavior"),
+        (_newer, "encoder state: version 99; .*upgrade model-behavior"),
+        (_older, "encoder state: version 1; .*Fix: train again"),
         (_incomplete, "incomplete or unknown encoder state"),
         (_unknown_text_encoder, "unknown text encoder 'stile'"),
         (_other_text_encoder, "'lexical'.*is not the one"),
@@ -174,6 +179,39 @@ def test_a_state_that_cannot_be_used_says_why(
     damage(state)
     with pytest.raises(ArtifactError, match=message):
         ModelBehaviorEncoder.load_state_dict(state)
+
+
+def _of_an_earlier_release(state: dict[str, Any], **changed: object) -> dict[str, Any]:
+    """The state as releases before decision 0017 wrote it."""
+    state["config"]["objectives"] |= {"mining": "none", "proxy_margin": 0.0, "vote_ties": False} | changed
+    return state
+
+
+def test_a_state_of_an_earlier_release_gives_the_same_figures(encoder: ModelBehaviorEncoder) -> None:
+    loaded = ModelBehaviorEncoder.load_state_dict(_of_an_earlier_release(encoder.get_state_dict()))
+    vectors = encoder.encode(PROMPTS, RESPONSES, batch_size=4)
+    np.testing.assert_array_equal(loaded.encode(PROMPTS, RESPONSES, batch_size=4), vectors)
+    np.testing.assert_array_equal(loaded.rate(vectors), encoder.rate(vectors))
+    assert loaded.config == encoder.config and loaded.history == encoder.history
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"mining": "semi-hard"},
+            "mining='semi-hard', which this release no longer has.*'none'.*train it again",
+        ),
+        ({"mining": "batch-hard"}, "mining='batch-hard'"),
+        ({"vote_ties": True}, "vote_ties=True"),
+        ({"proxy_margin": 0.2}, r"proxy_margin=0\.2, which this release no longer has.*train it again"),
+    ],
+)
+def test_a_state_that_rests_on_what_is_gone_says_so(
+    encoder: ModelBehaviorEncoder, changed: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        ModelBehaviorEncoder.load_state_dict(_of_an_earlier_release(encoder.get_state_dict(), **changed))
 
 
 def test_wrong_arguments_say_what_is_needed(encoder: ModelBehaviorEncoder, tmp_path: Path) -> None:

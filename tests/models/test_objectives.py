@@ -35,14 +35,13 @@ TERMS = ("triplet", "proxy", "contrastive", "vote", "compactness", "kl")
 
 
 def batch(raw: torch.Tensor | None = None) -> TripletBatch:
-    """Six pairs of three models on two prompts; of four triplets the third is no decided vote but a tie."""
+    """Six pairs of three models on two prompts; of four triplets the third is no decided vote."""
     return TripletBatch(
         raw=random_rows(6, 4, 0) * 2 if raw is None else raw,
         anchor=torch.tensor([0, 1, 2, 3]),
         positive=torch.tensor([3, 4, 5, 0]),
         negative=torch.tensor([1, 2, 0, 5]),
         decided=torch.tensor([True, True, False, True]),
-        tied=torch.tensor([False, False, True, False]),
         model=torch.tensor([0, 1, 2, 0, 1, 2]),
         prompt=torch.tensor([0, 0, 0, 1, 1, 1]),
         text=torch.arange(6),
@@ -70,7 +69,7 @@ def terms_by_loops(objective: Objective, of: TripletBatch) -> dict[str, float]:
     model = of.model.tolist()
     return {
         "triplet": sum(hinges) / len(hinges),
-        "proxy": proxy_by_loops(unit, objective.proxies.tolist(), model, config.proxy_scale, config.proxy_margin),
+        "proxy": proxy_by_loops(unit, objective.proxies.tolist(), model, config.proxy_scale),
         "contrastive": contrast_by_loops(unit, of, config.temperature),
         "vote": sum(votes) / len(votes),
         "compactness": compactness_by_loops(unit, model),
@@ -82,7 +81,7 @@ class TestObjective:
     @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
     def test_the_loss_is_the_weighted_sum(self, distance: Distance) -> None:
         weights = {"triplet": 1.0, "proxy": 0.2, "contrastive": 0.7, "vote": 0.3, "compactness": 0.5, "kl": 0.05}
-        settings = {"distance": distance, "proxy_margin": 0.2, "temperature": 0.3}
+        settings = {"distance": distance, "temperature": 0.3}
         objective = make_objective(ObjectiveConfig(**(OFF | settings | weights)))
         loss, terms = objective(batch())
         expected = terms_by_loops(objective, batch())
@@ -124,17 +123,6 @@ class TestObjective:
         expected = sum(math.log(1 + math.exp(score[loser] - score[winner])) for winner, loser in decided) / 3
         assert objective(batch())[1]["vote"] == pytest.approx(expected, rel=1e-5)
 
-    def test_ties_join_the_vote_term_when_asked(self) -> None:
-        objective = make_objective(ObjectiveConfig(**(OFF | {"vote": 1.0, "vote_ties": True})))
-        direction = objective.quality_direction()
-        assert direction is not None
-        score = functional.normalize(batch().raw, dim=1).numpy() @ direction
-        decided = sum(
-            math.log(1 + math.exp(score[loser] - score[winner])) for winner, loser in [(0, 1), (1, 2), (3, 5)]
-        )
-        tie = sum(math.log(1 + math.exp(sign * (score[2] - score[5]))) for sign in (1, -1)) / 2
-        assert objective(batch())[1]["vote"] == pytest.approx((decided + tie / 2) / 3.5, rel=1e-5)
-
     def test_without_votes_there_is_no_quality_direction(self) -> None:
         assert make_objective(ObjectiveConfig(**(OFF | {"triplet": 1.0}))).quality_direction() is None
 
@@ -146,9 +134,6 @@ class TestObjective:
         ({"triplet": -1.0}, "triplet=-1"),
         ({"contrastive": math.nan}, "contrastive=nan"),
         ({"triplet": 1.0, "distance": "manhattan"}, "'manhattan'"),
-        ({"triplet": 1.0, "mining": "easy"}, "'easy'.*semi-hard"),
-        ({"proxy": 1.0, "mining": "batch-hard"}, "triplet=0"),
-        ({"proxy": 1.0, "proxy_margin": 1.6}, "proxy_margin=1.6"),
         ({"contrastive": 1.0, "temperature": 0.0}, "temperature=0"),
     ],
 )
@@ -159,6 +144,6 @@ def test_settings_that_make_no_loss_are_refused(wrong: dict[str, Any], named: st
 
 def test_a_configuration_saved_before_a_field_was_there_has_its_default() -> None:
     saved = EncoderConfig(objectives=ObjectiveConfig(margin=0.3)).to_json()
-    for name in ("mining", "proxy_margin", "contrastive", "temperature", "vote_ties"):
+    for name in ("contrastive", "temperature"):
         del saved["objectives"][name]
     assert asdict(EncoderConfig.from_json(saved)) == asdict(EncoderConfig(objectives=ObjectiveConfig(margin=0.3)))

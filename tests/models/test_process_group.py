@@ -23,16 +23,27 @@ from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.preprocessing.entry_file import inside, read_entry
 from tests.models.text.tiny_transformer import make_marked_votes, write_tiny_bert
 
-_ALL_TERMS = (
-    *("--mining", "batch-hard", "--contrastive-weight", "0.3", "--proxy-margin", "0.2", "--vote-ties"),
-    *("--compactness-weight", "0.1", "--kl-weight", "0.01", "--epochs", "2", "--batch-size", "37"),
-    *("--min-comparisons", "1", "--seed", "4", "--validation-fraction", "0.3"),
+_OPTIONS = (
+    *("--epochs", "2", "--batch-size", "37", "--min-comparisons", "1", "--seed", "4", "--validation-fraction", "0.3"),
+    *("--encoder", "style", "--encoder", "lexical", "--encoder", "finetuned", "--backend", "torch"),
 )
-_ENCODERS = (
-    *("--encoder", "style", "--encoder", "lexical", "--encoder", "finetuned", "--precision", "f32"),
-    *("--prompt-tokens", "4", "--response-tokens", "10", "--backend", "torch", "--tuning-learning-rate", "0.003"),
-    *("--tuning-steps", "40", "--tuning-rounds", "2", "--tuning-batch-size", "12", "--tuning-micro-batch", "10"),
-)
+_SETTINGS = """
+[encoder.objectives]
+contrastive = 0.3
+compactness = 0.1
+kl = 0.01
+[text.reading]
+model = "{bert}"
+prompt_tokens = 4
+response_tokens = 10
+precision = "f32"
+[text.tuning]
+learning_rate = 0.003
+steps = 40
+rounds = 2
+batch_size = 12
+micro_batch = 10
+"""
 
 
 def train_in_two_processes(arguments: list[str], logs: Path) -> tuple[str, dict[int, str]]:
@@ -61,14 +72,9 @@ def test_torchrun_goes_on_where_one_process_was_cut_off_and_gives_what_it_would_
     outcome[::5], outcome[::31] = Outcome.TIE, Outcome.BOTH_BAD
     write_votes(replace(arena, votes=replace(votes, outcome=outcome)), tmp_path / "votes.parquet")
     bert = write_tiny_bert(tmp_path / "bert")
-    settings = [
-        "train-encoder",
-        str(tmp_path / "votes.parquet"),
-        "--semantic-model",
-        str(bert),
-        *_ENCODERS,
-        *_ALL_TERMS,
-    ]
+    config = tmp_path / "config.toml"
+    config.write_text(_SETTINGS.format(bert=bert))
+    settings = ["train-encoder", str(tmp_path / "votes.parquet"), "--config", str(config), *_OPTIONS]
 
     def into(name: str) -> list[str]:
         return [*settings, "--output", str(tmp_path / name), "--cache", str(tmp_path / f"{name}-cache")]
@@ -86,7 +92,7 @@ def test_torchrun_goes_on_where_one_process_was_cut_off_and_gives_what_it_would_
     assert "encoder with 4 models" in printed
     assert "round 2" in said[0]
     assert said[1] == ""
-    assert not list(tmp_path.glob(".two.*")), "no checkpoint is left"
+    assert not list(tmp_path.glob(".two.checkpoint*")), "no checkpoint is left"
     one, two = (load_file(tmp_path / name / "encoder.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     tuned = inside(two, "text_encoders.2.")

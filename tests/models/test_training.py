@@ -140,8 +140,6 @@ def test_training_learns_and_does_not_touch_the_global_generators(arena: Arena, 
     [
         (ObjectiveConfig(distance="euclidean", margin=0.5, proxy=0, vote=0), {"triplet"}),
         (ObjectiveConfig(compactness=0.5, kl=0.1), {"triplet", "proxy", "vote", "compactness", "kl"}),
-        (ObjectiveConfig(mining="semi-hard", proxy_margin=0.2), {"triplet", "proxy", "vote"}),
-        (ObjectiveConfig(mining="batch-hard", vote_ties=True), {"triplet", "proxy", "vote"}),
         (ObjectiveConfig(proxy=0, contrastive=0.2), {"triplet", "contrastive", "vote"}),
     ],
 )

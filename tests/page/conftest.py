@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +23,7 @@ from model_behavior.serving.app import address_of, open_server
 from model_behavior.serving.keys import KeyRing, key_of_secret
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.settings import ServeSettings
-from model_behavior.serving.static_page import write_static_page
+from model_behavior.serving.static_page import MapLook, write_full_page
 from tests.conftest import MakeOnce, held_out_rows
 
 KEY = "a-key-of-the-tests-0123456789-abcdef"
@@ -29,6 +31,22 @@ PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 860}
 SHORT = ["--epochs", "1", "--scorer-epochs", "2"]
 OpenPage = Callable[..., Page]
+
+
+def data_in(page: str) -> Any:
+    """The answers in the text of a static page."""
+    (found,) = re.findall(r'<script type="application/json" id="page-data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found)
+
+
+def places(page: Page) -> dict[str, tuple[float, float]]:
+    """Where the points of the map are, by name, pixels."""
+    found = page.eval_on_selector_all(
+        ".point",
+        """all => all.map(p => [p.getAttribute('aria-label'), p.transform.baseVal[0].matrix])
+                     .map(([label, {e, f}]) => [label, e, f])""",
+    )
+    return {label.split(",")[0]: (x, y) for label, x, y in found}
 
 
 @contextmanager
@@ -146,5 +164,5 @@ def graded_service(make_once: MakeOnce) -> Service:
 def static_page(graded_service: Service, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of the one file."""
     path = tmp_path_factory.mktemp("static") / "models.html"
-    write_static_page(path, graded_service, marked=[graded_service.models().models[0].name])
+    write_full_page(path, graded_service.snapshot, MapLook(marked=(graded_service.models().models[0].name,)))
     return path.as_uri()

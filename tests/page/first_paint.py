@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from model_behavior.artifact import Artifact
 from model_behavior.serving.service import Service
-from model_behavior.serving.static_page import write_static_page
+from model_behavior.serving.static_page import write_full_page
 from tests.page.conftest import DESKTOP, serving
 from tests.page.many_models import enlarge
 
@@ -86,7 +86,7 @@ def main(folder: str, output: str, models: str = str(N_MODELS)) -> None:
         enlarge(Artifact.load(Path(folder)), n, seed=0).save(many)
         service = Service(many)
         started = time.perf_counter()
-        write_static_page(static, service)
+        write_full_page(static, service.snapshot)
         made = (time.perf_counter() - started, static.stat().st_size / 2**20)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         with serving(service) as address:

@@ -1,4 +1,7 @@
-"""Takes the pictures of the page in docs/images: python -m tests.page.screenshots ARTIFACT CHAT_LOG NAME [COSTS]"""
+"""Takes the pictures of the page in docs/images: python -m tests.page.screenshots ARTIFACT CHAT_LOG NAME [COSTS]
+
+With one argument, the map that the demo has written, it takes the picture of that.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, FloatRect, sync_playwright
 
 from model_behavior.routing.costs import load_costs
 from model_behavior.serving.service import Service, ServiceConfig
@@ -54,7 +57,22 @@ def take(browser: Browser, address: str, service: Service, log: Path, name: str)
     shoot("phone", f"map?model={best}", phone=True)
 
 
-def main(folder: str, log: str, name: str, costs: str | None = None) -> None:
+def take_demo(file: str) -> None:
+    """The demo's map with its heading and its legend."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 900, "height": 860}, reduced_motion="reduce")  # the card is below
+        page.goto(Path(file).resolve().as_uri())
+        page.wait_for_selector(".names text")
+        top, bottom = (page.locator(selector).bounding_box() for selector in ("main", ".map-column"))
+        assert top is not None and bottom is not None
+        height = bottom["y"] + bottom["height"] - top["y"] + 20
+        clip = FloatRect(x=0, y=top["y"], width=900, height=height)
+        page.screenshot(path=IMAGES / "demo_map.png", clip=clip, full_page=True)
+        browser.close()
+
+
+def take_all(folder: str, log: str, name: str, costs: str | None = None) -> None:
     """Serves a copy of the artifact and takes the pictures."""
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         copy = Path(place) / "artifact"
@@ -67,4 +85,4 @@ def main(folder: str, log: str, name: str, costs: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    take_demo(sys.argv[1]) if len(sys.argv) == 2 else take_all(*sys.argv[1:])

@@ -18,7 +18,15 @@ from tests.page.conftest import DESKTOP, PHONE, OpenPage, serving
 from tests.page.first_paint import measure_paint
 from tests.page.many_models import enlarge
 
-VIEWS = ["map?model=amber-xl", "leaderboard", "compare?a=amber-xl&b=basalt-nano", "prompt", "add", "drift"]
+VIEWS = [
+    "map?model=amber-xl",
+    "map?colour=rating",
+    "leaderboard",
+    "compare?a=amber-xl&b=basalt-nano",
+    "prompt",
+    "add",
+    "drift",
+]
 LOOKS = {"desktop, light": (DESKTOP, False), "phone, dark": (PHONE, True)}
 N_MANY = 300
 
@@ -41,7 +49,7 @@ def many(arena_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.split("?")[0])
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.split("=")[0])
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
     view: str, look: str, open_page: OpenPage, arena_server: str
 ) -> None:

@@ -7,22 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from model_behavior.serving.service import Service
-from tests.page.conftest import OpenPage
+from tests.page.conftest import OpenPage, places
 
 PNG_SIZE = slice(16, 24)
-
-
-def places(page: Page) -> dict[str, tuple[float, float]]:
-    """Where the points are, by name, pixels."""
-    found = page.eval_on_selector_all(
-        ".point",
-        """all => all.map(p => [p.getAttribute('aria-label'), p.transform.baseVal[0].matrix])
-                     .map(([label, {e, f}]) => [label, e, f])""",
-    )
-    return {label.split(",")[0]: (x, y) for label, x, y in found}
 
 
 def test_points_lie_where_the_library_puts_them_in_one_scale(

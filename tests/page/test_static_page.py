@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from model_behavior.cli.app import run
 from model_behavior.errors import UsageError
 from model_behavior.serving.page_files import bundle_modules, fill_static_page
 from model_behavior.serving.service import Service
-from model_behavior.serving.static_page import write_static_page
+from model_behavior.serving.static_page import MapLook, write_full_page
 from tests.conftest import answer
-from tests.page.conftest import OpenPage
+from tests.page.conftest import OpenPage, data_in
 
 
 def test_it_shows_the_views_that_need_no_server_and_asks_for_nothing(
@@ -73,19 +72,18 @@ def test_the_command_writes_it(arena_folder: Path, tmp_path: Path, capsys: pytes
     text = target.read_text("utf-8")
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", text)
     assert "unsafe-inline" not in text
-    (data,) = re.findall(r'<script type="application/json" id="page-data">(.*?)</script>', text, re.DOTALL)
-    assert len(json.loads(data)["catalog"]["models"]) == told["models"] and json.loads(data)["fresh"] == ["amber-xl"]
-    assert run(["map", str(arena_folder), "--full", "--output", str(target), "--method", "tsne"]) == 2
+    data = data_in(text)
+    assert len(data["catalog"]["models"]) == told["models"] and data["fresh"] == ["amber-xl"]
+    assert run(["map", str(arena_folder), "--full", "--output", str(target), "--mark", "nobody"]) == 2
     with pytest.raises(UsageError, match="nobody"):
-        write_static_page(target, Service(arena_folder), ["nobody"])
+        write_full_page(target, Service(arena_folder).snapshot, MapLook(marked=("nobody",)))
     assert target.read_text("utf-8") == text
 
 
 def test_texts_of_models_cannot_end_the_script(open_page: OpenPage, static_page: str, tmp_path: Path) -> None:
     hostile = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>"
     text = Path(static_page.removeprefix("file://")).read_text("utf-8")
-    (found,) = re.findall(r'id="page-data">(.*?)</script>', text, re.DOTALL)
-    data = json.loads(found)
+    data = data_in(text)
     name = data["catalog"]["models"][0]["name"]
     data["details"][name]["exemplars"] = [{"prompt": hostile, "response": hostile}]
     (tmp_path / "hostile.html").write_text(fill_static_page(data), "utf-8")

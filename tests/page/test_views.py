@@ -13,6 +13,7 @@ from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.service import Service
 from tests.page.conftest import KEY, OpenPage, serving
 
+COST_UNIT = "per request, in the currency of the cost file"
 PROMPT = "Explain to a ten-year-old why the sky is blue."
 
 
@@ -69,6 +70,18 @@ def test_the_leaderboard_is_saved_as_csv(
     ]
 
 
+def test_costs_have_a_unit_wherever_they_are_shown(
+    open_page: OpenPage, arena_server: str, arena_service: Service
+) -> None:
+    page = open_page(f"{arena_server}/#/leaderboard")
+    expect(page.get_by_role("columnheader", name="Cost per request")).to_be_visible()
+    expect(page.get_by_text(f"Costs are {COST_UNIT}.")).to_be_visible()
+    best = arena_service.models().models[0]
+    page.goto(f"{arena_server}/#/map?model={best.name}")
+    fact = page.locator(".facts div", has_text="Cost")
+    expect(fact.locator("dd")).to_have_text(f"{best.cost:g} {COST_UNIT}")
+
+
 def test_two_models_are_compared_in_words_bars_and_texts(
     open_page: OpenPage, arena_server: str, arena_service: Service
 ) -> None:
@@ -109,6 +122,8 @@ def test_a_prompt_shows_order_costs_and_route_and_the_floor_changes_it(
     costs = {row.name: row.cost for row in arena_service.models().models}
     shown = page.locator(".board tbody td:last-child").all_inner_texts()
     assert [float(cost) for cost in shown] == pytest.approx([costs[name] for _, name in order], rel=0.01)
+    expect(page.get_by_role("columnheader", name="Cost per request")).to_be_visible()
+    expect(page.get_by_text(COST_UNIT)).to_be_visible()
     page.get_by_label("Win rate against the best model").fill("0.1")
     page.get_by_role("button", name="Predict").click()
     cheap = arena_service.route(RouteQuery(PROMPT, floor=0.1))

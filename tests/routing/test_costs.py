@@ -72,3 +72,25 @@ def test_costs_are_in_the_order_asked_for() -> None:
     assert table.unpriced(["a", "c"]) == ["c"]
     with pytest.raises(UsageError, match="no cost of c"):
         table.costs_of(["a", "c"])
+
+
+def test_unknown_names_are_warned_of_one_by_one_with_the_nearest() -> None:
+    table = CostTable({"ant-1": 1.0, "BEE 1": 2.0, "zebra-9": 3.0})
+    with pytest.warns(UserWarning) as caught:
+        table.warn_of_unknown(["ant-1", "bee-1", "cow-1", "dog-1"])
+    first, second = (str(each.message) for each in caught)
+    assert "cost of 'BEE 1'" in first and "nearest of the 4 known: bee-1, " in first and "'zebra-9'" in second
+    CostTable({"ant-1": 1.0}).warn_of_unknown(["ant-1", "bee-1"])
+    CostTable({}).warn_of_unknown(["ant-1"])
+    with pytest.warns(UserWarning, match="cost of 'a': no such model so far$"):
+        CostTable({"a": 1.0}).warn_of_unknown([])
+    with pytest.raises(UsageError, match=r"none of its 2 models .*'ant1' \(nearest: ant-1, bee-1\)"):
+        CostTable({"ant1": 1.0, "b": 1.0}).warn_of_unknown(["ant-1", "bee-1"])
+
+
+def test_many_unknown_names_are_explained_up_to_a_number_and_all_named() -> None:
+    names = [f"m-{number}" for number in range(25)]
+    with pytest.warns(UserWarning) as caught:
+        CostTable(dict.fromkeys([*names, "ant-1"], 1.0)).warn_of_unknown(["ant-1"])
+    said = [str(each.message) for each in caught]
+    assert len(said) == 21 and said[-1] == f"cost of 5 more unknown models: {', '.join(names[20:])}"

@@ -16,7 +16,7 @@ from model_behavior.data.arena import Arena, write_votes
 from model_behavior.serving.app import build_app
 from model_behavior.serving.backend import build_backend
 from model_behavior.serving.keys import KeyRing, key_of_secret, make_key
-from model_behavior.serving.service import Service, ServiceConfig
+from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
 from tests.conftest import held_out_rows
 
@@ -57,7 +57,7 @@ def log_file(chat_log: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shared_service(trained: Path) -> Service:
     """For tests that only read."""
-    return Service(trained, ServiceConfig(costs={"nobody": 1.0}))
+    return Service(trained)
 
 
 @pytest.fixture

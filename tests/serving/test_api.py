@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -19,6 +20,7 @@ from model_behavior.serving.guard import Pulse
 from model_behavior.serving.keys import KeyRing
 from model_behavior.serving.lanes import Batcher, Lane
 from model_behavior.serving.problems import RefusalError
+from model_behavior.serving.routes import is_known, read_if_match
 from model_behavior.serving.service import Service
 from model_behavior.serving.settings import Limits, RateLimiter, ServeSettings
 from tests.serving.conftest import ADMIN, READ, MakeClient
@@ -132,6 +134,29 @@ def test_changes_may_depend_on_what_was_seen(make_client: MakeClient, folder: Pa
     assert [each["number"] for each in changed.json()["revisions"]] == [2, 1]
     assert client.delete("/v1/models/one", headers={"If-Match": one.headers["ETag"]}).status_code == 412
     assert client.delete("/v1/models/one", headers={"If-Match": changed.headers["ETag"]}).status_code == 200
+
+
+def test_a_copy_that_a_proxy_has_compressed_is_known(client: TestClient) -> None:
+    tag = client.get("/").headers["ETag"]
+    for known in (tag, f"W/{tag}", f'"other", W/"another" , W/{tag}', "*", f'"x",{tag}'):
+        answer = client.get("/", headers={"If-None-Match": known})
+        assert answer.status_code == 304 and not answer.content and answer.headers["ETag"] == tag, known
+    two_lines = httpx.Headers([("If-None-Match", '"other"'), ("If-None-Match", f"W/{tag}")])
+    assert client.get("/", headers=two_lines).status_code == 304
+    for unknown in ('"other"', tag.strip('"'), f"x{tag}", f"w/{tag}", "", '"', 'W/"'):
+        assert client.get("/", headers={"If-None-Match": unknown}).status_code == 200, unknown
+    script = client.get("/static/main.js")
+    assert client.get("/static/main.js", headers={"If-None-Match": f"W/{script.headers['ETag']}"}).status_code == 304
+    assert client.get("/static/main.js", headers={"If-None-Match": f"W/{tag}"}).status_code == 200
+
+
+def test_conditions_by_hand() -> None:
+    """The table of RFC 9110, section 8.8.3.2: a weak tag equals its strong one for If-None-Match alone."""
+    assert is_known('W/"1"', '"1"') and is_known('"1"', '"1"') and not is_known('W/"2"', '"1"')
+    assert not is_known("", '"1"') and not is_known('"2"', '"1"')
+    assert read_if_match('W/"1"') == frozenset() and read_if_match('W/"1", "2","3"') == frozenset({"2", "3"})
+    assert read_if_match(None) is None and read_if_match(" * ") is None
+    assert read_if_match("nonsense") == read_if_match('x"1"') == read_if_match("") == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from model_behavior.serving.chat import ATTEMPTS_HEADER, MODEL_HEADER
 from model_behavior.serving.keys import KeyRing
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.settings import ServeSettings
+from model_behavior.serving.snapshot import NotPossibleError
 from model_behavior.serving.upstreams import Health, Upstreams, load_upstreams
 from tests.serving.conftest import ADMIN
 
@@ -146,6 +147,21 @@ def test_a_prompt_goes_to_the_best_model(
     assert ask(client, "second").headers[MODEL_HEADER] == names["fair"]
     assert ask(client, "cheap").headers[MODEL_HEADER] == names["fair"]
     assert upstreams["fair"].seen[0][0] == ""
+
+
+def test_an_upstream_without_a_cost_is_not_free_beside_one_with_a_cost(
+    configured: Upstreams, trained: Path, names: dict[str, str]
+) -> None:
+    def choose(costs: dict[str, float], model: str) -> list[str]:
+        service = Service(trained, ServiceConfig(costs, frozenset(configured.models), configured.accepted))
+        return build_backend(service, ServeSettings(upstreams=configured)).chat.choose(model, PROMPT)
+
+    other = next(name for name in Service(trained).snapshot.rows if name not in names.values())
+    assert choose({}, "auto") == [names["good"], names["fair"]]
+    assert choose({names["fair"]: 0.5}, "auto") == choose({names["fair"]: 0.5}, "cheap") == [names["fair"]]
+    assert choose({names["fair"]: 0.5}, names["good"]) == [names["good"]]
+    with pytest.raises(NotPossibleError, match="has a cost, and others have"):
+        choose({other: 0.5}, "auto")
 
 
 def test_a_stream_comes_through(client: openai.OpenAI, names: dict[str, str], upstreams: dict[str, Upstream]) -> None:

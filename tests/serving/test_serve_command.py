@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from model_behavior.cli.app import run
+from model_behavior.serving import app as serving_app
 from model_behavior.serving.keys import load_keys
 from model_behavior.serving.page_files import load_static_files
+from model_behavior.serving.service import Service
 from tests.conftest import answer
 
 
@@ -75,6 +77,26 @@ def test_what_cannot_be_meant_is_said_at_once(
 ) -> None:
     assert run(["serve", str(trained), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always:cost of:UserWarning")
+def test_misspelt_costs_are_said_at_the_start(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Service] = []
+    monkeypatch.setattr(serving_app, "run_server", lambda service, *_: served.append(service))
+    first, second, *others = Service(trained).snapshot.rows
+    costs = tmp_path / "costs.json"
+    costs.write_text(json.dumps({first.replace("-", "_"): 1, f"{second}x": 2}))
+    assert run(["serve", str(trained), "--costs", str(costs)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "none of its 2 models" in said and f"(nearest: {first}," in said and f"(nearest: {second}," in said
+    costs.write_text(json.dumps({first: 1, f"{second}x": 2}))
+    assert run(["serve", str(trained), "--costs", str(costs)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"warning: cost of '{second}x': no such model so far; nearest of the 18 known: {second}, " in said
+    assert f"no cost, so nothing is routed to: {', '.join([second, *others])}" in said
+    assert [set(service.snapshot.prices) for service in served] == [{first}]
 
 
 def test_keys_are_shown_once_and_kept_as_hashes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -204,10 +204,28 @@ def test_ellipses_are_the_covariance_of_the_mean(trained: Path) -> None:
         assert ellipse.major >= ellipse.minor > 0
 
 
-def test_costs_are_the_configured_ones_and_unknown_models_do_no_harm(trained: Path) -> None:
+def test_costs_are_the_configured_ones_and_an_unknown_model_is_only_warned_of(trained: Path) -> None:
     names = list(Service(trained).snapshot.rows)
-    service = Service(trained, ServiceConfig(costs={names[0]: 3.0, names[1]: 1.0, "elsewhere": 0.0}))
+    with pytest.warns(UserWarning, match=r"cost of 'elsewhere': .*nearest of the 18 known: \w+"):
+        service = Service(trained, ServiceConfig(costs={names[0]: 3.0, names[1]: 1.0, "elsewhere": 0.0}))
     found = service.route(RouteQuery("Name a river.", threshold=1e6))
     assert (found.model, found.cost) == (names[1], 1.0)
     assert {found.model, *(each.model for each in found.alternatives)} == set(names[:2])
     assert service.models().models[0].cost == 3.0
+    with pytest.raises(UsageError, match=f"no cost of {names[2]}"):
+        service.route(RouteQuery("Name a river.", models=(names[2],)))
+
+
+def test_costs_of_unknown_models_alone_make_no_model_free(folder: Path, trained: Path, log_file: Path) -> None:
+    names = list(Service(trained).snapshot.rows)
+    misspelt = {names[0].replace("-", " ").upper(): 3.0, f"{names[1]}x": 1.0}
+    with pytest.raises(UsageError, match=rf"none of its 2 models.*\(nearest: {names[0]},.*\(nearest: {names[1]},.*Fix"):
+        Service(trained, ServiceConfig(costs=misspelt))
+    Service(folder).upload(log_file, "newcomer", dry_run=False)
+    service = Service(folder, ServiceConfig(costs={"newcomer": 2.0}))
+    assert service.route(RouteQuery("Hi")).model == "newcomer" and not service.route(RouteQuery("Hi")).alternatives
+    service.remove("newcomer")  # now no model is left that has a cost
+    found = service.route_together([RouteQuery("Hi"), RouteQuery("Hi", costs={names[0]: 1.0})])
+    assert isinstance(found[0], NotPossibleError) and not isinstance(found[1], Exception)
+    service.upload(log_file, "newcomer", dry_run=False)
+    assert service.route(RouteQuery("Hi")).model == "newcomer"

@@ -16,9 +16,10 @@ from model_behavior.cli.app import run
 from model_behavior.data.loading import load_responses
 from model_behavior.data.sources import cut_into_shards, open_rows
 from model_behavior.errors import DataError
+from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.sharding.engines import LocalEngine
 from model_behavior.sharding.runs import ShardedRun
-from model_behavior.sharding.worker import ShardTask, finished_report, run_shard
+from model_behavior.sharding.worker import ShardTask, finished_report, run_shard, run_shard_alone
 from tests.sharding.conftest import Material
 
 
@@ -120,6 +121,15 @@ def test_enrolment_in_shards_is_enrolment(material: Material, tmp_path: Path) ->
     assert found.samples.exemplars == expected.samples.exemplars
     assert found.samples.answers == expected.samples.answers
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_takes_the_backend_of_the_job(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(StyleEncoder, "use_backend", lambda encoder, backend: asked.append(backend))
+    (shard,) = cut_into_shards(material.responses, 10_000)
+    job = replace(material.job("encode"), backend="onnxruntime")
+    run_shard_alone(ShardTask(job, shard, material.folder.with_name("alone.parquet")))
+    assert asked == ["onnxruntime"]
 
 
 def test_files_of_other_columns_are_refused(material: Material, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -12,21 +12,20 @@ from typing import TypeAlias, final
 from model_behavior.arrays import Float32Array
 from model_behavior.artifact.certainty import ModelCertainty, measure_certainty
 from model_behavior.artifact.folder import Contents, read_folder, write_folder
-from model_behavior.artifact.hub import HUB_PREFIX, download_artifact, upload_artifact
+from model_behavior.artifact.hub import HUB_PREFIX, read_from_hub, upload_artifact
 from model_behavior.catalog import Catalog, EncodedPart, enrol, enrol_encoded, extend_catalog, merge_catalogs, remove
 from model_behavior.catalog.agreement import model_table
 from model_behavior.catalog.drift import DriftConfig, DriftReport, measure_drift
 from model_behavior.catalog.enrolment import EnrolmentConfig
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
 from model_behavior.catalog.neighbours import Neighbourhood, find_neighbours
-from model_behavior.catalog.revisions import record_changes
-from model_behavior.data.loading import as_responses, as_votes
+from model_behavior.catalog.revisions import Revisions, record_changes
+from model_behavior.data.loading import UNNAMED, as_anonymous_responses, as_responses, as_votes
 from model_behavior.data.sources import Source
 from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.data_models.votes import PairTable, TrainingData
 from model_behavior.errors import UsageError
 from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
-from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.model_base import rank_best_first
@@ -39,7 +38,6 @@ Votes: TypeAlias = TrainingData | Source | Sequence[Source]
 Responses: TypeAlias = PairTable | TrainingData | Source | Sequence[Source]
 
 _BATCH = 512
-_UNNAMED = "(unnamed)"
 
 
 @final
@@ -69,8 +67,9 @@ class Artifact(Contents):
         Raises:
             ArtifactError: it is missing, no artifact, of another version, or a file in it is missing or altered.
         """
-        path = download_artifact(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source)
-        return cls(**vars(read_folder(path, runtime)))
+        text = str(source)
+        from_hub = text.startswith(HUB_PREFIX)
+        return cls(**vars(read_from_hub(text, runtime) if from_hub else read_folder(Path(source), runtime)))
 
     def save(self, path: str | Path, *, texts: bool = True) -> None:
         """Writes a folder; an artifact that was there is replaced only when the new one is whole.
@@ -98,7 +97,7 @@ class Artifact(Contents):
         Returns:
             Address of the commit.
         """
-        return upload_artifact(partial(write_folder, self, texts=texts), name, private, token)
+        return upload_artifact(self, name, texts=texts, private=private, token=token)
 
     def onboard(
         self,
@@ -222,11 +221,11 @@ class Artifact(Contents):
         Returns:
             By name in the responses, None where they have none.
         """
-        pairs = _read_anonymous(responses)
+        pairs, _ = as_anonymous_responses(responses)
         asked = enrol(self.encoder, pairs, _BATCH)
         styles, embedded = asked.samples.styles, asked.samples.embedded
         return {
-            None if name == _UNNAMED else name: self.identifier.identify(
+            None if name == UNNAMED else name: self.identifier.identify(
                 styles.vectors[styles.rows_of(row)], embedded.vectors[embedded.rows_of(row)], prior_none
             )
             for row, name in enumerate(asked.models.names)
@@ -309,14 +308,8 @@ class Artifact(Contents):
             UsageError: a model that the scorer's votes are about is missing.
         """
         revisions = record_changes(self.revisions, self.catalog, catalog)
-        known = set(self.models.names)
-        changed = {
-            name
-            for name in catalog.models.names
-            if name not in known or revisions.get(name) != self.revisions.get(name)
-        }
         scorer, training_scorer = (
-            None if each is None else _follow_catalog(each, self.encoder, catalog, changed)
+            None if each is None else self._follow_catalog(each, catalog, revisions)
             for each in (self.scorer, self.training_scorer)
         )
         return replace(
@@ -328,23 +321,12 @@ class Artifact(Contents):
             revisions=revisions,
         )
 
-
-def _follow_catalog(
-    scorer: DenseNetworkModel, encoder: ModelBehaviorEncoder, catalog: Catalog, changed: Set[str]
-) -> DenseNetworkModel:
-    """A scorer that has enrolled what changed, and what it did not know, and has forgotten the models that are gone."""
-    other = copy(scorer)
-    known = set(scorer.models)
-    other.remove(sorted(known - set(catalog.models.names)))
-    new = [name for name in catalog.models.names if name in changed or name not in known]
-    if new:
-        other.enrol(model_table(encoder, catalog, scorer.voted_models, new))
-    return other
-
-
-def _read_anonymous(responses: Responses) -> PairTable:
-    """Responses that may or may not say whose they are."""
-    try:
-        return as_responses(responses)[0]
-    except UsageError:  # no column names the model; any other fault is found again
-        return as_responses(responses, _UNNAMED)[0]
+    def _follow_catalog(self, scorer: DenseNetworkModel, catalog: Catalog, revisions: Revisions) -> DenseNetworkModel:
+        """A scorer that has enrolled what changed and what it did not know, and has forgotten models that are gone."""
+        other, names = copy(scorer), catalog.models.names
+        other.remove(sorted(set(scorer.models) - set(names)))
+        known = set(other.models)
+        changed = [name for name in names if name not in known or revisions.get(name) != self.revisions.get(name)]
+        if changed:
+            other.enrol(model_table(self.encoder, catalog, other.voted_models, changed))
+        return other

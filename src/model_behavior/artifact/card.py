@@ -1,6 +1,8 @@
 """The README of an artifact: what it is, what it was trained on, how good it was, how to use it.
 
 The lines between the dashes are metadata that the Hugging Face Hub reads (https://huggingface.co/docs/hub/model-cards).
+There is no licence among them, which is for whoever shares to choose, and no `model-index`: the Hub would show figures
+that chose the epoch as results.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
 from model_behavior.catalog.revisions import Revisions, revisions_from_stored, revisions_to_json
 from model_behavior.catalog.samples import samples_from_stored, samples_to_arrays, samples_to_json
 from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
-from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.errors import ArtifactError, UsageError, check_version
 from model_behavior.files import name_aside, open_to_others
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
@@ -64,7 +64,7 @@ _VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
 _WITH_TRAINING_SCORER = (_TRAINING_SCORER, _TRAINING_SCORER_STATE)
 _OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, (_REVISIONS,))
-_WRITTEN = (CONFIG, *_VERIFIED, *(name for group in _OPTIONAL for name in group), CARD)
+WRITTEN = (CONFIG, *_VERIFIED, *(name for group in _OPTIONAL for name in group), CARD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def write_folder(contents: Contents, path: Path, texts: bool = True) -> None:
     aside.mkdir()
     try:
         _write_files(contents if texts else without_texts(contents), aside)
-        keep_what_is_the_users(path, aside, _WRITTEN)
+        keep_what_is_the_users(path, aside, WRITTEN)
         swap(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -338,6 +338,11 @@ def exchange(one: Path, other: Path) -> bool:
 def read_config(path: Path) -> dict[str, Any]:
     """The verified content of `config.json`."""
     if not path.is_dir():
+        if "hf:" in path.parts:
+            raise ArtifactError(
+                f"{path} is no folder: addresses of the Hub are given to Artifact.load, as text. Fix: "
+                "Artifact.load('hf://owner/name').save(FOLDER), then name that folder"
+            )
         raise ArtifactError(
             f"{path} is not a folder. A trained encoder is a folder with {CONFIG}, as train-encoder writes"
         )
@@ -350,10 +355,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path / CONFIG} is damaged ({error}). Fix: restore it, or train again") from error
     if written_by != FORMAT:
         raise ArtifactError(f"{path / CONFIG} is of format {written_by!r}, not {FORMAT!r}")
-    if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
-        fix = "upgrade model-behavior" if newer else "train again"
-        raise ArtifactError(f"{path} has format version {version!r}; this release reads {FORMAT_VERSION}. Fix: {fix}")
+    check_version(f"{path}: format", version, FORMAT_VERSION)
     if config.pop(_SELF, None) != digest_of(json.dumps(config, sort_keys=True)):
         raise ArtifactError(f"{path / CONFIG} was altered. Fix: restore the folder from a copy, or train again")
     return config

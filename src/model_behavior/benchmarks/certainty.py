@@ -15,7 +15,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from model_behavior.arrays import BoolArray, Float64Array
-from model_behavior.catalog import Catalog, enrol
+from model_behavior.catalog import Catalog, enrol, enrol_encoded
+from model_behavior.catalog.embeddings import encode_pairs
 from model_behavior.catalog.enrolment import prompt_keys
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
 from model_behavior.catalog.placement import LEVELS, Population, fit_population, intraclass_correlation
@@ -41,7 +42,7 @@ class RegionFigures:
         coverage: share of regions that hold it, by nominal probability.
         radius: mean radius of the regions of 95 %.
         shrunk_error: mean square distance of the shrunk embedding from it.
-        plain_error: of the plain mean.
+        plain_error: mean square distance of the plain mean from it.
         variance_ratio: `plain_error` over what it would be if responses were independent.
         n: draws.
     """
@@ -60,7 +61,7 @@ class UnknownFigures:
 
     Attributes:
         recognised: share of known LLMs that are likeliest among the known ones.
-        log_loss: of "none of them"; 0.693 for saying 0.5 always.
+        log_loss: log loss of "none of them"; 0.693 for saying 0.5 always.
         brier: mean square error of it; 0.25 for saying 0.5 always.
         calibration_error: expected, in bins of a tenth.
         false_known: share of unknown LLMs with a probability of "none of them" below a half.
@@ -82,10 +83,10 @@ class CertaintyFigures:
     """Everything, by number of responses; empty where there are too few LLMs or prompts.
 
     Attributes:
-        regions: of embeddings.
-        unknown: of "none of them", from style and embeddings.
-        unknown_by_style: from style alone.
-        topic_correlation: of two responses of a new LLM to one topic, around its mean; NaN with too few prompts.
+        regions: figures of the regions of embeddings.
+        unknown: figures of "none of them", from style and embeddings.
+        unknown_by_style: the same from style alone.
+        topic_correlation: correlation of two responses of a new LLM to one topic; NaN with too few prompts.
     """
 
     regions: Mapping[int, RegionFigures]
@@ -100,10 +101,10 @@ def measure_certainty(
     """Measures on one split.
 
     Args:
-        encoder: trained on the split.
+        encoder: encoder that was trained on the split.
         prepared: the votes and the split, with held-out LLMs.
         batch_size: pairs encoded at once.
-        seed: of the halves of the prompts and of the draws.
+        seed: seed of the halves of the prompts and of the draws.
     """
     data, split = prepared.data, prepared.split
     rng = np.random.default_rng(seed)
@@ -115,7 +116,8 @@ def measure_certainty(
     asked = np.isin(prompt, rng.permutation(measured)[: len(measured) // 2])
     sampled = validation & ~training & ~asked
     rows = np.flatnonzero(training | sampled)
-    catalog = enrol(encoder, select_pairs(data.pairs, rows), batch_size, training[rows], sampled[rows])
+    pairs = select_pairs(data.pairs, rows)
+    catalog = enrol_encoded(pairs, encode_pairs(encoder, pairs, batch_size), training[rows], sampled[rows])
     test = enrol(encoder, select_pairs(data.pairs, np.flatnonzero(asked & ~training)), batch_size)
     new_pairs = select_pairs(data.pairs, np.flatnonzero(~is_known))
     new = enrol(encoder, new_pairs, batch_size)
@@ -207,7 +209,7 @@ def _score(p: Float64Array, y: BoolArray, right: BoolArray) -> UnknownFigures:
 
 
 def _topic_correlation(sample: VectorSample, pairs: PairTable, seed: int) -> float:
-    """By topics that are clusters of prompts: k-means on the leading axes of TF-IDF (Deerwester et al. 1990)."""
+    """Topics are clusters of prompts: k-means on the leading axes of TF-IDF (Deerwester et al. 1990)."""
     texts = dict(zip(prompt_keys(pairs).tolist(), pairs.prompts.take(pairs.prompt_index).to_pylist(), strict=True))
     keys, prompt = np.unique(sample.prompt_keys, return_inverse=True)
     if len(keys) < 5 * _TOPICS:

@@ -1,6 +1,7 @@
-"""Votes and model embeddings as stage 2 is measured on them.
+"""Stage 2 on LLMs that were never voted on: votes and embeddings divided for it, and what k of their responses bring.
 
-LLMs that were never voted on, enrolled from k of their responses.
+`prepare_stage2` divides one split of a vote file into what is fitted to, measured on and enrolled from;
+`measure_cold_start` enrols the new LLMs from k responses each and measures predictions and ratings.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
+ENROLMENT_SIZES = (1, 8, 32, 128)
+NEW_ON_NEW = Cell(seen_prompt=False, seen_models=False)
 _SEEN_SHARE = 0.05
 
 
@@ -37,10 +40,10 @@ class Stage2Material:
         oracle: `fit` and all votes of the new LLMs on training prompts: what a rating that knows them would know.
         everything: all votes, for the later rating.
         known: the known LLMs, from their responses in `fit`.
-        embeddings: of all pairs, [n_pairs, dim].
+        embeddings: embeddings of all pairs, [n_pairs, dim].
         pairs: the pairs.
         pool: pairs of new LLMs on training prompts, to enrol from.
-        agreement: of the pairs in `pool` with the known LLMs' responses in `fit`; its owners are `pairs.models`.
+        agreement: agreement of the pairs in `pool` with known LLMs' responses in `fit`; its owners are `pairs.models`.
     """
 
     fit: ScoringVotes
@@ -54,13 +57,36 @@ class Stage2Material:
     agreement: Agreement
 
 
+@dataclass(frozen=True)
+class ColdStartFigures:
+    """New LLMs at one k, means over the draws of responses; the figures' intervals are of the first draw.
+
+    Attributes:
+        k: responses of each.
+        votes: figures of votes on measured prompts between a new and a known LLM; None without such votes.
+        accuracy: mean over draws.
+        log_loss: mean over draws.
+        correlation: Spearman's, between predicted and later rating of the new LLMs.
+        coverage: share of later ratings inside the 95 % interval.
+        n_models: new LLMs.
+    """
+
+    k: int
+    votes: Stage2Figures | None
+    accuracy: float
+    log_loss: float
+    correlation: float
+    coverage: float
+    n_models: int
+
+
 def prepare_stage2(prepared: PreprocessedBehaviorEncoderData, embeddings: Float32Array, seed: int) -> Stage2Material:
     """Divides votes for stage 2 on top of stage 1's split.
 
     Args:
         prepared: filtered votes and the split that the encoder was trained with; its validation prompts are measured.
-        embeddings: of all pairs by that encoder, [n_pairs, dim].
-        seed: of the votes on seen prompts that are left out.
+        embeddings: embeddings of all pairs by that encoder, [n_pairs, dim].
+        seed: seed of the votes on seen prompts that are left out.
     """
     data, split = prepared.data, prepared.split
     rng = np.random.default_rng(seed)
@@ -96,89 +122,17 @@ def prepare_stage2(prepared: PreprocessedBehaviorEncoderData, embeddings: Float3
     )
 
 
-def answers_of_pairs(pairs: PairTable, keys: UInt64Array, rows: IntArray, names: Sequence[str]) -> Answers:
-    """The responses of some pairs as they are compared with others, in the order of `rows`.
-
-    Args:
-        pairs: whose they are.
-        keys: of the prompts of all pairs, [n_pairs].
-        rows: pairs to use.
-        names: their models, to which the owners refer.
-    """
-    place = {name: index for index, name in enumerate(names)}
-    owner = np.array([place.get(name, -1) for name in pairs.models], dtype=np.int64)[pairs.model_index[rows]]
-    return Answers(tuple(names), owner, keys[rows], pack_words(pairs.responses.take(rows).to_pylist()))
-
-
-def tabulate_models(embeddings: Float32Array, pairs: PairTable, rows: IntArray) -> ModelTable:
-    """Model embeddings from some pairs, each counted as often as it is listed.
-
-    Args:
-        embeddings: unit vectors of all pairs, [n_pairs, dim].
-        pairs: whose they are.
-        rows: pairs to use.
-    """
-    model = pairs.model_index[rows]
-    count = np.bincount(model, minlength=len(pairs.models))
-    sums = np.zeros((len(pairs.models), embeddings.shape[1]))
-    np.add.at(sums, model, embeddings[rows])
-    present = np.flatnonzero(count)
-    mean = sums[present] / count[present, None]
-    spread = np.sqrt(np.maximum(1 - np.square(mean).sum(axis=1), 0))
-    names = tuple(pairs.models[index] for index in present)
-    return ModelTable(names, mean.astype(np.float32), count[present].astype(np.int64), spread.astype(np.float32))
-
-
-def draw_enrolment(material: Stage2Material, k: int, rng: np.random.Generator) -> ModelTable:
-    """Embeddings of the new LLMs from k of their responses to training prompts each, or all where there are fewer."""
-    shuffled = rng.permutation(len(material.pool))
-    model = material.pairs.model_index[material.pool[shuffled]]
-    order = np.argsort(model, kind="stable")
-    rank = np.arange(len(order)) - np.searchsorted(model[order], model[order])
-    drawn = shuffled[order][rank < k]
-    table = tabulate_models(material.embeddings, material.pairs, material.pool[drawn])
-    rows = np.array([material.pairs.models.index(name) for name in table.names], dtype=np.int64)
-    return replace(table, agreement=material.agreement.of_responses(drawn).select(rows))
-
-
-ENROLMENT_SIZES = (1, 8, 32, 128)
-NEW_ON_NEW = Cell(seen_prompt=False, seen_models=False)
-
-
-@dataclass(frozen=True)
-class ColdStartFigures:
-    """New LLMs at one k, means over the draws of responses; the figures' intervals are of the first draw.
-
-    Attributes:
-        k: responses of each.
-        votes: on measured prompts, between a new and a known LLM; None where there are none.
-        accuracy: mean over draws.
-        log_loss: mean over draws.
-        correlation: Spearman's, between predicted and later rating of the new LLMs.
-        coverage: share of later ratings inside the 95 % interval.
-        n_models: new LLMs.
-    """
-
-    k: int
-    votes: Stage2Figures | None
-    accuracy: float
-    log_loss: float
-    correlation: float
-    coverage: float
-    n_models: int
-
-
 def measure_cold_start(
     model: DenseNetworkModel, material: Stage2Material, k: int, draws: int, seed: int
 ) -> ColdStartFigures:
     """Enrols the new LLMs `draws` times from k responses each, and measures.
 
     Args:
-        model: fitted to `material.fit`; the new LLMs are removed from it in the end.
-        material: with held-out LLMs.
+        model: network fitted to `material.fit`; the new LLMs are removed from it in the end.
+        material: votes and embeddings, with held-out LLMs.
         k: responses.
-        draws: how often responses are drawn.
-        seed: of the draws.
+        draws: number of draws.
+        seed: seed of the draws.
     """
     rng = np.random.default_rng(seed)
     new = tuple(sorted({material.pairs.models[index] for index in material.pairs.model_index[material.pool]}))
@@ -207,11 +161,56 @@ def measure_oracle(material: Stage2Material, seed: int) -> Stage2Figures | None:
     return measure_cells(oracle, {NEW_ON_NEW: votes}, seed).get(NEW_ON_NEW) if votes is not None else None
 
 
+def draw_enrolment(material: Stage2Material, k: int, rng: np.random.Generator) -> ModelTable:
+    """Embeddings of the new LLMs from k of their responses to training prompts each, or all where there are fewer."""
+    shuffled = rng.permutation(len(material.pool))
+    model = material.pairs.model_index[material.pool[shuffled]]
+    order = np.argsort(model, kind="stable")
+    rank = np.arange(len(order)) - np.searchsorted(model[order], model[order])
+    drawn = shuffled[order][rank < k]
+    table = tabulate_models(material.embeddings, material.pairs, material.pool[drawn])
+    rows = np.array([material.pairs.models.index(name) for name in table.names], dtype=np.int64)
+    return replace(table, agreement=material.agreement.of_responses(drawn).select(rows))
+
+
 def later_ratings(material: Stage2Material, known: tuple[str, ...]) -> dict[str, float]:
     """Bradley-Terry ratings from all votes, so shifted that the known LLMs have a mean of 0."""
     rated = _rate_all(material.everything)
     level = float(np.mean([rated[name] for name in known]))
     return {name: rating - level for name, rating in rated.items()}
+
+
+def answers_of_pairs(pairs: PairTable, keys: UInt64Array, rows: IntArray, names: Sequence[str]) -> Answers:
+    """The responses of some pairs as they are compared with others, in the order of `rows`.
+
+    Args:
+        pairs: pairs that they are of.
+        keys: keys of the prompts of all pairs, [n_pairs].
+        rows: pairs to use.
+        names: their models, to which the owners refer.
+    """
+    place = {name: index for index, name in enumerate(names)}
+    owner = np.array([place.get(name, -1) for name in pairs.models], dtype=np.int64)[pairs.model_index[rows]]
+    return Answers(tuple(names), owner, keys[rows], pack_words(pairs.responses.take(rows).to_pylist()))
+
+
+def tabulate_models(embeddings: Float32Array, pairs: PairTable, rows: IntArray) -> ModelTable:
+    """Model embeddings from some pairs, each counted as often as it is listed.
+
+    Args:
+        embeddings: unit vectors of all pairs, [n_pairs, dim].
+        pairs: pairs that they are of.
+        rows: pairs to use.
+    """
+    model = pairs.model_index[rows]
+    count = np.bincount(model, minlength=len(pairs.models))
+    sums = np.zeros((len(pairs.models), embeddings.shape[1]))
+    np.add.at(sums, model, embeddings[rows])
+    present = np.flatnonzero(count)
+    mean = sums[present] / count[present, None]
+    spread = np.sqrt(np.maximum(1 - np.square(mean).sum(axis=1), 0))
+    names = tuple(pairs.models[index] for index in present)
+    return ModelTable(names, mean.astype(np.float32), count[present].astype(np.int64), spread.astype(np.float32))
 
 
 def _rate_all(votes: ScoringVotes) -> dict[str, float]:

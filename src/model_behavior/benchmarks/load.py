@@ -1,12 +1,9 @@
-"""An HTTP client for load tests: it must not use more of the processor than the service that it asks.
-
-Load on a running service: prompts that it has not seen, at full speed, at a steady rate, and in a burst.
+"""A running service under load: prompts that it has not seen, at a steady rate, at full speed, and in a burst.
 
 Closed loop: a number of clients, each of which asks again when it is answered, gives the throughput. Open loop:
 requests leave at fixed times whether or not earlier ones are answered, and latency counts from the time at which a
-request was due, so that a service that stalls cannot hide it (coordinated omission, Tene 2013).
-
-The figures of a load test as a page of documentation.
+request was due, so that a service that stalls cannot hide it (coordinated omission, Tene 2013). The HTTP client is our
+own (`LoadClient`), since it must not use more of the processor than the service that it asks.
 """
 
 from __future__ import annotations
@@ -22,6 +19,147 @@ from typing import final
 from urllib.parse import urlsplit
 
 import numpy as np
+
+_OK = 200
+_TEXT = (
+    "explain the difference between a list and tuple in python with an example then write short poem about rivers "
+    "mountains rain integrals of sine over this domain why do cats purr when people sleep how many moons has jupiter "
+    "translate sentence into french name three capital cities prove that there are infinitely primes summarise text "
+    "what would happen if gravity were twice as strong give me recipe for bread without yeast please"
+)
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """What is sent.
+
+    Attributes:
+        words: number of words of a prompt.
+        clients: number of clients at full speed.
+        requests: number of requests at full speed.
+        rate: requests a second at the steady rate.
+        seconds: duration of the steady rate.
+        burst: times the steady rate, for as long as a tenth of `seconds`.
+        seed: seed of the prompts.
+    """
+
+    words: int = 30
+    clients: int = 16
+    requests: int = 50_000
+    rate: float = 50.0
+    seconds: float = 30.0
+    burst: float = 10.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LoadFigures:
+    """What came of one load.
+
+    Attributes:
+        name: name of the load.
+        requests: sent.
+        statuses: answers by HTTP status, 0 for a connection that failed.
+        per_second: successful answers a second.
+        p50, p95, p99: latency of successful answers, milliseconds.
+        slowest: latency of the slowest answer, milliseconds.
+        sent_late: 95th percentile of how long after they were due requests left, milliseconds: where it is not far
+            below the latency, the client and not the service was too slow.
+        retry_after: whether every refusal said when to come again.
+    """
+
+    name: str
+    requests: int
+    statuses: dict[int, int]
+    per_second: float
+    p50: float
+    p95: float
+    p99: float
+    slowest: float
+    sent_late: float
+    retry_after: bool
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """All loads, the memory of the service before and after, bytes, and its CPU time for one request, milliseconds."""
+
+    figures: tuple[LoadFigures, ...]
+    memory_before: int
+    memory_after: int
+    cpu_per_request: float
+
+
+async def run_load(address: str, plan: LoadPlan, progress: Callable[[str, int, int], None]) -> LoadReport:
+    """All loads, one after the other.
+
+    Args:
+        address: address of a running service, without keys.
+        plan: requests to send.
+        progress: told (load, requests answered, requests in all).
+    """
+    client, prompts = LoadClient(address), make_prompts(plan)
+    await _ask_closed(client, prompts, _Recorder("warm-up", 50, progress), 1)
+    memory, cpu = await _read_process(client)
+    steady = _Recorder(f"{plan.rate:g} requests a second", round(plan.rate * plan.seconds), progress)
+    await _ask_open(client, prompts, steady, plan.rate)
+    full = _Recorder(f"full speed, {plan.clients} clients", plan.requests, progress)
+    await _ask_closed(client, prompts, full, plan.clients)
+    rate = plan.burst * plan.rate
+    burst = _Recorder(f"burst of {rate:g} requests a second", round(rate * plan.seconds / 10), progress)
+    await _ask_open(client, prompts, burst, rate)
+    again = _Recorder("afterwards, one client", 200, progress)
+    await _ask_closed(client, prompts, again, 1)
+    figures = tuple(each.summarise() for each in (steady, full, burst, again))
+    memory_after, cpu_after = await _read_process(client)
+    await client.close()
+    answered = sum(each.statuses.get(_OK, 0) for each in figures)
+    return LoadReport(figures, memory, memory_after, 1000 * (cpu_after - cpu) / max(answered, 1))
+
+
+def make_prompts(plan: LoadPlan) -> Iterator[str]:
+    """Prompts of random words, none twice."""
+    rng, words = np.random.default_rng(plan.seed), _TEXT.split()
+    number = 0
+    while True:
+        yield " ".join([*rng.choice(words, plan.words - 1), str(number)])
+        number += 1
+
+
+def write_load_report(report: LoadReport, plan: LoadPlan, n_models: int, command: str) -> str:
+    """Markdown: how it was measured, and a table.
+
+    Args:
+        report: figures.
+        plan: requests that were sent.
+        n_models: number of models of the artifact.
+        command: command that does the same again.
+    """
+    rows = "\n".join(_row(each) for each in report.figures)
+    total = sum(each.requests for each in report.figures)
+    before, after = (each / 2**20 for each in (report.memory_before, report.memory_after))
+    return f"""# The service under load
+
+Measured by
+
+```sh
+{command}
+```
+
+`POST /v1/route` of a service over {n_models} models, {os.cpu_count()} CPU cores shared by the service and the client.
+Every prompt has {plan.words} words and is new to the service. At full speed every client asks again when it is
+answered; at a fixed rate requests leave when they are due, and latency counts from that time.
+
+| load | requests | answered, a second | p50, ms | p95, ms | p99, ms | slowest, ms | sent late, ms | answers by status |
+|---|---|---|---|---|---|---|---|---|
+{rows}
+
+Percentiles are of successful answers. "Sent late" is the 95th percentile of the client's own lateness: where it is near
+a latency, the client was too slow for the load. A status of 0 is a connection that failed.
+The service used {report.cpu_per_request:.1f} ms of CPU time a request.
+Resident memory of the service: {before:.0f} MiB before and {after:.0f} MiB after
+{total:,} requests. {_refusals(report)}
+"""
 
 
 @dataclass(frozen=True)
@@ -41,8 +179,8 @@ class LoadClient:
     """HTTP/1.1 over as many kept connections as there are requests at once.
 
     Args:
-        address: such as `http://127.0.0.1:8000/`.
-        timeout_seconds: of a request.
+        address: base address, such as `http://127.0.0.1:8000/`.
+        timeout_seconds: longest time of a request.
     """
 
     def __init__(self, address: str, timeout_seconds: float = 60.0) -> None:
@@ -88,116 +226,6 @@ class LoadClient:
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(self._host, self._port)
-
-
-def _length_of(head: bytes) -> int:
-    return int(head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
-
-
-_OK = 200
-_TEXT = (
-    "explain the difference between a list and tuple in python with an example then write short poem about rivers "
-    "mountains rain integrals of sine over this domain why do cats purr when people sleep how many moons has jupiter "
-    "translate sentence into french name three capital cities prove that there are infinitely primes summarise text "
-    "what would happen if gravity were twice as strong give me recipe for bread without yeast please"
-)
-
-
-@dataclass(frozen=True)
-class LoadPlan:
-    """What is sent.
-
-    Attributes:
-        words: of a prompt.
-        clients: at full speed.
-        requests: at full speed.
-        rate: requests a second at the steady rate.
-        seconds: at the steady rate.
-        burst: times the steady rate, for as long as a tenth of `seconds`.
-        seed: of the prompts.
-    """
-
-    words: int = 30
-    clients: int = 16
-    requests: int = 50_000
-    rate: float = 50.0
-    seconds: float = 30.0
-    burst: float = 10.0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class LoadFigures:
-    """What came of one load.
-
-    Attributes:
-        name: of the load.
-        requests: sent.
-        statuses: answers by HTTP status, 0 for a connection that failed.
-        per_second: successful answers a second.
-        p50, p95, p99: latency of successful answers, milliseconds.
-        slowest: of all answers, milliseconds.
-        sent_late: 95th percentile of how long after they were due requests left, milliseconds: where it is not far
-            below the latency, the client and not the service was too slow.
-        retry_after: whether every refusal said when to come again.
-    """
-
-    name: str
-    requests: int
-    statuses: dict[int, int]
-    per_second: float
-    p50: float
-    p95: float
-    p99: float
-    slowest: float
-    sent_late: float
-    retry_after: bool
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """All loads, the memory of the service before and after, bytes, and its CPU time for one request, milliseconds."""
-
-    figures: tuple[LoadFigures, ...]
-    memory_before: int
-    memory_after: int
-    cpu_per_request: float
-
-
-def make_prompts(plan: LoadPlan) -> Iterator[str]:
-    """Prompts of random words, none twice."""
-    rng, words = np.random.default_rng(plan.seed), _TEXT.split()
-    number = 0
-    while True:
-        yield " ".join([*rng.choice(words, plan.words - 1), str(number)])
-        number += 1
-
-
-async def run_load(address: str, plan: LoadPlan, progress: Callable[[str, int, int], None]) -> LoadReport:
-    """All loads, one after the other.
-
-    Args:
-        address: of a running service, without keys.
-        plan: what to send.
-        progress: told (load, requests answered, requests in all).
-    """
-    client, prompts = LoadClient(address), make_prompts(plan)
-    await _ask_closed(client, prompts, _Recorder("warm-up", 50, progress), 1)
-    memory, cpu = await _read_process(client)
-    steady = _Recorder(f"{plan.rate:g} requests a second", round(plan.rate * plan.seconds), progress)
-    await _ask_open(client, prompts, steady, plan.rate)
-    full = _Recorder(f"full speed, {plan.clients} clients", plan.requests, progress)
-    await _ask_closed(client, prompts, full, plan.clients)
-    rate = plan.burst * plan.rate
-    burst = _Recorder(f"burst of {rate:g} requests a second", round(rate * plan.seconds / 10), progress)
-    await _ask_open(client, prompts, burst, rate)
-    again = _Recorder("afterwards, one client", 200, progress)
-    await _ask_closed(client, prompts, again, 1)
-    figures = tuple(each.summarise() for each in (steady, full, burst, again))
-    memory_after, cpu_after = await _read_process(client)
-    await client.close()
-    answered = sum(each.statuses.get(_OK, 0) for each in figures)
-    return LoadReport(figures, memory, memory_after, 1000 * (cpu_after - cpu) / max(answered, 1))
 
 
 @final
@@ -273,42 +301,6 @@ async def _read_process(client: LoadClient) -> tuple[int, float]:
     return int(memory), cpu
 
 
-def write_load_report(report: LoadReport, plan: LoadPlan, n_models: int, command: str) -> str:
-    """Markdown: how it was measured, and a table.
-
-    Args:
-        report: figures.
-        plan: what was sent.
-        n_models: of the artifact.
-        command: that does the same again.
-    """
-    rows = "\n".join(_row(each) for each in report.figures)
-    total = sum(each.requests for each in report.figures)
-    before, after = (each / 2**20 for each in (report.memory_before, report.memory_after))
-    return f"""# The service under load
-
-Measured by
-
-```sh
-{command}
-```
-
-`POST /v1/route` of a service over {n_models} models, {os.cpu_count()} CPU cores shared by the service and the client.
-Every prompt has {plan.words} words and is new to the service. At full speed every client asks again when it is
-answered; at a fixed rate requests leave when they are due, and latency counts from that time.
-
-| load | requests | answered, a second | p50, ms | p95, ms | p99, ms | slowest, ms | sent late, ms | answers by status |
-|---|---|---|---|---|---|---|---|---|
-{rows}
-
-Percentiles are of successful answers. "Sent late" is the 95th percentile of the client's own lateness: where it is near
-a latency, the client was too slow for the load. A status of 0 is a connection that failed.
-The service used {report.cpu_per_request:.1f} ms of CPU time a request.
-Resident memory of the service: {before:.0f} MiB before and {after:.0f} MiB after
-{total:,} requests. {_refusals(report)}
-"""
-
-
 def _row(figures: LoadFigures) -> str:
     statuses = ", ".join(f"{status}: {count:,}" for status, count in figures.statuses.items())
     latencies = " | ".join(
@@ -324,3 +316,7 @@ def _refusals(report: LoadReport) -> str:
     if all(each.retry_after for each in report.figures):
         return f"All {refused:,} refusals had a Retry-After."
     return f"Of {refused:,} refusals some had no Retry-After."
+
+
+def _length_of(head: bytes) -> int:
+    return int(head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])

@@ -1,6 +1,7 @@
-"""Any number of votes, made by repeating real ones and perturbing their texts: to measure at sizes that nobody has.
+"""How the cost of votes grows with their number: the same stages at several sizes, each in a process of its own.
 
-How the cost of votes grows with their number: the same stages at several sizes, each in a process of its own.
+Votes of a size that nobody has are real ones, repeated and perturbed (`write_enlarged_votes`); what each size costs is
+measured by `scale_probe`.
 """
 
 from __future__ import annotations
@@ -26,66 +27,9 @@ from model_behavior.errors import ModelBehaviorError
 from model_behavior.evaluation.plots import PlotTexts, draw_lines
 from model_behavior.files import written_aside
 
+_MIB = 1 << 20
 _SMALLEST_STEP, _LARGEST_STEP = 5, 13
 _ROWS_AT_ONCE = 8192
-
-
-def write_enlarged_votes(data: TrainingData, n_votes: int, path: Path, seed: int = 0) -> None:
-    """Writes a plain table of votes (Parquet, zstd), one round of the real votes after the other.
-
-    The first round is the votes as they are. In each later one every prompt carries the round's number, and of every
-    response words at regular places change places with their neighbours; models and outcomes stay. So the shares of
-    prompts, pairs and models among votes, and the lengths of texts, are those of the real votes at every size. Rounds
-    are written as they are made: memory holds the real votes and one round.
-
-    Args:
-        data: the real votes.
-        n_votes: how many to write; the last round is cut.
-        path: the file.
-        seed: of the places where words change.
-    """
-    rng = np.random.default_rng(seed)
-    with written_aside(path) as aside:
-        writer: pq.ParquetWriter | None = None
-        try:
-            for number in range(-(-n_votes // len(data))):
-                table = _make_round(data, number, rng).slice(0, n_votes - number * len(data))
-                writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
-                writer.write_table(table, row_group_size=_ROWS_AT_ONCE)
-        finally:
-            if writer is not None:
-                writer.close()
-
-
-def _make_round(data: TrainingData, number: int, rng: np.random.Generator) -> pa.Table:
-    pairs = data.pairs
-    step = int(rng.integers(_SMALLEST_STEP, _LARGEST_STEP + 1))
-    first = int(rng.integers(step))
-    prompts: list[str] = list(LazyTexts(pairs.prompts))
-    responses = LazyTexts(pairs.responses)
-    if number:
-        prompts = [f"{prompt} ({number})" for prompt in prompts]
-        perturbed = pa.array((swap_words(text, first, step) for text in responses), pa.large_string())
-    else:
-        perturbed = pairs.responses
-    models = pa.array(pairs.models, pa.string())
-    columns = {"prompt": pa.array(prompts, pa.large_string()).take(pa.array(pairs.prompt_index[data.pair_a]))}
-    for side, pair in (("a", data.pair_a), ("b", data.pair_b)):
-        columns[f"model_{side}"] = models.take(pa.array(pairs.model_index[pair]))
-        columns[f"response_{side}"] = perturbed.take(pa.array(pair))
-    labels = pa.array([outcome.label for outcome in Outcome], pa.string())
-    return pa.table({**columns, "winner": labels.take(pa.array(data.outcome))})
-
-
-def swap_words(text: str, first: int, step: int) -> str:
-    """The text, in which word `first` and every `step`-th after it have changed places with the next; 0 <= first."""
-    words = text.split(" ")
-    for place in range(first, len(words) - 1, step):
-        words[place], words[place + 1] = words[place + 1], words[place]
-    return " ".join(words)
-
-
-_MIB = 1 << 20
 _INTRODUCTION = """\
 # From file to triplets at growing sizes
 
@@ -105,9 +49,9 @@ class SizeResult:
     """The cost of one size.
 
     Attributes:
-        votes: how many.
+        votes: number of votes.
         file_bytes: size of their file.
-        stages: in the order in which they ran; the first is the start of the program.
+        stages: costs in the order in which the stages ran; the first is the start of the program.
     """
 
     votes: int
@@ -144,13 +88,39 @@ def measure_sizes(
     return results
 
 
-def _probe(path: Path, cache: Path) -> list[StageCost]:
-    command = [sys.executable, "-m", scale_probe.__name__, str(path), str(cache)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        tail = finished.stderr.strip().splitlines()[-1:] or ["no message; it may have run out of memory"]
-        raise ModelBehaviorError(f"measuring {path} ended with code {finished.returncode}: {tail[0]}")
-    return [StageCost(**stage) for stage in json.loads(finished.stdout)]
+def write_enlarged_votes(data: TrainingData, n_votes: int, path: Path, seed: int = 0) -> None:
+    """Writes a plain table of votes (Parquet, zstd), one round of the real votes after the other.
+
+    The first round is the votes as they are. In each later one every prompt carries the round's number, and of every
+    response words at regular places change places with their neighbours; models and outcomes stay. So the shares of
+    prompts, pairs and models among votes, and the lengths of texts, are those of the real votes at every size. Rounds
+    are written as they are made: memory holds the real votes and one round.
+
+    Args:
+        data: the real votes.
+        n_votes: number of votes to write; the last round is cut.
+        path: the file.
+        seed: seed of the places where words change.
+    """
+    rng = np.random.default_rng(seed)
+    with written_aside(path) as aside:
+        writer: pq.ParquetWriter | None = None
+        try:
+            for number in range(-(-n_votes // len(data))):
+                table = _make_round(data, number, rng).slice(0, n_votes - number * len(data))
+                writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
+                writer.write_table(table, row_group_size=_ROWS_AT_ONCE)
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+def swap_words(text: str, first: int, step: int) -> str:
+    """The text, in which word `first` and every `step`-th after it have changed places with the next; 0 <= first."""
+    words = text.split(" ")
+    for place in range(first, len(words) - 1, step):
+        words[place], words[place + 1] = words[place + 1], words[place]
+    return " ".join(words)
 
 
 def write_scale_report(results: Sequence[SizeResult], source: str, command: str) -> tuple[str, Mapping[str, str]]:
@@ -175,6 +145,35 @@ def write_scale_report(results: Sequence[SizeResult], source: str, command: str)
     pictures = {"scale-memory.svg": _draw_memory(results), "scale-cpu.svg": _draw_cpu(results)}
     shown = [f"![{name}]({name})\n" for name in pictures]
     return "\n".join([introduction, *lines, "", *shown]), pictures
+
+
+def _make_round(data: TrainingData, number: int, rng: np.random.Generator) -> pa.Table:
+    pairs = data.pairs
+    step = int(rng.integers(_SMALLEST_STEP, _LARGEST_STEP + 1))
+    first = int(rng.integers(step))
+    prompts: list[str] = list(LazyTexts(pairs.prompts))
+    responses = LazyTexts(pairs.responses)
+    if number:
+        prompts = [f"{prompt} ({number})" for prompt in prompts]
+        perturbed = pa.array((swap_words(text, first, step) for text in responses), pa.large_string())
+    else:
+        perturbed = pairs.responses
+    models = pa.array(pairs.models, pa.string())
+    columns = {"prompt": pa.array(prompts, pa.large_string()).take(pa.array(pairs.prompt_index[data.pair_a]))}
+    for side, pair in (("a", data.pair_a), ("b", data.pair_b)):
+        columns[f"model_{side}"] = models.take(pa.array(pairs.model_index[pair]))
+        columns[f"response_{side}"] = perturbed.take(pa.array(pair))
+    labels = pa.array([outcome.label for outcome in Outcome], pa.string())
+    return pa.table({**columns, "winner": labels.take(pa.array(data.outcome))})
+
+
+def _probe(path: Path, cache: Path) -> list[StageCost]:
+    command = [sys.executable, "-m", scale_probe.__name__, str(path), str(cache)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        tail = finished.stderr.strip().splitlines()[-1:] or ["no message; it may have run out of memory"]
+        raise ModelBehaviorError(f"measuring {path} ended with code {finished.returncode}: {tail[0]}")
+    return [StageCost(**stage) for stage in json.loads(finished.stdout)]
 
 
 def _growth(before: SizeResult, after: SizeResult) -> float:

@@ -32,7 +32,7 @@ class StageCost:
 
     Attributes:
         stage: its name.
-        seconds: of CPU, of all threads and of the system on the process's behalf.
+        seconds: CPU time of all threads and of the system on the process's behalf.
         peak_bytes: highest resident memory of the process until its end, mapped files included.
     """
 

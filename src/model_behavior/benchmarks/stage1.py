@@ -1,15 +1,11 @@
-"""The ways to train stage 1 that its benchmark compares.
+"""Stage 1 on vote files, over several seeds: baselines, ways to train, the prompt's share, and new families of LLMs.
 
-Stage 1 on LLMs whose whole family it has never seen: what their embeddings say of ratings and votes.
-
-How much of the style features' variance is about the prompt, before and after the topic is removed.
-
-Stage 1 and its baselines on vote files, over several seeds.
+`VARIANTS` are the ways to train. Every one is measured on the same splits as the baselines; what the embeddings say of
+new LLMs is measured on splits of its own, which hold out whole families.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,13 +16,13 @@ from model_behavior.arrays import Float32Array
 from model_behavior.benchmarks.certainty import CertaintyFigures, measure_certainty
 from model_behavior.benchmarks.cold_start import ENROLMENT_SIZES, ColdStartFigures, measure_cold_start, measure_oracle
 from model_behavior.benchmarks.stage2 import Stage2Plan, embed_pairs_for_stage2, train_on_split
+from model_behavior.catalog.places import project
 from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.votes import PairTable, TrainingData, ValidationSplit
 from model_behavior.errors import UsageError
 from model_behavior.evaluation.baselines import BASELINES, SEMANTIC_BASELINES
 from model_behavior.evaluation.evaluated_encoder import VoteReadout, read_votes
-from model_behavior.evaluation.model_map import project
 from model_behavior.evaluation.plots import Point
 from model_behavior.evaluation.stage1 import Stage1Figures, Stage1Protocol
 from model_behavior.evaluation.stage2 import Stage2Figures
@@ -40,10 +36,12 @@ from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, make_
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.names import draw_held_out, family_of
+from model_behavior.names import draw_held_out, family_of, nearest
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
+
+_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -78,87 +76,9 @@ VARIANTS: Mapping[str, Variant] = {
     "default with compactness 0.1": Variant(objectives=ObjectiveConfig(compactness=0.1)),
     "default with KL 0.01": Variant(objectives=ObjectiveConfig(kl=0.01)),
     "default, cosine, margin 0.3": Variant(objectives=ObjectiveConfig(distance="cosine", margin=0.3)),
-    "default, semi-hard mining": Variant(objectives=ObjectiveConfig(mining="semi-hard")),
-    "default, batch-hard mining": Variant(objectives=ObjectiveConfig(mining="batch-hard")),
     "default with supervised contrastive 0.2": Variant(objectives=ObjectiveConfig(contrastive=0.2)),
     "supervised contrastive 0.2 for the proxies": Variant(objectives=ObjectiveConfig(proxy=0, contrastive=0.2)),
-    "default, proxies with ArcFace margin 0.2": Variant(objectives=ObjectiveConfig(proxy_margin=0.2)),
-    "default, ties in the vote term": Variant(objectives=ObjectiveConfig(vote_ties=True)),
 }
-
-
-@dataclass(frozen=True)
-class NewModels:
-    """One seed: other families held out, both stages trained without them.
-
-    Attributes:
-        held_out: names.
-        by_responses: figures by the number of responses enrolled.
-        oracle: Bradley-Terry that has seen their votes on training prompts.
-        certainty: of their embeddings, and of "none of them".
-    """
-
-    held_out: tuple[str, ...]
-    by_responses: Mapping[int, ColdStartFigures]
-    oracle: Stage2Figures | None
-    certainty: CertaintyFigures
-
-
-def measure_new_models(votes: TrainingData, plan: Stage2Plan, runtime: Runtime) -> tuple[NewModels, ...]:
-    """One result per seed; a seed that holds out nobody, or nobody with votes, gives none."""
-    results = []
-    for seed in range(plan.seeds):
-        held_out = draw_held_out(votes.pairs.models, plan.held_out_share, np.random.default_rng(seed))
-        if not held_out:
-            continue
-        split = ValidationSplit(plan.validation_fraction, seed, held_out_models=held_out)
-        encoder, prepared = train_on_split(votes, split, plan, runtime)
-        material = embed_pairs_for_stage2(encoder, prepared, plan.batch_size)
-        if not len(material.pool):
-            continue
-        network = DenseNetworkModel(material.known, cache=runtime.cache)
-        network.fit(material.fit)
-        by_responses = {k: measure_cold_start(network, material, k, plan.draws, seed) for k in ENROLMENT_SIZES}
-        certainty = measure_certainty(encoder, prepared, plan.batch_size, seed)
-        results.append(NewModels(held_out, by_responses, measure_oracle(material, seed), certainty))
-    return tuple(results)
-
-
-_BATCH = 512
-
-
-@dataclass(frozen=True)
-class TopicShare:
-    """Share of the variance of standardised style features that the prompt explains, on validation responses."""
-
-    before: float
-    after: float
-
-
-def measure_topic_share(prepared: PreprocessedBehaviorEncoderData, cache: ContentCache) -> TopicShare:
-    """Fits the removal on training pairs and measures on validation pairs.
-
-    Args:
-        prepared: votes and their split.
-        cache: of features.
-    """
-    pairs = prepared.data.pairs
-    features = BehaviorEmbeddingPreprocessor(cache).embed(StyleEncoder(), pairs, _BATCH)
-    assert isinstance(features, np.ndarray)
-    texts = pairs.prompts.to_pylist()
-    encoders = make_text_encoders(DEFAULT_ENCODERS)
-    blocks = [PromptEmbeddingPreprocessor(encoder, cache).preprocess(texts, _BATCH) for encoder in encoders]
-    prompts = PromptFeatures(blocks, pairs.prompt_index)
-    train, held = (pairs_of(prepared.data, side) for side in (prepared.split.train, prepared.split.validation))
-    group = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index[held]]
-
-    def share(view: DenseView) -> float:
-        of_held = replace(prompts, prompt=prompts.prompt[held])
-        return metrics.variance_explained(view.apply(features[held], of_held), group)
-
-    plain, _ = DenseView.fit(features[train], None)
-    freed, _ = DenseView.fit(features[train], replace(prompts, prompt=prompts.prompt[train]))
-    return TopicShare(share(plain), share(freed))
 
 
 @dataclass(frozen=True)
@@ -168,8 +88,8 @@ class BenchmarkPlan:
     Attributes:
         validation_fraction: share of prompts to measure on.
         seeds: one split, training and measurement for each.
-        epochs: of every training.
-        batch_size: of every training.
+        epochs: epochs of every training.
+        batch_size: triplets per step of every training.
         semantic: whether to run what needs a transformer, which takes most of the time.
         held_out_share: share of LLMs held out, in whole families, for the figures of new LLMs.
         draws: enrolments of these per number of responses.
@@ -191,9 +111,9 @@ class MethodResult:
     """One method on one vote file.
 
     Attributes:
-        method: its name.
-        figures: of every seed.
-        seconds: of training with warm features, mean over seeds; None for a baseline and for a part of an embedding.
+        method: name of the method.
+        figures: figures of every seed.
+        seconds: time of training with warm features, mean over seeds; None for a baseline and a part of an embedding.
         readout: votes called from the responses, of every seed; empty for a baseline and without the vote term.
     """
 
@@ -204,13 +124,38 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
+class TopicShare:
+    """Share of the variance of standardised style features that the prompt explains, on validation responses."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class NewModels:
+    """One seed: other families held out, both stages trained without them.
+
+    Attributes:
+        held_out: names of the LLMs held out.
+        by_responses: figures by the number of responses enrolled.
+        oracle: Bradley-Terry that has seen their votes on training prompts.
+        certainty: figures of how sure their embeddings and "none of them" are.
+    """
+
+    held_out: tuple[str, ...]
+    by_responses: Mapping[int, ColdStartFigures]
+    oracle: Stage2Figures | None
+    certainty: CertaintyFigures
+
+
+@dataclass(frozen=True)
 class DatasetResult:
     """Everything on one vote file.
 
     Attributes:
         methods: baselines, then variants.
-        topic: of every seed.
-        new_models: of every seed.
+        topic: topic share of every seed.
+        new_models: figures of new LLMs, of every seed.
         model_map: the models in a plane, by the default variant's first seed; empty with fewer than three.
     """
 
@@ -232,7 +177,7 @@ def choose_variants(plan: BenchmarkPlan) -> dict[str, Variant]:
     """
     unknown = [name for name in plan.variant if name not in VARIANTS]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], VARIANTS, 1, 0)
+        near = nearest(VARIANTS, unknown[0], 1)
         raise UsageError(f"unknown variant {unknown[0]!r}. Nearest: {near[0]!r}. Allowed: {'; '.join(VARIANTS)}")
     return {name: variant for name, variant in VARIANTS.items() if not plan.variant or name in plan.variant}
 
@@ -269,6 +214,52 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
         new_models=measure_new_models(votes, stage2, runtime),
         model_map=model_map,
     )
+
+
+def measure_new_models(votes: TrainingData, plan: Stage2Plan, runtime: Runtime) -> tuple[NewModels, ...]:
+    """One result per seed; a seed that holds out nobody, or nobody with votes, gives none."""
+    results = []
+    for seed in range(plan.seeds):
+        held_out = draw_held_out(votes.pairs.models, plan.held_out_share, np.random.default_rng(seed))
+        if not held_out:
+            continue
+        split = ValidationSplit(plan.validation_fraction, seed, held_out_models=held_out)
+        encoder, prepared = train_on_split(votes, split, plan, runtime)
+        material = embed_pairs_for_stage2(encoder, prepared, plan.batch_size)
+        if not len(material.pool):
+            continue
+        network = DenseNetworkModel(material.known, cache=runtime.cache)
+        network.fit(material.fit)
+        by_responses = {k: measure_cold_start(network, material, k, plan.draws, seed) for k in ENROLMENT_SIZES}
+        certainty = measure_certainty(encoder, prepared, plan.batch_size, seed)
+        results.append(NewModels(held_out, by_responses, measure_oracle(material, seed), certainty))
+    return tuple(results)
+
+
+def measure_topic_share(prepared: PreprocessedBehaviorEncoderData, cache: ContentCache) -> TopicShare:
+    """Fits the removal on training pairs and measures on validation pairs.
+
+    Args:
+        prepared: votes and their split.
+        cache: cache of features.
+    """
+    pairs = prepared.data.pairs
+    features = BehaviorEmbeddingPreprocessor(cache).embed(StyleEncoder(), pairs, _BATCH)
+    assert isinstance(features, np.ndarray)
+    texts = pairs.prompts.to_pylist()
+    encoders = make_text_encoders(DEFAULT_ENCODERS)
+    blocks = [PromptEmbeddingPreprocessor(encoder, cache).preprocess(texts, _BATCH) for encoder in encoders]
+    prompts = PromptFeatures(blocks, pairs.prompt_index)
+    train, held = (pairs_of(prepared.data, side) for side in (prepared.split.train, prepared.split.validation))
+    group = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index[held]]
+
+    def share(view: DenseView) -> float:
+        of_held = replace(prompts, prompt=prompts.prompt[held])
+        return metrics.variance_explained(view.apply(features[held], of_held), group)
+
+    plain, _ = DenseView.fit(features[train], None)
+    freed, _ = DenseView.fit(features[train], replace(prompts, prompt=prompts.prompt[train]))
+    return TopicShare(share(plain), share(freed))
 
 
 def _train(

@@ -1,7 +1,4 @@
-"""The report of the stage-1 benchmark, as Markdown with SVG plots.
-
-How sure, and whether rightly so, as Markdown.
-"""
+"""The report of the stage-1 benchmark, with how sure embeddings and "none of them" are, as Markdown with SVG plots."""
 
 from __future__ import annotations
 
@@ -75,6 +72,11 @@ def write_stage1_report(
     return "\n".join(parts), pictures
 
 
+def write_certainty(seeds: Sequence[CertaintyFigures]) -> list[str]:
+    """Both tables, means and standard deviations over the seeds; nothing where no seed has figures."""
+    return [*_write_regions(seeds), *_write_unknown(seeds)]
+
+
 def _write_dataset(result: DatasetResult) -> list[str]:
     sizes = [k for k in IDENTIFICATION_SIZES if any(k in m.figures[0].identification for m in result.methods)]
     first = result.methods[0].figures[0]
@@ -144,53 +146,6 @@ def _write_new_models(seeds: Sequence[NewModels]) -> list[str]:
     return [*lines, f"| oracle | 1 | {_cell(oracle)} |", ""]
 
 
-def _draw(result: DatasetResult) -> dict[str, str]:
-    pictures = {}
-    lines = {
-        method.method: [
-            (float(k), float(np.mean([f.identification[k].value for f in method.figures if k in f.identification])))
-            for k in IDENTIFICATION_SIZES
-            if any(k in f.identification for f in method.figures)
-        ]
-        for method in result.methods
-        if method.seconds is None or method.method == DEFAULT
-    }
-    if any(lines.values()):
-        texts = PlotTexts(f"{result.name}: identification", "responses", "share right", log_x=True)
-        pictures[f"stage1-{result.name}-identification.svg"] = draw_lines(lines, texts)
-    if result.new_models:
-        ratings = [
-            (float(k), float(np.mean([seed.by_responses[k].correlation for seed in result.new_models])))
-            for k in sorted(result.new_models[0].by_responses)
-        ]
-        if np.isfinite([y for _, y in ratings]).any():
-            texts = PlotTexts(f"{result.name}: ratings of new LLMs", "responses enrolled", "Spearman", log_x=True)
-            pictures[f"stage1-{result.name}-new-models.svg"] = draw_lines({DEFAULT: ratings}, texts)
-    if result.model_map:
-        title = f"{result.name}: LLMs by what they answer, first two principal axes, coloured by family"
-        pictures[f"stage1-{result.name}-map.svg"] = draw_points(result.model_map, title)
-    return pictures
-
-
-def _cell(figures: Sequence[Figure]) -> str:
-    if not figures:
-        return "-"
-    values = [figure.value for figure in figures]
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    interval = f" [{figures[0].low:.3f}, {figures[0].high:.3f}]" if np.isfinite(figures[0].low) else ""
-    return f"{np.mean(values):.3f}{interval}{spread}"
-
-
-def _spread(values: Sequence[float]) -> str:
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
-
-
-def write_certainty(seeds: Sequence[CertaintyFigures]) -> list[str]:
-    """Both tables, means and standard deviations over the seeds; nothing where no seed has figures."""
-    return [*_write_regions(seeds), *_write_unknown(seeds)]
-
-
 def _write_regions(seeds: Sequence[CertaintyFigures]) -> list[str]:
     by_size: dict[int, list[RegionFigures]] = {}
     for seed in seeds:
@@ -239,3 +194,45 @@ def _write_row(label: str, figures: Sequence[UnknownFigures]) -> str:
     )
     known, new = figures[0].n
     return f"| {label} | " + " | ".join(map(_spread, columns)) + f" | {known}, {new} |"
+
+
+def _draw(result: DatasetResult) -> dict[str, str]:
+    pictures = {}
+    lines = {
+        method.method: [
+            (float(k), float(np.mean([f.identification[k].value for f in method.figures if k in f.identification])))
+            for k in IDENTIFICATION_SIZES
+            if any(k in f.identification for f in method.figures)
+        ]
+        for method in result.methods
+        if method.seconds is None or method.method == DEFAULT
+    }
+    if any(lines.values()):
+        texts = PlotTexts(f"{result.name}: identification", "responses", "share right", log_x=True)
+        pictures[f"stage1-{result.name}-identification.svg"] = draw_lines(lines, texts)
+    if result.new_models:
+        ratings = [
+            (float(k), float(np.mean([seed.by_responses[k].correlation for seed in result.new_models])))
+            for k in sorted(result.new_models[0].by_responses)
+        ]
+        if np.isfinite([y for _, y in ratings]).any():
+            texts = PlotTexts(f"{result.name}: ratings of new LLMs", "responses enrolled", "Spearman", log_x=True)
+            pictures[f"stage1-{result.name}-new-models.svg"] = draw_lines({DEFAULT: ratings}, texts)
+    if result.model_map:
+        title = f"{result.name}: LLMs by what they answer, first two principal axes, coloured by family"
+        pictures[f"stage1-{result.name}-map.svg"] = draw_points(result.model_map, title)
+    return pictures
+
+
+def _cell(figures: Sequence[Figure]) -> str:
+    if not figures:
+        return "-"
+    values = [figure.value for figure in figures]
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    interval = f" [{figures[0].low:.3f}, {figures[0].high:.3f}]" if np.isfinite(figures[0].low) else ""
+    return f"{np.mean(values):.3f}{interval}{spread}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"

@@ -1,6 +1,7 @@
-"""Ways to calibrate the dense network, side by side, and what calibration error chance alone gives.
+"""Stage 2 and its baselines on vote files, over several seeds.
 
-Stage 2 and its baselines on vote files, over several seeds.
+Both stages are trained on each split, without some families of LLMs, and every method is measured on the same votes.
+Beside that: ways to calibrate the dense network, and the calibration error that chance alone gives.
 """
 
 from __future__ import annotations
@@ -54,78 +55,13 @@ from model_behavior.preprocessing.behavior_embedding_preprocessor import Behavio
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes
 
-_LEAST = 1e-4
-_SIMULATIONS = 100
-
-
-@dataclass(frozen=True)
-class Calibrations:
-    """The dense network on the same votes.
-
-    Attributes:
-        figures: by the calibration: none, temperature, isotonic.
-        floor: calibration error that a perfect model with the same confidences has on as many independent votes.
-    """
-
-    figures: Mapping[str, Stage2Figures]
-    floor: float
-
-
-def compare_calibrations(network: DenseNetworkModel, votes: ScoringVotes, seed: int) -> Calibrations | None:
-    """Applies each calibration to the same predictions; None where nothing was held out to fit one to."""
-    held_out = network.held_out
-    if held_out is None or not len(held_out.outcome):
-        return None
-    fitted = network.temperature
-    network.temperature = Temperature()
-    try:
-        raw = predict_votes(network, votes)
-    finally:
-        network.temperature = fitted
-    predicted = {"none": raw, "temperature": fitted.apply(raw), "isotonic": calibrate_isotonic(held_out, raw)}
-    measured = {name: measure_stage2(probabilities, votes, seed) for name, probabilities in predicted.items()}
-    figures = {name: value for name, value in measured.items() if value is not None}
-    return Calibrations(figures, simulate_floor(predicted["temperature"], np.random.default_rng(seed)))
-
-
-def calibrate_isotonic(held_out: HeldOutVotes, probabilities: FloatArray) -> Float32Array:
-    """Isotonic regression of each outcome on its probability, normalised (Zadrozny and Elkan 2002), [n, 4].
-
-    Args:
-        held_out: to fit to.
-        probabilities: to calibrate, [n, 4].
-    """
-    columns = []
-    for outcome in range(held_out.probabilities.shape[1]):
-        curve = IsotonicRegression(y_min=_LEAST, y_max=1 - _LEAST, out_of_bounds="clip")
-        curve.fit(held_out.probabilities[:, outcome], (held_out.outcome == outcome).astype(np.float64))
-        columns.append(curve.predict(probabilities[:, outcome]))
-    values = np.stack(columns, axis=1)
-    normalised: Float32Array = (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
-    return normalised
-
-
-def simulate_floor(probabilities: FloatArray, rng: np.random.Generator) -> float:
-    """Mean expected calibration error where outcomes are drawn from the probabilities themselves.
-
-    Args:
-        probabilities: [n, 4].
-        rng: of the draws.
-    """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    errors = [
-        expected_calibration_error(confidence, (rng.random(len(confidence)) < confidence).astype(np.float64))
-        for _ in range(_SIMULATIONS)
-    ]
-    return float(np.mean(errors))
-
-
 DENSE_NETWORK = "DenseNetworkModel, behavior"
 BRADLEY_TERRY = "Bradley-Terry with ties"
 NEW_PROMPTS = Cell(seen_prompt=False, seen_models=True)
 VOTE_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 _ENROL_FOR_CELLS = 32
-
+_LEAST = 1e-4
+_SIMULATIONS = 100
 Factory = Callable[[ModelTable, ContentCache], ModelBase]
 METHODS: Mapping[str, Factory] = {
     DENSE_NETWORK: lambda table, cache: DenseNetworkModel(table, cache=cache),
@@ -149,8 +85,8 @@ class Stage2Plan:
         validation_fraction: share of prompts to measure on.
         held_out_share: share of LLMs held out, in whole families.
         seeds: one split, training of both stages and measurement for each.
-        epochs: of stage 1.
-        batch_size: of stage 1.
+        epochs: epochs of stage 1.
+        batch_size: triplets per step of stage 1.
         draws: enrolments per k.
     """
 
@@ -163,18 +99,31 @@ class Stage2Plan:
 
 
 @dataclass(frozen=True)
+class Calibrations:
+    """The dense network on the same votes.
+
+    Attributes:
+        figures: figures by calibration: none, temperature, isotonic.
+        floor: calibration error that a perfect model with the same confidences has on as many independent votes.
+    """
+
+    figures: Mapping[str, Stage2Figures]
+    floor: float
+
+
+@dataclass(frozen=True)
 class SeedResult:
     """Everything measured on one split.
 
     Attributes:
         cells: figures by method and cell.
-        length_control: by method, on new prompts.
+        length_control: figures by method, on new prompts.
         responses_seen: the longer of the two very responses, where the cell has votes.
         oracle: Bradley-Terry that knows the new LLMs' votes.
-        cold_start: by k.
-        learning: by share of votes, and method.
-        calibrations: of the dense network on new prompts; None where there are no votes.
-        reliability: of the dense network there.
+        cold_start: figures of new LLMs by number of responses.
+        learning: figures by share of votes, and method.
+        calibrations: calibrations of the dense network on new prompts; None without votes there.
+        reliability: reliability of the dense network there.
         held_out: LLMs that were held out.
     """
 
@@ -268,6 +217,55 @@ def measure_seed(
         else tuple(reliability(predict_votes(network, new_prompts), new_prompts.outcome)),
         held_out=held_out,
     )
+
+
+def compare_calibrations(network: DenseNetworkModel, votes: ScoringVotes, seed: int) -> Calibrations | None:
+    """Applies each calibration to the same predictions; None where nothing was held out to fit one to."""
+    held_out = network.held_out
+    if held_out is None or not len(held_out.outcome):
+        return None
+    fitted = network.temperature
+    network.temperature = Temperature()
+    try:
+        raw = predict_votes(network, votes)
+    finally:
+        network.temperature = fitted
+    predicted = {"none": raw, "temperature": fitted.apply(raw), "isotonic": calibrate_isotonic(held_out, raw)}
+    measured = {name: measure_stage2(probabilities, votes, seed) for name, probabilities in predicted.items()}
+    figures = {name: value for name, value in measured.items() if value is not None}
+    return Calibrations(figures, simulate_floor(predicted["temperature"], np.random.default_rng(seed)))
+
+
+def calibrate_isotonic(held_out: HeldOutVotes, probabilities: FloatArray) -> Float32Array:
+    """Isotonic regression of each outcome on its probability, normalised (Zadrozny and Elkan 2002), [n, 4].
+
+    Args:
+        held_out: votes to fit to.
+        probabilities: probabilities to calibrate, [n, 4].
+    """
+    columns = []
+    for outcome in range(held_out.probabilities.shape[1]):
+        curve = IsotonicRegression(y_min=_LEAST, y_max=1 - _LEAST, out_of_bounds="clip")
+        curve.fit(held_out.probabilities[:, outcome], (held_out.outcome == outcome).astype(np.float64))
+        columns.append(curve.predict(probabilities[:, outcome]))
+    values = np.stack(columns, axis=1)
+    normalised: Float32Array = (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normalised
+
+
+def simulate_floor(probabilities: FloatArray, rng: np.random.Generator) -> float:
+    """Mean expected calibration error where outcomes are drawn from the probabilities themselves.
+
+    Args:
+        probabilities: [n, 4].
+        rng: generator of the draws.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    errors = [
+        expected_calibration_error(confidence, (rng.random(len(confidence)) < confidence).astype(np.float64))
+        for _ in range(_SIMULATIONS)
+    ]
+    return float(np.mean(errors))
 
 
 def _fitted(factory: Factory, material: Stage2Material, votes: ScoringVotes, cache: ContentCache) -> ModelBase:

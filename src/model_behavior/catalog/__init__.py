@@ -16,13 +16,22 @@ agreement.py        what stage 2 is told of the models: embeddings, and whose an
 """
 
 from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, merge
-from model_behavior.catalog.enrolment import Catalog, enrol, enrol_encoded, extend_catalog, merge_catalogs, remove
+from model_behavior.catalog.enrolment import (
+    Catalog,
+    EnrolmentConfig,
+    enrol,
+    enrol_encoded,
+    extend_catalog,
+    merge_catalogs,
+    remove,
+)
 from model_behavior.catalog.samples import Exemplar, ModelSamples, SharedPrompt
 from model_behavior.names import find_model
 
 __all__ = [
     "Catalog",
     "EncodedPart",
+    "EnrolmentConfig",
     "Exemplar",
     "ModelEmbeddings",
     "ModelSamples",

@@ -13,6 +13,7 @@ noncentral chi^2_h with noncentrality effect^2 / g; g falls as the samples grow.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +39,13 @@ class DriftConfig:
 
     Attributes:
         permutations: number of permutations; the smallest p-value is 1 / (permutations + 1).
-        alpha: probability of a false alarm.
+        alpha: probability of a false alarm; with 0 nothing counts as a change.
         power: probability with which an effect of the given size is to be found.
-        min_shared_prompts: number of prompts in common below which responses are compared without regard to prompts.
+        min_shared_prompts: fewest prompts in common to compare by prompt; below, all responses are compared at once.
         seed: seed of the permutations.
+
+    Raises:
+        UsageError: an alpha above 0 that no p-value can reach.
     """
 
     permutations: int = 999
@@ -49,6 +53,16 @@ class DriftConfig:
     power: float = 0.8
     min_shared_prompts: int = 8
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"alpha={self.alpha}: the probability of a false alarm is from 0 to 1, such as 0.05")
+        smallest = 1 / (self.permutations + 1)
+        if 0 < self.alpha < smallest:
+            raise UsageError(
+                f"permutations={self.permutations}, alpha={self.alpha}: the smallest p-value is {smallest:.3g}, so no "
+                f"change would ever be found. Fix: at least {math.ceil(1 / self.alpha) - 1} permutations"
+            )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntArray
-from model_behavior.data.text_columns import is_blank
+from model_behavior.data.text_columns import LazyTexts, is_blank
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
@@ -80,10 +80,15 @@ def usable_models(pairs: PairTable) -> tuple[str, ...]:
     return tuple(pairs.models[index] for index in np.unique(pairs.model_index[usable_pairs(pairs)]))
 
 
+def encode_pairs(encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> Iterator[EncodedPart]:
+    """Encodes all pairs of a table, `batch_size` at once; see `encode_parts`."""
+    return encode_parts(encoder, LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses), batch_size)
+
+
 def encode_parts(
     encoder: ModelBehaviorEncoder, prompts: Sequence[str], responses: Sequence[str], batch_size: int
 ) -> Iterator[EncodedPart]:
-    """Encodes pairs, in order, part by part as the cache keeps them, so that what training encoded is found there."""
+    """Encodes texts, in order, part by part as the cache keeps them, so that what training encoded is found there."""
     for rows in cut_by_content(prompts, responses):
         texts = encoder.clean(list(prompts[rows]), list(responses[rows]))
         vectors = encoder.encode_clean(*texts, batch_size)

@@ -1,7 +1,6 @@
 """Responses to catalog rows: enrol, extend, merge, remove.
 
-A model is enrolled from the encodings of its responses. More responses of a model that is in the catalog already extend
-its row, which is then as if all of them had been enrolled at once.
+More responses of a model that is in the catalog make its row what it would be, had all of them been enrolled at once.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model_behavior.arrays import BoolArray, Float16Array, Float32Array, FloatArray, Int64Array, IntArray, UInt64Array
-from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, encode_parts, merge, usable_pairs
+from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, encode_pairs, merge, usable_pairs
 from model_behavior.catalog.samples import (
     Exemplar,
     ModelSamples,
@@ -27,11 +26,13 @@ from model_behavior.catalog.samples import (
 from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import PairTable
-from model_behavior.errors import DataError
+from model_behavior.errors import DataError, UsageError
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.names import find_model
 from model_behavior.preprocessing.feature_cache import encode_through_cache
+
+Progress = Callable[[int, int], None]
 
 _SAME = 2e-3  # Kept vectors are rounded to float16, and a batch of another size changes the last digits.
 
@@ -41,18 +42,26 @@ class EnrolmentConfig:
     """What is kept of a model's responses.
 
     Attributes:
-        max_vectors: sampled vectors per model, of either kind. Those with the smallest prompt hash are kept, so
-            that models that answered the same prompts keep the same prompts and can be compared prompt by prompt.
+        max_vectors: sampled vectors per model, of either kind, at least 1. Those with the smallest prompt hash are
+            kept, so that models that answered the same prompts keep the same prompts and can be compared by prompt.
         n_exemplars: typical responses per model, each to another prompt.
-        max_characters: longer texts of kept responses are cut.
+        max_characters: length that kept texts are cut to, at least 1.
         n_answers: responses per model to the prompts with the smallest hashes, so that models which answered the same
             prompts can be read side by side. Decision 0015 has how many share one.
+
+    Raises:
+        UsageError: a number that is too small.
     """
 
     max_vectors: int = 512
     n_exemplars: int = 3
     max_characters: int = 600
     n_answers: int = 6
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_vectors", 1), ("n_exemplars", 0), ("max_characters", 1), ("n_answers", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}={getattr(self, name)}: at least {least} is needed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +85,7 @@ def enrol(
     encoder: ModelBehaviorEncoder,
     pairs: PairTable,
     batch_size: int,
-    keep: BoolArray | None = None,
-    sample: BoolArray | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    *,
+    progress: Progress | None = None,
     config: EnrolmentConfig | None = None,
 ) -> Catalog:
     """Embeds every model that has a usable pair and describes its responses.
@@ -87,19 +93,14 @@ def enrol(
     Args:
         encoder: trained encoder.
         pairs: answers of any number of models. Pairs with an empty prompt or response are never used.
-        batch_size: number of pairs encoded at once.
-        keep: pairs that the embeddings and style profiles are made of, [n_pairs]; all by default.
-        sample: pairs whose encodings are sampled, where those are others than `keep`, [n_pairs]. Of a model that the
-            encoder was trained on, its validation responses: see `ModelSamples.embedded`.
-        progress: callback of (pairs done, pairs in all).
-        config: how much is kept of the responses.
+        batch_size: pairs encoded at once.
+        progress: told (pairs done, pairs in all).
+        config: what is kept of the responses.
 
     Raises:
         DataError: no usable pair at all.
     """
-    prompts, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
-    parts = encode_parts(encoder, prompts, responses, batch_size)
-    return enrol_encoded(pairs, parts, keep, sample, progress, config=config)
+    return enrol_encoded(pairs, encode_pairs(encoder, pairs, batch_size), progress=progress, config=config)
 
 
 def enrol_encoded(
@@ -107,11 +108,19 @@ def enrol_encoded(
     parts: Iterable[EncodedPart],
     keep: BoolArray | None = None,
     sample: BoolArray | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    *,
+    progress: Progress | None = None,
     config: EnrolmentConfig | None = None,
 ) -> Catalog:
-    """`enrol` where the pairs are encoded already: `parts` are all of them, in order.
+    """`enrol` of pairs that are encoded already, or of some of them.
+
+    Args:
+        pairs: answers of any number of models.
+        parts: all pairs, encoded, in order.
+        keep: pairs that the embeddings and style profiles are made of, [n_pairs]; all by default.
+        sample: pairs whose encodings are sampled, where those are others than `keep`, [n_pairs]. Of a model that the
+            encoder was trained on, its validation responses: see `ModelSamples.embedded`.
+        progress: told (pairs done, pairs in all).
+        config: what is kept of the responses.
 
     Raises:
         DataError: no usable pair at all.
@@ -144,104 +153,12 @@ def enrol_encoded(
     return Catalog(models, ModelSamples(models.names, *moments, embedded, styles, words, exemplars, answers))
 
 
-def extend_catalog(
-    catalog: Catalog,
-    encoder: ModelBehaviorEncoder,
-    pairs: PairTable,
-    batch_size: int,
-    parts: Iterable[EncodedPart] | None = None,
-    config: EnrolmentConfig | None = None,
-) -> Catalog:
-    """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
-
-    Mean, spread, counts, style moments, sampled vectors and answers are those of one enrolment of everything. Typical
-    responses are chosen among those that either enrolment has chosen. A response to the same prompt that the sample of
-    the model holds already is not counted again.
-
-    Args:
-        catalog: catalog made with `encoder`.
-        encoder: trained encoder.
-        pairs: answers of any number of models.
-        batch_size: number of pairs encoded at once.
-        parts: the pairs, where they are encoded already.
-        config: how much is kept of the responses.
-
-    Raises:
-        DataError: no usable pair at all.
-    """
-    fresh = ~find_repeats(catalog, encoder, pairs, batch_size)
-    if usable_pairs(pairs).any() and not usable_pairs(pairs, fresh).any():
-        return catalog
-    config = config if config is not None else EnrolmentConfig()
-    if parts is None:
-        new = enrol(encoder, pairs, batch_size, fresh, config=config)
-    else:
-        new = enrol_encoded(pairs, parts, fresh, config=config)
-    known = [name for name in new.models.names if name in catalog.models.names]
-    rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size, config) for name in known]
-    grown = merge_catalogs(catalog, new)
-    for row in rows:
-        grown = merge_catalogs(grown, row)
-    return grown
-
-
-def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
-    """Both catalogs' models; where a name is in both, the new row."""
-    models = merge(old.models, new.models)
-    return Catalog(models, select_samples([old.samples, new.samples], models.names))
-
-
-def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
-    """The catalog without these models.
-
-    Raises:
-        UsageError: a model that is not in it.
-    """
-    gone = {find_model(catalog.models.names, name) for name in names}
-    left = catalog.models.select([index for index in range(len(catalog.models)) if index not in gone])
-    return Catalog(left, select_samples([catalog.samples], left.names))
-
-
-def prompt_keys(pairs: PairTable) -> UInt64Array:
-    """Hash of each pair's normalised prompt with its history, uint64, [n_pairs]; the same in every run."""
-    prompts = [normalise_prompt(text) for text in LazyTexts(pairs.prompts)]
-    texts = [
-        f"{prompts[prompt]}\0{history}" if history else prompts[prompt]
-        for prompt, history in zip(pairs.prompt_index.tolist(), LazyTexts(pairs.histories), strict=True)
-    ]
-    known = {text: hash_text(text) for text in set(texts)}
-    return np.array([known[text] for text in texts], dtype=np.uint64)
-
-
-def find_repeats(catalog: Catalog, encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> BoolArray:
-    """Pairs that the catalog's samples hold already: same model, prompt and, by its vectors, response. [n_pairs]."""
-    keys = prompt_keys(pairs)
-    held = {name: _by_prompt(catalog.samples, row) for row, name in enumerate(catalog.samples.names)}
-    candidates = [
-        index
-        for index in np.flatnonzero(usable_pairs(pairs)).tolist()
-        if int(keys[index]) in held.get(pairs.models[pairs.model_index[index]], {})
-    ]
-    repeats = np.zeros(len(pairs), dtype=bool)
-    prompts = [pairs.prompts[int(pairs.prompt_index[index])].as_py() for index in candidates]
-    texts = encoder.clean(prompts, [pairs.responses[index].as_py() for index in candidates])
-    vectors = encoder.encode_clean(*texts, batch_size)
-    styles = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
-    for place, index in enumerate(candidates):
-        old_styles, old_vectors = held[pairs.models[pairs.model_index[index]]][int(keys[index])]
-        same_style = any(np.array_equal(each, styles[place].astype(np.float16)) for each in old_styles)
-        # Of a model that was trained on, only some responses are kept as vectors.
-        near = [bool(np.abs(each.astype(np.float32) - vectors[place]).max() < _SAME) for each in old_vectors]
-        repeats[index] = same_style and (any(near) or not near)
-    return repeats
-
-
 def _gather(
     pairs: PairTable,
     parts: Iterable[EncodedPart],
     usable: BoolArray,
     chosen: Int64Array,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> tuple[ModelEmbeddings, Float16Array, Float32Array]:
     """Embeddings of the models, the vectors of the chosen pairs, the style of all, from parts as they come."""
     row = np.full(len(pairs), -1, dtype=np.int64)
@@ -261,6 +178,34 @@ def _gather(
     counts = np.bincount(pairs.model_index[usable], minlength=len(pairs.models))
     present = np.flatnonzero(counts)
     return average([pairs.models[index] for index in present], sums[present], counts[present]), vectors, style
+
+
+def prompt_keys(pairs: PairTable) -> UInt64Array:
+    """Hash of each pair's normalised prompt with its history, uint64, [n_pairs]; the same in every run."""
+    prompts = [normalise_prompt(text) for text in LazyTexts(pairs.prompts)]
+    texts = [
+        f"{prompts[prompt]}\0{history}" if history else prompts[prompt]
+        for prompt, history in zip(pairs.prompt_index.tolist(), LazyTexts(pairs.histories), strict=True)
+    ]
+    known = {text: hash_text(text) for text in set(texts)}
+    return np.array([known[text] for text in texts], dtype=np.uint64)
+
+
+def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
+    """Both catalogs' models; where a name is in both, the new row."""
+    models = merge(old.models, new.models)
+    return Catalog(models, select_samples([old.samples, new.samples], models.names))
+
+
+def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
+    """The catalog without these models.
+
+    Raises:
+        UsageError: a model that is not in it.
+    """
+    gone = {find_model(catalog.models.names, name) for name in names}
+    left = catalog.models.select([index for index in range(len(catalog.models)) if index not in gone])
+    return Catalog(left, select_samples([catalog.samples], left.names))
 
 
 def _choose(model: IntArray, keys: UInt64Array, sample: BoolArray, n: int) -> Int64Array:
@@ -306,6 +251,68 @@ def _typical(
     """The responses nearest to the model's embedding, each to another prompt."""
     nearest = rows[np.argsort(-nearness, kind="stable")].tolist()
     return tuple(first_to_each_prompt(pairs, keys, nearest, config.n_exemplars, config.max_characters).values())
+
+
+def extend_catalog(
+    catalog: Catalog,
+    encoder: ModelBehaviorEncoder,
+    pairs: PairTable,
+    batch_size: int,
+    parts: Iterable[EncodedPart] | None = None,
+    config: EnrolmentConfig | None = None,
+) -> Catalog:
+    """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
+
+    Mean, spread, counts, style moments, sampled vectors and answers are those of one enrolment of everything. Typical
+    responses are chosen among those that either enrolment has chosen. A response to the same prompt that the sample of
+    the model holds already is not counted again.
+
+    Args:
+        catalog: catalog of `encoder`.
+        encoder: trained encoder.
+        pairs: answers of any number of models.
+        batch_size: pairs encoded at once.
+        parts: the pairs, where they are encoded already.
+        config: what is kept of the responses of a model, old and new.
+
+    Raises:
+        DataError: no usable pair at all.
+    """
+    fresh = ~find_repeats(catalog, encoder, pairs, batch_size)
+    if usable_pairs(pairs).any() and not usable_pairs(pairs, fresh).any():
+        return catalog
+    parts = encode_pairs(encoder, pairs, batch_size) if parts is None else parts
+    new = enrol_encoded(pairs, parts, fresh, config=config)
+    known = [name for name in new.models.names if name in catalog.models.names]
+    kept = config if config is not None else EnrolmentConfig()
+    rows = [_combine(_row(catalog, name), _row(new, name), encoder, batch_size, kept) for name in known]
+    grown = merge_catalogs(catalog, new)
+    for row in rows:
+        grown = merge_catalogs(grown, row)
+    return grown
+
+
+def find_repeats(catalog: Catalog, encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> BoolArray:
+    """Pairs that the catalog's samples hold already: same model, prompt and, by its vectors, response. [n_pairs]."""
+    keys = prompt_keys(pairs)
+    held = {name: _by_prompt(catalog.samples, row) for row, name in enumerate(catalog.samples.names)}
+    candidates = [
+        index
+        for index in np.flatnonzero(usable_pairs(pairs)).tolist()
+        if int(keys[index]) in held.get(pairs.models[pairs.model_index[index]], {})
+    ]
+    repeats = np.zeros(len(pairs), dtype=bool)
+    prompts = [pairs.prompts[int(pairs.prompt_index[index])].as_py() for index in candidates]
+    texts = encoder.clean(prompts, [pairs.responses[index].as_py() for index in candidates])
+    vectors = encoder.encode_clean(*texts, batch_size)
+    styles = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
+    for place, index in enumerate(candidates):
+        old_styles, old_vectors = held[pairs.models[pairs.model_index[index]]][int(keys[index])]
+        same_style = any(np.array_equal(each, styles[place].astype(np.float16)) for each in old_styles)
+        # Of a model that was trained on, only some responses are kept as vectors.
+        near = [bool(np.abs(each.astype(np.float32) - vectors[place]).max() < _SAME) for each in old_vectors]
+        repeats[index] = same_style and (any(near) or not near)
+    return repeats
 
 
 def _by_prompt(samples: ModelSamples, row: int) -> dict[int, tuple[list[Float16Array], list[Float16Array]]]:

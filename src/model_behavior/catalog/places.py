@@ -1,15 +1,20 @@
-"""Where models lie on the map's two principal axes, and how well that is known."""
+"""Where models lie on the map, and how well that is known: principal axes with regions, t-SNE and UMAP without."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 
 from model_behavior.arrays import FloatArray
 from model_behavior.catalog import Catalog, ModelEmbeddings
+from model_behavior.errors import MissingExtraError, UsageError
 
+Method = Literal["pca", "tsne", "umap"]
+LEAST_MODELS: Final = 3
+_MAX_PERPLEXITY = 30.0
 _RADIUS = math.sqrt(-2 * math.log(0.05))
 """Standard deviations from the centre to the edge of a 95 % region of two normal variables."""
 
@@ -45,7 +50,12 @@ class Ellipse:
 
 
 def fit_axes(embeddings: FloatArray) -> PrincipalAxes:
-    """The first two principal axes of embeddings, [n_models, dim]."""
+    """The first two principal axes of embeddings, [n_models, dim].
+
+    Raises:
+        UsageError: values that are not finite.
+    """
+    _check_finite(embeddings)
     centre: FloatArray = np.asarray(embeddings, dtype=np.float64).mean(axis=0)
     _, singular, axes = np.linalg.svd(np.asarray(embeddings, dtype=np.float64) - centre, full_matrices=False)
     largest = np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], axis=1)
@@ -54,6 +64,40 @@ def fit_axes(embeddings: FloatArray) -> PrincipalAxes:
     directions[:, :used] = (axes * np.where(largest < 0, -1, 1))[:used].T
     shares[:used] = (singular**2 / max((singular**2).sum(), np.finfo(np.float64).tiny))[:used]
     return PrincipalAxes(centre, directions, shares)
+
+
+def project(embeddings: FloatArray, method: Method = "pca", seed: int = 0) -> FloatArray:
+    """Project embeddings [n_models, dim] to [n_models, 2].
+
+    PCA has no randomness; it gives the places on `fit_axes`. t-SNE and UMAP keep neighbours rather than distances; the
+    same seed gives the same map.
+
+    Raises:
+        UsageError: fewer than three models, values that are not finite, or an unknown method.
+        MissingExtraError: UMAP is asked for and not installed.
+    """
+    n = len(embeddings)
+    if n < LEAST_MODELS:
+        raise UsageError(f"A map needs at least {LEAST_MODELS} models, and there are {n}. Fix: add models.")
+    if method == "pca":
+        return fit_axes(embeddings).place(embeddings)
+    _check_finite(embeddings)
+    if method == "tsne":
+        from sklearn.manifold import TSNE  # slow to load, and most commands draw nothing
+
+        init = "pca" if embeddings.shape[1] > 1 else "random"
+        tsne = TSNE(perplexity=min(_MAX_PERPLEXITY, (n - 1) / 3), init=init, random_state=seed)
+        return np.asarray(tsne.fit_transform(embeddings), dtype=np.float64)
+    if method == "umap":
+        try:
+            from umap import UMAP
+        except ImportError as error:
+            raise MissingExtraError("UMAP", "umap") from error
+        # The spectral start fails on a handful of models.
+        init = "spectral" if n > 10 else "random"
+        umap = UMAP(n_neighbors=min(15, n - 1), init=init, random_state=seed, n_jobs=1)
+        return np.asarray(umap.fit_transform(embeddings), dtype=np.float64)
+    raise UsageError(f"Unknown projection {method!r}. Allowed: pca, tsne, umap.")
 
 
 def measure_ellipses(catalog: Catalog, axes: PrincipalAxes, models: ModelEmbeddings) -> tuple[Ellipse, ...]:
@@ -80,6 +124,11 @@ def measure_ellipses(catalog: Catalog, axes: PrincipalAxes, models: ModelEmbeddi
     minor, major = _RADIUS * np.sqrt(np.maximum(values, 0)[:, None] * variance)
     angle = math.atan2(vectors[1, 1], vectors[0, 1]) % math.pi
     return tuple(Ellipse(float(a), float(b), angle) for a, b in zip(major, minor, strict=True))
+
+
+def _check_finite(embeddings: FloatArray) -> None:
+    if not np.isfinite(embeddings).all():
+        raise UsageError("Some embeddings hold NaN or infinity. Fix: embed the models again.")
 
 
 def _pool(catalog: Catalog, axes: PrincipalAxes) -> tuple[FloatArray, float]:

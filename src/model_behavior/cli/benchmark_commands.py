@@ -1,9 +1,4 @@
-"""`model-behavior benchmark`.
-
-`model-behavior benchmark scale`.
-
-`model-behavior benchmark service`.
-"""
+"""`model-behavior benchmark`: each command measures on votes, or on the service, and writes a report in Markdown."""
 
 from __future__ import annotations
 
@@ -25,7 +20,7 @@ from model_behavior.benchmarks.stage2 import Stage2Plan, run_stage2_benchmark
 from model_behavior.benchmarks.stage2_report import write_stage2_report
 from model_behavior.benchmarks.values import plain_values
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result
-from model_behavior.cli.options import ArtifactFolder, CacheFolder, Json, open_cache
+from model_behavior.cli.options import ArtifactFolder, CacheFolder, Json, Seed, open_cache
 from model_behavior.data.loading import load_votes
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import MissingExtraError, ModelBehaviorError, UsageError
@@ -35,19 +30,20 @@ from model_behavior.models.behavior.monitor import Runtime
 _PLAN = BenchmarkPlan()
 _PLAN2 = Stage2Plan()
 _SPEED = SpeedPlan()
+_SIZES = "10000,100000,1000000"
+_STOP_SECONDS = 30
 _Result = TypeVar("_Result")
 
-Votes: TypeAlias = Annotated[list[str], typer.Argument(help="Vote files or hf://owner/name, each measured by itself.")]
+Votes: TypeAlias = Annotated[
+    list[str], typer.Argument(metavar="VOTES", help="Vote files or hf://owner/name, each measured by itself.")
+]
 Output: TypeAlias = Annotated[Path, typer.Option(help="Markdown file to write; pictures go beside it.")]
-Seeds: TypeAlias = Annotated[int, typer.Option(min=1, help="Splits and trainings.")]
-Epochs: TypeAlias = Annotated[int, typer.Option(min=1, help="Of every training of stage 1.")]
+Seeds: TypeAlias = Annotated[int, typer.Option(min=1, help="Number of splits and trainings, with seeds from 0.")]
+Epochs: TypeAlias = Annotated[int, typer.Option(min=1, help="Passes of every training of stage 1 over its votes.")]
 Fraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts to measure on.")]
 HeldOut: TypeAlias = Annotated[float, typer.Option(help="Share of LLMs held out, in whole families.")]
 
-app = typer.Typer(no_args_is_help=True, help="Measure on votes, beside baselines, and write a report.")
 
-
-@app.command("stage1", epilog="Example: `model-behavior benchmark stage1 votes.parquet --output stage1.md`")
 def benchmark_stage1(
     votes: Votes,
     output: Output,
@@ -55,14 +51,14 @@ def benchmark_stage1(
     epochs: Epochs = _PLAN.epochs,
     validation_fraction: Fraction = _PLAN.validation_fraction,
     held_out_share: HeldOut = _PLAN.held_out_share,
-    semantic: Annotated[bool, typer.Option(help="Run what needs a transformer, too.")] = _PLAN.semantic,
+    semantic: Annotated[bool, typer.Option(help="Measure the methods that need a transformer, too.")] = _PLAN.semantic,
     variant: Annotated[
-        list[str] | None, typer.Option(help="Train this variant instead of all; repeatable. See the report's rows.")
+        list[str] | None, typer.Option(help="Variant to train instead of all, by its name in the report; repeatable.")
     ] = None,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Stage 1 beside its baselines: triplet accuracy, identification, collapse, new LLMs."""
+    """Measure stage 1 beside its baselines: triplet accuracy, identification, collapse, new LLMs."""
     check_output_file(output)
     plan = replace(
         BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic, held_out_share),
@@ -71,11 +67,10 @@ def benchmark_stage1(
     choose_variants(plan)
     results = _measure(votes, cache, lambda name, data, runtime: run_benchmark(name, data, plan, runtime))
     command = _describe("stage1", votes, output, plan, _PLAN)
-    write_report(output, *write_stage1_report(results, plan, command))
+    _write_report(output, *write_stage1_report(results, plan, command))
     _print(output, results, seeds, json)
 
 
-@app.command("stage2", epilog="Example: `model-behavior benchmark stage2 votes.parquet --output stage2.md`")
 def benchmark_stage2(
     votes: Votes,
     output: Output,
@@ -87,16 +82,15 @@ def benchmark_stage2(
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Stage 2 beside its baselines: accuracy, log loss and calibration on seen and new prompts and LLMs."""
+    """Measure stage 2 beside its baselines: accuracy, log loss and calibration on seen and new prompts and LLMs."""
     check_output_file(output)
     plan = Stage2Plan(validation_fraction, held_out_share, seeds, epochs, _PLAN2.batch_size, draws)
     results = _measure(votes, cache, lambda name, data, runtime: run_stage2_benchmark(name, data, plan, runtime))
     command = _describe("stage2", votes, output, plan, _PLAN2)
-    write_report(output, *write_stage2_report(results, plan, command))
+    _write_report(output, *write_stage2_report(results, plan, command))
     _print(output, results, seeds, json)
 
 
-@app.command("speed", epilog="Example: `model-behavior benchmark speed votes.parquet --output speed.md`")
 def benchmark_speed(
     votes: Votes,
     output: Output,
@@ -104,21 +98,19 @@ def benchmark_speed(
     rows: Annotated[int, typer.Option(min=1, help="Votes that stage 1 is run on.")] = _SPEED.rows,
     turns: Annotated[int, typer.Option(min=1, help="Repetitions of every way.")] = _SPEED.turns,
     epochs: Epochs = _SPEED.epochs,
-    models: Annotated[int, typer.Option(min=1, help="In the enlarged catalog.")] = _SPEED.models,
+    models: Annotated[int, typer.Option(min=1, help="Models of the enlarged catalog.")] = _SPEED.models,
     semantic: Annotated[bool, typer.Option(help="Run stage 1 with the transformer, too.")] = _SPEED.semantic,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Every stage beside sentence-transformers, beside one text at a time, and beside the least that it must do."""
+    """Measure how fast every stage is beside sentence-transformers, one text at a time, and the least it must do."""
     check_output_file(output)
     plan = SpeedPlan(texts, rows, turns, epochs, models, semantic)
     results = []
     for source in votes:
-        monitor = ConsoleMonitor()
-        runtime = Runtime(open_cache(cache), monitor)
+        runtime = Runtime(open_cache(cache), ConsoleMonitor())
         results.append(run_speed_benchmark(Path(source).stem, source, plan, runtime))
-        monitor.close()
-    write_report(output, *write_speed_report(results, plan, _describe("speed", votes, output, plan, _SPEED)))
+    _write_report(output, *write_speed_report(results, plan, _describe("speed", votes, output, plan, _SPEED)))
     value = {"output": str(output), "results": plain_values(results)}
     print_result(value, json, f"{output}: {len(results)} vote files, {turns} turns")
 
@@ -130,9 +122,7 @@ def _measure(
     for source in votes:
         data, report = load_votes(source)
         print_load_report(report)
-        monitor = ConsoleMonitor()
-        results.append(measure(Path(source).stem, data, Runtime(open_cache(cache), monitor)))
-        monitor.close()
+        results.append(measure(Path(source).stem, data, Runtime(open_cache(cache), ConsoleMonitor())))
     return results
 
 
@@ -149,7 +139,7 @@ def _describe(stage: str, votes: Sequence[str], output: Path, plan: Any, usual: 
     return " ".join(words)
 
 
-def write_report(output: Path, text: str, pictures: Mapping[str, str]) -> None:
+def _write_report(output: Path, text: str, pictures: Mapping[str, str]) -> None:
     """Writes the Markdown, and each picture beside it by its name."""
     for path, content in {output: text, **{output.with_name(name): each for name, each in pictures.items()}}.items():
         with written_aside(path) as aside:
@@ -161,30 +151,25 @@ def _print(output: Path, results: Sequence[object], seeds: int, as_json: bool) -
     print_result(value, as_json, f"{output}: {len(results)} vote files, {seeds} seeds")
 
 
-_SIZES = "10000,100000,1000000"
-
-
-@app.command("scale", epilog="Example: `model-behavior benchmark scale votes.parquet --output scale.md`")
 def benchmark_scale(
-    votes: Annotated[str, typer.Argument(help="The real votes that larger files are made of.")],
+    votes: Annotated[str, typer.Argument(metavar="VOTES", help="Real votes, which the larger files are made of.")],
     output: Output,
     sizes: Annotated[str, typer.Option(help="Numbers of votes, with commas between them.")] = _SIZES,
-    seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """CPU time and memory from file to triplets, at growing numbers of votes made from real ones."""
+    """Measure CPU time and memory from file to triplets, at growing numbers of votes made from real ones."""
     check_output_file(output)
     wanted = _parse_sizes(sizes)
     data, report = load_votes(votes)
     print_load_report(report)
     progress = Progress()
     results = measure_sizes(data, wanted, seed, lambda done, total: progress.show("sizes", done, total))
-    progress.close()
     source = report.sources[0].source.rsplit("/", 1)[-1]
     tail = f" --sizes {sizes}" if sizes != _SIZES else ""
     tail += f" --seed {seed}" if seed else ""
     command = f"model-behavior benchmark scale {source} --output {output.name}{tail}"
-    write_report(output, *write_scale_report(results, source, command))
+    _write_report(output, *write_scale_report(results, source, command))
     last = results[-1]
     text = f"{output}: {last.votes:,} votes in {last.seconds:.0f} s of CPU and {last.peak_bytes / 2**20:,.0f} MiB"
     print_result({"output": str(output), "results": plain_values(results)}, json, text)
@@ -200,20 +185,16 @@ def _parse_sizes(text: str) -> list[int]:
     return sizes
 
 
-_STOP_SECONDS = 30
-
-
-@app.command("service", epilog="Example: `model-behavior benchmark service arena --output service.md`")
 def benchmark_service(
     folder: ArtifactFolder,
     output: Annotated[Path, typer.Option(help="Markdown file to write.")],
-    requests: Annotated[int, typer.Option(min=1, help="At full speed.")] = 50_000,
-    clients: Annotated[int, typer.Option(min=1, help="At full speed.")] = 16,
+    requests: Annotated[int, typer.Option(min=1, help="Requests at full speed.")] = 50_000,
+    clients: Annotated[int, typer.Option(min=1, help="Clients at full speed.")] = 16,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second at the steady rate.")] = 50.0,
-    seconds: Annotated[float, typer.Option(min=1, help="At the steady rate.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds at the steady rate.")] = 30.0,
     json: Json = False,
 ) -> None:
-    """The service under load: throughput, latency, a burst of ten times the rate, memory."""
+    """Measure the service under load: throughput, latency, a burst of ten times the rate, memory."""
     try:
         import asyncio
 
@@ -230,7 +211,6 @@ def benchmark_service(
         try:
             report = asyncio.run(run_load(_address_of(process), plan, progress.show))
         finally:
-            progress.close()
             process.terminate()
             process.wait(_STOP_SECONDS)
     options = {"requests": requests, "clients": clients, "rate": f"{rate:g}", "seconds": f"{seconds:g}"}

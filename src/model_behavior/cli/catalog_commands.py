@@ -1,7 +1,4 @@
-"""`model-behavior onboard` (also `embed-models`), `remove`, `neighbours`, `identify` and `drift`.
-
-What the catalog's commands print for people.
-"""
+"""`model-behavior onboard` (also `embed-models`), `neighbours`, `identify`, `drift`, `remove` and `encode`."""
 
 from __future__ import annotations
 
@@ -9,18 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from model_behavior.artifact import Artifact
-from model_behavior.artifact.certainty import (
-    ModelCertainty,
-    PlannedSize,
-    RatingCertainty,
-    check_half_width,
-)
+from model_behavior.artifact.certainty import ModelCertainty, PlannedSize, RatingCertainty, check_half_width
 from model_behavior.catalog.drift import DriftConfig, DriftReport
 from model_behavior.catalog.embeddings import ModelEmbeddings, usable_models, usable_pairs
 from model_behavior.catalog.identification import Identification
@@ -32,165 +23,78 @@ from model_behavior.cli.console import Progress, print_load_report, print_result
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
+    BackendChoice,
     BatchSize,
     CacheFolder,
     Change,
+    ConfigFile,
     EngineName,
     Json,
+    OtherFolder,
+    ResponseSources,
+    Seed,
     Sharding,
     ShardRows,
-    check_target,
+    TableFile,
+    describe_job,
     open_artifact,
 )
-from model_behavior.data.loading import load_responses
-from model_behavior.data_models.votes import LoadReport, PairTable
-from model_behavior.errors import UsageError
+from model_behavior.data.loading import UNNAMED, as_anonymous_responses, load_responses
+from model_behavior.data_models.votes import PairTable
+from model_behavior.files import check_output_file
 from model_behavior.names import find_model
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
 _DRIFT = DriftConfig()
-_UNNAMED = "(unnamed)"
-
-Responses = Annotated[list[str], typer.Argument(help="Responses or votes: files, folders, or hf://owner/name.")]
-Output = Annotated[Path | None, typer.Option(help="Folder to write instead of changing DIR; it must not exist.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    onboarding = "Example: `model-behavior {} encoder chat_log.jsonl --model my-model --output encoder2`"
-    app.command("onboard", epilog=onboarding.format("onboard"))(onboard)
-    app.command("embed-models", epilog=onboarding.format("embed-models"))(onboard)
-    app.command("remove", epilog="Example: `model-behavior remove encoder old-model`")(remove)
-    app.command("neighbours", epilog="Example: `model-behavior neighbours encoder gpt-4 --number 3`")(neighbours)
-    app.command("identify", epilog="Example: `model-behavior identify encoder chat_log.jsonl --prior-none 0.2`")(
-        identify
-    )
-    app.command("drift", epilog="Example: `model-behavior drift encoder today.jsonl --model my-model`")(drift)
+_NOTE = "Figures of counts and sizes are geometric means: what is typical of a response, not the average."
 
 
 def onboard(
     folder: ArtifactFolder,
-    responses: Responses,
+    responses: ResponseSources,
     model: Annotated[str | None, typer.Option(help="Name of the model, where the file does not say.")] = None,
     add: Annotated[
         bool, typer.Option("--add", help="Join the responses to those of a model that is there, instead of replacing.")
     ] = False,
-    output: Output = None,
+    output: OtherFolder = None,
     half_width: Annotated[
         float | None,
-        typer.Option(help="Wanted of the rating's 95 % interval; a tenth above what is possible if not set."),
+        typer.Option(
+            help="Target half-width of the rating's 95 % interval. [default: 10 % above the smallest possible]"
+        ),
     ] = None,
-    batch_size: BatchSize = 512,
     engine: EngineName = "local",
     address: Address = None,
     shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
+    config: ConfigFile = None,
     json: Json = False,
 ) -> None:
     """Enrol every model in RESPONSES in DIR; a model that is there already is enrolled anew, or extended by --add."""
-    target = check_target(folder, output)
     check_half_width(half_width)
     sharding = Sharding(engine, address, shard_rows)
-    change = Change(folder, target, lambda: open_artifact(folder, cache))
+    change = Change(folder, output, lambda: open_artifact(folder, cache, backend))
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
 
     def enrol(loaded: Artifact) -> Artifact:
-        progress = Progress()
-        run = sharding.plan("enrol", folder, loaded, batch_size, cache)
-        with run.over_pairs(pairs, target, partial(progress.show, "model embeddings", total=len(pairs))) as parts:
-            grown = loaded.onboard(pairs, add=add, parts=parts)
-        progress.close()
-        return grown
+        if not sharding.is_needed(len(pairs)):
+            return loaded.onboard(pairs, add=add)
+        progress = partial(Progress().show, "model embeddings", total=len(pairs))
+        run = sharding.plan(describe_job("enrol", folder, cache, backend), loaded)
+        with run.over_pairs(pairs, change.target, progress) as parts:
+            return loaded.onboard(pairs, add=add, parts=parts)
 
     complete = change.apply(enrol)
     names = usable_models(pairs)
     models = complete.models.select([row for row, name in enumerate(complete.models.names) if name in names])
     _say_what_became_of_known_models(change.before.models, models, pairs, add)
+    _say_what_was_left_out(models, pairs)
     certainty = complete.certainty(models.names, half_width)
     rows = _describe_rows(complete, certainty, models.spread.tolist())
-    n_unusable = len(pairs) - int(usable_pairs(pairs).sum())
-    if n_unusable:
-        left_out = sorted(set(pairs.models) - set(models.names))
-        tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
-        stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
     text = describe_certainty(certainty, models.spread.tolist())
-    print_result({"output": str(target), "embedded": rows}, json, text)
-
-
-def remove(
-    folder: ArtifactFolder,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to take out.")],
-    output: Output = None,
-    json: Json = False,
-) -> None:
-    """Take models out of DIR: their embedding and all that is kept of their responses."""
-    target = check_target(folder, output)
-    left = Change(folder, target, lambda: Artifact.load(folder)).apply(lambda loaded: loaded.remove(*names))
-    removed = sorted(set(names))
-    text = f"{target}: {', '.join(removed)} removed, {len(left.models)} models left"
-    print_result({"output": str(target), "removed": removed, "models": len(left.models)}, json, text)
-
-
-def neighbours(
-    folder: ArtifactFolder,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A model in DIR.")],
-    number: Annotated[int, typer.Option(min=1, help="Neighbours to show.")] = 5,
-    drivers: Annotated[int, typer.Option(min=0, help="Differences of style to show of each.")] = 5,
-    exemplars: Annotated[int, typer.Option(min=0, help="Responses to show of each, to the same prompt first.")] = 1,
-    json: Json = False,
-) -> None:
-    """Show the models most like a model, what sets them apart, and what they answer, side by side where possible."""
-    found = Artifact.load(folder).neighbours(name, number, drivers)
-    print_result(asdict(found), json, describe_neighbourhood(found, exemplars))
-
-
-def identify(
-    folder: ArtifactFolder,
-    responses: Responses,
-    prior_none: Annotated[
-        float, typer.Option(help="Probability, before seeing the responses, of a model that DIR does not know.")
-    ] = 0.5,
-    top: Annotated[int, typer.Option(min=1, help="Models to show; --json has all.")] = 5,
-    batch_size: BatchSize = 512,
-    cache: CacheFolder = None,
-    json: Json = False,
-) -> None:
-    """Say which model in DIR wrote RESPONSES, or none of them; each name in the file is judged by itself."""
-    loaded = open_artifact(folder, cache)
-    pairs, report = _load_anonymous(responses)
-    print_load_report(report)
-    found = loaded.identify(pairs, prior_none)
-    given = Counter(pairs.models[index] for index in pairs.model_index.tolist())
-    value = [
-        {"name": name, "likeliest": each.likeliest, "given_responses": given[name or _UNNAMED], **asdict(each)}
-        for name, each in found.items()
-    ]
-    text = "\n\n".join(
-        describe_identification(name, each, top, given[name or _UNNAMED]) for name, each in found.items()
-    )
-    print_result(value, json, text)
-
-
-def drift(
-    folder: ArtifactFolder,
-    responses: Responses,
-    model: Annotated[str, typer.Option(help="The model in DIR that the responses are of.")],
-    permutations: Annotated[int, typer.Option(min=19, help="The smallest p-value is 1 / this.")] = _DRIFT.permutations,
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="Accepted rate of false alarms.")] = _DRIFT.alpha,
-    seed: Annotated[int, typer.Option(help="Seed of the permutations.")] = _DRIFT.seed,
-    batch_size: BatchSize = 512,
-    cache: CacheFolder = None,
-    json: Json = False,
-) -> None:
-    """Say whether the responses under a name have changed since it was enrolled in DIR."""
-    loaded = open_artifact(folder, cache)
-    find_model(loaded.models.names, model)  # an unknown name is said before the responses are read
-    pairs, report = load_responses(*responses, model=model)
-    print_load_report(report)
-    config = DriftConfig(permutations=permutations, alpha=alpha, seed=seed)
-    found = loaded.drift(pairs, model, config)
-    print_result(asdict(found), json, describe_drift(found))
+    print_result({"output": str(change.target), "embedded": rows}, json, text)
 
 
 def _say_what_became_of_known_models(
@@ -209,6 +113,15 @@ def _say_what_became_of_known_models(
             stderr().print(text, markup=False)
 
 
+def _say_what_was_left_out(models: ModelEmbeddings, pairs: PairTable) -> None:
+    """Pairs without a prompt or a response, and models that have no others."""
+    n_unusable = len(pairs) - int(usable_pairs(pairs).sum())
+    if n_unusable:
+        left_out = sorted(set(pairs.models) - set(models.names))
+        tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
+        stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
+
+
 def _describe_rows(
     complete: Artifact, certainty: Sequence[ModelCertainty], spread: Sequence[float]
 ) -> list[dict[str, Any]]:
@@ -220,15 +133,55 @@ def _describe_rows(
     ]
 
 
-def _load_anonymous(sources: list[str]) -> tuple[PairTable, LoadReport]:
-    """Responses whose file may or may not say whose they are."""
-    try:
-        return load_responses(*sources)
-    except UsageError:  # no column names the model; any other fault is found again
-        return load_responses(*sources, model=_UNNAMED)
+def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[float]) -> str:
+    """What was enrolled, how sure that is, and what more responses would buy."""
+    lines = []
+    for each, own in zip(certainty, spread, strict=True):
+        lines.append(f"{each.model}: {each.responses:,} responses, spread {own:.3f}")
+        if each.radius is not None:
+            lines.append(f"  embedding: within {each.radius[0.95]:.3f} of its place, with a probability of 95 %")
+        if each.rating is not None:
+            rating = each.rating
+            compared = f"{rating.compared:,} responses to prompts that voted models answered, too"
+            lines.append(f"  rating: {rating.rating:.2f} ± {rating.half_width:.2f} (95 %), from {compared}")
+            lines.append(f"  {_needed(rating)}")
+        for k, size in each.planned.items():
+            bought = [f"{name} {value}" for name, value in _bought(size) if value is not None]
+            if bought:
+                lines.append(f"  {k:>4} responses: {', '.join(bought)}")
+    return "\n".join(lines)
 
 
-_NOTE = "Figures of counts and sizes are geometric means: what is typical of a response, not the average."
+def _needed(rating: RatingCertainty) -> str:
+    further = f"more responses can bring it to ±{rating.floor:.2f}, votes further"
+    if rating.needed is None:
+        return f"±{rating.wanted:.2f} is out of reach of responses: {further}"
+    if rating.needed == 0:
+        return f"±{rating.half_width:.2f} now; {further}"
+    return f"about {rating.needed:,} more responses for ±{rating.wanted:.2f}; {further}"
+
+
+def _bought(size: PlannedSize) -> list[tuple[str, str | None]]:
+    return [
+        ("embedding within", None if size.radius is None else f"{size.radius:.3f}"),
+        ("rating ±", None if size.half_width is None else f"{size.half_width:.2f}"),
+        ("recognised in", None if size.recognition is None else f"{size.recognition:.0%} of cases"),
+    ]
+
+
+def neighbours(
+    folder: ArtifactFolder,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Model in DIR.")],
+    number: Annotated[int, typer.Option(min=1, help="Neighbours to show.")] = 5,
+    drivers: Annotated[int, typer.Option(min=0, help="Differences of style to show of each neighbour.")] = 5,
+    exemplars: Annotated[
+        int, typer.Option(min=0, help="Responses to show of each neighbour; those to the same prompt first.")
+    ] = 1,
+    json: Json = False,
+) -> None:
+    """Show the models most like a model, what sets them apart, and what they answer, side by side where possible."""
+    found = Artifact.load(folder).neighbours(name, number, drivers)
+    print_result(asdict(found), json, describe_neighbourhood(found, exemplars))
 
 
 def describe_neighbourhood(found: Neighbourhood, n_exemplars: int) -> str:
@@ -246,52 +199,87 @@ def describe_neighbourhood(found: Neighbourhood, n_exemplars: int) -> str:
     return "\n".join([*lines, "", _NOTE])
 
 
-def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[float]) -> str:
-    """What was enrolled, how sure that is, and what more responses would buy."""
+def _exemplars(model: str, exemplars: Sequence[Exemplar]) -> list[str]:
     lines = []
-    for each, own in zip(certainty, spread, strict=True):
-        lines.append(f"{each.model}: {each.responses:,} responses, spread {own:.3f}")
-        if each.radius is not None:
-            lines.append(f"  embedding: within {each.radius[0.95]:.3f} of its place, with a probability of 95 %")
-        if each.rating is not None:
-            rating = each.rating
-            compared = f"{rating.compared:,} responses to prompts that voted models answered, too"
-            lines.append(f"  rating: {rating.rating:.2f} +- {rating.half_width:.2f} (95 %), from {compared}")
-            lines.append(f"  {_needed(rating)}")
-        for k, size in each.planned.items():
-            bought = [f"{name} {value}" for name, value in _bought(size) if value is not None]
-            if bought:
-                lines.append(f"  {k:>4} responses: {', '.join(bought)}")
-    return "\n".join(lines)
+    for exemplar in exemplars:
+        lines += [f"   typical of {model}:", *_indent("asked", exemplar.prompt), *_indent("said ", exemplar.response)]
+    return lines
 
 
-def _needed(rating: RatingCertainty) -> str:
-    floor = f"no number of responses goes below +-{rating.floor:.2f}, only votes do"
-    if rating.needed is None:
-        return f"+-{rating.wanted:.2f} is out of reach: {floor}"
-    if rating.needed == 0:
-        return f"no more responses needed for +-{rating.wanted:.2f}; {floor}"
-    return f"about {rating.needed:,} more responses needed for +-{rating.wanted:.2f}; {floor}"
+def _side_by_side(a: str, b: str, shared: Sequence[SharedPrompt]) -> list[str]:
+    lines = []
+    for each in shared:
+        lines += ["   asked of both:", *_indent("asked", each.prompt)]
+        for model, response in ((a, each.response_a), (b, each.response_b)):
+            lines += [f"   {model}:", *_indent("said ", response)]
+    return lines
 
 
-def _bought(size: PlannedSize) -> list[tuple[str, str | None]]:
-    return [
-        ("embedding within", None if size.radius is None else f"{size.radius:.3f}"),
-        ("rating +-", None if size.half_width is None else f"{size.half_width:.2f}"),
-        ("recognised in", None if size.recognition is None else f"{size.recognition:.0%} of cases"),
+def _indent(who: str, text: str) -> list[str]:
+    first, *rest = text.strip().splitlines() or [""]
+    return [f"     {who} | {first}", *(f"           | {line}" for line in rest)]
+
+
+def identify(
+    folder: ArtifactFolder,
+    responses: ResponseSources,
+    prior_none: Annotated[
+        float, typer.Option(help="Probability, before seeing the responses, of a model that DIR does not know.")
+    ] = 0.5,
+    top: Annotated[int, typer.Option(min=1, help="Models to show; --json has all.")] = 5,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Say which model in DIR wrote RESPONSES, or none of them; each name in the file is judged by itself."""
+    loaded = open_artifact(folder, cache, backend)
+    pairs, report = as_anonymous_responses(responses)
+    if report is not None:
+        print_load_report(report)
+    found = loaded.identify(pairs, prior_none)
+    given = Counter(pairs.models[index] for index in pairs.model_index.tolist())
+    value = [
+        {"name": name, "likeliest": each.likeliest, "given_responses": given[name or UNNAMED], **asdict(each)}
+        for name, each in found.items()
     ]
+    text = "\n\n".join(describe_identification(name, each, top, given[name or UNNAMED]) for name, each in found.items())
+    print_result(value, json, text)
 
 
 def describe_identification(name: str | None, found: Identification, top: int, given: int) -> str:
     """The likeliest models with their probabilities, from some of the responses that were given."""
     answer = found.likeliest or "none of the known models"
     number = f"{found.n_responses:,}" if found.n_responses == given else f"{found.n_responses:,} of {given:,}"
-    lines = [f"{name or '(unnamed)'}, {number} responses: {answer}"]
+    lines = [f"{name or UNNAMED}, {number} responses: {answer}"]
     lines += [f"  {each.probability:6.1%}  {each.model}" for each in found.candidates[:top]]
     rest = sum(each.probability for each in found.candidates[top:])
     if len(found.candidates) > top:
         lines.append(f"  {rest:6.1%}  {len(found.candidates) - top} other known models")
     return "\n".join([*lines, f"  {found.none:6.1%}  none of them"])
+
+
+def drift(
+    folder: ArtifactFolder,
+    responses: ResponseSources,
+    model: Annotated[str, typer.Option(help="Name in DIR of the model that wrote the responses.")],
+    permutations: Annotated[
+        int, typer.Option(min=19, help="Permutations; the smallest p-value is 1 / (permutations + 1).")
+    ] = _DRIFT.permutations,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Accepted rate of false alarms.")] = _DRIFT.alpha,
+    seed: Seed = _DRIFT.seed,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Test whether the answers of a model in DIR have changed since it was enrolled."""
+    loaded = open_artifact(folder, cache, backend)
+    find_model(loaded.models.names, model)  # an unknown name is said before the responses are read
+    pairs, report = load_responses(*responses, model=model)
+    print_load_report(report)
+    found = loaded.drift(pairs, model, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
+    print_result(asdict(found), json, describe_drift(found))
 
 
 def describe_drift(found: DriftReport) -> str:
@@ -323,22 +311,44 @@ def _drivers(drivers: Sequence[StyleDriver], otherwise: str) -> list[str]:
     return [f"   - {driver.text}" for driver in drivers] or [f" {otherwise}"]
 
 
-def _exemplars(model: str, exemplars: Sequence[Exemplar]) -> list[str]:
-    lines = []
-    for exemplar in exemplars:
-        lines += [f"   typical of {model}:", *_indent("asked", exemplar.prompt), *_indent("said ", exemplar.response)]
-    return lines
+def remove(
+    folder: ArtifactFolder,
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Models to take out.")],
+    output: OtherFolder = None,
+    json: Json = False,
+) -> None:
+    """Take models out of DIR: their embedding and all that is kept of their responses."""
+    change = Change(folder, output, lambda: Artifact.load(folder))
+    left = change.apply(lambda loaded: loaded.remove(*names))
+    removed = sorted(set(names))
+    text = f"{change.target}: {', '.join(removed)} removed, {len(left.models)} models left"
+    print_result({"output": str(change.target), "removed": removed, "models": len(left.models)}, json, text)
 
 
-def _side_by_side(a: str, b: str, shared: Sequence[SharedPrompt]) -> list[str]:
-    lines = []
-    for each in shared:
-        lines += ["   asked of both:", *_indent("asked", each.prompt)]
-        for model, response in ((a, each.response_a), (b, each.response_b)):
-            lines += [f"   {model}:", *_indent("said ", response)]
-    return lines
-
-
-def _indent(who: str, text: str) -> list[str]:
-    first, *rest = text.strip().splitlines() or [""]
-    return [f"     {who} | {first}", *(f"           | {line}" for line in rest)]
+def encode(
+    folder: ArtifactFolder,
+    pairs: Annotated[
+        str,
+        typer.Argument(
+            metavar="PAIRS", help="File with prompt and response columns, folder of shards, or hf://owner/name."
+        ),
+    ],
+    output: TableFile,
+    batch_size: BatchSize = 512,
+    engine: EngineName = "local",
+    address: Address = None,
+    shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Embed (prompt, response) pairs: keeps all columns, adds `embedding`; rows in order."""
+    check_output_file(output)
+    sharding = Sharding(engine, address, shard_rows)
+    loaded = open_artifact(folder, cache, backend)
+    progress = Progress()
+    run = sharding.plan(describe_job("encode", folder, cache, backend, batch_size), loaded)
+    report = run.over_file(pairs, output, lambda done: progress.show("encoding", done, None))
+    value = {"output": str(output), "rows": report.rows, "dim": loaded.encoder.dim}
+    print_result(value, json, f"{output}: {report.rows:,} rows, {loaded.encoder.dim} dimensions")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 import warnings
-from typing import Any, TextIO, final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO, final
 
 from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 
 from model_behavior.cli.entry import raise_lost_interrupt
-from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.training_log import EpochLog
-from model_behavior.data_models.votes import FilterReport, LoadReport
+
+if TYPE_CHECKING:  # names of types alone: the list of commands is printed without loading what they need
+    from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
+    from model_behavior.data_models.training_log import EpochLog
+    from model_behavior.data_models.votes import FilterReport, LoadReport
 
 _REDRAW_SECONDS = 0.2  # on a terminal
 _LINE_SECONDS = 10.0  # in a log file, where every redraw stays
@@ -22,12 +28,14 @@ _SILENT_SECONDS = 2.0  # shorter tasks need no progress
 
 
 def stderr() -> Console:
-    """Made at each use, so that it writes to the stderr of that moment."""
+    """To print a line: clears the bar. Made at each use, so that it writes to the stderr of that moment."""
+    clear_bar()
     return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def print_result(value: Any, as_json: bool, text: str) -> None:
     """The one result of a command: JSON, or plain text."""
+    clear_bar()
     out = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) if as_json else text
     sys.stdout.write(out + "\n")
 
@@ -67,8 +75,21 @@ def print_load_report(report: LoadReport) -> None:
         console.print(
             f"{source.source}: {source.format}, {source.used:,} of {source.rows:,} rows used{tail}", markup=False
         )
+        for note in source.notes:
+            console.print(f"  {note}", markup=False)
         for warning in source.warnings:
             console.print(f"warning: {warning}", markup=False, style="yellow")
+    for names in report.similar_names:
+        listed = ", ".join(map(repr, names))
+        console.print(
+            f"warning: names that look alike, read as different models: {listed}", markup=False, style="yellow"
+        )
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """What to know of the votes before believing the ratings, on stderr."""
+    for note in notes:
+        stderr().print(f"note: {note}", markup=False)
 
 
 def print_filter_report(report: FilterReport) -> None:
@@ -88,47 +109,65 @@ def print_filter_report(report: FilterReport) -> None:
 
 @final
 class Progress:
-    """A line with the rate and the time left: redrawn on a terminal, repeated now and then in a log file."""
+    """How far a task is: a bar on a terminal, a line now and then in a log file; nothing of short tasks."""
 
     def __init__(self) -> None:
         self._task = ""
         self._started = self._drawn = 0.0
-        self._first = 0
-        self._open_line = False
+        self._first = self._done = 0
 
     def show(self, task: str, done: int, total: int | None) -> None:
         """`done` of `total` units of `task` are finished."""
         raise_lost_interrupt()
         now = time.monotonic()
-        if task != self._task or done < self._first:
-            self.close()
-            self._task, self._started, self._drawn, self._first = task, now, now, done
+        if task != self._task or done < self._done:
+            clear_bar()
+            self._task, self._started, self._drawn, self._first, self._done = task, now, now, done, done
             return
-        terminal = sys.stderr.isatty()
+        self._done = done
+        terminal = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
         pause = _REDRAW_SECONDS if terminal else _LINE_SECONDS
         if done == self._first or now - self._started < _SILENT_SECONDS or now - self._drawn < pause:
             return
         self._drawn = now
-        line = self._describe(done, total, now - self._started)
-        sys.stderr.write(f"\r\x1b[2K{line}" if terminal else f"{line}\n")
-        sys.stderr.flush()
-        self._open_line = terminal
-
-    def close(self) -> None:
-        """Clears the line, so that other output can follow."""
-        if self._open_line:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
-        self._open_line, self._task = False, ""
+        figures = self._describe(done, total, now - self._started)
+        if terminal:
+            _draw_bar(task, done, total, figures)
+        else:
+            stderr().print(f"{task}: {figures}", markup=False)
 
     def _describe(self, done: int, total: int | None, seconds: float) -> str:
         rate = (done - self._first) / max(seconds, 1e-9)
         shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         if total is None:
-            return f"{self._task}: {done:,} ({shown}/s)"
+            return f"{done:,} ({shown}/s)"
         left = (total - done) / rate if rate > 0 else float("inf")
         remaining = f"{left:.0f} s left" if left < 120 else f"{left / 60:.0f} min left" if left < 1e6 else "starting"
-        return f"{self._task}: {done:,} of {total:,} ({shown}/s, {remaining})"
+        return f"{done:,} of {total:,} ({shown}/s, {remaining})"
+
+
+_bar: Bar | None = None  # on the terminal now
+
+
+def _draw_bar(task: str, done: int, total: int | None, figures: str) -> None:
+    global _bar
+    if _bar is None or _bar.tasks[0].description != task:
+        clear_bar()
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[figures]}"))
+        console = Console(stderr=True, highlight=False, emoji=False)
+        # Drawn when it is told to, without a thread; what others print on stderr meanwhile stands above it.
+        _bar = Bar(*columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+        _bar.add_task(task, completed=done, total=total, figures=figures)
+        _bar.start()
+    _bar.update(_bar.task_ids[0], completed=done, total=total, figures=figures, refresh=True)
+
+
+def clear_bar() -> None:
+    """Takes the bar off the terminal; the next step of its task draws it again."""
+    global _bar
+    if _bar is not None:
+        _bar.stop()
+        _bar = None
 
 
 @final
@@ -141,7 +180,6 @@ class ConsoleMonitor:
 
     def on_prepared(self, prepared: PreprocessedBehaviorEncoderData) -> None:
         """Prints the filter report and the sizes of the split."""
-        self._progress.close()
         print_filter_report(prepared.filter_report)
         split = prepared.split
         held_out = f", {len(split.held_out):,} with held-out models" if len(split.held_out) else ""
@@ -152,16 +190,11 @@ class ConsoleMonitor:
             stderr().print(f"validation triplets not formed: {reasons}", markup=False)
 
     def on_progress(self, task: str, done: int, total: int) -> None:
-        """Redraws the progress line."""
+        """Draws the progress."""
         self._progress.show(task, done, total)
-
-    def close(self) -> None:
-        """Clears the progress line."""
-        self._progress.close()
 
     def on_tuning_round(self, log: EpochLog) -> None:
         """Prints one line."""
-        self._progress.close()
         stderr().print(
             f"fine-tuning, round {log.epoch}: train loss {log.train_loss:.4f}, val. loss {log.validation_loss:.4f}, "
             f"triplet acc. {log.triplet_accuracy:.3f}, ident.@8 {_figure(log.identification)}, "
@@ -170,7 +203,6 @@ class ConsoleMonitor:
 
     def on_epoch(self, log: EpochLog) -> None:
         """Prints one row of the table."""
-        self._progress.close()
         console = stderr()
         if not self._header_shown:
             skipped = ", ".join(f"{count:,} {reason}" for reason, count in log.skipped.items())

@@ -15,13 +15,15 @@ from model_behavior.cli.console import ConsoleMonitor, print_result, stderr
 from model_behavior.cli.options import CacheFolder, Json, open_cache
 from model_behavior.data.arena import Arena, build_arena, write_votes
 from model_behavior.data_models.votes import ValidationSplit
-from model_behavior.evaluation.model_map import MapData, write_map
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.pipeline import TrainingConfig, train
+from model_behavior.serving.snapshot import Snapshot, read_version
+from model_behavior.serving.static_page import MapLook, write_map_page
 
 # Names that nobody has given to a training of their own, since the demo replaces them.
 VOTES, ENCODER, MAP = "arena_votes.parquet", "arena_encoder", "arena_map.html"
-
+_MAP_TITLE = "The built-in arena (synthetic)"
+_MAP_NOTE = "Simulated LLMs; the stars were never voted on."
 _NEXT = """
 Your own votes (CSV, JSON, JSONL or Parquet with prompt, model_a, response_a, model_b, response_b, winner):
   model-behavior train votes.parquet --output arena
@@ -38,11 +40,6 @@ class _Row:
     rating: float
     low: float
     high: float
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("demo", epilog="Example: `model-behavior demo --output demo`")(run_demo)
 
 
 def run_demo(
@@ -66,7 +63,8 @@ def run_demo(
     write_votes(arena, output / VOTES)
     with locked(output / ENCODER):
         complete.save(output / ENCODER)
-    _write_map(complete, arena, output / MAP)
+    look = MapLook(marked=arena.held_out, title=_MAP_TITLE, note=_MAP_NOTE)
+    write_map_page(output / MAP, Snapshot(complete, read_version(output / ENCODER), {}, frozenset()), look)
     rows = _compare(complete, arena)
     value = _summarise(rows, complete, time.monotonic() - started)
     print_result(value | {"output": str(output)}, json, _draw(rows, value, output))
@@ -129,18 +127,3 @@ def _draw(rows: list[_Row], value: dict[str, Any], output: Path) -> str:
         _NEXT,
     ]
     return "\n".join(lines)
-
-
-def _write_map(trained: Artifact, arena: Arena, path: Path) -> None:
-    models = trained.models
-    data = MapData(
-        names=models.names,
-        embeddings=models.mean.astype("float64"),
-        counts=models.count,
-        spread=models.spread.astype("float64"),
-        group=tuple(arena.family[name] for name in models.names),
-        marked=frozenset(arena.held_out),
-        title="The built-in arena (synthetic)",
-        subtitle="Simulated LLMs that answer alike lie close. Stars were never voted on.",
-    )
-    write_map(path, data)

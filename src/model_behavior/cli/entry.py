@@ -1,10 +1,8 @@
-"""Ctrl-C that is never lost.
+"""Where the command starts: settings made before the heavy libraries are loaded, and a Ctrl-C that is never lost.
 
 Python raises KeyboardInterrupt wherever the program is. Where that is inside a destructor, a weak reference's callback
 or a library that clears every error, the exception is dropped and the program goes on. So the signal is remembered
 too, and `Progress`, which every long task passes again and again, raises it once more.
-
-Where the command starts: settings that must be made before the heavy libraries are loaded.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what they stand for: votes, a cache, an artifact, its change, shards."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from model_behavior.artifact import Artifact, check_output, fingerprint, locked
-from model_behavior.cli.console import ConsoleMonitor, stderr
+from model_behavior.cli.configuration import nearest_keys, read_toml
+from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, stderr
+from model_behavior.data.loading import load_votes
+from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE, Backend
@@ -23,70 +25,103 @@ from model_behavior.sharding.worker import JobKind, ShardJob
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Makes a TOML file's values the defaults of the command: flag > environment > file > default."""
-    if path is None:
-        return None
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--config {path}: {error}") from error
-    options = {p.name: p for p in context.command.params if p.name and p.param_type_name == "option"}
-    known = set(options) - {"help", "config"}
-    table = {key.replace("-", "_"): value for key, value in values.items()}
-    unknown = sorted(set(table) - known)
-    if unknown:
-        raise UsageError(f"--config {path}: unknown setting {', '.join(unknown)}; allowed: {', '.join(sorted(known))}")
-    for name, value in table.items():
-        if getattr(options[name], "multiple", False) and isinstance(value, str):
-            table[name] = [value]
-    context.default_map = {**(context.default_map or {}), **table}
+    if path is not None:
+        set_defaults(context, path, read_toml(path))
     return path
 
 
-ConfigFile: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file with values for these options.", is_eager=True, callback=load_config),
+def set_defaults(context: typer.Context, path: Path, values: Mapping[str, Any]) -> None:
+    """Makes values of a file the defaults of the command's options.
+
+    Raises:
+        UsageError: there is no such option.
+    """
+    options = names_of_options(context)
+    for name in values:
+        if name not in options:
+            nearest = ", ".join(nearest_keys(options, name))
+            raise UsageError(f"--config {path}: unknown setting {name}; nearest: {nearest}")
+    many = {name: [value] for name, value in values.items() if options[name].multiple and isinstance(value, str)}
+    context.default_map = {**(context.default_map or {}), **values, **many}
+
+
+def names_of_options(context: typer.Context) -> dict[str, Any]:
+    """The options of the command that a file may set, by their names in it."""
+    found = {each.name: each for each in context.command.params if each.name and each.param_type_name == "option"}
+    return {name: each for name, each in found.items() if name not in ("help", "config", "show_config")}
+
+
+RUNNING, _LARGE = "Running", "Large inputs"
+
+VoteSources: TypeAlias = Annotated[
+    list[str], typer.Argument(metavar="VOTES", help="Files, folders of shards, or hf://owner/name.")
 ]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-BatchSize: TypeAlias = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.")]
-CacheFolder: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--cache", help="Cache folder. [default: $MODEL_BEHAVIOR_CACHE, else ~/.cache/model-behavior]"),
+ResponseSources: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(metavar="RESPONSES", help="Responses or votes: files, folders of shards, or hf://owner/name."),
 ]
-VoteSources: TypeAlias = Annotated[list[str], typer.Argument(help="Files, folders of shards, or hf://owner/name.")]
-NewFolder: TypeAlias = Annotated[Path, typer.Option(help="Folder to write.")]
+ArtifactFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that a training wrote.")]
+OtherFolder: TypeAlias = Annotated[
+    Path | None, typer.Option("--output", help="Folder to write instead of changing DIR; it must not exist.")
+]
+TableFile: TypeAlias = Annotated[Path, typer.Option("--output", help="Parquet file to write.")]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
-TextEncoders: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(help="Text encoder: style, lexical, semantic or finetuned; repeatable. [default: style, lexical]"),
-]
-ValidationFraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts kept for validation.")]
-HoldOut: TypeAlias = Annotated[list[str] | None, typer.Option(help="Model kept out of training; repeatable.")]
-MinComparisons: TypeAlias = Annotated[
-    int | None,
-    typer.Option(min=0, help="Models with fewer votes are left out. [default: a quarter of the mean, at most 20]"),
-]
-Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")]
-Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace an artifact at --output.")]
-BackendChoice: TypeAlias = Annotated[
-    Backend,
-    typer.Option(envvar=BACKEND_VARIABLE, help="What runs transformers: the fastest that is installed, or this one."),
-]
-ArtifactFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that train-encoder wrote.")]
-
-
+BatchSize: TypeAlias = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.", rich_help_panel=_LARGE)]
 EngineName: TypeAlias = Annotated[
-    Literal["local", "ray"], typer.Option("--engine", help="Who does the shards: this process, or a Ray cluster.")
+    Literal["local", "ray"],
+    typer.Option("--engine", help="What works on the shards: this process, or a Ray cluster.", rich_help_panel=_LARGE),
 ]
 Address: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Of the Ray cluster, or auto for the one on this machine. [default: one is started for the run]"),
+    typer.Option(
+        help="Address of the Ray cluster, or auto for the one on this machine. [default: one started for the run]",
+        rich_help_panel=_LARGE,
+    ),
 ]
-ShardRows: TypeAlias = Annotated[int, typer.Option(min=1, help="Rows of a shard.")]
+ShardRows: TypeAlias = Annotated[int, typer.Option(min=1, help="Rows of a shard.", rich_help_panel=_LARGE)]
+CacheFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="Folder of the cache. [default: $MODEL_BEHAVIOR_CACHE, else ~/.cache/model-behavior]",
+        rich_help_panel=RUNNING,
+    ),
+]
+BackendChoice: TypeAlias = Annotated[
+    Backend,
+    typer.Option(
+        "--backend",
+        envvar=BACKEND_VARIABLE,
+        help="Library that runs transformers; auto takes the fastest that is installed.",
+        rich_help_panel=RUNNING,
+    ),
+]
+ConfigFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML file with values for these options.",
+        is_eager=True,
+        callback=load_config,
+        rich_help_panel=RUNNING,
+    ),
+]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=RUNNING)
+]
 
 
 def open_cache(path: Path | None) -> ContentCache:
     """The cache at `path`, or the default one."""
     return ContentCache(path)
+
+
+def read_votes(sources: Sequence[str]) -> TrainingData:
+    """The votes, with progress and a report on stderr."""
+    progress = Progress()
+    data, report = load_votes(*sources, progress=lambda done, total: progress.show("reading votes", done, total))
+    print_load_report(report)
+    return data
 
 
 def open_artifact(folder: Path, cache: Path | None, backend: Backend = "auto") -> Artifact:
@@ -97,11 +132,16 @@ def open_artifact(folder: Path, cache: Path | None, backend: Backend = "auto") -
     return loaded
 
 
-def check_target(folder: Path, output: Path | None) -> Path:
-    """The folder that a change of `folder` goes to; one that cannot be written is said before any work."""
-    if output is not None:
-        check_output(output, overwrite=False)
-    return output if output is not None else folder
+def open_scored(folder: Path, cache: Path | None) -> Artifact:
+    """The artifact in a folder, with a scorer.
+
+    Raises:
+        UsageError: it has none.
+    """
+    loaded = open_artifact(folder, cache)
+    if loaded.scorer is None:
+        raise UsageError(f"{folder} has no scorer. Fix: model-behavior train-scorer {folder} VOTES")
+    return loaded
 
 
 class Change:
@@ -111,26 +151,36 @@ class Change:
     changed since it was read, the change is made again.
 
     Args:
-        folder: read.
-        target: written.
+        folder: folder that is read.
+        output: folder to write instead, which must not exist; None to change `folder`.
         load: reads the folder.
+
+    Attributes:
+        target: folder that is written.
+        before: artifact that the change is made of.
+
+    Raises:
+        UsageError: `output` cannot be written, which is said before any work.
     """
 
-    def __init__(self, folder: Path, target: Path, load: Callable[[], Artifact]) -> None:
-        self._folder, self._target, self._load = folder, target, load
+    def __init__(self, folder: Path, output: Path | None, load: Callable[[], Artifact]) -> None:
+        if output is not None:
+            check_output(output, overwrite=False)
+        self.target = folder if output is None else output
+        self._folder, self._load = folder, load
         self._read()
 
     def _read(self) -> None:
-        self.version = fingerprint(self._folder)
+        self._version = fingerprint(self._folder)
         self.before = self._load()
 
     def apply(self, compute: Callable[[Artifact], Artifact]) -> Artifact:
         """Writes what `compute` makes of the artifact, and returns it."""
         while True:
             after = compute(self.before)
-            with locked(self._target):
-                if self._target != self._folder or fingerprint(self._folder) == self.version:
-                    after.save(self._target)
+            with locked(self.target):
+                if self.target != self._folder or fingerprint(self._folder) == self._version:
+                    after.save(self.target)
                     return after
             stderr().print(f"{self._folder} has changed meanwhile; doing it again on what is there now", markup=False)
             self._read()
@@ -138,7 +188,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Sharding:
-    """What a command was told of shards."""
+    """How a large input is cut, and what works on its parts.
+
+    Attributes:
+        engine: this process or a Ray cluster.
+        address: address of the cluster.
+        rows: rows of a shard.
+    """
 
     engine: Literal["local", "ray"]
     address: str | None
@@ -148,7 +204,17 @@ class Sharding:
         if self.address is not None and self.engine != "ray":
             raise UsageError(f"--address {self.address} is of a Ray cluster. Fix: add --engine ray")
 
-    def plan(self, kind: JobKind, folder: Path, loaded: Artifact, batch_size: int, cache: Path | None) -> ShardedRun:
-        """The run over an artifact's folder, which `loaded` was read from."""
-        job = ShardJob(kind, folder.resolve(), fingerprint(folder), batch_size, cache and cache.resolve())
+    def is_needed(self, rows: int) -> bool:
+        """Whether an input is more than one shard, or is to be worked on elsewhere."""
+        return self.engine != "local" or rows > self.rows
+
+    def plan(self, job: ShardJob, loaded: Artifact) -> ShardedRun:
+        """The run of a job, whose artifact is `loaded`."""
         return ShardedRun(job, LocalEngine(loaded) if self.engine == "local" else RayEngine(self.address), self.rows)
+
+
+def describe_job(
+    kind: JobKind, folder: Path, cache: Path | None, backend: Backend = "auto", batch_size: int = ShardJob.batch_size
+) -> ShardJob:
+    """The work on every shard, as another machine is told of it."""
+    return ShardJob(kind, folder.resolve(), fingerprint(folder), batch_size, cache and cache.resolve(), backend)

@@ -1,7 +1,4 @@
-"""`model-behavior route` and `calibrate-threshold`.
-
-What `route` and `calibrate-threshold` print for people.
-"""
+"""`model-behavior route` and `calibrate-threshold`, and what they print for people."""
 
 from __future__ import annotations
 
@@ -40,20 +37,6 @@ Reference = Annotated[
     str | None, typer.Option(help="Model that win rates are against. [default: the best-rated candidate]")
 ]
 Budget = Annotated[float | None, typer.Option(help="Largest mean cost of a request over the prompts.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command(
-        "route",
-        epilog="Examples: `model-behavior route encoder --prompt 'Prove it.' --costs costs.json --threshold 2` · "
-        "`model-behavior route encoder --prompts prompts.txt --costs costs.json --budget 0.01 --output out.parquet`",
-    )(route)
-    app.command(
-        "calibrate-threshold",
-        epilog="Example: `model-behavior calibrate-threshold encoder prompts.txt --costs costs.json --budget 0.01 "
-        "--curve curve.html`",
-    )(calibrate_threshold)
 
 
 def route(

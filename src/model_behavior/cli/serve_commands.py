@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from model_behavior.cli.console import print_result, stderr
-from model_behavior.cli.options import ArtifactFolder, ConfigFile, Json
+from model_behavior.cli.options import RUNNING, ArtifactFolder, BackendChoice, ConfigFile, Json
 from model_behavior.errors import MissingExtraError
+from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE
 from model_behavior.routing.costs import load_costs
 from model_behavior.serving.keys import KeyRing, add_key, key_of_secret, load_keys, make_key
 from model_behavior.serving.service import Service, ServiceConfig
@@ -19,52 +21,76 @@ from model_behavior.serving.upstreams import Upstreams, load_upstreams
 
 _LIMITS = Limits()
 _SETTINGS = ServeSettings()
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command(
-        "serve",
-        epilog="Examples: `model-behavior serve arena --port 8000` · `model-behavior serve arena --costs costs.json "
-        "--upstreams upstreams.toml` · `model-behavior serve arena --host 0.0.0.0 --keys keys.toml`",
-    )(serve)
-    app.command("create-key", epilog="Example: `model-behavior create-key keys.toml --name ci --scope read`")(
-        create_key
-    )
+_ACCESS, _LIMITS_PANEL = "Access", "Limits"
 
 
 def serve(
     folder: ArtifactFolder,
-    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need keys.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen on; another one than this machine's needs keys.")] = (
         _SETTINGS.host
     ),
     port: Annotated[int, typer.Option(help="Port; 0 for any free one.")] = _SETTINGS.port,
-    keys: Annotated[Path | None, typer.Option(help="TOML file of hashed API keys, see create-key.")] = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="An admin key; better in $MODEL_BEHAVIOR_SERVE_API_KEY than as a flag.")
-    ] = None,
-    costs: Annotated[Path | None, typer.Option(help="Cost of a request, by model, as for route.")] = None,
+    costs: Annotated[Path | None, typer.Option(help="File with the cost of a request, by model, as for route.")] = None,
     upstreams: Annotated[
         Path | None, typer.Option(help="TOML file of OpenAI-compatible services for chat completions.")
     ] = None,
-    body_bytes: Annotated[int, typer.Option(help="Largest JSON body.")] = _LIMITS.body_bytes,
-    upload_bytes: Annotated[int, typer.Option(help="Largest uploaded file.")] = _LIMITS.upload_bytes,
-    upload_rows: Annotated[int, typer.Option(help="Most rows of an uploaded file.")] = _LIMITS.upload_rows,
-    batch: Annotated[int, typer.Option(help="Most texts or votes of a request.")] = _LIMITS.batch,
-    tokens: Annotated[int, typer.Option(help="Most tokens of a request.")] = _LIMITS.tokens,
+    keys: Annotated[
+        Path | None, typer.Option(help="TOML file of hashed API keys, see create-key.", rich_help_panel=_ACCESS)
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Admin key; better in $MODEL_BEHAVIOR_SERVE_API_KEY than as an option.", rich_help_panel=_ACCESS
+        ),
+    ] = None,
+    body_bytes: Annotated[
+        int, typer.Option(help="Largest JSON body, in bytes.", rich_help_panel=_LIMITS_PANEL)
+    ] = _LIMITS.body_bytes,
+    upload_bytes: Annotated[
+        int, typer.Option(help="Largest uploaded file, in bytes.", rich_help_panel=_LIMITS_PANEL)
+    ] = _LIMITS.upload_bytes,
+    upload_rows: Annotated[
+        int, typer.Option(help="Most rows of an uploaded file.", rich_help_panel=_LIMITS_PANEL)
+    ] = _LIMITS.upload_rows,
+    batch: Annotated[
+        int, typer.Option(help="Most texts or votes of a request.", rich_help_panel=_LIMITS_PANEL)
+    ] = _LIMITS.batch,
+    tokens: Annotated[int, typer.Option(help="Most tokens of a request.", rich_help_panel=_LIMITS_PANEL)] = (
+        _LIMITS.tokens
+    ),
     requests_per_second: Annotated[
-        float, typer.Option(help="Of one client; twice as many at once.")
+        float,
+        typer.Option(
+            help="Requests a second that a client may make in the long run; twice as many at once.",
+            rich_help_panel=_LIMITS_PANEL,
+        ),
     ] = _LIMITS.requests_per_second,
-    queue: Annotated[int, typer.Option(help="Quick requests that may wait.")] = _LIMITS.queue,
+    queue: Annotated[
+        int, typer.Option(help="Most quick requests that wait.", rich_help_panel=_LIMITS_PANEL)
+    ] = _LIMITS.queue,
     wait_seconds: Annotated[
-        float, typer.Option(help="That a quick request may be expected to wait; longer, it is refused.")
+        float,
+        typer.Option(
+            help="Longest expected wait of a quick request, in seconds; beyond it the answer is 503.",
+            rich_help_panel=_LIMITS_PANEL,
+        ),
     ] = _LIMITS.wait_seconds,
-    slow_queue: Annotated[int, typer.Option(help="Slow requests that may wait.")] = _LIMITS.slow_queue,
-    connections: Annotated[int, typer.Option(help="Open at once.")] = _LIMITS.connections,
+    slow_queue: Annotated[
+        int, typer.Option(help="Most slow requests that wait.", rich_help_panel=_LIMITS_PANEL)
+    ] = _LIMITS.slow_queue,
+    connections: Annotated[
+        int, typer.Option(help="Most connections open at once.", rich_help_panel=_LIMITS_PANEL)
+    ] = _LIMITS.connections,
     shutdown_seconds: Annotated[
-        int, typer.Option(min=0, help="That requests under way have to end.")
+        int,
+        typer.Option(
+            min=0, help="Seconds that requests under way have to end after Ctrl-C.", rich_help_panel=_LIMITS_PANEL
+        ),
     ] = _SETTINGS.shutdown_seconds,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log every request, without texts.")] = False,
+    backend: BackendChoice = "auto",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Log every request, without texts.", rich_help_panel=RUNNING)
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """Serve the page, the API and chat completions that are routed; stop with Ctrl-C."""
@@ -72,6 +98,8 @@ def serve(
         from model_behavior.serving.app import run_server
     except ImportError as error:
         raise MissingExtraError("serve", "serve") from error
+    if backend != "auto":
+        os.environ[BACKEND_VARIABLE] = backend  # of every artifact that the service reads, now and after a change
     accepted = [] if keys is None else load_keys(keys)
     accepted += [] if api_key is None else [key_of_secret(api_key)]
     settings = ServeSettings(
@@ -105,16 +133,23 @@ def serve(
     )
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses
-    n_models = len(service.snapshot.rows)
+    known = service.snapshot.rows
+    unpriced = [name for name in known if name not in service.snapshot.prices]
+    if unpriced:
+        stderr().print(f"no cost, so nothing is routed to: {', '.join(unpriced)}", markup=False)
     run_server(
-        service, settings, lambda address: stderr().print(f"{address}: {n_models} models. Ctrl-C stops.", markup=False)
+        service,
+        settings,
+        lambda address: stderr().print(f"{address}: {len(known)} models. Ctrl-C stops.", markup=False),
     )
 
 
 def create_key(
     file: Annotated[Path, typer.Argument(metavar="KEYS", help="TOML file to add the key's hash to.")],
-    name: Annotated[str, typer.Option(help="Who the key is for.")],
-    scope: Annotated[Literal["read", "admin"], typer.Option(help="admin may also add and remove models.")] = "read",
+    name: Annotated[str, typer.Option(help="Name of whom the key is for.")],
+    scope: Annotated[
+        Literal["read", "admin"], typer.Option(help="Rights of the key; admin may also add and remove models.")
+    ] = "read",
     json: Json = False,
 ) -> None:
     """Make an API key for `serve`; it is shown once, and only its hash is kept."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 
@@ -21,7 +23,7 @@ _SIGNATURES = {
     b"\x1f\x8b": "compressed with gzip. Fix: add .gz to the file name",
     b"\x28\xb5\x2f\xfd": "compressed with Zstandard. Fix: add .zst to the file name",
     b"PAR1": "a Parquet file. Fix: rename it to end in .parquet",
-    b"PK\x03\x04": "a ZIP archive or a spreadsheet. Fix: unpack it, or export it as CSV",
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet. Fix: name it .zip, or export it as CSV",
     b"version https://git-lfs": "a Git LFS pointer, not the data. Fix: run git lfs pull",
 }
 
@@ -49,8 +51,12 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
         DataError: the file cannot be read or decompressed, also while the stream is read.
     """
     codec = COMPRESSIONS.get(path.suffix.lower())
+    archive = find_archive(path)
     try:
-        if codec is None:
+        if archive is not None:
+            with _open_member(path, archive) as stream:
+                yield stream
+        elif codec is None:
             with path.open("rb") as stream:
                 yield stream
         else:
@@ -63,6 +69,47 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
             f"{path}: cannot be decompressed as {codec} ({error}). "
             "Fix: the file is cut off or damaged; copy or download it again."
         ) from error
+
+
+def find_archive(path: Path) -> Path | None:
+    """The .zip file that a path leads into, as votes.zip/a.csv does; None where it leads into none."""
+    if ".zip" not in str(path).lower():
+        return None
+    return next((each for each in path.parents if each.suffix.lower() == ".zip" and each.is_file()), None)
+
+
+def list_members(archive: Path) -> list[Path]:
+    """The files in a .zip file, as paths that lead into it, sorted.
+
+    Raises:
+        DataError: it is no readable .zip file.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = sorted(info.filename for info in packed.infolist() if not info.is_dir())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise _archive_error(archive, error) from None
+    return [archive / name for name in names]
+
+
+@contextmanager
+def _open_member(path: Path, archive: Path) -> Iterator[io.BufferedReader]:
+    codec = COMPRESSIONS.get(path.suffix.lower())
+    try:
+        with zipfile.ZipFile(archive) as packed, packed.open(path.relative_to(archive).as_posix()) as member:
+            if codec is None:
+                yield io.BufferedReader(cast(io.RawIOBase, member), 1 << 18)
+            else:
+                with pa.PythonFile(member) as file, pa.CompressedInputStream(file, codec) as inner:
+                    yield io.BufferedReader(inner, 1 << 18)
+    except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise _archive_error(path, error) from None
+
+
+def _archive_error(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: cannot be read from the .zip file ({error}). Fix: unpack it, or copy or download it again."
+    )
 
 
 def without_bom(head: bytes, name: str) -> bytes:

@@ -17,8 +17,8 @@ from model_behavior.data.byte_streams import iterate_lines, open_bytes, shorten
 from model_behavior.errors import DataError
 
 
-def read_csv_columns(path: Path, delimiter: str) -> tuple[str, ...]:
-    """The header.
+def read_csv_columns(path: Path, delimiter: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The header, and the columns in which the first row has no number.
 
     Raises:
         DataError: the file is empty, has a header only, or is separated by another character.
@@ -33,13 +33,22 @@ def read_csv_columns(path: Path, delimiter: str) -> tuple[str, ...]:
             if other is not None:
                 raise DataError(
                     f"{path}: the header {shorten(header[0])} looks separated by {other!r}. "
-                    f"Allowed here: {delimiter!r} (.csv is separated by commas, .tsv by tabs)."
+                    f"Allowed here: {delimiter!r} (.csv is separated by commas, .tsv by tabs). Fix: export it so."
                 )
-        if next(records, None) is None:
+        first = next(records, None)
+        if first is None:
             raise DataError(f"{path}: there is a header ({', '.join(header)}) but no row.")
     finally:
         records.close()
-    return tuple(header)
+    return tuple(header), frozenset(c for c, value in zip(header, first, strict=True) if not _is_number(value))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def iterate_csv_rows(path: Path, delimiter: str, batch_rows: int) -> Iterator[list[dict[str, str]]]:

@@ -1,16 +1,20 @@
-"""Rows of JSON arrays, streamed, and of JSON lines. Which one a file is, its first character says."""
+"""Rows of JSON: arrays, JSON lines, objects that hold the rows, and pretty-printed objects.
+
+Which one a file is, its beginning says. Arrays are streamed, also inside an object; an object without one of
+`CONTAINERS` is one row, or a table that pandas wrote column by column, which must be in memory as a whole.
+"""
 
 from __future__ import annotations
 
 import codecs
 import io
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ijson
 import pyarrow as pa
@@ -30,26 +34,53 @@ _PEEKED_ROWS = 1000
 _EXACT_IN_FLOAT = 2**53
 _ALLOWED = "Allowed: an array of objects, or one object per line."
 
+_FIRST_LINE_BYTES = 4 << 20
+_WHOLE_OBJECT_BYTES = 512 << 20
+
+CONTAINERS = (
+    ("results", "results"),
+    ("samples",),
+    ("request_states",),
+    ("data",),
+    ("rows",),
+    ("results",),
+    ("items",),
+    ("records",),
+    ("traces",),
+    ("observations",),
+    ("spans",),
+)
+"""Where the rows of a file are that is one object: in promptfoo's results, inspect_ai's logs, HELM's, and so on."""
+
 ReadRows = Callable[[int], Iterator[list[dict[str, Any]]]]
 """Rows in order, in lists of at most so many."""
 
+Kind = Literal["array", "lines", "object", "stream"]
 
-def read_json_columns(path: Path) -> tuple[str, ...]:
-    """The keys of the first 1,000 rows, in the order in which they appear.
+
+def read_json_columns(path: Path) -> dict[str, bool]:
+    """The keys of the first 1,000 rows, in the order in which they appear, and whether any of these has text in it.
 
     Raises:
         DataError: the file holds no rows or is broken.
     """
-    columns: dict[str, None] = {}
+    columns: dict[str, bool] = {}
     n_rows = 0
     rows = _iterate_objects(path)
     for row in islice(rows, _PEEKED_ROWS):
-        columns.update(dict.fromkeys(row))
+        note_texts(columns, row)
         n_rows += 1
     rows.close()
     if not n_rows:
         raise DataError(f"{path}: the file holds no rows. {_ALLOWED}")
-    return tuple(columns)
+    return columns
+
+
+def note_texts(columns: dict[str, bool], row: Mapping[str, Any]) -> None:
+    """Adds the keys of a row to the columns, and whether they hold text, lists or objects."""
+    for key, value in row.items():
+        if not columns.get(key):
+            columns[key] = isinstance(value, str | list | Mapping)
 
 
 def iterate_json_rows(path: Path, batch_rows: int) -> Iterator[list[dict[str, Any]]]:
@@ -69,7 +100,14 @@ def iterate_json_batches(path: Path, columns: Sequence[str] | None, batch_rows: 
 
 
 def to_batches(read_rows: ReadRows, columns: Sequence[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Rows of JSON values as record batches of one schema, which takes a first pass over them.
+    """The batches of `to_batches_and_rows` alone."""
+    return (batch for batch, _ in to_batches_and_rows(read_rows, columns, batch_rows))
+
+
+def to_batches_and_rows(
+    read_rows: ReadRows, columns: Sequence[str] | None, batch_rows: int
+) -> Iterator[tuple[pa.RecordBatch, list[dict[str, Any]]]]:
+    """Rows of JSON values as record batches of one schema, which takes a first pass over them, and as they are.
 
     Nested values become JSON text; a column of mixed scalars becomes text.
 
@@ -85,14 +123,121 @@ def to_batches(read_rows: ReadRows, columns: Sequence[str] | None, batch_rows: i
         )
     for rows in read_rows(batch_rows):
         arrays = [_to_array([row.get(field.name) for row in rows], field.type) for field in schema]
-        yield pa.record_batch(arrays, schema=schema)
+        yield pa.record_batch(arrays, schema=schema), rows
 
 
 def _iterate_objects(path: Path) -> Generator[dict[str, Any], None, None]:
     with open_bytes(path) as stream:
-        head = without_bom(stream.peek(64), str(path)).lstrip()
-        objects = _iterate_array if head.startswith(b"[") else _iterate_json_lines
-        yield from objects(stream, str(path))
+        kind = _kind_of_file(stream, str(path))
+    if kind in ("lines", "array"):
+        with open_bytes(path) as stream:
+            yield from (_iterate_json_lines if kind == "lines" else _iterate_array)(stream, str(path))
+    elif kind == "object":
+        with open_bytes(path) as stream:
+            value = json.loads(without_bom(stream.read(), str(path)))
+        yield from unwrap_object(value, str(path))
+    else:
+        yield from _iterate_printed(path)
+
+
+def _kind_of_file(stream: io.BufferedReader, name: str) -> Kind:
+    """Told by the first line that is not blank, and whether there is another."""
+    first = without_bom(stream.readline(_FIRST_LINE_BYTES), name)
+    while first.isspace():
+        first = stream.readline(_FIRST_LINE_BYTES)
+    if first.lstrip().startswith(b"["):
+        return "array"
+    if not first.lstrip().startswith(b"{"):
+        return "lines"
+    more = next((line for line in iter(partial(stream.readline, _FIRST_LINE_BYTES), b"") if not line.isspace()), b"")
+    if more and not first.endswith(b"\n"):
+        return "stream"  # the line is too long to be looked at
+    try:
+        json.loads(first)
+    except json.JSONDecodeError as error:
+        # A line that is complete but for its rest, as pretty-printing leaves it; text never goes on in the next line.
+        goes_on = more and error.pos >= len(error.doc.rstrip())
+        return "stream" if goes_on else "lines"
+    except (ValueError, RecursionError):
+        return "lines"
+    return "lines" if more else "object"
+
+
+def unwrap_object(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """The rows that one object holds: those of a container, of a table that pandas wrote, or the object itself."""
+    for path in CONTAINERS:
+        inner: Any = value
+        for key in path:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        if isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner):
+            yield from inner
+            return
+    table = _read_pandas(value)
+    yield from [value] if table is None else table
+
+
+def _read_pandas(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The rows of DataFrame.to_json, with orient="split", "columns" or "index"; None where the object is no such."""
+    columns, data = value.get("columns"), value.get("data")
+    if isinstance(columns, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+        return [dict(zip(map(str, columns), row, strict=False)) for row in data]
+    inner = list(value.values())
+    if not inner or not all(isinstance(each, dict) and each and list(each) == list(inner[0]) for each in inner):
+        return None
+    if all(key.isdigit() for key in value):
+        return inner
+    if all(key.isdigit() for key in inner[0]):  # with other keys it could be one row of objects
+        return [{column: value[column][label] for column in value} for label in inner[0]]
+    return None
+
+
+def _iterate_printed(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of an object that runs over lines, streamed from its container, or of several objects one after another."""
+    prefix = _find_container(path)
+    with open_bytes(path) as stream:
+        if prefix is not None:
+            yield from _iterate_array(stream, str(path), prefix)
+            return
+        objects = _iterate_array(_Limited(stream, str(path)), str(path), "")
+        first = next(objects, None)
+        second = next(objects, None)
+        if first is not None and second is None:
+            yield from unwrap_object(first, str(path))
+            return
+        yield from (row for row in (first, second) if row is not None)
+        yield from objects
+
+
+def _find_container(path: Path) -> str | None:
+    """The place of the rows in an object, as ijson writes it; None where there is none of `CONTAINERS`."""
+    places = {".".join(each): each for each in CONTAINERS}
+    with open_bytes(path) as stream:
+        before = ""
+        try:
+            for prefix, event, _ in ijson.parse(_Utf8Reader(stream, str(path)), multiple_values=True):
+                if event == "start_map" and before and prefix == f"{before}.item":
+                    return str(prefix)
+                before = prefix if event == "start_array" and prefix in places else ""
+        except ijson.JSONError:
+            return None  # said when it is read
+    return None
+
+
+class _Limited:
+    """A stream of an object that must be in memory as a whole."""
+
+    def __init__(self, stream: io.BufferedReader, name: str) -> None:
+        self._stream, self._name, self._left = stream, name, _WHOLE_OBJECT_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(
+                f"{self._name}: one object of more than {_WHOLE_OBJECT_BYTES >> 20} MiB, none of whose lists is known "
+                "to hold rows. Fix: write one object per line, as to_json(orient='records', lines=True) does."
+            )
+        return data
 
 
 def _iterate_json_lines(stream: io.BufferedReader, name: str) -> Iterator[dict[str, Any]]:
@@ -109,10 +254,10 @@ def _iterate_json_lines(stream: io.BufferedReader, name: str) -> Iterator[dict[s
         yield _require_object(value, f"{name}, line {number}")
 
 
-def _iterate_array(stream: io.BufferedReader, name: str) -> Iterator[dict[str, Any]]:
+def _iterate_array(stream: io.BufferedReader | _Limited, name: str, prefix: str = "item") -> Iterator[dict[str, Any]]:
     text = _Utf8Reader(stream, name)
     try:
-        for value in ijson.items(text, "item"):
+        for value in ijson.items(text, prefix, multiple_values=not prefix):
             text.row += 1
             yield _require_object(value, f"{name}, row {text.row - 1}")
     except ijson.JSONError as error:
@@ -140,7 +285,7 @@ def _require_object(value: Any, place: str) -> dict[str, Any]:
 class _Utf8Reader:
     """A byte reader for ijson that stops exactly before the first bad byte, so that the row can be named."""
 
-    def __init__(self, stream: io.BufferedReader, name: str) -> None:
+    def __init__(self, stream: io.BufferedReader | _Limited, name: str) -> None:
         self.row = 1
         self._stream = stream
         self._name = name

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from model_behavior.data.byte_streams import shorten
-from model_behavior.data.json_rows import to_batches
+from model_behavior.data.json_rows import note_texts, to_batches
 from model_behavior.errors import DataError
 
 _ROWS = 'Allowed: one dictionary per row, as in [{"prompt": …}].'
@@ -40,8 +40,8 @@ def describe_rows(rows: object) -> str:
     return f"{kind} of {len(rows):,} row{'' if len(rows) == 1 else 's'}"
 
 
-def read_list_columns(rows: Sequence[Any]) -> tuple[str, ...]:
-    """The keys of all rows, in the order in which they appear.
+def read_list_columns(rows: Sequence[Any]) -> dict[str, bool]:
+    """The keys of all rows, in the order in which they appear, and whether any row has text, a list or more there.
 
     Raises:
         DataError: there is no row, or one that is not a dictionary with text as keys.
@@ -51,18 +51,18 @@ def read_list_columns(rows: Sequence[Any]) -> tuple[str, ...]:
         raise DataError(
             f'the {type(rows).__name__} is empty. Allowed: one dictionary per row, as in [{{"prompt": …}}].'
         )
-    columns: dict[str, None] = {}
+    columns: dict[str, bool] = {}
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
             raise DataError(
                 f"{name}, row {number}: {shorten(row)} is not a dictionary. {_ROWS} Fix: give several files or tables "
                 'as arguments of their own, as in load_votes("a.csv", table).'
             )
-        columns.update(dict.fromkeys(row))
+        note_texts(columns, row)
     other = [key for key in columns if not isinstance(key, str)]
     if other:
         raise DataError(f"{name}: the key {shorten(other[0])} is not text. Allowed: names of columns as keys.")
-    return tuple(columns)
+    return columns
 
 
 def iterate_list_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_behavior.data.byte_streams import COMPRESSIONS, open_bytes, shorten
+from model_behavior.data.byte_streams import COMPRESSIONS, find_archive, open_bytes, shorten
 from model_behavior.errors import DataError
 
 _BUFFER_BYTES = 1 << 20
 
 
-def read_parquet_columns(path: Path) -> tuple[tuple[str, ...], int]:
-    """The column names and the number of rows.
+def read_parquet_columns(path: Path) -> tuple[pa.Schema, int]:
+    """The columns and the number of rows.
 
     Raises:
         DataError: not a readable Parquet file, or one without rows.
     """
     with _open_parquet(path) as file:
-        columns, n_rows = tuple(file.schema_arrow.names), int(file.metadata.num_rows)
+        schema, n_rows = file.schema_arrow, int(file.metadata.num_rows)
     if n_rows == 0:
-        raise DataError(f"{path}: there are columns ({', '.join(columns)}) but no row.")
-    return columns, n_rows
+        raise DataError(f"{path}: there are columns ({', '.join(schema.names)}) but no row.")
+    return schema, n_rows
+
+
+def text_columns(schema: pa.Schema) -> frozenset[str]:
+    """The columns that hold text, bytes, lists or objects."""
+    numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null, pa.types.is_temporal)
+    return frozenset(field.name for field in schema if not any(test(field.type) for test in numbers))
 
 
 def iterate_parquet_batches(
@@ -64,18 +70,24 @@ def _groups_with(metadata: pq.FileMetaData, wanted: range) -> tuple[list[int], i
     return list(range(first, last + 1)), int(ends[first - 1]) if first else 0
 
 
-def to_rows(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[list[dict[str, Any]]]:
-    """Batches as lists of dictionaries.
+def to_rows(batches: Iterable[pa.RecordBatch], name: str, done: int = 0) -> Iterator[list[dict[str, Any]]]:
+    """Batches as lists of dictionaries; bytes, which many writers make of text, are decoded.
 
     Raises:
         DataError: text that is not UTF-8; names the row.
     """
-    done = 0
     for batch in batches:
         try:
             rows = batch.to_pylist()
         except UnicodeDecodeError:
             raise _text_error(batch, name, done) from None
+        binary = [field.name for field in batch.schema if "binary" in str(field.type)]
+        for number, row in enumerate(rows if binary else [], done + 1):
+            for column in binary:
+                try:
+                    row[column] = _decode(row[column])
+                except UnicodeDecodeError as error:
+                    raise _encoding_error(name, number, column, error) from None
         yield rows
         done += len(rows)
 
@@ -86,17 +98,29 @@ def _text_error(batch: pa.RecordBatch, name: str, done: int) -> DataError:
             try:
                 batch.column(column)[index].as_py()
             except UnicodeDecodeError as error:
-                return DataError(
-                    f"{name}, row {done + index + 1}, column {column!r}: {shorten(bytes(error.object))} is "
-                    "not UTF-8. Allowed: text in UTF-8. Fix: decode the text before writing the file."
-                )
+                return _encoding_error(name, done + index + 1, column, error)
     return DataError(f"{name}, rows {done + 1} to {done + batch.num_rows}: text that is not UTF-8.")
+
+
+def _encoding_error(name: str, row: int, column: str, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f"{name}, row {row}, column {column!r}: {shorten(bytes(error.object))} is "
+        "not UTF-8. Allowed: text in UTF-8. Fix: decode the text before writing the file."
+    )
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, list):
+        return [_decode(each) for each in value]
+    return {key: _decode(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 @contextmanager
 def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        if path.suffix.lower() in COMPRESSIONS:
+        if path.suffix.lower() in COMPRESSIONS or find_archive(path) is not None:
             # Parquet needs random access, which a compressed stream cannot give.
             with tempfile.TemporaryFile() as unpacked:
                 with open_bytes(path) as stream:

@@ -7,16 +7,18 @@ prompts, three for matchups.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from model_behavior.data.formats.detection import detect_format
-from model_behavior.data.formats.records import Format, Row, Skip, Vote, model_name
+from model_behavior.data.formats.records import Format, Record, Response, Row, Skip, Vote, model_name
 from model_behavior.data.formats.tables import PLAIN, PPE
-from model_behavior.data.formats.turns import parse_text
+from model_behavior.data.formats.turns import parse_column
+from model_behavior.data.linking import link_sources
 from model_behavior.data.memory_rows import describe_rows
+from model_behavior.data.opening import OpenedSource, open_source
+from model_behavior.data.reading import AS_IT_IS, ReadingOptions
 from model_behavior.data.sources import RowSource, Source, expand_sources, open_rows
 from model_behavior.data_models.votes import LoadReport, SourceReport
 from model_behavior.errors import DataError
@@ -34,22 +36,23 @@ class Matchup:
     model_b: str
 
 
-def load_prompts(source: Source) -> tuple[list[str], LoadReport]:
+def load_prompts(source: Source, reading: ReadingOptions = AS_IT_IS) -> tuple[list[str], LoadReport]:
     """`load_prompt_rows` without the rows that have no prompt.
 
     Raises:
         DataError: see there.
     """
-    rows, report = load_prompt_rows(source)
+    rows, report = load_prompt_rows(source, reading)
     return [prompt for prompt in rows if prompt is not None], report
 
 
-def load_prompt_rows(source: Source) -> tuple[list[str | None], LoadReport]:
+def load_prompt_rows(source: Source, reading: ReadingOptions = AS_IT_IS) -> tuple[list[str | None], LoadReport]:
     """One prompt per row, in order and as often as they are there, since traffic repeats itself.
 
     Args:
         source: a text file (.txt, one prompt per line), a table with a column `prompt`, or any format of votes or
-            responses, of which the last user turn counts.
+            responses, of which the last user turn counts; a folder of a benchmark gives its questions.
+        reading: names of columns that the source has of its own.
 
     Returns:
         None for a row that has no prompt or an unusable one; empty lines of a text file are no rows.
@@ -59,12 +62,12 @@ def load_prompt_rows(source: Source) -> tuple[list[str | None], LoadReport]:
     """
     prompts: list[str | None] = []
     reports = []
-    for each in expand_sources(source):
-        if isinstance(each, str | Path) and str(each).lower().endswith(".txt"):
-            lines, report = _read_lines(Path(each))
+    for each in _open_for_prompts(source, reading):
+        if isinstance(each, Path):
+            lines, report = _read_lines(each)
             prompts += lines
         else:
-            found, report = _read_rows(open_rows(each))
+            found, report = _read_rows(each)
             prompts += found
         reports.append(report)
     if all(prompt is None for prompt in prompts):
@@ -74,7 +77,7 @@ def load_prompt_rows(source: Source) -> tuple[list[str | None], LoadReport]:
 
 
 def iter_matchups(
-    source: Source, batch_rows: int = 4096, part: range | None = None
+    source: Source, batch_rows: int = 4096, part: range | None = None, reading: ReadingOptions = AS_IT_IS
 ) -> Iterator[tuple[pa.RecordBatch, list[Matchup | None]]]:
     """Batches of a source with all columns, and what each row asks; None for a row that lacks a prompt or a name.
 
@@ -85,24 +88,23 @@ def iter_matchups(
         source: rows of votes; a folder holds shards of the same columns.
         batch_rows: rows in a batch, at most.
         part: rows to read of a single Parquet file, all by default.
+        reading: as in `load_prompts`.
 
     Raises:
         DataError: a source that cannot be read, or is none of votes, or shards of different columns.
     """
     schema: pa.Schema | None = None
     for each in expand_sources(source):
-        rows = open_rows(each, part)
-        known = _format_of_matchups(rows)
+        opened = _open_matchups(open_rows(each, part), reading)
+        rows = opened.rows
         done = part.start if part is not None else 0
-        for batch in rows.batches(batch_rows=batch_rows):
+        for batch, records in rows.batches_and_rows(opened.columns, batch_rows):
             schema = schema or batch.schema
             if not schema.equals(batch.schema):
                 raise DataError(
                     f"{rows.name}: its columns differ from those of the files before it. Fix: predict it by itself."
                 )
-            wanted = MATCHUP_COLUMNS if known is None else known.columns_in(rows.columns)
-            records = batch.select(list(wanted)).to_pylist()
-            yield batch, [_read_matchup(row, known, rows, number) for number, row in enumerate(records, done + 1)]
+            yield batch, [_read_matchup(row, opened, number) for number, row in enumerate(records, done + 1)]
             done += batch.num_rows
 
 
@@ -115,68 +117,103 @@ def _read_lines(path: Path) -> tuple[list[str], SourceReport]:
     return prompts, _report(str(path), "text, one prompt per line", len(lines), len(prompts), "empty")
 
 
-def _read_rows(rows: RowSource) -> tuple[list[str | None], SourceReport]:
-    known = _format_of(rows, (_PROMPT,), f"A column {_PROMPT!r} would do for prompts.")
-    columns = [_PROMPT] if known is None else known.columns_in(rows.columns)
+def _open_for_prompts(source: Source, reading: ReadingOptions) -> list[Path | OpenedSource]:
+    expanded = expand_sources(source)
+    texts: list[Path | OpenedSource] = [Path(str(each)) for each in expanded if _is_text(each)]
+    hint = f" A column {_PROMPT!r} would do for prompts."
+    opened = [_open(open_rows(each), (_PROMPT,), hint, reading) for each in expanded if not _is_text(each)]
+    return [*texts, *(link_sources(opened, "prompts", reading) if opened else [])]
+
+
+def _is_text(source: Source) -> bool:
+    return isinstance(source, str | Path) and str(source).lower().endswith(".txt")
+
+
+def _read_rows(opened: OpenedSource) -> tuple[list[str | None], SourceReport]:
     prompts: list[str | None] = []
-    for batch in rows.rows(columns):
-        for number, row in enumerate(batch, len(prompts) + 1):
+    without: list[int] = []
+    n_rows = 0
+    for batch in opened.rows.rows(opened.columns):
+        for number, row in enumerate(batch, n_rows + 1):
             try:
-                prompt = _read_prompt(row, known)
+                found = _read_prompts(opened.convert(row))
             except DataError as error:
-                raise DataError(f"{rows.name}, row {number}: {error}") from None
-            prompts.append(prompt if prompt is not None and prompt.strip() else None)
-    name, empty = "prompts" if known is None else known.name, prompts.count(None)
-    reason = f"no prompt, or unusable (first: row {prompts.index(None) + 1})" if empty else ""
-    return prompts, _report(rows.name, name, len(prompts), len(prompts) - empty, reason)
+                raise DataError(f"{opened.rows.name}, row {number}: {error}") from None
+            usable = [prompt for prompt in found if prompt.strip()]
+            prompts += usable or [None]
+            if not usable:
+                without.append(number)
+        n_rows += len(batch)
+    reason = f"no prompt, or unusable (first: row {without[0]})" if without else ""
+    return prompts, _report(opened.rows.name, opened.format.name, n_rows, n_rows - len(without), reason)
 
 
-def _read_prompt(row: Row, known: Format | None) -> str | None:
-    if known is None:
-        return parse_text(row.get(_PROMPT), _PROMPT)
-    record = known.convert(row)
-    return None if isinstance(record, Skip) else record.prompt
+def _read_prompts(record: Record) -> list[str]:
+    if isinstance(record, Skip):
+        return []
+    return [record.prompt] if not isinstance(record, tuple) else list(dict.fromkeys(each.prompt for each in record))
 
 
-def _read_matchup(row: Row, known: Format | None, rows: RowSource, number: int) -> Matchup | None:
+def _read_matchup(row: Row, opened: OpenedSource, number: int) -> Matchup | None:
+    place = f"{opened.rows.name}, row {number}"
     try:
-        if known is not None:
-            record = known.convert(row)
-            return Matchup(record.prompt, record.model_a, record.model_b) if isinstance(record, Vote) else None
-        prompt = parse_text(row[_PROMPT], _PROMPT)
-        model_a, model_b = (model_name(row[column], column) for column in MATCHUP_COLUMNS[1:])
+        record = opened.convert(row)
+        if opened.format is _MATCHUPS:
+            return _matchup_of(opened.view(row))
     except DataError as error:
-        raise DataError(f"{rows.name}, row {number}: {error}") from None
-    if prompt is None or model_a is None or model_b is None:
-        return None
-    return Matchup(prompt, model_a, model_b)
+        raise DataError(f"{place}: {error}") from None
+    if isinstance(record, tuple):
+        raise DataError(
+            f"{place}: holds several votes ({opened.format.name}), but one is predicted for each row. Fix: write one "
+            f"row for each, with the columns {', '.join(MATCHUP_COLUMNS)}."
+        )
+    return Matchup(record.prompt, record.model_a, record.model_b) if isinstance(record, Vote) else None
 
 
-def _format_of_matchups(rows: RowSource) -> Format | None:
-    """None for a table whose three columns are enough, whatever else is in it."""
-    known = _format_of(rows, MATCHUP_COLUMNS, f"To predict, at least: {', '.join(MATCHUP_COLUMNS)}.")
-    if known is None or (known.family == "votes" and known not in (PLAIN, PPE)):
-        return known
-    if set(MATCHUP_COLUMNS) <= set(rows.columns):
-        return None
+def _matchup_of(row: Row) -> Matchup | None:
+    prompt = parse_column(row.get(_PROMPT), _PROMPT)
+    model_a, model_b = (model_name(row.get(column), column) for column in MATCHUP_COLUMNS[1:])
+    return None if prompt is None or model_a is None or model_b is None else Matchup(prompt, model_a, model_b)
+
+
+def _convert_prompt(row: Row) -> Record:
+    prompt = parse_column(row.get(_PROMPT), _PROMPT)
+    return Skip("no prompt") if prompt is None else Response(prompt, "", "", None)
+
+
+def _convert_matchup(row: Row) -> Record:
+    return Skip("a matchup") if row else Skip("nothing")
+
+
+_PROMPTS = Format("prompts", "questions", (_PROMPT,), _convert_prompt)
+_MATCHUPS = Format("matchups", "questions", MATCHUP_COLUMNS, _convert_matchup)
+
+
+def _open_matchups(rows: RowSource, reading: ReadingOptions) -> OpenedSource:
+    """As matchups where the three columns are there, whatever else is, unless another format reads the prompt anew."""
+    hint = f" To predict, at least: {', '.join(MATCHUP_COLUMNS)}."
+    opened = _open(rows, MATCHUP_COLUMNS, hint, reading)
+    known = opened.format
+    if known is _MATCHUPS or (known.family == "votes" and known not in (PLAIN, PPE)):
+        return opened
+    if set(MATCHUP_COLUMNS) <= {*rows.columns, *opened.names}:
+        return replace(opened, format=_MATCHUPS)
     raise DataError(
-        f"{rows.name}: holds responses ({known.name}), but votes are needed here: at least "
+        f"{rows.name}: holds {known.family} ({known.name}), but votes are needed here: at least "
         f"{', '.join(MATCHUP_COLUMNS)}."
     )
 
 
-def _format_of(rows: RowSource, enough: Sequence[str], hint: str) -> Format | None:
-    """The format of a source; None where it has none, but the columns that are enough.
+def _open(rows: RowSource, enough: Sequence[str], hint: str, reading: ReadingOptions) -> OpenedSource:
+    """A source with its format; where it has none, but the columns that are enough, with that of these.
 
     Raises:
         DataError: it has neither; ends with the hint.
     """
     try:
-        return detect_format(rows.columns)
+        return open_source(rows, reading, also=_PROMPTS if len(enough) == 1 else _MATCHUPS)
     except DataError as error:
-        if set(enough) <= set(rows.columns):
-            return None
-        raise DataError(f"{rows.name}: {error} {hint}") from None
+        raise DataError(f"{error}{hint}") from None
 
 
 def _report(source: str, name: str, n_rows: int, n_used: int, reason: str) -> SourceReport:

@@ -6,7 +6,6 @@ be worked on apart from one another.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import uuid
 from collections import Counter
@@ -18,10 +17,15 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from model_behavior.data.byte_streams import COMPRESSIONS, shorten
+from model_behavior.data.byte_streams import COMPRESSIONS, find_archive, list_members, shorten
 from model_behavior.data.csv_rows import iterate_csv_batches, iterate_csv_rows, read_csv_columns
 from model_behavior.data.hub_rows import HUB_PREFIX, iterate_hub_batches, open_hub_dataset
-from model_behavior.data.json_rows import iterate_json_batches, iterate_json_rows, read_json_columns
+from model_behavior.data.json_rows import (
+    iterate_json_batches,
+    iterate_json_rows,
+    read_json_columns,
+    to_batches_and_rows,
+)
 from model_behavior.data.memory_rows import (
     ArrowStream,
     describe_rows,
@@ -31,12 +35,13 @@ from model_behavior.data.memory_rows import (
     open_table,
     read_list_columns,
 )
-from model_behavior.data.parquet_rows import iterate_parquet_batches, read_parquet_columns, to_rows
+from model_behavior.data.parquet_rows import iterate_parquet_batches, read_parquet_columns, text_columns, to_rows
 from model_behavior.errors import DataError
+from model_behavior.names import nearest
 
 EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_ALLOWED = f"Allowed: {', '.join(EXTENSIONS)}, each also with {' or '.join(COMPRESSIONS)} after it."
+_ALLOWED = f"Allowed: {', '.join(EXTENSIONS)}, each also with {' or '.join(COMPRESSIONS)} after it, and .zip."
 _NO_PATH = "Fix: to give rows rather than a path, make them a list of dictionaries, as json.loads does with JSON."
 
 Source: TypeAlias = str | Path | Sequence[Mapping[str, Any]] | ArrowStream
@@ -44,6 +49,7 @@ Source: TypeAlias = str | Path | Sequence[Mapping[str, Any]] | ArrowStream
 
 ReadBatches = Callable[[Sequence[str] | None, int], Iterator[pa.RecordBatch]]
 ReadRows = Callable[[Sequence[str], int], Iterator[list[dict[str, Any]]]]
+ReadBoth = Callable[[Sequence[str] | None, int], Iterator[tuple[pa.RecordBatch, list[dict[str, Any]]]]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class RowSource:
         name: what messages call it: the path or address as given, or a description such as "list of 12 rows".
         columns: column names; for JSON, the keys of the first 1,000 rows.
         n_rows: number of rows where it is known before they are read (Parquet, rows in memory), else None.
+        texts: columns that hold text, lists or objects, as far as the beginning or the types say.
     """
 
     name: str
@@ -61,6 +68,8 @@ class RowSource:
     n_rows: int | None
     read_batches: ReadBatches = field(repr=False)
     read_rows: ReadRows = field(repr=False)
+    texts: frozenset[str] = frozenset()
+    read_both: ReadBoth | None = field(default=None, repr=False)
 
     def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 1024) -> Iterator[pa.RecordBatch]:
         """Record batches of one schema, rows in order; all columns, or those asked for.
@@ -82,6 +91,23 @@ class RowSource:
             DataError: broken content; names the row.
         """
         return self.read_rows(columns, batch_rows)
+
+    def batches_and_rows(
+        self, columns: Sequence[str], batch_rows: int = 1024
+    ) -> Iterator[tuple[pa.RecordBatch, list[dict[str, Any]]]]:
+        """Record batches of all columns, and of each its rows as in `rows`.
+
+        Raises:
+            DataError: broken content; names the row.
+        """
+        if self.read_both is not None:
+            yield from self.read_both(None, batch_rows)
+            return
+        done = 0
+        for batch in self.batches(None, batch_rows):
+            (rows,) = to_rows([batch.select(list(columns))], self.name, done)
+            yield batch, rows
+            done += batch.num_rows
 
 
 @dataclass(frozen=True)
@@ -135,24 +161,30 @@ def expand_sources(*sources: Source) -> list[Source]:
 
 
 def list_shards(path: str | Path) -> list[Path]:
-    """The data files below a folder, sorted by path, without hidden ones and those that begin with "_".
+    """The data files below a folder or in a .zip file, sorted by path, without hidden ones and those with "_" first.
 
     Raises:
         DataError: no such folder, or no data file in it.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    is_archive = is_zip(folder)
+    if not folder.is_dir() and not is_archive:
         raise DataError(f"{path}: there is no such folder. Fix: check the path.")
     shards = [
         file
-        for file in folder.rglob("*")
+        for file in (list_members(folder) if is_archive else folder.rglob("*"))
         if not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
         and data_extension(file) is not None
-        and file.is_file()
+        and (is_archive or file.is_file())
     ]
     if not shards:
-        raise DataError(f"{path}: the folder holds no data file. {_ALLOWED}")
+        raise DataError(f"{path}: the {'.zip file' if is_archive else 'folder'} holds no data file. {_ALLOWED}")
     return sorted(shards, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a path is a .zip file, which is read as a folder."""
+    return path.suffix.lower() == ".zip" and path.is_file()
 
 
 def data_extension(path: Path) -> str | None:
@@ -175,7 +207,7 @@ def _expand_address(source: str | Path) -> list[str | Path]:
     if str(source).startswith(HUB_PREFIX):
         return [source]
     try:
-        is_folder = Path(source).is_dir()
+        is_folder = Path(source).is_dir() or is_zip(Path(source))
     except OSError as error:
         raise DataError(f"{shorten(str(source))}: cannot be a path ({error.strerror}). {_NO_PATH}") from None
     return [*list_shards(Path(source))] if is_folder else [source]
@@ -184,29 +216,33 @@ def _expand_address(source: str | Path) -> list[str | Path]:
 def _open_address(name: str, part: range | None) -> RowSource:
     if name.startswith(HUB_PREFIX):
         dataset, columns = open_hub_dataset(name)
-        return _from_batches(name, columns, None, partial(iterate_hub_batches, name, dataset))
+        return _from_batches(name, columns, None, partial(iterate_hub_batches, name, dataset), frozenset(columns))
     path = _require_file(Path(name))
     extension = data_extension(path)
     if extension is None:
         raise DataError(f"{name}: unknown file type {''.join(path.suffixes[-2:]) or '(no extension)'!r}. {_ALLOWED}")
     if extension == ".parquet":
-        columns, n_rows = read_parquet_columns(path)
-        return _from_batches(name, columns, n_rows, partial(iterate_parquet_batches, path, part=part))
+        schema, n_rows = read_parquet_columns(path)
+        read = partial(iterate_parquet_batches, path, part=part)
+        return _from_batches(name, tuple(schema.names), n_rows, read, text_columns(schema))
     if extension in _DELIMITERS:
         return _open_csv(path, _DELIMITERS[extension])
+    found = read_json_columns(path)
     return RowSource(
         name,
-        read_json_columns(path),
+        tuple(found),
         None,
         partial(iterate_json_batches, path),
         lambda _, batch_rows: iterate_json_rows(path, batch_rows),
+        frozenset(column for column, is_text in found.items() if is_text),
+        partial(to_batches_and_rows, partial(iterate_json_rows, path)),
     )
 
 
 def _require_file(path: Path) -> Path:
     if path.is_dir():
         raise DataError(f"{path}: this is a folder. Fix: name a file in it.")
-    if path.exists():
+    if path.exists() or find_archive(path) is not None:
         return path
     if str(path).lstrip().startswith(("[", "{")):
         raise DataError(f"{shorten(str(path))}: there is no such file. {_NO_PATH}")
@@ -214,24 +250,29 @@ def _require_file(path: Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"{path}: there is no such file, and no folder {folder}. Fix: check the path.")
     names = [entry.name for entry in folder.iterdir()]
-    near = difflib.get_close_matches(path.name, names, 3) or sorted(n for n in names if data_extension(Path(n)))[:5]
+    near = nearest(names, path.name, 3, 0.6) or sorted(n for n in names if data_extension(Path(n)))[:5]
     hint = f"Near names there: {', '.join(near)}." if near else f"The folder {folder} holds no data file."
     raise DataError(f"{path}: there is no such file. {hint} Fix: check the path.")
 
 
 def _open_csv(path: Path, delimiter: str) -> RowSource:
-    columns = read_csv_columns(path, delimiter)
+    columns, texts = read_csv_columns(path, delimiter)
     return RowSource(
         str(path),
         columns,
         None,
         lambda chosen, batch_rows: iterate_csv_batches(path, delimiter, chosen or columns, batch_rows),
         lambda _, batch_rows: iterate_csv_rows(path, delimiter, batch_rows),
+        texts,
     )
 
 
-def _from_batches(name: str, columns: tuple[str, ...], n_rows: int | None, read: ReadBatches) -> RowSource:
-    return RowSource(name, columns, n_rows, read, lambda chosen, batch_rows: to_rows(read(chosen, batch_rows), name))
+def _from_batches(
+    name: str, columns: tuple[str, ...], n_rows: int | None, read: ReadBatches, texts: frozenset[str]
+) -> RowSource:
+    return RowSource(
+        name, columns, n_rows, read, lambda chosen, batch_rows: to_rows(read(chosen, batch_rows), name), texts
+    )
 
 
 def _open_list(rows: object) -> RowSource:
@@ -241,13 +282,18 @@ def _open_list(rows: object) -> RowSource:
             f"{HUB_PREFIX}owner/name, a list with one dictionary per row, a DataFrame of pandas (2.2 or later) or "
             "polars, or another table with __arrow_c_stream__. Fix: make it one of these, as [row] and list(rows) do."
         )
-    columns = read_list_columns(rows)
+    found = read_list_columns(rows)
+    columns = tuple(found)
     return RowSource(
         describe_rows(rows),
         columns,
         len(rows),
         lambda chosen, batch_rows: iterate_list_batches(rows, chosen or columns, batch_rows),
         partial(iterate_list_rows, rows),
+        frozenset(column for column, is_text in found.items() if is_text),
+        lambda chosen, batch_rows: to_batches_and_rows(
+            partial(iterate_list_rows, rows, chosen or columns), chosen or columns, batch_rows
+        ),
     )
 
 
@@ -257,7 +303,8 @@ def _open_table(table: ArrowStream) -> RowSource:
     n_rows = len(table) if isinstance(table, Sized) else None
     if n_rows == 0:
         raise DataError(f"{name}: there are columns ({', '.join(columns)}) but no row.")
-    return _from_batches(name, columns, n_rows, partial(iterate_table_batches, table, [reader]))
+    read = partial(iterate_table_batches, table, [reader])
+    return _from_batches(name, columns, n_rows, read, text_columns(reader.schema))
 
 
 def _cut(source: str | Path, shard_rows: int) -> Iterator[Shard]:

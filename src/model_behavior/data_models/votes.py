@@ -126,9 +126,10 @@ class SourceReport:
         source: path or address as given, or a description such as "list of 12 rows".
         format: name of the format that it is in.
         rows: number of rows.
-        used: number of rows that became a vote or a response.
+        used: number of rows that became a vote or a response; a row of several answers becomes several.
         skipped: number of rows left out, by reason.
         warnings: what the user should know about such data.
+        notes: columns that were not read, or were taken for others, and files of the source that were not read.
     """
 
     source: str
@@ -137,13 +138,20 @@ class SourceReport:
     used: int
     skipped: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was read of every source of one load, in the order given."""
+    """What was read in one load.
+
+    Attributes:
+        sources: reports of the sources, in the order given.
+        similar_names: groups of model names that differ in case or width alone, each read as models of their own.
+    """
 
     sources: tuple[SourceReport, ...]
+    similar_names: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,4 @@
-"""Horizontal bars as SVG text.
-
-Line plots as SVG text, so that reports have pictures without a drawing library.
-
-Points in a plane, coloured by group, as SVG text.
-"""
+"""Bars, lines and labelled points as SVG text, so that reports have pictures without a drawing library."""
 
 from __future__ import annotations
 
@@ -11,116 +6,66 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Final
 
-_BARS_WIDTH, _BARS_LEFT, _BARS_RIGHT, _BARS_TOP, _ROW = 640, 250, 70, 40, 26
-_COLOUR = "#1f5fa8"
-
-
-def draw_bars(bars: Mapping[str, float], title: str) -> str:
-    """One bar per name, from 0 to the greatest, with its value, as a whole SVG document.
-
-    Raises:
-        ValueError: no bar, or a value that is negative.
-    """
-    if not bars or min(bars.values()) < 0:
-        raise ValueError("at least one bar is needed, and values of 0 or more")
-    height = _BARS_TOP + _ROW * len(bars) + 10
-    scale = (_BARS_WIDTH - _BARS_LEFT - _BARS_RIGHT) / (max(bars.values()) or 1)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_BARS_WIDTH}" height="{height}" '
-        f'viewBox="0 0 {_BARS_WIDTH} {height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{_BARS_WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="{_BARS_WIDTH / 2:g}" y="20" text-anchor="middle" font-size="14">{escape(title)}</text>',
-    ]
-    for row, (name, value) in enumerate(bars.items()):
-        y = _BARS_TOP + _ROW * row
-        length = value * scale
-        parts += [
-            f'<text x="{_BARS_LEFT - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>',
-            f'<rect x="{_BARS_LEFT}" y="{y + 2}" width="{length:.1f}" height="{_ROW - 8}" fill="{_COLOUR}"/>',
-            f'<text x="{_BARS_LEFT + length + 6:.1f}" y="{y + 14}">{value:.3g}</text>',
-        ]
-    return "\n".join([*parts, "</svg>"]) + "\n"
+_COLOURS: Final = ("#1f5fa8", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#be185d", "#0e7490", "#4b5563")
+_STAR: Final = "0,-9 2.1,-2.9 8.6,-2.8 3.4,1.1 5.3,7.3 0,3.6 -5.3,7.3 -3.4,1.1 -8.6,-2.8 -2.1,-2.9"
+_N_SHAPES = 4
 
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 360, 60, 190, 30, 45
-_COLOURS = ("#1f5fa8", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#be185d", "#0e7490", "#4b5563")
+@dataclass(frozen=True)
+class _Frame:
+    """Width of a picture, and the room around what is drawn in it, in pixels."""
+
+    width: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+    @property
+    def inner_width(self) -> int:
+        return self.width - self.left - self.right
+
+    def inner_height(self, height: int) -> int:
+        return height - self.top - self.bottom
+
+
+_BARS: Final = _Frame(width=640, left=250, right=70, top=40, bottom=10)
+_BAR_ROW = 26
+_LINES: Final = _Frame(width=640, left=60, right=190, top=30, bottom=45)
+_LINES_HEIGHT, _LINES_KEY_ROW, _Y_TICKS = 360, 18, 5
+_POINTS: Final = _Frame(width=860, left=30, right=260, top=60, bottom=30)
+_POINTS_HEIGHT, _POINTS_KEY_WIDTH, _POINTS_KEY_TOP, _POINTS_KEY_ROW = 560, 170, 30, 15
 
 
 @dataclass(frozen=True)
 class PlotTexts:
-    """Title and axes; `log_x` spaces x by its logarithm."""
+    """Title and axes of a line plot.
+
+    Attributes:
+        title: title above the plot.
+        x: label of the x axis.
+        y: label of the y axis.
+        log_x: whether x is spaced by its logarithm.
+        x_ticks: number of evenly spaced ticks, at least 2; one tick at the x of every point by default.
+    """
 
     title: str
     x: str
     y: str
     log_x: bool = False
+    x_ticks: int | None = None
 
 
-def draw_lines(series: Mapping[str, Sequence[tuple[float, float]]], texts: PlotTexts) -> str:
-    """One line per series of (x, y) points, as a whole SVG document. Points that are not finite are left out.
+@dataclass(frozen=True)
+class Star:
+    """One point that is marked apart: its name in the key, its place, and what hovering over it shows."""
 
-    Raises:
-        ValueError: not one finite point.
-    """
-    lines = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in series.items()}
-    points = [point for line in lines.values() for point in line]
-    if not points:
-        raise ValueError("no finite point to draw")
-    xs, ys = sorted({x for x, _ in points}), [y for _, y in points]
-    low, high = min(ys), max(ys)
-    pad = 0.05 * (high - low) or 0.05
-    low, high = low - pad, high + pad
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        first, last, at = (math.log(v) if texts.log_x else v for v in (xs[0], xs[-1], x))
-        share = (at - first) / (last - first) if last > first else 0.5
-        return (
-            _LEFT + share * (_WIDTH - _LEFT - _RIGHT),
-            _TOP + (high - y) / (high - low) * (_HEIGHT - _TOP - _BOTTOM),
-        )
-
-    parts = _draw_frame(texts)
-    parts += [_text(place(x, low)[0], _HEIGHT - _BOTTOM + 16, f"{x:g}", "middle") for x in xs]
-    for step in range(5):
-        y = low + (high - low) * step / 4
-        parts.append(_text(_LEFT - 6, place(xs[0], y)[1] + 4, f"{y:.3g}", "end"))
-    for index, (name, line) in enumerate(lines.items()):
-        parts += _draw_series(name, [place(*point) for point in sorted(line)], index)
-    return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def _draw_frame(texts: PlotTexts) -> list[str]:
-    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-    return [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
-        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        f'<rect x="{_LEFT}" y="{_TOP}" width="{width}" height="{height}" fill="none" stroke="#999"/>',
-        _text(_LEFT + width / 2, 18, texts.title, "middle"),
-        _text(_LEFT + width / 2, _HEIGHT - 8, texts.x, "middle"),
-        f'<text x="14" y="{_TOP + height / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {_TOP + height / 2})">{escape(texts.y)}</text>',
-    ]
-
-
-def _draw_series(name: str, points: Sequence[tuple[float, float]], index: int) -> list[str]:
-    colour = _COLOURS[index % len(_COLOURS)]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-    key_y = _TOP + 14 + 18 * index
-    key = f'<rect x="{_WIDTH - _RIGHT + 10}" y="{key_y - 9}" width="10" height="10" fill="{colour}"/>'
-    line = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
-    return [line, *dots, key, _text(_WIDTH - _RIGHT + 26, key_y, name, "start")]
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-_POINTS_WIDTH, _POINTS_HEIGHT, _MARGIN, _KEY = 860, 560, 30, 170
-_SHAPES = 4
-_FONT, _LINE = 10, 15
+    label: str
+    x: float
+    y: float
+    hover: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +76,69 @@ class Point:
     group: str
     x: float
     y: float
+
+
+def draw_bars(bars: Mapping[str, float], title: str) -> str:
+    """One bar per name, from 0 to the greatest, with its value, as a whole SVG document.
+
+    Raises:
+        ValueError: no bar, or a value that is negative.
+    """
+    if not bars or min(bars.values()) < 0:
+        raise ValueError("at least one bar is needed, and values of 0 or more")
+    height = _BARS.top + _BAR_ROW * len(bars) + _BARS.bottom
+    scale = _BARS.inner_width / (max(bars.values()) or 1)
+    parts = [
+        *_open_picture(_BARS.width, height),
+        f'<text x="{_BARS.width / 2:g}" y="20" text-anchor="middle" font-size="14">{escape(title)}</text>',
+    ]
+    for row, (name, value) in enumerate(bars.items()):
+        y = _BARS.top + _BAR_ROW * row
+        length = value * scale
+        parts += [
+            f'<text x="{_BARS.left - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>',
+            f'<rect x="{_BARS.left}" y="{y + 2}" width="{length:.1f}" height="{_BAR_ROW - 8}" fill="{_COLOURS[0]}"/>',
+            f'<text x="{_BARS.left + length + 6:.1f}" y="{y + 14}">{value:.3g}</text>',
+        ]
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def draw_lines(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    texts: PlotTexts,
+    hovers: Mapping[str, Sequence[str]] | None = None,
+    star: Star | None = None,
+) -> str:
+    """One line per series of (x, y) points, as a whole SVG document. Points that are not finite are left out.
+
+    Args:
+        series: points of each line, by its name in the key.
+        texts: title and axes.
+        hovers: what hovering over the points of a line shows, by its name; one text a point.
+        star: one more point, marked apart.
+
+    Raises:
+        ValueError: not one finite point, or another number of hover texts than of points.
+    """
+    lines = {name: _label_points(points, (hovers or {}).get(name)) for name, points in series.items()}
+    places = [(x, y) for line in lines.values() for x, y, _ in line]
+    if not places:
+        raise ValueError("no finite point to draw")
+    axes = _Axes.around([*places, *([] if star is None else [(star.x, star.y)])], texts.log_x)
+    parts = _draw_frame(texts)
+    ticks = sorted({x for x, _ in places}) if texts.x_ticks is None else axes.spread_x(texts.x_ticks)
+    digits = "" if texts.x_ticks is None else ".3"
+    parts += [
+        _text(axes.place(x, axes.low)[0], _LINES_HEIGHT - _LINES.bottom + 16, f"{x:{digits}g}", "middle") for x in ticks
+    ]
+    for step in range(_Y_TICKS):
+        y = axes.low + (axes.high - axes.low) * step / (_Y_TICKS - 1)
+        parts.append(_text(_LINES.left - 6, axes.place(axes.first, y)[1] + 4, f"{y:.3g}", "end"))
+    for index, (name, line) in enumerate(lines.items()):
+        parts += _draw_series(name, [(*axes.place(x, y), hover) for x, y, hover in sorted(line)], index)
+    if star is not None:
+        parts += _draw_star(star, axes.place(star.x, star.y), len(lines))
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def draw_points(points: Sequence[Point], title: str) -> str:
@@ -145,23 +153,113 @@ def draw_points(points: Sequence[Point], title: str) -> str:
     groups = sorted({point.group for point in points})
     shared = [name for name in groups if sum(point.group == name for point in points) > 1]
     style = {name: index for index, name in enumerate(shared)}
-    height = max(_POINTS_HEIGHT, 2 * _MARGIN + _LINE * len(shared))
+    height = max(_POINTS_HEIGHT, 2 * _POINTS_KEY_TOP + _POINTS_KEY_ROW * len(shared))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_POINTS_WIDTH}" height="{height}" '
-        f'viewBox="0 0 {_POINTS_WIDTH} {height}" font-family="sans-serif" font-size="{_FONT}">',
-        f'<rect width="{_POINTS_WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="{_MARGIN}" y="18" font-size="12">{escape(title)}</text>',
+        *_open_picture(_POINTS.width, height, font_size=10),
+        f'<text x="{_POINTS.left}" y="18" font-size="12">{escape(title)}</text>',
     ]
     for point in points:
-        x = _MARGIN + _share(point.x, xs) * (_POINTS_WIDTH - _KEY - 4 * _MARGIN)
-        y = height - _MARGIN - _share(point.y, ys) * (height - 3 * _MARGIN)
+        x = _POINTS.left + _share(point.x, xs) * _POINTS.inner_width
+        y = height - _POINTS.bottom - _share(point.y, ys) * _POINTS.inner_height(height)
         parts.append(_mark(x, y, style.get(point.group)))
         parts.append(f'<text x="{x + 7:.1f}" y="{y + 3:.1f}" fill="#333">{escape(point.label)}</text>')
+    key_x = _POINTS.width - _POINTS_KEY_WIDTH
     for name, index in style.items():
-        y = _MARGIN + _LINE * index
-        parts.append(_mark(_POINTS_WIDTH - _KEY, y, index))
-        parts.append(f'<text x="{_POINTS_WIDTH - _KEY + 10}" y="{y + 3}">{escape(name)}</text>')
+        y = _POINTS_KEY_TOP + _POINTS_KEY_ROW * index
+        parts.append(_mark(key_x, y, index))
+        parts.append(f'<text x="{key_x + 10}" y="{y + 3}">{escape(name)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """From values to pixels of a line plot."""
+
+    first: float
+    last: float
+    low: float
+    high: float
+    log_x: bool
+
+    @classmethod
+    def around(cls, points: Sequence[tuple[float, float]], log_x: bool) -> _Axes:
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        low, high = min(ys), max(ys)
+        pad = 0.05 * (high - low) or 0.05
+        return cls(min(xs), max(xs), low - pad, high + pad, log_x)
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        first, last, at = (math.log(v) if self.log_x else v for v in (self.first, self.last, x))
+        share = (at - first) / (last - first) if last > first else 0.5
+        down = (self.high - y) / (self.high - self.low)
+        return _LINES.left + share * _LINES.inner_width, _LINES.top + down * _LINES.inner_height(_LINES_HEIGHT)
+
+    def spread_x(self, n: int) -> list[float]:
+        if self.first == self.last:
+            return [self.first]
+        first, last = (math.log(v) if self.log_x else v for v in (self.first, self.last))
+        spread = [first + (last - first) * step / (n - 1) for step in range(n)]
+        return [math.exp(v) for v in spread] if self.log_x else spread
+
+
+def _label_points(
+    points: Sequence[tuple[float, float]], hovers: Sequence[str] | None
+) -> list[tuple[float, float, str]]:
+    shown = hovers if hovers is not None else [""] * len(points)
+    return [(x, y, hover) for (x, y), hover in zip(points, shown, strict=True) if math.isfinite(x) and math.isfinite(y)]
+
+
+def _open_picture(width: int, height: int, font_size: int = 12) -> list[str]:
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="{font_size}">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+
+
+def _draw_frame(texts: PlotTexts) -> list[str]:
+    width, height = _LINES.inner_width, _LINES.inner_height(_LINES_HEIGHT)
+    centre_x, centre_y = _LINES.left + width / 2, _LINES.top + height / 2
+    return [
+        *_open_picture(_LINES.width, _LINES_HEIGHT),
+        f'<rect x="{_LINES.left}" y="{_LINES.top}" width="{width}" height="{height}" fill="none" stroke="#999"/>',
+        _text(centre_x, 18, texts.title, "middle"),
+        _text(centre_x, _LINES_HEIGHT - 8, texts.x, "middle"),
+        f'<text x="14" y="{centre_y}" text-anchor="middle" '
+        f'transform="rotate(-90 14 {centre_y})">{escape(texts.y)}</text>',
+    ]
+
+
+def _draw_series(name: str, points: Sequence[tuple[float, float, str]], index: int) -> list[str]:
+    colour = _COLOURS[index % len(_COLOURS)]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
+    dots = [_hovered("circle", f'cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"', hover) for x, y, hover in points]
+    key_x, key_y = _LINES.width - _LINES.right, _place_in_key(index)
+    key = f'<rect x="{key_x + 10}" y="{key_y - 9}" width="10" height="10" fill="{colour}"/>'
+    line = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    return [line, *dots, key, _text(key_x + 26, key_y, name, "start")]
+
+
+def _draw_star(star: Star, place: tuple[float, float], index: int) -> list[str]:
+    key_x, key_y = _LINES.width - _LINES.right, _place_in_key(index)
+
+    def shape(x: float, y: float, hover: str) -> str:
+        form = f'points="{_STAR}" transform="translate({x:.1f} {y:.1f})" fill="{_COLOURS[0]}" stroke="white"'
+        return _hovered("polygon", form, hover)
+
+    return [shape(*place, star.hover), shape(key_x + 15, key_y - 4, ""), _text(key_x + 26, key_y, star.label, "start")]
+
+
+def _place_in_key(index: int) -> int:
+    return _LINES.top + 14 + _LINES_KEY_ROW * index
+
+
+def _hovered(tag: str, attributes: str, hover: str) -> str:
+    return f"<{tag} {attributes}><title>{escape(hover)}</title></{tag}>" if hover else f"<{tag} {attributes}/>"
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _share(value: float, values: Sequence[float]) -> float:
@@ -174,7 +272,7 @@ def _mark(x: float, y: float, style: int | None) -> str:
     if style is None:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#9ca3af"/>'
     colour = _COLOURS[style % len(_COLOURS)]
-    shape = style // len(_COLOURS) % _SHAPES
+    shape = style // len(_COLOURS) % _N_SHAPES
     if shape == 0:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"/>'
     if shape == 1:

@@ -1,6 +1,7 @@
-"""A feature matrix put together from parts: in memory, or in a mapped file that is gone with the process.
+"""Features of texts through the cache: the one implementation behind both preprocessors.
 
-Features of texts through the cache: the one implementation behind both preprocessors.
+Pairs are cut into chunks by their content, each of which the cache keeps as one entry. The chunks' features are put
+together as one matrix, in memory or, where it is too large, in a mapped file that is gone with the process.
 """
 
 from __future__ import annotations
@@ -21,9 +22,77 @@ from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 IN_MEMORY = 1 << 30  # bytes; a larger matrix lies in a file
 _MOST_NARROW = np.iinfo(np.int32).max  # counts in a matrix whose rows can be found with 32 bits
 _WIDENED_AT_ONCE = 1 << 24
+_MEAN_CHUNK = 1024
+_LARGEST_CHUNK = 4096
 
 Features: TypeAlias = Float32Array | sparse.csr_matrix
 """[n_pairs, dim]: dense values, or a CSR matrix of counts."""
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (pairs done, pairs in all)."""
+
+
+class PairEncoder(Protocol):
+    """What `TextEncoderBase` offers to the preprocessors."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def cache_fingerprint(self) -> str:
+        """Names all that decides the output."""
+
+    def use_cache(self, cache: ContentCache) -> None:
+        """Told where files that are derived from the weights may be kept."""
+
+    def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> Features:
+        """[n_pairs, dim]."""
+
+
+def encode_through_cache(
+    encoder: PairEncoder,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    cache: ContentCache,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> Features:
+    """Encodes pairs in order; equal ones of a chunk once, and none that an earlier run has encoded.
+
+    Returns:
+        [n_pairs, dim], dense float32 or CSR as the encoder gives it.
+    """
+    if len(prompts) != len(responses):
+        raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
+    encoder.use_cache(cache)
+    stack = FeatureStack(cache.path)
+    for chunk in cut_by_content(prompts, responses):
+        pairs = list(zip(prompts[chunk], responses[chunk], strict=True))
+        distinct = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+        features = _encode_chunk(encoder, list(distinct), cache, batch_size)
+        stack.append(features if len(distinct) == len(pairs) else features[[distinct[pair] for pair in pairs]])
+        if progress is not None:
+            progress(chunk.stop, len(responses))
+    return stack.finish()
+
+
+def cut_by_content(prompts: Sequence[str], responses: Sequence[str]) -> list[slice]:
+    """Cuts pairs into the chunks of which the cache keeps one entry each, about 1,000 pairs, at least one chunk.
+
+    A chunk ends where the hash of a pair says so (content-defined chunking, Muthitacharoen et al. 2001): pairs added
+    or removed somewhere change the chunk that they are in, and no other.
+    """
+    ends: list[int] = []
+    start = 0
+    for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True), 1):
+        code = zlib.crc32(response.encode("utf-8", "replace"), zlib.crc32(prompt.encode("utf-8", "replace")))
+        if code % _MEAN_CHUNK == 0 or index - start == _LARGEST_CHUNK:
+            ends.append(index)
+            start = index
+    if not ends or ends[-1] < len(responses):
+        ends.append(len(responses))
+    return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 @final
@@ -31,7 +100,7 @@ class FeatureStack:
     """The rows of parts that are of one kind, one part after the other, as one matrix.
 
     Args:
-        folder: where the file lies of a matrix that is too large for memory.
+        folder: folder of the file of a matrix that is too large for memory.
         in_memory: largest matrix to hold in memory, bytes. The values are the same either way.
     """
 
@@ -107,76 +176,6 @@ class _Spill:
             start -= len(piece)
             whole[start : start + len(piece)] = piece
         return whole
-
-
-_MEAN_CHUNK = 1024
-_LARGEST_CHUNK = 4096
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (pairs done, pairs in all)."""
-
-
-class PairEncoder(Protocol):
-    """What `TextEncoderBase` offers to the preprocessors."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def cache_fingerprint(self) -> str:
-        """Names all that decides the output."""
-
-    def use_cache(self, cache: ContentCache) -> None:
-        """Told where files that are derived from the weights may be kept."""
-
-    def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> Features:
-        """[n_pairs, dim]."""
-
-
-def encode_through_cache(
-    encoder: PairEncoder,
-    prompts: Sequence[str],
-    responses: Sequence[str],
-    cache: ContentCache,
-    batch_size: int,
-    progress: Progress | None = None,
-) -> Features:
-    """Encodes pairs in order; equal ones of a chunk once, and none that an earlier run has encoded.
-
-    Returns:
-        [n_pairs, dim], dense float32 or CSR as the encoder gives it.
-    """
-    if len(prompts) != len(responses):
-        raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
-    encoder.use_cache(cache)
-    stack = FeatureStack(cache.path)
-    for chunk in cut_by_content(prompts, responses):
-        pairs = list(zip(prompts[chunk], responses[chunk], strict=True))
-        distinct = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
-        features = _encode_chunk(encoder, list(distinct), cache, batch_size)
-        stack.append(features if len(distinct) == len(pairs) else features[[distinct[pair] for pair in pairs]])
-        if progress is not None:
-            progress(chunk.stop, len(responses))
-    return stack.finish()
-
-
-def cut_by_content(prompts: Sequence[str], responses: Sequence[str]) -> list[slice]:
-    """Cuts pairs into the chunks of which the cache keeps one entry each, about 1,000 pairs, at least one chunk.
-
-    A chunk ends where the hash of a pair says so (content-defined chunking, Muthitacharoen et al. 2001): pairs added
-    or removed somewhere change the chunk that they are in, and no other.
-    """
-    ends: list[int] = []
-    start = 0
-    for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True), 1):
-        code = zlib.crc32(response.encode("utf-8", "replace"), zlib.crc32(prompt.encode("utf-8", "replace")))
-        if code % _MEAN_CHUNK == 0 or index - start == _LARGEST_CHUNK:
-            ends.append(index)
-            start = index
-    if not ends or ends[-1] < len(responses):
-        ends.append(len(responses))
-    return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _encode_chunk(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 from model_behavior.data.sources import open_rows
 from model_behavior.errors import DataError, UsageError
-from model_behavior.names import find_model
+from model_behavior.names import find_model, nearest_models
 
 _PRICE_COLUMNS = ("input", "output", "input_tokens", "output_tokens")
 _PER_TOKENS = 1_000_000
+_EXPLAINED = 20  # unknown names that the nearest known ones are sought for, which takes a second of 10,000
 _FORMS = (
     "Allowed for each model: a cost per request, or input and output (prices per 1M tokens) with input_tokens and "
     "output_tokens (tokens per request)"
@@ -35,7 +37,30 @@ class CostTable:
             UsageError: lists the nearest known names.
         """
         for name in self.per_request:
-            _find_priced(known, name)
+            try:
+                find_model(known, name)
+            except UsageError as error:
+                raise UsageError(f"cost table: {error}") from None
+
+    def warn_of_unknown(self, known: Sequence[str]) -> None:
+        """Warns of each model with a cost that nobody knows: it may come later, and may be misspelt.
+
+        Raises:
+            UsageError: models are known, and not one of those with a cost; lists the nearest known names.
+        """
+        unknown = [name for name in self.per_request if name not in set(known)]
+        nearest = {name: ", ".join(nearest_models(known, name, 3)) for name in unknown[:_EXPLAINED]}
+        if known and unknown and len(unknown) == len(self.per_request):
+            listed = "; ".join(f"{name!r} (nearest: {near})" for name, near in nearest.items())
+            raise UsageError(
+                f"cost table: none of its {len(unknown)} models is among the {len(known)} known, so nothing could be "
+                f"routed to: {listed}. Fix: take known names"
+            )
+        for name, near in nearest.items():
+            hint = f"; nearest of the {len(known)} known: {near}" if near else ""
+            warnings.warn(f"cost of {name!r}: no such model so far{hint}", UserWarning, stacklevel=2)
+        if rest := unknown[_EXPLAINED:]:
+            warnings.warn(f"cost of {len(rest)} more unknown models: {', '.join(rest)}", UserWarning, stacklevel=2)
 
     def unpriced(self, known: Sequence[str]) -> list[str]:
         """Known models without a cost, which nothing can be routed to."""
@@ -123,10 +148,3 @@ def _number(value: Any, place: str) -> float:
     if not 0 <= number < math.inf:
         raise DataError(f"{place}: {value!r} is not a cost. {_FORMS}; each a finite number, 0 or more")
     return number
-
-
-def _find_priced(known: Sequence[str], name: str) -> None:
-    try:
-        find_model(known, name)
-    except UsageError as error:
-        raise UsageError(f"cost table: {error}") from None

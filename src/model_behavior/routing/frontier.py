@@ -1,4 +1,4 @@
-"""The choices that are best for some price of quality, prompt by prompt.
+"""The choices that are best for some price of quality, prompt by prompt, and how much of a gap in quality they recover.
 
 For a threshold t, the price of quality in units of quality per unit of cost, the model chosen on prompt i is
 
@@ -7,12 +7,11 @@ For a threshold t, the price of quality in units of quality per unit of cost, th
 which is Lagrangian relaxation of "the best mean quality under a budget of mean cost" (Everett 1963, "Generalized
 Lagrange multiplier method for solving problems of optimum allocation of resources"). As t rises from minus infinity,
 the choice moves along the upper convex hull of the points (c_m, q_im) from the dearest model to the cheapest one.
-With two models it is RouteLLM's rule (Ong et al. 2024, arXiv 2406.18665): the strong one where P(strong wins) >= alpha.
+With two models it is the rule of RouteLLM (Ong, Almahairi, Wu, Chiang, Wu, Gonzalez, Kadous and Stoica 2024, "RouteLLM:
+Learning to Route LLMs with Preference Data", arXiv 2406.18665): the strong one where P(strong wins) >= alpha.
 
-How much of the gap between a weak and a strong model a router recovers, as RouteLLM measures it.
-
-Source: Ong, Almahairi, Wu, Chiang, Wu, Gonzalez, Kadous and Stoica 2024, "RouteLLM: Learning to Route LLMs with
-Preference Data", arXiv 2406.18665, section 2. With r(M) the mean value of the answers of M,
+How much of the gap between a weak and a strong model a router recovers is measured as in its section 2. With r(M) the
+mean value of the answers of M,
 
     PGR(R)  = (r(R) - r(weak)) / (r(strong) - r(weak))        performance gap recovered
     APGR    = integral of PGR over the share c of calls to the strong model, from 0 to 1
@@ -30,6 +29,9 @@ import numpy as np
 
 from model_behavior.arrays import Float64Array, Int64Array
 from model_behavior.errors import UsageError
+
+CPT_LEVELS = (0.5, 0.8)
+"""The levels that the paper reports."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +54,51 @@ class Frontier:
         return chosen
 
 
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Mean cost and value of the choices at every threshold at which one of them changes, [n_thresholds].
+
+    Attributes:
+        threshold: rising thresholds; the first is minus infinity, where every prompt goes to the dearest model.
+        cost: mean cost over prompts from this threshold on.
+        value: mean value over prompts from this threshold on.
+    """
+
+    threshold: Float64Array
+    cost: Float64Array
+    value: Float64Array
+
+
+@dataclass(frozen=True, eq=False)
+class GapCurve:
+    """PGR along the share of the strong model's cost.
+
+    Attributes:
+        share: 0 is the weak model everywhere, 1 the strong one's cost; rising, [n_points]. With two models it is the
+            share of calls to the strong one.
+        recovered: PGR there, [n_points]; NaN where the strong model is not better than the weak one.
+    """
+
+    share: Float64Array
+    recovered: Float64Array
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Mean cost and value of always calling one model: the weak, and the strong one."""
+
+    weak_cost: float
+    weak_value: float
+    strong_cost: float
+    strong_value: float
+
+
 def find_frontier(quality: Float64Array, cost: Float64Array) -> Frontier:
     """The hull of each prompt.
 
     Args:
-        quality: [n_prompts, n_models].
-        cost: of a request, [n_models], or [n_prompts, n_models] where it depends on the prompt.
+        quality: quality of each answer, [n_prompts, n_models].
+        cost: cost of a request, [n_models], or [n_prompts, n_models] where it depends on the prompt.
 
     Raises:
         UsageError: arrays of other shapes, or a value that is not finite.
@@ -86,28 +127,13 @@ def find_frontier(quality: Float64Array, cost: Float64Array) -> Frontier:
     return Frontier(np.stack(models, axis=1), np.stack(prices, axis=1)[:, 1:])
 
 
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """Mean cost and value of the choices at every threshold at which one of them changes, [n_thresholds].
-
-    Attributes:
-        threshold: rising; the first is minus infinity, where every prompt goes to the dearest model.
-        cost: mean over prompts from this threshold on.
-        value: the same.
-    """
-
-    threshold: Float64Array
-    cost: Float64Array
-    value: Float64Array
-
-
 def sweep_thresholds(frontier: Frontier, cost: Float64Array, value: Float64Array) -> Sweep:
     """What every threshold costs and brings.
 
     Args:
-        frontier: of n prompts.
-        cost: [n_models] or [n_prompts, n_models].
-        value: of each answer, predicted or measured, [n_prompts, n_models].
+        frontier: frontier of n prompts.
+        cost: cost of a request, [n_models] or [n_prompts, n_models].
+        value: value of each answer, predicted or measured, [n_prompts, n_models].
     """
     rows = np.arange(len(value))[:, None]
     costs = np.broadcast_to(cost, value.shape)[rows, frontier.models]
@@ -123,34 +149,6 @@ def sweep_thresholds(frontier: Frontier, cost: Float64Array, value: Float64Array
         return mean
 
     return Sweep(np.append(-np.inf, prices[order][last]), accumulate(costs), accumulate(values))
-
-
-CPT_LEVELS = (0.5, 0.8)
-"""The levels that the paper reports."""
-
-
-@dataclass(frozen=True, eq=False)
-class GapCurve:
-    """PGR along the share of the strong model's cost.
-
-    Attributes:
-        share: 0 is the weak model everywhere, 1 the strong one's cost; rising, [n_points]. With two models it is the
-            share of calls to the strong one.
-        recovered: PGR there, [n_points]; NaN where the strong model is not better than the weak one.
-    """
-
-    share: Float64Array
-    recovered: Float64Array
-
-
-@dataclass(frozen=True)
-class Ends:
-    """Mean cost and value of always calling one model: the weak, and the strong one."""
-
-    weak_cost: float
-    weak_value: float
-    strong_cost: float
-    strong_value: float
 
 
 def recover_gap(sweep: Sweep, ends: Ends) -> GapCurve:

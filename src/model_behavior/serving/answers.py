@@ -1,7 +1,4 @@
-"""Which model for a prompt: one question, or those that wait together.
-
-From a snapshot to what is answered.
-"""
+"""Answers to questions about a snapshot: models, map, comparisons, ratings, and which model for a prompt."""
 
 from __future__ import annotations
 
@@ -33,6 +30,9 @@ from model_behavior.serving.views import (
     Ranking,
 )
 
+_N_DRIVERS = 5
+_N_NEAR = 5
+
 
 @dataclass(frozen=True)
 class RouteQuery:
@@ -44,61 +44,6 @@ class RouteQuery:
     threshold: float | None = None
     floor: float | None = None
     reference: str | None = None
-
-
-def find_route(snapshot: Snapshot, query: RouteQuery) -> views.Route:
-    """Which model for a prompt.
-
-    Raises:
-        UsageError: a threshold and a floor, or what cannot be routed by.
-        UnknownModelError, NotPossibleError: as for `Snapshot.make_router`.
-    """
-    router = _router_for(snapshot, query)
-    return _view_route(snapshot, router, router.route([query.prompt])[0])
-
-
-def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
-    """The same for several, in order: those that only differ by the prompt are answered at once."""
-    usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
-    found: dict[int, views.Route | Exception] = {}
-    if usual and snapshot.artifact.scorer is not None:
-        choices = snapshot.router.route([queries[place].prompt for place in usual])
-        views_of = (_view_route(snapshot, snapshot.router, choice) for choice in choices)
-        found = dict(zip(usual, views_of, strict=True))
-    for place in set(range(len(queries))) - set(found):
-        try:
-            found[place] = find_route(snapshot, queries[place])
-        except ModelBehaviorError as error:
-            found[place] = error
-    return [found[place] for place in range(len(queries))]
-
-
-def _router_for(snapshot: Snapshot, query: RouteQuery) -> Router:
-    if query.threshold is not None and query.floor is not None:
-        raise UsageError("threshold and floor given. Allowed: one of them")
-    router = snapshot.router
-    if query.models is not None or query.costs is not None or query.reference is not None:
-        router = snapshot.make_router(query.models, query.costs, query.reference)
-    if query.threshold is not None or query.floor is not None:
-        router = replace(router, threshold=query.threshold or 0.0, floor=query.floor)
-    return router
-
-
-def _view_route(snapshot: Snapshot, router: Router, choice: Choice) -> views.Route:
-    return views.Route(
-        version=snapshot.version,
-        model=choice.model,
-        win_rate=choice.win_rate,
-        cost=choice.cost,
-        reference=router.reference,
-        threshold=router.threshold,
-        floor=router.floor,
-        alternatives=choice.alternatives,
-    )
-
-
-_N_DRIVERS = 5
-_N_NEAR = 5
 
 
 def list_models(snapshot: Snapshot, chat_models: Sequence[str]) -> ModelList:
@@ -132,6 +77,13 @@ def list_neighbours(snapshot: Snapshot, name: str, n: int) -> NeighbourList:
     return NeighbourList(
         snapshot.version, found.model, found.responses, found.drivers, found.exemplars, found.neighbours
     )
+
+
+def list_near(snapshot: Snapshot, name: str) -> tuple[NearModel, ...]:
+    """The models nearest to one by distance alone, nearest first."""
+    models = snapshot.artifact.models
+    near = nearest_rows(models, snapshot.index_of(name), _N_NEAR)
+    return tuple(NearModel(models.names[other], distance) for other, distance in near)
 
 
 def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
@@ -170,22 +122,47 @@ def rank_models(snapshot: Snapshot, prompt: str | None, models: Sequence[str] | 
 def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[PlacedModel, ...]:
     """The new models on the map as it was before them, with their neighbours among all models."""
     points = {point.name: point for point in _points(before, after)}
-    models = after.artifact.models
     placed = []
     for name in new.models.names:
-        index, row = after.index_of(name), after.row_of(name)
-        near = tuple(NearModel(models.names[other], far) for other, far in nearest_rows(models, index, _N_NEAR))
+        row = after.row_of(name)
         placed.append(
             PlacedModel(
                 **vars(points[name]),
                 spread=row.spread,
                 low=row.low,
                 high=row.high,
-                neighbours=near,
+                neighbours=list_near(after, name),
                 more=_plan_responses(after, name, row.count),
             )
         )
     return tuple(placed)
+
+
+def find_route(snapshot: Snapshot, query: RouteQuery) -> views.Route:
+    """Which model for a prompt.
+
+    Raises:
+        UsageError: a threshold and a floor, or what cannot be routed by.
+        UnknownModelError, NotPossibleError: as for `Snapshot.make_router`.
+    """
+    router = _router_for(snapshot, query)
+    return _view_route(snapshot, router, router.route([query.prompt])[0])
+
+
+def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
+    """The same for several, in order: those that only differ by the prompt are answered at once."""
+    usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
+    found: dict[int, views.Route | Exception] = {}
+    if usual and snapshot.artifact.scorer is not None and snapshot.prices:
+        choices = snapshot.router.route([queries[place].prompt for place in usual])
+        views_of = (_view_route(snapshot, snapshot.router, choice) for choice in choices)
+        found = dict(zip(usual, views_of, strict=True))
+    for place in set(range(len(queries))) - set(found):
+        try:
+            found[place] = find_route(snapshot, queries[place])
+        except ModelBehaviorError as error:
+            found[place] = error
+    return [found[place] for place in range(len(queries))]
 
 
 def _plan_responses(snapshot: Snapshot, name: str, count: int) -> tuple[MoreResponses, ...]:
@@ -216,4 +193,28 @@ def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:
             rating=row.rating,
         )
         for row in after.rows.values()
+    )
+
+
+def _router_for(snapshot: Snapshot, query: RouteQuery) -> Router:
+    if query.threshold is not None and query.floor is not None:
+        raise UsageError("threshold and floor given. Allowed: one of them")
+    router = snapshot.router
+    if query.models is not None or query.costs is not None or query.reference is not None:
+        router = snapshot.make_router(query.models, query.costs, query.reference)
+    if query.threshold is not None or query.floor is not None:
+        router = replace(router, threshold=query.threshold or 0.0, floor=query.floor)
+    return router
+
+
+def _view_route(snapshot: Snapshot, router: Router, choice: Choice) -> views.Route:
+    return views.Route(
+        version=snapshot.version,
+        model=choice.model,
+        win_rate=choice.win_rate,
+        cost=choice.cost,
+        reference=router.reference,
+        threshold=router.threshold,
+        floor=router.floor,
+        alternatives=choice.alternatives,
     )

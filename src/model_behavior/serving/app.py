@@ -1,7 +1,4 @@
-"""The service as an ASGI application, built from its parts.
-
-The process: uvicorn around the application.
-"""
+"""The service as a process: uvicorn around an ASGI application, which is built from its parts."""
 
 from __future__ import annotations
 
@@ -28,82 +25,11 @@ from model_behavior.serving.routes import (
     make_chat_router,
     make_export_router,
     make_operation_router,
+    make_page_router,
     make_scoring_router,
 )
 from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
-
-
-def build_app(backend: Backend) -> ASGIApp:
-    """The application.
-
-    Args:
-        backend: closed when the application ends.
-    """
-    pulse = Pulse()
-    app = FastAPI(
-        title="Model Behavior",
-        version="1",
-        summary="Embeddings of LLMs from what they answer: ratings, neighbours, routing.",
-        lifespan=_lifespan(backend, pulse),
-        docs_url=None,  # both load scripts from elsewhere
-        redoc_url=None,
-    )
-    # The busiest first, since they are tried in order.
-    for make_router in (
-        make_scoring_router,
-        make_chat_router,
-        make_operation_router,
-        make_catalog_router,
-        make_export_router,
-    ):
-        app.include_router(make_router(backend))
-    app.add_exception_handler(RefusalError, _refuse)
-    app.add_exception_handler(RequestValidationError, _refuse_invalid)
-    app.add_exception_handler(HTTPException, _refuse_http)
-    app.add_exception_handler(Exception, _refuse)
-    app.openapi()  # prepares the routes, for which the first requests would wait
-    return Guard(app, backend, pulse)
-
-
-def _lifespan(backend: Backend, pulse: Pulse) -> Any:
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(each) for each in (_refresh(backend), pulse.run())]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await backend.close()
-
-    return lifespan
-
-
-async def _refresh(backend: Backend) -> None:
-    """Looks now and then whether another process has changed the folder."""
-    while True:
-        await asyncio.sleep(backend.settings.refresh_seconds)
-        with contextlib.suppress(ModelBehaviorError, RefusalError, OSError):  # the catalog in memory goes on
-            await backend.slow.run(backend.service.refresh)
-
-
-def _refuse(_: Request, error: Exception) -> Response:
-    return problem_response(error if isinstance(error, RefusalError) else internal_error())
-
-
-def _refuse_invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    fields = fields_of(error.errors())
-    what = "; ".join(f"{each['at']}: {each['message']}" for each in fields[:3])
-    return problem_response(RefusalError(422, "invalid_request", f"the request cannot be meant: {what}"), fields)
-
-
-def _refuse_http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    refusal = RefusalError(error.status_code, "invalid_request", str(error.detail), error.headers)
-    return problem_response(refusal)
-
 
 _KEEP_ALIVE_SECONDS = 30
 _MAX_HEADER_BYTES = 32 << 10
@@ -113,8 +39,8 @@ def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[st
     """Answers until SIGINT or SIGTERM; requests under way are then finished, for `shutdown_seconds` at most.
 
     Args:
-        service: that answers.
-        settings: of the process.
+        service: what answers.
+        settings: how the process runs.
         on_ready: told the address when it is listened on.
 
     Raises:
@@ -160,3 +86,75 @@ def address_of(listener: socket) -> str:
     """The URL of what listens there, with a slash at the end."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def build_app(backend: Backend) -> ASGIApp:
+    """The application.
+
+    Args:
+        backend: what the routes share; closed when the application ends.
+    """
+    pulse = Pulse()
+    app = FastAPI(
+        title="Model Behavior",
+        version="1",
+        summary="Embeddings of LLMs from what they answer: ratings, neighbours, routing.",
+        lifespan=_lifespan(backend, pulse),
+        docs_url=None,  # both load scripts from elsewhere
+        redoc_url=None,
+    )
+    # The busiest first, since they are tried in order.
+    for make_router in (
+        make_scoring_router,
+        make_chat_router,
+        make_operation_router,
+        make_catalog_router,
+        make_export_router,
+    ):
+        app.include_router(make_router(backend))
+    app.include_router(make_page_router())
+    app.add_exception_handler(RefusalError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_invalid)
+    app.add_exception_handler(HTTPException, _refuse_http)
+    app.add_exception_handler(Exception, _refuse)
+    app.openapi()  # prepares the routes, for which the first requests would wait
+    return Guard(app, backend, pulse)
+
+
+def _lifespan(backend: Backend, pulse: Pulse) -> Any:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(each) for each in (_refresh(backend), pulse.run())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await backend.close()
+
+    return lifespan
+
+
+async def _refresh(backend: Backend) -> None:
+    """Looks now and then whether another process has changed the folder."""
+    while True:
+        await asyncio.sleep(backend.settings.refresh_seconds)
+        with contextlib.suppress(ModelBehaviorError, RefusalError, OSError):  # the catalog in memory goes on
+            await backend.slow.run(backend.service.refresh)
+
+
+def _refuse(_: Request, error: Exception) -> Response:
+    return problem_response(error if isinstance(error, RefusalError) else internal_error())
+
+
+def _refuse_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = fields_of(error.errors())
+    what = "; ".join(f"{each['at']}: {each['message']}" for each in fields[:3])
+    return problem_response(RefusalError(422, "invalid_request", f"the request cannot be meant: {what}"), fields)
+
+
+def _refuse_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    refusal = RefusalError(error.status_code, "invalid_request", str(error.detail), error.headers)
+    return problem_response(refusal)

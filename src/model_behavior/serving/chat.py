@@ -14,7 +14,7 @@ from model_behavior.serving.metrics import Metrics
 from model_behavior.serving.problems import RefusalError
 from model_behavior.serving.schemas import ChatRequest
 from model_behavior.serving.service import Service
-from model_behavior.serving.snapshot import UnknownModelError
+from model_behavior.serving.snapshot import NotPossibleError, UnknownModelError
 from model_behavior.serving.upstreams import Health, Upstream, Upstreams
 
 MODEL_HEADER, ATTEMPTS_HEADER = "X-Model-Behavior-Model", "X-Model-Behavior-Attempts"
@@ -66,10 +66,12 @@ class ChatRouter:
         await self._client.aclose()
 
     def choose(self, model: str, prompt: str) -> list[str]:
-        """The models to ask, best first: of an alias, all candidates; of a model's own name, that one alone.
+        """The models to ask, best first: of an alias, candidates with a cost; of a model's own name, that one alone.
 
         Raises:
             RefusalError: 404, no such model or alias.
+            UnknownModelError: no candidate is in the catalog.
+            NotPossibleError: no candidate has a cost where other models have one.
         """
         if model in self._upstreams.models:
             return [model]
@@ -78,11 +80,13 @@ class ChatRouter:
             accepted = ", ".join(self._upstreams.accepted) or "none: start the service with --upstreams"
             raise RefusalError(404, "invalid_request", f"no upstream for model {model[:200]!r}. Allowed: {accepted}")
         candidates = alias.models if alias.models is not None else tuple(self._upstreams.models)
-        known = tuple(name for name in candidates if name in self._service.snapshot.rows)
-        if not known:
+        snapshot = self._service.snapshot
+        if not any(name in snapshot.rows for name in candidates):
             raise UnknownModelError(f"none of {', '.join(candidates)} is in the catalog. Fix: enrol them")
-        costs = {name: self._service.snapshot.costs.get(name, 0.0) for name in known}
-        query = RouteQuery(prompt, known, costs, alias.threshold, alias.floor)
+        priced = tuple(name for name in candidates if name in snapshot.prices)
+        if not priced:
+            raise NotPossibleError(f"none of {', '.join(candidates)} has a cost, and others have. Fix: add their costs")
+        query = RouteQuery(prompt, priced, None, alias.threshold, alias.floor)
         found = self._service.route(query)
         return self._health.order([found.model, *(each.model for each in found.alternatives)])
 

@@ -1,6 +1,7 @@
-"""How late the event loop is: a request that it reads now has waited about as long in its socket.
+"""What every request passes first: who asks, from where, how often, how much; and how every answer leaves.
 
-What every request passes first: who asks, from where, how often, how much; and how every answer leaves.
+The guard also refuses requests while the event loop is late. A pulse measures that: a request that is read now has
+waited in its socket about as long as the loop is late.
 """
 
 from __future__ import annotations
@@ -20,36 +21,6 @@ from model_behavior.serving.backend import Backend
 from model_behavior.serving.keys import SCOPES
 from model_behavior.serving.problems import RefusalError, internal_error, overloaded, problem_response
 from model_behavior.serving.settings import RateLimiter, is_loopback
-
-_SECONDS = 0.05
-
-
-@final
-class Pulse:
-    """Beats as long as it runs. A turn of the loop that takes long makes the beat late, and is seen while it lasts."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._due = float("inf")
-        self._before = 0.0
-
-    @property
-    def late(self) -> float:
-        """Seconds that the present turn of the loop is over its time, or the one before it was; 0 before the start."""
-        return max(self._before, self._clock() - self._due)
-
-    def beat(self) -> None:
-        """Begins a turn."""
-        now = self._clock()
-        self._before = max(0.0, now - self._due)
-        self._due = now + _SECONDS
-
-    async def run(self) -> None:
-        """Beats until it is cancelled."""
-        while True:
-            self.beat()
-            await asyncio.sleep(_SECONDS)
-
 
 _PUBLIC = ("/", "/healthz", "/readyz", "/favicon.ico")
 _STATIC = "/static/"
@@ -71,7 +42,35 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
+_BEAT_SECONDS = 0.05
 _log = logging.getLogger("model_behavior.serving")
+
+
+@final
+class Pulse:
+    """Beats as long as it runs. A turn of the loop that takes long makes the beat late, and is seen while it lasts."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due = float("inf")
+        self._before = 0.0
+
+    @property
+    def late(self) -> float:
+        """Seconds that the present turn of the loop is over its time, or the one before it was; 0 before the start."""
+        return max(self._before, self._clock() - self._due)
+
+    def beat(self) -> None:
+        """Begins a turn."""
+        now = self._clock()
+        self._before = max(0.0, now - self._due)
+        self._due = now + _BEAT_SECONDS
+
+    async def run(self) -> None:
+        """Beats until it is cancelled."""
+        while True:
+            self.beat()
+            await asyncio.sleep(_BEAT_SECONDS)
 
 
 @final

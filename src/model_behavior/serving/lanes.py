@@ -1,6 +1,7 @@
-"""Work off the event loop: one thread and a bounded queue for quick answers, and one for slow ones.
+"""Work off the event loop: a lane is one thread with a bounded queue, a batcher answers waiting questions together.
 
-Questions that wait together are answered together, since one more costs little.
+The service has a lane for quick answers and one for slow ones. Which model for a prompt goes through a batcher on the
+quick lane, since one more question in a batch costs little. Whoever would wait too long is refused at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from typing import Generic, TypeVar, final
 from model_behavior.serving.problems import overloaded
 
 _T = TypeVar("_T")
-_MEMORY = 0.9  # of the running mean of durations
+_Question = TypeVar("_Question")
+_Answer = TypeVar("_Answer")
+_LANE_MEMORY = 0.9  # weight of the past in the running mean of durations
+_BATCH_MEMORY = 0.5  # the same for batches, whose sizes change quickly
+_MAX_BATCH = 32
 
 
 @final
@@ -25,9 +30,9 @@ class Lane:
     """A thread that does one thing after the other.
 
     Args:
-        name: of the thread, and in metrics.
+        name: name of the thread, and of the lane in metrics.
         queue: how many may wait.
-        wait_seconds: that one may be expected to wait; who would wait longer is refused.
+        wait_seconds: longest expected wait; whoever would wait longer is refused.
     """
 
     def __init__(self, name: str, queue: int, wait_seconds: float = math.inf) -> None:
@@ -82,16 +87,10 @@ class Lane:
         try:
             return work()
         finally:
-            self._seconds = _MEMORY * self._seconds + (1 - _MEMORY) * (time.monotonic() - started)
+            self._seconds = _LANE_MEMORY * self._seconds + (1 - _LANE_MEMORY) * (time.monotonic() - started)
 
     def _leave(self, _: asyncio.Future[_T]) -> None:
         self.waiting -= 1
-
-
-_Question = TypeVar("_Question")
-_Answer = TypeVar("_Answer")
-_MAX_BATCH = 32
-_BATCH_MEMORY = 0.5  # of the running mean of the time that a batch takes: sizes change quickly
 
 
 @final
@@ -99,9 +98,9 @@ class Batcher(Generic[_Question, _Answer]):
     """Takes all that waits, 32 at most, whenever the lane is free; nobody waits for others to come.
 
     Args:
-        lane: does the work.
+        lane: lane that does the work.
         queue: how many may wait.
-        work: an answer or an exception for each question, in order.
+        work: function that gives an answer or an exception for each question, in order.
     """
 
     def __init__(

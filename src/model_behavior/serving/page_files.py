@@ -1,9 +1,10 @@
-"""The page's files, read at the start: no path of a client ever reaches the file system.
+"""The page's files: for the server by name, and put together as one HTML file that loads nothing.
 
-The page's files as one HTML file that loads nothing: style sheets, modules and data inside.
+The server reads them once, at the start, so no path of a client ever reaches the file system.
 
-A browser imports modules from a server alone, so they become functions of one script, each with names of its own. A
-content security policy lets nothing run but that script, known by its hash.
+In the one file are style sheets, modules and data. A browser imports modules from a server alone, so they become
+functions of one script, each with names of its own. A content security policy lets nothing run but that script, known
+by its hash.
 """
 
 from __future__ import annotations
@@ -34,6 +35,13 @@ _PLAIN = b"""<!doctype html>
 <body><main><h1>Model Behavior</h1><p>The service is running. <a href="/v1/models">Models</a> &middot;
 <a href="/v1/map">map</a> &middot; <a href="/openapi.json">API</a></p></main></body></html>
 """
+_ENTRY: Final = "main.js"
+_IMPORT: Final = re.compile(r'^import \{ ([^}]+) \} from "\./([\w.]+)";\n', re.MULTILINE)
+_EXPORT: Final = re.compile(r"^export (?=(?:async function|function|class|const) (\w+))", re.MULTILINE)
+_OTHER_FORMS: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
+_STYLE: Final = re.compile(r'<link rel="stylesheet" href="/static/([\w.]+)">\n')
+_SCRIPT: Final = f'<script type="module" src="/static/{_ENTRY}"></script>\n'
+_ICON: Final = "/static/icon.svg"
 
 
 @dataclass(frozen=True)
@@ -55,20 +63,6 @@ def load_static_files(folder: Traversable | None = None) -> Mapping[str, StaticF
             if entry.is_file() and suffix in _MEDIA_TYPES:
                 files[entry.name] = _make_file(entry.name, entry.read_bytes())
     return files
-
-
-def _make_file(name: str, content: bytes) -> StaticFile:
-    media_type = _MEDIA_TYPES[name[name.rfind(".") :]]
-    return StaticFile(content, media_type, f'"{sha256(content).hexdigest()[:16]}"')
-
-
-_ENTRY: Final = "main.js"
-_IMPORT: Final = re.compile(r'^import \{ ([^}]+) \} from "\./([\w.]+)";\n', re.MULTILINE)
-_EXPORT: Final = re.compile(r"^export (?=(?:async function|function|class|const) (\w+))", re.MULTILINE)
-_OTHER_FORMS: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
-_STYLE: Final = re.compile(r'<link rel="stylesheet" href="/static/([\w.]+)">\n')
-_SCRIPT: Final = f'<script type="module" src="/static/{_ENTRY}"></script>\n'
-_ICON: Final = "/static/icon.svg"
 
 
 def fill_static_page(data: Mapping[str, Any]) -> str:
@@ -109,6 +103,11 @@ def bundle_modules(modules: Mapping[str, str], entry: str) -> str:
 
     add(entry, ())
     return "\n".join(['"use strict";', "const modules = {};", *parts.values()])
+
+
+def _make_file(name: str, content: bytes) -> StaticFile:
+    media_type = _MEDIA_TYPES[name[name.rfind(".") :]]
+    return StaticFile(content, media_type, f'"{sha256(content).hexdigest()[:16]}"')
 
 
 def _as_function(name: str, source: str) -> str:

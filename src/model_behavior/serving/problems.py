@@ -1,21 +1,43 @@
-"""Requests that are refused, and which errors of the library become which refusal.
+"""Refused requests: which errors of the library become which refusal, and how a refusal is answered.
 
-How refusals look: one JSON shape for every error, which OpenAI clients can read.
-
-Conditional requests: who changes something says which version of it he has seen (RFC 9110, section 13.1.1).
+Every error has one JSON shape, which OpenAI clients can read. The command line imports this module through
+`settings.py`, so the web framework is imported only where an answer is made.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
-
-from fastapi import Header
-from starlette.responses import Response
+from typing import TYPE_CHECKING, Any, Final
 
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
 from model_behavior.serving.snapshot import ChangedMeanwhileError, NotPossibleError, UnknownModelError
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+_FIELD: Final = {
+    "type": "object",
+    "required": ["at", "message"],
+    "properties": {"at": {"type": "string"}, "message": {"type": "string"}},
+}
+PROBLEM_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["type", "message", "code", "fields"],
+            "properties": {
+                "type": {"type": "string", "examples": ["invalid_request", "overloaded"]},
+                "message": {"type": "string"},
+                "code": {"type": "null"},
+                "fields": {"type": "array", "items": _FIELD},
+            },
+        }
+    },
+}
+"""Body of every answer with a status of 400 or more."""
 
 
 class RefusalError(Exception):
@@ -23,8 +45,8 @@ class RefusalError(Exception):
 
     Attributes:
         status: HTTP status.
-        kind: for programs, see docs/serving.md.
-        headers: of the answer.
+        kind: name of the error for programs, listed in docs/reference/api.md.
+        headers: headers of the answer.
     """
 
     def __init__(self, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> None:
@@ -59,32 +81,10 @@ def internal_error() -> RefusalError:
     return RefusalError(500, "internal", "the service failed to answer. Fix: try again; the operator has the log")
 
 
-_FIELD = {
-    "type": "object",
-    "required": ["at", "message"],
-    "properties": {"at": {"type": "string"}, "message": {"type": "string"}},
-}
-PROBLEM_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["type", "message", "code", "fields"],
-            "properties": {
-                "type": {"type": "string", "examples": ["invalid_request", "overloaded"]},
-                "message": {"type": "string"},
-                "code": {"type": "null"},
-                "fields": {"type": "array", "items": _FIELD},
-            },
-        }
-    },
-}
-"""Of the body of every answer with a status of 400 or more."""
-
-
 def problem_response(refusal: RefusalError, fields: Sequence[Mapping[str, str]] = ()) -> Response:
     """The answer to a refused request."""
+    from starlette.responses import Response
+
     body = {"error": {"type": refusal.kind, "message": str(refusal), "code": None, "fields": list(fields)}}
     return Response(json.dumps(body), refusal.status, refusal.headers, "application/json")
 
@@ -92,21 +92,3 @@ def problem_response(refusal: RefusalError, fields: Sequence[Mapping[str, str]] 
 def fields_of(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Validation errors without the values that were sent."""
     return [{"at": ".".join(map(str, each.get("loc", ()))), "message": str(each.get("msg", ""))} for each in errors]
-
-
-IfMatch = Annotated[
-    str | None, Header(max_length=1000, description="The ETag of what is changed; 412 where it is another one by now.")
-]
-
-
-def etag(version: str) -> str:
-    """The header of a version."""
-    return f'"{version}"'
-
-
-def read_if_match(header: str | None) -> frozenset[str] | None:
-    """The versions one of which must be the current one; None where any will do. Weak tags match nothing."""
-    tags = [tag.strip() for tag in (header or "*").split(",")]
-    if tags == ["*"]:
-        return None
-    return frozenset(tag[1:-1] for tag in tags if len(tag) > 1 and tag[0] == tag[-1] == '"')

@@ -1,25 +1,25 @@
-"""What the routes say of themselves in OpenAPI.
+"""The routes of the service, each a few lines around a method of `Service`.
 
-The page, and what operators look at.
+page        the page and its files
+operation   health, metrics, what the caller may do
+catalog     the models: reading, adding, taking out, drift; all of them as a Parquet table
+scoring     questions about prompts and responses
+chat        OpenAI-compatible completions, sent on to the best upstream
 
-The catalog: reading it, adding to it, taking out.
-
-Questions about prompts and responses.
-
-OpenAI-compatible chat completions.
-
-The models as a table, for other programs such as embedding-atlas.
+Whoever changes something says which version of it they have seen, by If-Match, and who has a copy asks for
+another version only, by If-None-Match (RFC 9110, section 13.1).
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
 from starlette.responses import StreamingResponse
 
@@ -30,15 +30,7 @@ from model_behavior.serving.backend import Backend
 from model_behavior.serving.chat import ATTEMPTS_HEADER, MODEL_HEADER, read_prompt, texts_of
 from model_behavior.serving.guard import require_scope
 from model_behavior.serving.page_files import INDEX, StaticFile, load_static_files
-from model_behavior.serving.problems import (
-    PROBLEM_SCHEMA,
-    IfMatch,
-    RefusalError,
-    etag,
-    overloaded,
-    read_if_match,
-    refusal_of,
-)
+from model_behavior.serving.problems import PROBLEM_SCHEMA, RefusalError, overloaded, refusal_of
 from model_behavior.serving.receiving import UPLOAD_BODY, receive_upload
 from model_behavior.serving.schemas import (
     ChatRequest,
@@ -54,6 +46,11 @@ from model_behavior.serving.settings import check_tokens
 
 # The guard has checked the key before; this tells clients how to send it.
 KEY: Any = Depends(HTTPBearer(auto_error=False, description="An API key, where the service has any."))
+Name = Annotated[str, Path(min_length=1, max_length=200, examples=["gpt-4"])]
+ModelName = Annotated[str, Query(min_length=1, max_length=200)]
+IfMatch = Annotated[
+    str | None, Header(max_length=1000, description="The ETag of what is changed; 412 where it is another one by now.")
+]
 
 _MEANING = {
     400: "An argument that cannot be meant.",
@@ -69,7 +66,13 @@ _MEANING = {
     502: "No upstream answered.",
     503: "Too many requests are waiting; see Retry-After.",
 }
+_TAG = re.compile(r'(?:^|,)\s*(W/)?"([^"]*)"\s*(?=,|$)')
 _ALWAYS = (400, 401, 403, 429, 503)
+_PARQUET = "application/vnd.apache.parquet"
+_TABLE: dict[str, Any] = {
+    "description": "One row a model.",
+    "content": {_PARQUET: {"schema": {"type": "string", "format": "binary"}}},
+}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -78,26 +81,33 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _MEANING[status], "content": content} for status in {*_ALWAYS, *statuses}}
 
 
-def make_operation_router(backend: Backend) -> APIRouter:
-    """The routes."""
-    router = APIRouter()
+def make_page_router() -> APIRouter:
+    """The page and its files."""
+    router = APIRouter(include_in_schema=False)
     files = load_static_files()
 
     def send(file: StaticFile, request: Request) -> Response:
         headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == file.etag:
+        if is_known(", ".join(request.headers.getlist("if-none-match")), file.etag):
             return Response(status_code=304, headers=headers)
         return Response(file.content, headers=headers, media_type=file.media_type)
 
-    @router.get("/", include_in_schema=False)
+    @router.get("/")
     async def page(request: Request) -> Response:
         return send(files[INDEX], request)
 
-    @router.get("/static/{name}", include_in_schema=False)
+    @router.get("/static/{name}")
     async def static(name: str, request: Request) -> Response:
         if name not in files:
             raise RefusalError(404, "invalid_request", "there is no such file")
         return send(files[name], request)
+
+    return router
+
+
+def make_operation_router(backend: Backend) -> APIRouter:
+    """What operators look at, and what the caller may do."""
+    router = APIRouter()
 
     @router.get("/healthz", tags=["operation"], responses=refusals())
     async def healthz() -> dict[str, str]:
@@ -132,12 +142,8 @@ def make_operation_router(backend: Backend) -> APIRouter:
     return router
 
 
-Name = Annotated[str, Path(min_length=1, max_length=200, examples=["gpt-4"])]
-ModelName = Annotated[str, Query(min_length=1, max_length=200)]
-
-
 def make_catalog_router(backend: Backend) -> APIRouter:
-    """The routes."""
+    """The catalog: reading it, adding to it, taking out."""
     router = APIRouter(prefix="/v1", tags=["catalog"], dependencies=[KEY])
     service, quick, slow = backend.service, backend.quick, backend.slow
     _add_reading(router, backend)
@@ -220,11 +226,23 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
         return await backend.ask(quick, lambda: service.compare(a, b))
 
 
-_REFUSALS = refusals(404, 409, 413, 422)
+def make_export_router(backend: Backend) -> APIRouter:
+    """The models as a table, for other programs such as embedding-atlas."""
+    router = APIRouter(prefix="/v1", tags=["catalog"], dependencies=[KEY])
+
+    @router.get("/models.parquet", response_class=Response, responses={**refusals(409), 200: _TABLE})
+    async def export_models() -> Response:
+        """All models with place on the map, rating and embedding, as Parquet."""
+        content = await backend.ask(backend.quick, lambda: make_parquet(backend.service))
+        headers = {"Content-Disposition": 'attachment; filename="models.parquet"'}
+        return Response(content, media_type=_PARQUET, headers=headers)
+
+    return router
 
 
 def make_scoring_router(backend: Backend) -> APIRouter:
-    """The routes."""
+    """Questions about prompts and responses."""
+    answers = refusals(404, 409, 413, 422)
     router = APIRouter(prefix="/v1", dependencies=[KEY])
     service, quick, slow = backend.service, backend.quick, backend.slow
 
@@ -239,13 +257,13 @@ def make_scoring_router(backend: Backend) -> APIRouter:
         check([*prompts, *responses], len(pairs))
         return prompts, responses
 
-    @router.post("/rank", tags=["scoring"], responses=_REFUSALS)
+    @router.post("/rank", tags=["scoring"], responses=answers)
     async def rank(request: RankRequest) -> views.Ranking:
         """Models by rating, best first, over all prompts or on one."""
         check([request.prompt or ""])
         return await backend.ask(quick, lambda: service.rank(request.prompt, request.models))
 
-    @router.post("/predict", tags=["scoring"], responses=_REFUSALS)
+    @router.post("/predict", tags=["scoring"], responses=answers)
     async def predict(request: PredictRequest) -> views.Predictions:
         """Who would win."""
         votes = request.votes
@@ -253,7 +271,7 @@ def make_scoring_router(backend: Backend) -> APIRouter:
         prompts, a, b = ([getattr(vote, name) for vote in votes] for name in ("prompt", "model_a", "model_b"))
         return await backend.ask(quick if len(votes) == 1 else slow, lambda: service.predict(prompts, a, b))
 
-    @router.post("/route", tags=["scoring"], responses=_REFUSALS)
+    @router.post("/route", tags=["scoring"], responses=answers)
     async def route(request: RouteRequest) -> views.Route:
         """Which model for a prompt, and the other candidates, best first."""
         check([request.prompt])
@@ -270,13 +288,13 @@ def make_scoring_router(backend: Backend) -> APIRouter:
         except ModelBehaviorError as error:
             raise refusal_of(error) from error
 
-    @router.post("/encode", tags=["behaviour"], responses=_REFUSALS)
+    @router.post("/encode", tags=["behaviour"], responses=answers)
     async def encode(request: EncodeRequest) -> views.Embeddings:
         """Pairs to unit vectors."""
         prompts, responses = check_pairs(request.pairs)
         return await backend.ask(slow, lambda: service.encode(prompts, responses))
 
-    @router.post("/identify", tags=["behaviour"], responses=_REFUSALS)
+    @router.post("/identify", tags=["behaviour"], responses=answers)
     async def identify(request: IdentifyRequest) -> views.IdentifiedModel:
         """Which known model wrote these responses, or none."""
         prompts, responses = check_pairs(request.responses)
@@ -286,7 +304,7 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
 
 def make_chat_router(backend: Backend) -> APIRouter:
-    """The route."""
+    """OpenAI-compatible chat completions."""
     router = APIRouter(prefix="/v1", tags=["chat"], dependencies=[KEY])
 
     @router.post("/chat/completions", responses=refusals(404, 409, 413, 422, 502), response_class=StreamingResponse)
@@ -298,27 +316,6 @@ def make_chat_router(backend: Backend) -> APIRouter:
         answer = await backend.chat.complete(request.model_dump(exclude_unset=True), models)
         headers = {MODEL_HEADER: answer.model, ATTEMPTS_HEADER: str(answer.attempts), "Content-Type": answer.media_type}
         return StreamingResponse(answer.body, answer.status, headers)
-
-    return router
-
-
-_MEDIA_TYPE = "application/vnd.apache.parquet"
-_ANSWER: dict[str, Any] = {
-    "description": "One row a model.",
-    "content": {_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
-}
-
-
-def make_export_router(backend: Backend) -> APIRouter:
-    """The route."""
-    router = APIRouter(prefix="/v1", tags=["catalog"], dependencies=[KEY])
-
-    @router.get("/models.parquet", response_class=Response, responses={**refusals(409), 200: _ANSWER})
-    async def export_models() -> Response:
-        """All models with place on the map, rating and embedding, as Parquet."""
-        content = await backend.ask(backend.quick, lambda: make_parquet(backend.service))
-        headers = {"Content-Disposition": 'attachment; filename="models.parquet"'}
-        return Response(content, media_type=_MEDIA_TYPE, headers=headers)
 
     return router
 
@@ -342,3 +339,20 @@ def make_parquet(service: Service) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table.set_column(place, "embedding", sized), buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def etag(version: str) -> str:
+    """The header of a version."""
+    return f'"{version}"'
+
+
+def read_if_match(header: str | None) -> frozenset[str] | None:
+    """The versions one of which must be the current one; None where any will do. Weak tags match nothing."""
+    if header is None or header.strip() == "*":
+        return None
+    return frozenset(version for weak, version in _TAG.findall(header) if not weak)
+
+
+def is_known(if_none_match: str, tag: str) -> bool:
+    """Whether a client that sends this header, "" for none, has the version with this ETag. Weak tags match, too."""
+    return if_none_match.strip() == "*" or tag in (etag(version) for _, version in _TAG.findall(if_none_match))

@@ -19,6 +19,7 @@ from typing import final
 from model_behavior import artifact, catalog
 from model_behavior.artifact import Artifact
 from model_behavior.data.text_columns import PairBuilder
+from model_behavior.routing.costs import CostTable
 from model_behavior.serving import answers as view_making
 from model_behavior.serving import views
 from model_behavior.serving.answers import RouteQuery, find_route, find_routes
@@ -43,7 +44,7 @@ class ServiceConfig:
     """What the service knows beside the artifact.
 
     Attributes:
-        costs: of a request, by model.
+        costs: of a request, by model; with any, a model without one is never routed to.
         upstreams: models that chat completions can reach.
         chat_models: names that chat completions accept, aliases included.
         max_rows: of an uploaded file.
@@ -57,7 +58,13 @@ class ServiceConfig:
 
 @final
 class Service:
-    """Answers questions to the artifact in a folder, and changes its catalog."""
+    """Answers questions to the artifact in a folder, and changes its catalog.
+
+    Warns of each model with a cost that the catalog does not have.
+
+    Raises:
+        UsageError: costs, and not one of a model of the catalog.
+    """
 
     def __init__(self, folder: Path, config: ServiceConfig | None = None) -> None:
         self.folder = folder.resolve()
@@ -67,6 +74,7 @@ class Service:
         with artifact.locked(self.folder):
             _remove_stale_parts(self.folder)
             self._snapshot = self._load()
+        CostTable(self.config.costs).warn_of_unknown(self._snapshot.artifact.models.names)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -1,6 +1,6 @@
-"""How much a client may ask for.
+"""Settings of the service, and the two checks that they set: tokens of a request, and requests of a client.
 
-Configuration of the service; where each value may come from, the command line says.
+Where a value comes from (flag, environment, file, default) is the business of the command line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from model_behavior.serving.keys import KeyRing
 from model_behavior.serving.problems import RefusalError
 from model_behavior.serving.upstreams import Upstreams
 
-_MAX_CLIENTS = 4096
+_MAX_CLIENTS = 4096  # whose buckets are remembered
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,17 @@ class Limits:
     """What one request, one client and all together may use.
 
     Attributes:
-        body_bytes: of a JSON body.
-        upload_bytes: of an uploaded file.
-        upload_rows: of an uploaded file.
-        batch: texts or votes of a request.
-        tokens: words and punctuation marks of all texts of a request.
-        requests_per_second: of one client in the long run; twice as many at once. A client is a key, or an address.
+        body_bytes: largest JSON body.
+        upload_bytes: largest uploaded file.
+        upload_rows: most rows of an uploaded file.
+        batch: most texts or votes of a request.
+        tokens: most words and punctuation marks of all texts of a request.
+        requests_per_second: requests of one client in the long run; twice as many at once. A client is a key, or an
+            address.
         queue: requests for quick answers that may wait.
-        wait_seconds: that a request for a quick answer may be expected to wait; longer, it is refused at once.
-        slow_queue: requests for slow ones (uploads, encoding, identification, drift) that may wait.
-        connections: open at once.
+        wait_seconds: longest expected wait of a request for a quick answer; beyond it the answer is 503 at once.
+        slow_queue: requests for slow answers (uploads, encoding, identification, drift) that may wait.
+        connections: most connections open at once.
     """
 
     body_bytes: int = 1 << 20
@@ -53,6 +54,52 @@ class Limits:
         for name, value in vars(self).items():
             if not value > 0:
                 raise UsageError(f"limit {name.replace('_', '-')} {value}: must be above 0")
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """How the service runs.
+
+    Attributes:
+        host: address to listen on; without keys, of this machine only.
+        port: 0 for any free one.
+        keys: accepted API keys.
+        limits: what clients may use.
+        upstreams: where chat completions go.
+        shutdown_seconds: time for requests under way to end when the service is stopped.
+        refresh_seconds: time between looks at whether another process has changed the folder.
+
+    Raises:
+        UsageError: an address that others reach, without keys; or a port out of range.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys: KeyRing = field(default_factory=KeyRing)
+    limits: Limits = field(default_factory=Limits)
+    upstreams: Upstreams = field(default_factory=Upstreams)
+    shutdown_seconds: int = 10
+    refresh_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.keys and not is_loopback(self.host):
+            raise UsageError(
+                f"--host {self.host} can be reached from other machines, and no API key is set. "
+                "Fix: model-behavior create-key KEYS.toml --name NAME --scope admin, then --keys KEYS.toml; "
+                "or leave --host out to listen on this machine only"
+            )
+        if not 0 <= self.port <= 65535:
+            raise UsageError(f"--port {self.port}. Allowed: 0 (any free one) to 65535")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def check_tokens(texts: Sequence[str], limit: int) -> None:
@@ -98,49 +145,3 @@ class RateLimiter:
             raise RefusalError(
                 429, "rate_limited", f"more than {self._rate:g} requests a second", {"Retry-After": str(wait)}
             )
-
-
-@dataclass(frozen=True)
-class ServeSettings:
-    """How the service runs.
-
-    Attributes:
-        host: address to listen on; without keys, of this machine only.
-        port: 0 for any free one.
-        keys: accepted API keys.
-        limits: see there.
-        upstreams: where chat completions go.
-        shutdown_seconds: that requests under way have to end when the service is stopped.
-        refresh_seconds: between looks at whether another process has changed the folder.
-
-    Raises:
-        UsageError: an address that others reach, without keys; or a port out of range.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    keys: KeyRing = field(default_factory=KeyRing)
-    limits: Limits = field(default_factory=Limits)
-    upstreams: Upstreams = field(default_factory=Upstreams)
-    shutdown_seconds: int = 10
-    refresh_seconds: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not self.keys and not is_loopback(self.host):
-            raise UsageError(
-                f"--host {self.host} can be reached from other machines, and no API key is set. "
-                "Fix: model-behavior create-key KEYS.toml --name NAME --scope admin, then --keys KEYS.toml; "
-                "or leave --host out to listen on this machine only"
-            )
-        if not 0 <= self.port <= 65535:
-            raise UsageError(f"--port {self.port}. Allowed: 0 (any free one) to 65535")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -10,7 +10,7 @@ from typing import final
 
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.folder import CONFIG, digest
-from model_behavior.catalog.places import PrincipalAxes, fit_axes
+from model_behavior.catalog.places import LEAST_MODELS, PrincipalAxes, fit_axes
 from model_behavior.catalog.revisions import Revision, revisions_of
 from model_behavior.data_models.scoring_types import Ratings
 from model_behavior.errors import UsageError
@@ -21,8 +21,6 @@ from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.routing.costs import CostTable
 from model_behavior.routing.router import Router, make_router
 from model_behavior.serving.views import ModelRow
-
-_LEAST_MODELS_OF_A_MAP = 3
 
 
 class UnknownModelError(UsageError):
@@ -45,7 +43,7 @@ class Snapshot:
     Attributes:
         artifact: loaded, not to be changed.
         version: changes with the folder's content.
-        costs: of a request, by model; models that the catalog lacks are passed over.
+        costs: configured cost of a request, by model, also of models that the catalog lacks; none to leave costs out.
         upstreams: models that chat completions can reach.
     """
 
@@ -76,13 +74,20 @@ class Snapshot:
     def axes(self) -> PrincipalAxes:
         """Of the map."""
         n = len(self.artifact.models)
-        if n < _LEAST_MODELS_OF_A_MAP:
-            raise NotPossibleError(f"a map needs at least {_LEAST_MODELS_OF_A_MAP} models, and there are {n}")
+        if n < LEAST_MODELS:
+            raise NotPossibleError(f"a map needs at least {LEAST_MODELS} models, and there are {n}. Fix: add models")
         return fit_axes(self.artifact.models.mean)
 
     @cached_property
+    def prices(self) -> Mapping[str, float]:
+        """Cost of a request, by model that can be routed to: those with a cost, or all at 0 without any cost."""
+        if not self.costs:
+            return dict.fromkeys(self.rows, 0.0)
+        return {name: cost for name, cost in self.costs.items() if name in self.rows}
+
+    @cached_property
     def router(self) -> Router:
-        """Over the models with a cost, all where no cost is configured; the best one on each prompt."""
+        """The best of `prices` on each prompt; raises as `make_router`."""
         return self.make_router(None, None)
 
     @property
@@ -105,12 +110,18 @@ class Snapshot:
             models: candidates; all with a cost by default.
             costs: instead of the configured ones.
             reference: that win rates are against; the best-rated candidate by default.
+
+        Raises:
+            UnknownModelError: a name that the catalog does not have.
+            NotPossibleError: no scorer, or no model with a cost where others have been given one.
+            UsageError: a candidate without a cost.
         """
         for name in (*(models or ()), *(costs or ()), *(() if reference is None else (reference,))):
             self.row_of(name)
-        known = self.rows
-        table = costs if costs is not None else {name: cost for name, cost in self.costs.items() if name in known}
-        return make_router(self.scorer, CostTable(table or dict.fromkeys(known, 0.0)), models, reference)
+        table = self.prices if costs is None else costs
+        if not table:
+            raise NotPossibleError("no model of this catalog has a cost. Fix: correct the names in the cost table")
+        return make_router(self.scorer, CostTable(table), models, reference)
 
     def row_of(self, name: str) -> ModelRow:
         """A model by name.
@@ -160,7 +171,7 @@ class Snapshot:
     def prepare(self) -> Snapshot:
         """Makes now what the first requests would wait for."""
         _ = self.rows
-        if self.artifact.scorer is not None and self.rows:
+        if self.artifact.scorer is not None and self.prices:
             self.router.route(["Hello."])
         return self
 

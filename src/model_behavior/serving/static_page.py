@@ -1,87 +1,158 @@
-"""The page as one file for people without a server: the same views, with the answers inside."""
+"""The page as one file for people without a server: the map alone, or all views that need no encoder.
+
+Modules, styles and answers are those of the served page, so both show the same. A server's answers are not repeated:
+the file holds what its views ask for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from model_behavior.catalog.places import Method, project
 from model_behavior.catalog.style_drivers import STYLE_LABELS
 from model_behavior.files import written_aside
 from model_behavior.models.behavior.text.style import StyleEncoder
+from model_behavior.serving.answers import compare_models, describe_model, draw_map, list_models, list_near
 from model_behavior.serving.page_files import fill_static_page
-from model_behavior.serving.service import Service
+from model_behavior.serving.snapshot import Snapshot
 
+_MAP_VIEWS = ("map",)
+_FULL_VIEWS = ("map", "leaderboard", "compare")
 _DRIVERS = 6  # of each pair: with 300 models there are 44,850 pairs
 _FEATURES = {name: index for index, name in enumerate(StyleEncoder.feature_names)}
 
 
-def write_static_page(
-    path: Path, service: Service, marked: Iterable[str] = (), progress: Callable[[int, int], None] | None = None
-) -> None:
-    """Writes the page with all answers that it needs. An older file stays until the new one is whole.
+@dataclass(frozen=True)
+class MapLook:
+    """How the map looks, beside what the models say.
 
-    Typing a prompt, placing a model and checking for drift need the encoder, so they are not in it.
+    Attributes:
+        method: how to get to two dimensions; principal axes alone have regions of uncertainty.
+        seed: seed of t-SNE and UMAP.
+        marked: names of models to draw as stars.
+        title: heading of the map; the number of models by default.
+        note: sentence below the heading.
+    """
+
+    method: Method = "pca"
+    seed: int = 0
+    marked: tuple[str, ...] = ()
+    title: str | None = None
+    note: str | None = None
+
+
+def write_map_page(path: Path, snapshot: Snapshot, look: MapLook | None = None) -> None:
+    """Writes the map alone, with the card of each model, and without texts of prompts and responses.
+
+    An older file stays until the new one is whole.
+
+    Raises:
+        UsageError: an unknown name among the marked ones, fewer than three models, or as for `project`.
+        MissingExtraError: UMAP is asked for and not installed.
+    """
+    _write(path, collect_map(snapshot, look or MapLook()))
+
+
+def write_full_page(
+    path: Path, snapshot: Snapshot, look: MapLook | None = None, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Writes the page with the views that need no encoder: map, leaderboard, comparisons.
 
     Args:
-        path: the HTML file.
-        service: answers.
-        marked: names of models to show as new.
+        path: HTML file to write; an older one stays until the new one is whole.
+        snapshot: models to show.
+        look: how the map looks.
         progress: told (models compared with those after them, models in all).
 
     Raises:
-        UsageError: an unknown name in `marked`, or fewer than three models.
+        UsageError, MissingExtraError: as for `write_map_page`.
     """
-    fresh = list(marked)
-    for name in fresh:
-        service.snapshot.row_of(name)
-    page = fill_static_page({**collect_answers(service, progress), "fresh": fresh})
-    with written_aside(path) as aside:
-        aside.write_text(page, "utf-8")
+    _write(path, collect_all(snapshot, look or MapLook(), progress))
 
 
-def collect_answers(service: Service, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Everything that the page asks a server for and that needs no encoder, as JSON values.
+def collect_map(snapshot: Snapshot, look: MapLook) -> dict[str, Any]:
+    """What the map and its cards ask a server for, as JSON values; errors as for `write_map_page`."""
+    for name in look.marked:
+        snapshot.row_of(name)
+    listed = list_models(snapshot, ())
+    return {
+        "views": _MAP_VIEWS,
+        "title": look.title,
+        "note": look.note,
+        "fresh": list(look.marked),
+        "catalog": {
+            "version": listed.version,
+            "models": [asdict(row) for row in listed.models],
+            "map": _lay_out(snapshot, look),
+        },
+        "details": {name: _describe(snapshot, name) for name in sorted(snapshot.rows)},
+    }
+
+
+def collect_all(
+    snapshot: Snapshot, look: MapLook, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """What all views that need no encoder ask a server for, as JSON values.
 
     Pairs of models are kept once, the subject first by name; of a difference there are the place of its feature, its
     effect and its sentence, and the values are in the table of styles.
     """
-    listed = service.models()
-    names = sorted(row.name for row in listed.models)
+    told = collect_map(snapshot, look)
+    names = sorted(snapshot.rows)
     pairs: dict[str, dict[str, Any]] = {}
     for place, name in enumerate(names):
-        pairs[name] = {other: _compare(service, name, other) for other in names[place + 1 :]}
+        pairs[name] = {other: _compare(snapshot, name, other) for other in names[place + 1 :]}
         if progress is not None:
             progress(place + 1, len(names))
     return {
-        "catalog": {
-            "version": listed.version,
-            "models": [asdict(row) for row in listed.models],
-            "map": asdict(service.map()),
-        },
+        **told,
+        "views": _FULL_VIEWS,
+        "details": {name: {**details, **_quote(snapshot, name)} for name, details in told["details"].items()},
         "features": [{"name": name, "unit": STYLE_LABELS[name].unit} for name in _FEATURES],
-        "style": _show_styles(service),
-        "details": {name: _describe(service, name) for name in names},
+        "style": _show_styles(snapshot),
         "pairs": pairs,
     }
 
 
-def _describe(service: Service, name: str) -> dict[str, Any]:
-    """Answers have the keys of their prompts, so that the page finds those that two models share."""
-    told, snapshot = service.describe(name), service.snapshot
-    answers = snapshot.artifact.catalog.samples.answers[snapshot.index_of(name)]
-    near = service.neighbours(name).neighbours
+def _write(path: Path, answers: dict[str, Any]) -> None:
+    page = fill_static_page(answers)
+    with written_aside(path) as aside:
+        aside.write_text(page, "utf-8")
+
+
+def _lay_out(snapshot: Snapshot, look: MapLook) -> dict[str, Any]:
+    """The map as a server tells it; by another method than principal axes there are places alone."""
+    drawn = asdict(draw_map(snapshot))
+    if look.method == "pca":
+        return drawn
+    places = project(snapshot.artifact.models.mean.astype("float64"), look.method, look.seed).tolist()
+    for point in drawn["models"]:
+        x, y = places[snapshot.index_of(point["name"])]
+        point.update(x=x, y=y, ellipse=None)
+    return {**drawn, "method": look.method, "axes": None}
+
+
+def _describe(snapshot: Snapshot, name: str) -> dict[str, Any]:
     return {
-        "drivers": [asdict(driver) for driver in told.drivers],
-        "exemplars": [asdict(exemplar) for exemplar in told.exemplars],
-        "answers": [{"key": f"{key:016x}", **asdict(answer)} for key, answer in answers.items()],
-        "neighbours": [{"model": each.model, "distance": each.distance} for each in near],
+        "drivers": [asdict(driver) for driver in describe_model(snapshot, name).drivers],
+        "neighbours": [asdict(near) for near in list_near(snapshot, name)],
     }
 
 
-def _compare(service: Service, name: str, other: str) -> dict[str, Any]:
-    told = service.compare(name, other)
+def _quote(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """Texts of a model. Answers have the keys of their prompts, so that the page finds those that two models share."""
+    index, samples = snapshot.index_of(name), snapshot.artifact.catalog.samples
+    return {
+        "exemplars": [asdict(exemplar) for exemplar in samples.exemplars[index]],
+        "answers": [{"key": f"{key:016x}", **asdict(answer)} for key, answer in samples.answers[index].items()],
+    }
+
+
+def _compare(snapshot: Snapshot, name: str, other: str) -> dict[str, Any]:
+    told = compare_models(snapshot, name, other)
     return {
         "distance": round(told.distance, 4),
         "prediction": None
@@ -91,9 +162,9 @@ def _compare(service: Service, name: str, other: str) -> dict[str, Any]:
     }
 
 
-def _show_styles(service: Service) -> dict[str, list[float]]:
+def _show_styles(snapshot: Snapshot) -> dict[str, list[float]]:
     """What is typical of each model in every style feature, in the unit that people see."""
-    samples = service.snapshot.artifact.catalog.samples
+    samples = snapshot.artifact.catalog.samples
     labels = [STYLE_LABELS[name] for name in _FEATURES]
     return {
         name: [float(f"{label.shown(mean):.4g}") for label, mean in zip(labels, row, strict=True)]

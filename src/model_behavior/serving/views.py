@@ -17,11 +17,12 @@ from model_behavior.routing.router import Alternative
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model. Ratings are None without a scorer, `cost` where none is configured.
+    """One model. Ratings are None without a scorer.
 
     Attributes:
-        enrolled: never voted on, rated by what it answers.
-        upstream: chat completions can reach it.
+        enrolled: whether it was never voted on, so that it is rated by what it answers.
+        cost: cost of a request, in the currency of the cost file; None where none is configured.
+        upstream: whether chat completions can reach it.
     """
 
     name: str

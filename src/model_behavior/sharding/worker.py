@@ -1,10 +1,9 @@
-"""What becomes of a shard's rows: their vectors, their predictions, or what enrolment needs of them.
+"""The work on one shard, the same for every engine.
 
-What is done with one shard, whichever engine does it.
-
-A worker reads its shard and the artifact, and writes one Parquet file. The file is renamed into its place when it is
-whole, and its footer says of what it was made; so a shard can be done twice, by two workers at once or again after one
-was killed, and is not done at all where the file is there already.
+A worker reads its shard and the artifact, and writes one Parquet file: the rows with their vectors or predictions, or
+the columns that enrolment needs (`TABLES`). The file is renamed into place once complete, and its footer records its
+inputs. So two workers may process the same shard without harm, a killed worker's shard is processed again, and a
+finished shard is skipped.
 """
 
 from __future__ import annotations
@@ -30,13 +29,59 @@ from model_behavior.data.sources import Shard
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.files import written_aside
 from model_behavior.models.behavior.monitor import Runtime
-from model_behavior.names import nearest_names
+from model_behavior.models.behavior.text.execution import Backend
+from model_behavior.names import nearest_models
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
 
 EMBEDDING_COLUMN = "embedding"
 PREDICTION_COLUMNS = ("p_model_a", "p_model_b", "p_tie", "p_both_bad")
+_VERSION = 2  # goes up when the same shard and artifact give another file
+_FOOTER = b"model_behavior.shard"
 _VECTORS, _STYLES = "vector", "style"
+
+JobKind: TypeAlias = Literal["encode", "predict", "enrol"]
+Progress: TypeAlias = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """The work on every shard of a run.
+
+    Attributes:
+        kind: kind of the tables that are made, see `TABLES`.
+        folder: folder of the artifact, where every worker can read it.
+        artifact_digest: digest of the artifact, see `artifact.fingerprint`.
+        batch_size: pairs encoded at once.
+        cache: folder of cached features; None for the default one of the machine that a worker runs on.
+        backend: library that runs the transformers of the artifact.
+        strict: whether a model that is not known is an error, rather than a row without a prediction.
+    """
+
+    kind: JobKind
+    folder: Path
+    artifact_digest: str
+    batch_size: int = 512
+    cache: Path | None = None
+    backend: Backend = "auto"
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard of a job, and the file that it becomes."""
+
+    job: ShardJob
+    shard: Shard
+    output: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the content of the output."""
+        part = self.shard.part
+        rows = "all" if part is None else f"{part.start}:{part.stop}"
+        settings = f"{_VERSION} {self.job.kind} {self.job.batch_size} {self.job.strict} {rows}"
+        return digest_of(self.job.artifact_digest, self.shard.digest, settings)
 
 
 @dataclass(frozen=True)
@@ -82,6 +127,67 @@ Tables: TypeAlias = Iterator[tuple[pa.Table, ShardReport]]
 """Tables of one schema, each with what came of its rows."""
 
 
+def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = None) -> ShardReport:
+    """Processes a shard, unless it is finished.
+
+    Args:
+        task: shard to process.
+        loaded: artifact of the task's job.
+        progress: function called with the number of rows done.
+
+    Raises:
+        DataError: rows are unusable, or there are none.
+        UsageError, OSError: see the function of the job in `TABLES`.
+    """
+    finished = finished_report(task)
+    if finished is not None:
+        return finished
+    writer: pq.ParquetWriter | None = None
+    report = ShardReport(0, 0)
+    with written_aside(task.output) as aside:
+        try:
+            for table, of_table in TABLES[task.job.kind](loaded, task.shard, task.job):
+                writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
+                writer.write_table(table)
+                report += of_table
+                if progress is not None:
+                    progress(report.rows)
+            if writer is None:
+                raise DataError(f"{task.shard.source} has no rows")
+            footer = json.dumps({"fingerprint": task.fingerprint, **asdict(report)})
+            writer.add_key_value_metadata({_FOOTER.decode(): footer})
+        finally:
+            if writer is not None:
+                writer.close()
+    return report
+
+
+def run_shard_alone(task: ShardTask) -> ShardReport:
+    """Processes a shard in a fresh process, and keeps the loaded artifact for the next shard.
+
+    Raises:
+        ArtifactError: the artifact in the folder has changed since the run began.
+    """
+    return run_shard(task, _open(task.job))
+
+
+def finished_report(task: ShardTask) -> ShardReport | None:
+    """The report of a shard that an earlier run has finished, from the same input and artifact; else None."""
+    try:
+        footer = json.loads((pq.read_metadata(task.output).metadata or {})[_FOOTER])
+        if footer.pop("fingerprint") != task.fingerprint:
+            return None
+        return ShardReport.from_json(footer)
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
+        return None
+
+
+def without_footer(schema: pa.Schema) -> pa.Schema:
+    """The schema of a shard as its source had it."""
+    kept = {key: value for key, value in (schema.metadata or {}).items() if key != _FOOTER}
+    return schema.with_metadata(kept) if kept else schema.remove_metadata()
+
+
 def encode_tables(loaded: Artifact, shard: Shard, job: ShardJob) -> Tables:
     """All columns, and `embedding`: fixed_size_list<float>.
 
@@ -116,7 +222,7 @@ def predict_tables(loaded: Artifact, shard: Shard, job: ShardJob) -> Tables:
         unknown = _find_unknown(matchups, known, f"{shard.source}, row ", done + 1)
         if unknown and job.strict:
             name, found = next(iter(unknown.items()))
-            near = ", ".join(nearest_names(scorer.models, name))
+            near = ", ".join(nearest_models(scorer.models, name))
             raise UsageError(f"{found.first}: unknown model {name!r}. Nearest known names: {near}")
         usable = [
             (index, each)
@@ -165,6 +271,24 @@ def part_of(table: pa.Table, start: int) -> EncodedPart:
     return EncodedPart(slice(start, start + table.num_rows), *(_to_rows(table[name]) for name in (_VECTORS, _STYLES)))
 
 
+TABLES: Mapping[str, Callable[[Artifact, Shard, ShardJob], Tables]] = {
+    "encode": encode_tables,
+    "predict": predict_tables,
+    "enrol": enrol_tables,
+}
+"""What makes the tables, by the kind of a job."""
+
+
+@lru_cache(maxsize=1)
+def _open(job: ShardJob) -> Artifact:
+    if artifact.fingerprint(job.folder) != job.artifact_digest:
+        raise ArtifactError(f"{job.folder} has changed since the run began. Fix: start the run again")
+    loaded = Artifact.load(job.folder, Runtime(ContentCache(job.cache)))
+    for encoder in loaded.encoder.text_encoders:
+        encoder.use_backend(job.backend)
+    return loaded
+
+
 def _to_column(rows: Float32Array) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), rows.shape[1])
 
@@ -173,122 +297,3 @@ def _to_rows(column: pa.ChunkedArray) -> Float32Array:
     values = column.combine_chunks()
     rows: Float32Array = values.flatten().to_numpy().reshape(len(values), -1)
     return rows
-
-
-TABLES: Mapping[str, Callable[[Artifact, Shard, ShardJob], Tables]] = {
-    "encode": encode_tables,
-    "predict": predict_tables,
-    "enrol": enrol_tables,
-}
-"""By the kind of a job."""
-
-
-_VERSION = 2  # goes up when the same shard and artifact give another file
-_FOOTER = b"model_behavior.shard"
-JobKind: TypeAlias = Literal["encode", "predict", "enrol"]
-Progress: TypeAlias = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """What is done with every shard of a run.
-
-    Attributes:
-        kind: which of `TABLES` is made.
-        folder: of the artifact, where every worker can read it.
-        artifact_digest: see `artifact.fingerprint`.
-        batch_size: pairs encoded at once.
-        cache: folder of cached features; None for the default one of the machine that a worker runs on.
-        strict: whether a model that is not known is an error, rather than a row without a prediction.
-    """
-
-    kind: JobKind
-    folder: Path
-    artifact_digest: str
-    batch_size: int = 512
-    cache: Path | None = None
-    strict: bool = False
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard of a job, and the file that it becomes."""
-
-    job: ShardJob
-    shard: Shard
-    output: Path
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of all that decides the content of the output."""
-        part = self.shard.part
-        rows = "all" if part is None else f"{part.start}:{part.stop}"
-        settings = f"{_VERSION} {self.job.kind} {self.job.batch_size} {self.job.strict} {rows}"
-        return digest_of(self.job.artifact_digest, self.shard.digest, settings)
-
-
-def finished_report(task: ShardTask) -> ShardReport | None:
-    """The report of a shard that an earlier run has finished, from the same input and artifact; else None."""
-    try:
-        footer = json.loads((pq.read_metadata(task.output).metadata or {})[_FOOTER])
-        if footer.pop("fingerprint") != task.fingerprint:
-            return None
-        return ShardReport.from_json(footer)
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
-        return None
-
-
-def without_footer(schema: pa.Schema) -> pa.Schema:
-    """The schema of a shard as its source had it."""
-    kept = {key: value for key, value in (schema.metadata or {}).items() if key != _FOOTER}
-    return schema.with_metadata(kept) if kept else schema.remove_metadata()
-
-
-def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = None) -> ShardReport:
-    """Does a shard, unless it is finished.
-
-    Args:
-        task: the shard.
-        loaded: the task's artifact.
-        progress: told the rows done so far.
-
-    Raises:
-        DataError: unusable rows, or none at all; UsageError and OSError likewise where the work raises them.
-    """
-    finished = finished_report(task)
-    if finished is not None:
-        return finished
-    writer: pq.ParquetWriter | None = None
-    report = ShardReport(0, 0)
-    with written_aside(task.output) as aside:
-        try:
-            for table, of_table in TABLES[task.job.kind](loaded, task.shard, task.job):
-                writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
-                writer.write_table(table)
-                report += of_table
-                if progress is not None:
-                    progress(report.rows)
-            if writer is None:
-                raise DataError(f"{task.shard.source} has no rows")
-            footer = json.dumps({"fingerprint": task.fingerprint, **asdict(report)})
-            writer.add_key_value_metadata({_FOOTER.decode(): footer})
-        finally:
-            if writer is not None:
-                writer.close()
-    return report
-
-
-def run_shard_alone(task: ShardTask) -> ShardReport:
-    """Does a shard in a process that has nothing yet; the artifact is kept for the next shard.
-
-    Raises:
-        ArtifactError: the artifact in the folder is another one by now.
-    """
-    return run_shard(task, _open(task.job))
-
-
-@lru_cache(maxsize=1)
-def _open(job: ShardJob) -> Artifact:
-    if artifact.fingerprint(job.folder) != job.artifact_digest:
-        raise ArtifactError(f"{job.folder} has changed since the run began. Fix: start the run again")
-    return Artifact.load(job.folder, Runtime(ContentCache(job.cache)))

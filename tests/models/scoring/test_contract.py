@@ -94,8 +94,9 @@ def test_state_goes_through_json_and_back_to_equal_predictions(fitted: ModelBase
 
 def test_states_of_others_are_refused(fitted: ModelBase) -> None:
     state = fitted.get_state_dict()
-    with pytest.raises(ArtifactError, match="version 99"):
-        type(fitted).load_state_dict(state | {"state_version": 99})
+    for version, fix in ((99, "upgrade model-behavior"), (1, "train again"), (None, "train again")):
+        with pytest.raises(ArtifactError, match=f"scoring state of '{fitted.name}': version {version}; .*Fix: {fix}$"):
+            type(fitted).load_state_dict(state | {"state_version": version})
     with pytest.raises(ArtifactError, match="'another'"):
         type(fitted).load_state_dict(state | {"model": "another"})
     with pytest.raises(ArtifactError, match="incomplete"):
@@ -105,6 +106,16 @@ def test_states_of_others_are_refused(fitted: ModelBase) -> None:
 def test_the_same_votes_give_the_same_model(make: Make, fitted: ModelBase) -> None:
     again = make()
     again.fit(VOTES)
+    np.testing.assert_array_equal(again.predict(*texts_of(NEW_VOTES)), fitted.predict(*texts_of(NEW_VOTES)))
+
+
+def test_a_loaded_model_learns_again_what_a_new_one_learns_or_says_that_it_cannot(fitted: ModelBase) -> None:
+    again = load_scoring_model(fitted.get_state_dict())
+    if isinstance(again, DenseNetworkModel) and again.config.model_source == "behavior":
+        with pytest.raises(UsageError, match=r"cannot be fitted again\. Fix: DenseNetworkModel\(table"):
+            again.fit(VOTES)
+    else:
+        again.fit(VOTES)
     np.testing.assert_array_equal(again.predict(*texts_of(NEW_VOTES)), fitted.predict(*texts_of(NEW_VOTES)))
 
 

@@ -20,7 +20,7 @@ from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import TrainingData, ValidationSplit
 from model_behavior.errors import ArtifactError, CollapseError, UsageError
 from model_behavior.models.behavior import metrics
-from model_behavior.models.behavior.batches import draw_batches, embed_batch
+from model_behavior.models.behavior.batches import draw_batches_by_prompt, embed_batch
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime, SilentMonitor
@@ -135,7 +135,7 @@ class TestLearning:
     def test_several_models_answers_to_a_prompt_share_a_batch(self, votes: EncoderVotes) -> None:
         triplets = votes.sampler.sample(np.random.default_rng(0))
         prompt = votes.sampler.prompt[triplets.anchor]
-        for rows in draw_batches(prompt, 12, True, np.random.default_rng(0))[:-1]:
+        for rows in draw_batches_by_prompt(prompt, 12, np.random.default_rng(0))[:-1]:
             batch = embed_batch(triplets, rows, votes.sampler, lambda pairs: torch.zeros(len(pairs), 2))
             asked = batch.prompt[torch.cat([batch.anchor, batch.negative])]
             answered = torch.cat([batch.anchor, batch.negative])
@@ -303,6 +303,24 @@ class TestEncoder:
         with pytest.raises(ArtifactError, match="not the one"):
             text_encoders_from_state(entries, {**arrays, name: arrays[name] + 1})
 
+    def test_saved_by_an_earlier_release_it_loads_where_what_is_gone_was_off(
+        self, bert: str, votes: EncoderVotes, tmp_path: Path
+    ) -> None:
+        tuned = encoder(bert, replace(SHORT, steps=2, rounds=1)).fitted_on(votes, Runtime(ContentCache(tmp_path)))
+        (entry,), arrays = text_encoders_to_state([tuned])
+        entry = json.loads(json.dumps(entry))
+        entry["config"]["tuning"]["objectives"] |= {"mining": "none", "proxy_margin": 0.0, "vote_ties": False}
+        with pytest.raises(ArtifactError, match="not the one"):
+            text_encoders_from_state([entry], arrays)  # the fingerprint is of what was saved
+        entry["fingerprint"] = tuned.fingerprint_with(entry["config"])
+        (loaded,) = text_encoders_from_state([entry], arrays)
+        texts = votes.texts(np.arange(20))
+        np.testing.assert_array_equal(loaded.encode(*texts, batch_size=7), tuned.encode(*texts, batch_size=7))
+        assert loaded.fingerprint == tuned.fingerprint
+        entry["config"]["tuning"]["objectives"]["mining"] = "semi-hard"
+        with pytest.raises(ArtifactError, match="mining='semi-hard'.*train it again"):
+            text_encoders_from_state([entry], arrays)
+
     def test_an_interrupted_tuning_goes_on_to_the_same_weights(
         self, bert: str, votes: EncoderVotes, tmp_path: Path
     ) -> None:
@@ -356,14 +374,17 @@ def test_the_command_line_tunes_and_composes(
     write_votes(replace(arena, votes=marked), tmp_path / "votes.parquet")
     output = tmp_path / "trained"
     sources = ["train-encoder", tmp_path / "votes.parquet", "--output", output, "--epochs", 1]
-    encoders = ["--encoder", "style", "--encoder", "finetuned", "--semantic-model", bert, "--prompt-tokens", 4]
-    tuning = ["--response-tokens", 10, "--tuning", "lora", "--tuning-steps", 2, "--tuning-rounds", 1]
-    assert answer(capsys, *sources, *encoders, *tuning)["models"] > 1
+    (tmp_path / "lora.toml").write_text(
+        f'[text.reading]\nmodel = "{bert}"\nprompt_tokens = 4\nresponse_tokens = 10\n'
+        '[text.tuning]\nmode = "lora"\nsteps = 2\nrounds = 1\n'
+    )
+    encoders = ["--encoder", "style", "--encoder", "finetuned", "--config", tmp_path / "lora.toml"]
+    assert answer(capsys, *sources, *encoders)["models"] > 1
     style, tuned = Artifact.load(output).encoder.text_encoders
     assert style.name == "style"
     assert tuned.config["tuning"]["mode"] == "lora"
     assert tuned.tensors()
-    assert not list(tmp_path.glob(".trained.*")), "no checkpoint is left"
+    assert not list(tmp_path.glob(".trained.checkpoint*")), "no checkpoint is left"
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,10 @@ class MatrixFactorisationConfig:
     """Size and training.
 
     Attributes:
-        dim: of the space in which models and prompts meet.
+        dim: dimension of the space in which models and prompts meet.
         penalty: precision of the normal priors, per vote on the average prompt.
         prompts: how prompts become vectors.
-        schedule: of training.
+        schedule: schedule of training.
     """
 
     dim: int = 32
@@ -54,7 +54,7 @@ class FactorNetwork(VoteNetwork):
     """score(p, m) = w . (v_m * (A x_p + c)), Ong et al. 2024, "RouteLLM", equation 6, with its unit vectors v_m.
 
     Args:
-        prompt_dim: of x.
+        prompt_dim: size of x.
         n_models: number of vectors v.
         config: size and prior.
     """
@@ -95,12 +95,12 @@ class MatrixFactorisation(ModelBase):
     """A learned vector per model meets the projected prompt.
 
     Args:
-        config: see there.
-        cache: of prompt features.
+        config: size and training.
+        cache: cache of prompt features.
 
     Attributes:
         history: one log per epoch.
-        votes: of each model, [n_models].
+        votes: number of votes of each model, [n_models].
     """
 
     name: ClassVar[str] = "matrix-factorisation"

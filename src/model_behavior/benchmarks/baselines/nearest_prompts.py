@@ -37,7 +37,7 @@ class NearestPromptsConfig:
 
     Attributes:
         base: weight of the likest training prompt over one at a right angle.
-        penalty: of the ratings, as in `BradleyTerryConfig`.
+        penalty: penalty of the ratings, as in `BradleyTerryConfig`.
         prompts: how prompts become vectors.
     """
 
@@ -53,8 +53,8 @@ class NearestPrompts(ModelBase):
     Ong et al. 2024, "RouteLLM", section 4.2; weights are scaled to a mean of 1, since the ratings have a prior here.
 
     Args:
-        config: see there.
-        cache: of prompt features.
+        config: how much likeness counts.
+        cache: cache of prompt features.
     """
 
     name: ClassVar[str] = "nearest-prompts"

@@ -1,8 +1,6 @@
-"""Elo ratings, one vote after the other.
+"""Baselines that are one number per model: Elo, the length of responses, and ratings with their style held constant.
 
-The longer response wins: how far a preference for length alone goes.
-
-Bradley-Terry ratings with the style of the responses held constant.
+Elo counts votes one after the other; the length shows how far a preference for longer responses alone goes.
 """
 
 from __future__ import annotations
@@ -30,6 +28,7 @@ from model_behavior.models.scoring.score_fit import Design, clustered_covariance
 
 _LOG_ODDS = np.log(10) / 400
 _RESULT = {Outcome.MODEL_A: 1.0, Outcome.MODEL_B: 0.0, Outcome.TIE: 0.5, Outcome.BOTH_BAD: 0.5}
+_LENGTH = STYLE_COLUMNS.index("length")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class EloConfig:
 
     Attributes:
         step: K, in Elo points, of which 400 are odds of 10 to 1.
-        seed: of the order in which votes are counted.
+        seed: seed of the order in which votes are counted.
     """
 
     step: float = 4.0
@@ -90,9 +89,6 @@ def count_elo(votes: ScoringVotes, order: IntArray, step: float) -> Float64Array
         points[a] += change
         points[b] -= change
     return np.array(points)
-
-
-_LENGTH = STYLE_COLUMNS.index("length")
 
 
 @final
@@ -152,7 +148,7 @@ class StyleControlConfig:
     """How it is fitted.
 
     Attributes:
-        ratings: of the ratings.
+        ratings: configuration of the ratings.
         style_penalty: precision of the normal prior of each style effect.
     """
 
@@ -170,7 +166,7 @@ class StyleControl(RatingsBase):
 
     Attributes:
         effects: log-odds per standard deviation of each of `STYLE_COLUMNS`, [4].
-        covariance: of the ratings, clustered by prompt, [n_models, n_models].
+        covariance: covariance of the ratings, clustered by prompt, [n_models, n_models].
     """
 
     name: ClassVar[str] = "style-control"

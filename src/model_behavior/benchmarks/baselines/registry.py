@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from model_behavior.errors import ArtifactError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.model_base import ModelBase
+from model_behavior.names import nearest
 
 SCORING_MODELS: dict[str, type[ModelBase]] = {
     model.name: model
@@ -36,6 +36,6 @@ def load_scoring_model(state_dict: Mapping[str, Any]) -> ModelBase:
     """
     name = str(state_dict.get("model"))
     if name not in SCORING_MODELS:
-        near = difflib.get_close_matches(name, SCORING_MODELS, 1) or list(SCORING_MODELS)
+        near = nearest(SCORING_MODELS, name, 1, 0.6) or list(SCORING_MODELS)
         raise ArtifactError(f"scoring state of an unknown model {name!r}. Known names: {', '.join(near)}")
     return SCORING_MODELS[name].load_state_dict(state_dict)

@@ -1,6 +1,7 @@
-"""Time and memory of pieces of work, the ways to compare taking turns.
+"""Time and memory of pieces of work, and the least that they can cost.
 
-The least that a stage can cost: its counted operations over what this machine does in a second.
+Ways to compare take turns, so that what else the machine does hits all alike. The least is counted operations over what
+this machine does in a second.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from model_behavior.models.behavior.text.execution import Precision
 
 Work: TypeAlias = Callable[[int], object]
 """One piece of work, by the number of the repetition."""
-
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
+_TRIALS = 5
+_ROWS = 2048
+_COPIED_BYTES = 1 << 27
+_HARDLY_FOUND = r"(?i)\b(?:zqxj|qzxj)\b"  # no literal start, so that every byte goes through the automaton
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,9 @@ class Timing:
     """One way's repetitions.
 
     Attributes:
-        items: what one repetition handles, such as texts.
-        seconds: elapsed, of each repetition.
-        cpu_seconds: of all threads, of each repetition.
+        items: number of things that one repetition handles, such as texts.
+        seconds: elapsed time of each repetition.
+        cpu_seconds: CPU time of all threads, of each repetition.
         peak_bytes: the largest memory of the process while it ran, with what was there before; None where the system
             does not tell.
     """
@@ -66,13 +70,30 @@ class Ratio:
         return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What this machine does in a second, the best of a few trials.
+
+    Attributes:
+        flops: floating-point operations of a matrix product of the transformer's width, by precision.
+        copied: bytes of memory copied.
+        scanned: bytes of text that one regular expression goes through.
+        device: where the products were taken.
+    """
+
+    flops: dict[Precision, float]
+    copied: float
+    scanned: float
+    device: str
+
+
 def take_turns(ways: Mapping[str, Work], repetitions: int, items: int) -> dict[str, Timing]:
     """Runs every way once per repetition, in an order that turns, so that what else the machine does hits all alike.
 
     Args:
-        ways: by name; called with the number of the repetition.
-        repetitions: turns.
-        items: that one call handles.
+        ways: pieces of work by name; called with the number of the repetition.
+        repetitions: number of turns.
+        items: number of things that one call handles.
     """
     names = list(ways)
     parts: dict[str, list[Timing]] = {name: [] for name in names}
@@ -109,51 +130,13 @@ def faster(one: Timing, other: Timing, by_cpu: bool = False) -> Ratio:
     return Ratio(float(np.median(ratios)), float(ratios.min()), float(ratios.max()))
 
 
-def _reset_peak() -> bool:
-    """Lets Linux count the peak of this process's memory anew; False where it cannot."""
-    try:
-        _RESET.write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _peak() -> int | None:
-    lines = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    found = next(lines, None)
-    return None if found is None else int(found.split()[1]) * 1024
-
-
-_TRIALS = 5
-_ROWS = 2048
-_COPIED_BYTES = 1 << 27
-_HARDLY_FOUND = r"(?i)\b(?:zqxj|qzxj)\b"  # no literal start, so that every byte goes through the automaton
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What this machine does in a second, the best of a few trials.
-
-    Attributes:
-        flops: floating-point operations of a matrix product of the transformer's width, by precision.
-        copied: bytes of memory copied.
-        scanned: bytes of text that one regular expression goes through.
-        device: where the products were taken.
-    """
-
-    flops: dict[Precision, float]
-    copied: float
-    scanned: float
-    device: str
-
-
 def measure_machine(width: int, precisions: Sequence[Precision], texts: Sequence[str], device: str) -> Machine:
-    """Measures it.
+    """Measures this machine.
 
     Args:
-        width: of the transformer.
-        precisions: of its products.
-        texts: what a regular expression is tried on.
+        width: width of the transformer.
+        precisions: precisions of its products.
+        texts: texts that a regular expression is tried on.
         device: torch's name of where the products are taken.
     """
     column = pa.array(texts, pa.large_string())
@@ -175,12 +158,27 @@ def transformer_flops(config: Any, lengths: Sequence[int]) -> float:
     products, and 2 t h for scores and weighted values over t tokens; an addition goes with each.
 
     Args:
-        config: of the transformer, as Hugging Face names its fields.
+        config: configuration of the transformer, as Hugging Face names its fields.
         lengths: tokens of each text.
     """
     h, f, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     tokens = np.asarray(lengths, dtype=np.float64)
     return float(2 * layers * (tokens * (4 * h**2 + 2 * h * f) + 2 * np.square(tokens) * h).sum())
+
+
+def _reset_peak() -> bool:
+    """Lets Linux count the peak of this process's memory anew; False where it cannot."""
+    try:
+        _RESET.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak() -> int | None:
+    lines = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    found = next(lines, None)
+    return None if found is None else int(found.split()[1]) * 1024
 
 
 def _gemm_rate(width: int, precision: Precision, device: str) -> float:

@@ -42,10 +42,10 @@ class EncodingSpeed:
     """What encoding costs.
 
     Attributes:
-        timings: by way.
+        timings: timings by way.
         cosine: least cosine of a way's vectors with those of sentence-transformers.
         floor: seconds that the products of one turn take at the machine's rate, by precision, median over turns.
-        machine: its rates.
+        machine: rates of the machine.
         native: whether the processor has bf16.
         tokens: mean tokens of a text.
         chosen: the way that is chosen by itself.

@@ -1,7 +1,4 @@
-"""`benchmark speed`: all that is measured of one vote file.
-
-The report of the speed benchmark, as Markdown with SVG plots.
-"""
+"""The speed benchmark of one vote file, and its report as Markdown with SVG plots."""
 
 from __future__ import annotations
 
@@ -32,6 +29,21 @@ from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS
 
 _SENDINGS = 3  # how often the forerunner encodes every text
+_MIB = 2**20
+_INTRODUCTION = """\
+# Speed
+
+Written by `{command}`. Ways to do the same take turns, {turns} of them, so that what else the machine does hits all
+alike; a ratio is the median over the turns [least, greatest] and above 1 where ours is faster. Rates are medians of
+elapsed time. Memory is the peak of the whole process, with what was loaded before.
+
+- *Floor*: counted operations over what this machine does in a second: for the transformer the multiplications and
+  additions of its matrix products (4 h^2 + 2 h f + 2 t h a token and layer, twice) over the measured rate of one such
+  product; for texts their bytes over the rate of a copy, or of one regular expression that hardly ever matches.
+- *The forerunner's way*: every text encoded three times, one at a time, by sentence-transformers in f32.
+- bf16 is taken where processor and library have it. A processor without it (AVX2 alone) runs f32 everywhere, near the
+  rate of its products already, so that little is left to gain there.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,9 +54,9 @@ class SpeedPlan:
         texts: responses that the transformer encodes.
         rows: votes that stage 1 is run on, the first of the file.
         turns: repetitions of every way, which take turns.
-        epochs: of the head.
-        models: in the enlarged catalog.
-        semantic: run stage 1 with the semantic encoder, too.
+        epochs: epochs of the head.
+        models: number of models in the enlarged catalog.
+        semantic: whether to run stage 1 with the semantic encoder, too.
     """
 
     texts: int = 2000
@@ -61,10 +73,10 @@ class WholeStageSpeed:
 
     Attributes:
         encoders: names of the text encoders.
-        timing: by votes, with the peak of memory.
-        epoch_seconds: of each epoch of the head.
-        triplets: of an epoch.
-        forerunner: how many times as much CPU time encoding every text three times, one at a time, takes.
+        timing: timing by votes, with the peak of memory.
+        epoch_seconds: time of each epoch of the head.
+        triplets: number of triplets of an epoch.
+        forerunner: CPU time of encoding every text three times, one at a time, over that of stage 1.
     """
 
     encoders: tuple[str, ...]
@@ -79,14 +91,14 @@ class SpeedResult:
     """All figures of one vote file.
 
     Attributes:
-        name: of the file.
+        name: name of the file.
         n_texts: different responses of the first rows.
-        threads: of torch, which every library here was given.
-        encoding: the transformer.
-        tuning: a step of fine-tuning, by way.
-        parts: of stage 1.
-        whole: stage 1.
-        many: models.
+        threads: number of threads of torch, which every library here was given.
+        encoding: speed of the transformer.
+        tuning: timing of a step of fine-tuning, by way.
+        parts: parts of stage 1.
+        whole: stage 1 as a whole, by choice of text encoders.
+        many: speed with very many models.
     """
 
     name: str
@@ -130,23 +142,6 @@ def run_speed_benchmark(name: str, source: str, plan: SpeedPlan, runtime: Runtim
     tuning = measure_tuning(votes, plan.turns, runtime.cache)
     on_progress("fine-tuning", 1, 1)
     return SpeedResult(name, n_texts, torch.get_num_threads(), encoding, tuning, parts, whole, many)
-
-
-_INTRODUCTION = """\
-# Speed
-
-Written by `{command}`. Ways to do the same take turns, {turns} of them, so that what else the machine does hits all
-alike; a ratio is the median over the turns [least, greatest] and above 1 where ours is faster. Rates are medians of
-elapsed time. Memory is the peak of the whole process, with what was loaded before.
-
-- *Floor*: counted operations over what this machine does in a second: for the transformer the multiplications and
-  additions of its matrix products (4 h^2 + 2 h f + 2 t h a token and layer, twice) over the measured rate of one such
-  product; for texts their bytes over the rate of a copy, or of one regular expression that hardly ever matches.
-- *The forerunner's way*: every text encoded three times, one at a time, by sentence-transformers in f32.
-- bf16 is taken where processor and library have it. A processor without it (AVX2 alone) runs f32 everywhere, near the
-  rate of its products already, so that little is left to gain there.
-"""
-_MIB = 2**20
 
 
 def write_speed_report(results: Sequence[SpeedResult], plan: SpeedPlan, command: str) -> tuple[str, Mapping[str, str]]:

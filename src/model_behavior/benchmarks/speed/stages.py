@@ -1,8 +1,7 @@
-"""Stage 1 on the first rows of a vote file, whole and in parts.
+"""What is timed beside the transformer: stage 1 whole and in parts, very many models, and a step of training.
 
-The catalog and the scorer with very many models, made by perturbing those that there are.
-
-A step of training on the same triplets: sentence-transformers' trainer, our fine-tuning, and the head alone.
+Very many models are those of a trained stage 1, perturbed. A step of training is measured on the same triplets for
+sentence-transformers' trainer and for our fine-tuning.
 """
 
 from __future__ import annotations
@@ -52,9 +51,19 @@ from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 from model_behavior.preprocessing.triplets import TripletConfig, TripletSampler
 
+LIBRARY_TRAINER = "sentence-transformers' trainer, TripletLoss"
+OUR_TUNING = "fine-tuning"
+_NEEDED = ("sentence_transformers", "datasets", "accelerate")
 _TEXTS_AT_ONCE = 1024
 _TRIPLETS_PER_STEP = 128
 _PAIRS_AT_ONCE = 512
+_QUESTIONS = 200
+_ADDED = 20
+_NOISE = 0.5  # of the standard deviation between models
+_STEPS = 2
+_TRIPLETS = 16
+_TOKENS = 256
+_VALIDATION_PAIRS = 48
 
 
 @dataclass(frozen=True)
@@ -62,9 +71,9 @@ class StageSpeed:
     """One stage.
 
     Attributes:
-        name: of it.
-        unit: of what it handles.
-        timing: of it.
+        name: name of the stage.
+        unit: name of what it handles.
+        timing: timing of the stage.
         floor: seconds of the least that it must do, and what that is; None where nothing simple can be counted.
     """
 
@@ -80,11 +89,11 @@ class WholeStage:
 
     Attributes:
         encoders: names of the text encoders.
-        timing: of all of it, by votes.
-        epoch_seconds: of each epoch of the head.
-        triplets: of an epoch.
-        encoder: trained.
-        catalog: its models.
+        timing: timing of all of it, by votes.
+        epoch_seconds: time of each epoch of the head.
+        triplets: number of triplets of an epoch.
+        encoder: trained encoder.
+        catalog: catalog of its models.
     """
 
     encoders: tuple[str, ...]
@@ -93,6 +102,35 @@ class WholeStage:
     triplets: int
     encoder: ModelBehaviorEncoder
     catalog: Catalog
+
+
+@dataclass(frozen=True)
+class ManyModels:
+    """Speed with very many models in the catalog.
+
+    Attributes:
+        n_models: number of models in the catalog.
+        neighbour_seconds: time of each question for the nearest models, style differences included; the first one,
+            which makes what the others use, is apart.
+        first_question: time of that one, seconds.
+        added: timing of one model added to the catalog, by model.
+        enrolled: timing of the scorer's enrolment of all at once.
+        rated: timing of the ratings with intervals of all models.
+        rated_on_prompt: timing of their scores on one prompt.
+    """
+
+    n_models: int
+    neighbour_seconds: tuple[float, ...]
+    first_question: float
+    added: Timing
+    enrolled: Timing
+    rated: Timing
+    rated_on_prompt: Timing
+
+
+def first_votes(votes: TrainingData, n: int) -> TrainingData:
+    """The first `n` votes, or all if there are fewer."""
+    return select_votes(votes, np.arange(min(n, len(votes))))
 
 
 def measure_parts(source: str, votes: TrainingData, machine: Machine, turns: int) -> list[StageSpeed]:
@@ -150,52 +188,14 @@ def run_whole_stage(
     return WholeStage(tuple(encoders), timing, seconds, encoder.history[0].n_triplets, encoder, found[0])
 
 
-def first_votes(votes: TrainingData, n: int) -> TrainingData:
-    """The first `n` votes, or all if there are fewer."""
-    return select_votes(votes, np.arange(min(n, len(votes))))
-
-
-def _bytes_of(votes: TrainingData) -> int:
-    return int(votes.pairs.responses.nbytes + votes.pairs.prompts.nbytes)
-
-
-_QUESTIONS = 200
-_ADDED = 20
-_NOISE = 0.5  # of the standard deviation between models
-
-
-@dataclass(frozen=True)
-class ManyModels:
-    """With so many models in the catalog.
-
-    Attributes:
-        n_models: in it.
-        neighbour_seconds: of each question for the nearest models, style differences included; the first one, which
-            makes what the others use, is apart.
-        first_question: seconds of that one.
-        added: one model added to the catalog, by model.
-        enrolled: by the scorer, all at once.
-        rated: ratings with intervals of all models.
-        rated_on_prompt: their scores on one prompt.
-    """
-
-    n_models: int
-    neighbour_seconds: tuple[float, ...]
-    first_question: float
-    added: Timing
-    enrolled: Timing
-    rated: Timing
-    rated_on_prompt: Timing
-
-
 def measure_many_models(stage: WholeStage, votes: TrainingData, n_models: int, cache: ContentCache) -> ManyModels:
     """Enlarges the catalog of a trained stage 1 and asks it.
 
     Args:
-        stage: trained on `votes`.
-        votes: what the scorer is fitted to.
-        n_models: in the enlarged catalog.
-        cache: of the prompts' features.
+        stage: stage 1 as it was trained on `votes`.
+        votes: votes that the scorer is fitted to.
+        n_models: number of models in the enlarged catalog.
+        cache: cache of the prompts' features.
     """
     rng = np.random.default_rng(0)
     catalog = _enlarge(stage.catalog, n_models, rng)
@@ -220,39 +220,6 @@ def measure_many_models(stage: WholeStage, votes: TrainingData, n_models: int, c
         rated=clock(scorer.rate, n_models),
         rated_on_prompt=clock(lambda: scorer.rate(prompt=prompt), n_models),
     )
-
-
-def _enlarge(catalog: Catalog, n_models: int, rng: np.random.Generator) -> Catalog:
-    """Copies of the models at random, their embeddings and style profiles moved by noise."""
-    models, samples = catalog.models, catalog.samples
-    rows = rng.integers(0, len(models), n_models)
-    order = np.argsort(rows, kind="stable")
-    rows = rows[order]
-    names = tuple(f"{models.names[row]} {place:06d}" for place, row in enumerate(rows.tolist()))
-
-    def move(values: np.ndarray) -> np.ndarray:
-        noise = _NOISE * values.std(axis=0) * rng.standard_normal((n_models, values.shape[1]))
-        moved: np.ndarray = (values[rows] + noise).astype(np.float32)
-        return moved
-
-    return Catalog(
-        ModelEmbeddings(names, move(models.mean), models.count[rows], models.spread[rows]),
-        replace(
-            empty_samples(names, models.mean.shape[1]),
-            style_mean=move(samples.style_mean),
-            style_deviation=samples.style_deviation[rows],
-            style_count=samples.style_count[rows],
-        ),
-    )
-
-
-LIBRARY_TRAINER = "sentence-transformers' trainer, TripletLoss"
-OUR_TUNING = "fine-tuning"
-_NEEDED = ("sentence_transformers", "datasets", "accelerate")
-_STEPS = 2
-_TRIPLETS = 16
-_TOKENS = 256
-_VALIDATION_PAIRS = 48
 
 
 def check_trainer() -> None:
@@ -284,6 +251,34 @@ def measure_tuning(votes: TrainingData, turns: int, cache: ContentCache) -> dict
 
     ways = {LIBRARY_TRAINER: _library_trainer(chosen), OUR_TUNING: tune}
     return take_turns(ways, turns, _STEPS * _TRIPLETS)
+
+
+def _bytes_of(votes: TrainingData) -> int:
+    return int(votes.pairs.responses.nbytes + votes.pairs.prompts.nbytes)
+
+
+def _enlarge(catalog: Catalog, n_models: int, rng: np.random.Generator) -> Catalog:
+    """Copies of the models at random, their embeddings and style profiles moved by noise."""
+    models, samples = catalog.models, catalog.samples
+    rows = rng.integers(0, len(models), n_models)
+    order = np.argsort(rows, kind="stable")
+    rows = rows[order]
+    names = tuple(f"{models.names[row]} {place:06d}" for place, row in enumerate(rows.tolist()))
+
+    def move(values: np.ndarray) -> np.ndarray:
+        noise = _NOISE * values.std(axis=0) * rng.standard_normal((n_models, values.shape[1]))
+        moved: np.ndarray = (values[rows] + noise).astype(np.float32)
+        return moved
+
+    return Catalog(
+        ModelEmbeddings(names, move(models.mean), models.count[rows], models.spread[rows]),
+        replace(
+            empty_samples(names, models.mean.shape[1]),
+            style_mean=move(samples.style_mean),
+            style_deviation=samples.style_deviation[rows],
+            style_count=samples.style_count[rows],
+        ),
+    )
 
 
 def _library_trainer(votes: EncoderVotes) -> Callable[[int], object]:

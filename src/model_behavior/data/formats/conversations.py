@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from model_behavior.data.formats.records import (
     Format,
+    Record,
     Row,
     Side,
     Skip,
-    Vote,
     build_vote,
     model_name,
     parse_flag,
@@ -17,12 +17,12 @@ from model_behavior.data.formats.turns import parse_conversation, parse_turn_num
 from model_behavior.data_models.votes import Outcome
 
 
-def _convert_arena(row: Row) -> Vote | Skip:
+def _convert_arena(row: Row) -> Record:
     models = model_name(row.get("model_a"), "model_a"), model_name(row.get("model_b"), "model_b")
     return _build(row, models, parse_outcome(row.get("winner")))
 
 
-def _convert_compar_ia(row: Row) -> Vote | Skip:
+def _convert_compar_ia(row: Row) -> Record:
     model_a = model_name(row.get("model_a_name"), "model_a_name")
     model_b = model_name(row.get("model_b_name"), "model_b_name")
     if parse_flag(row.get("both_equal"), "both_equal"):
@@ -35,7 +35,7 @@ def _convert_compar_ia(row: Row) -> Vote | Skip:
     return _build(row, (model_a, model_b), Outcome.MODEL_A if chosen == model_a else Outcome.MODEL_B)
 
 
-def _build(row: Row, models: tuple[str | None, str | None], outcome: Outcome | None) -> Vote | Skip:
+def _build(row: Row, models: tuple[str | None, str | None], outcome: Outcome | None) -> Record:
     # 140k's full_conversation is not read: other models may have answered its earlier turns.
     number = parse_turn_number(row.get("turn"))
     turn_a, turn_b = (
@@ -57,6 +57,7 @@ ARENA = Format(
     family="votes",
     required=("model_a", "model_b", "winner", "conversation_a", "conversation_b"),
     optional=("turn",),
+    outcome_column="winner",
     convert=_convert_arena,
 )
 COMPAR_IA = Format(

@@ -1,24 +1,25 @@
-"""Flat tables of votes: the documented minimum (also WSDM's), PPE, and Kaggle's 55k."""
+"""Flat tables of votes: two models, two texts, one outcome. Kaggle's lists of turns have a converter of their own."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from model_behavior.data.byte_streams import shorten
 from model_behavior.data.formats.records import (
     Format,
+    Record,
     Row,
     Side,
-    Skip,
-    Vote,
     build_vote,
     is_missing,
     model_name,
     parse_flag,
     parse_outcome,
 )
-from model_behavior.data.formats.turns import encode_history, parse_text
+from model_behavior.data.formats.turns import encode_history, parse_column
 from model_behavior.data_models.votes import Outcome
 from model_behavior.errors import DataError
 
@@ -29,24 +30,55 @@ _FLAGS = {
 }
 
 
-def _convert_plain(row: Row) -> Vote | Skip:
-    return _convert_flat(row, "response_a", "response_b")
+def vote_format(
+    name: str,
+    columns: tuple[str, str, str, str, str, str],
+    parse: Callable[[Any, str], Outcome | None] = parse_outcome,
+    joined: tuple[str, ...] = (),
+) -> Format:
+    """Rows with the columns (prompt, model_a, response_a, model_b, response_b, outcome), whatever they are called.
+
+    Args:
+        name: what messages call it.
+        columns: names of the six columns.
+        parse: reads the outcome from its value and column.
+        joined: columns of texts that belong to the prompt and follow it, where they are there.
+    """
+    prompt, model_a, response_a, model_b, response_b, outcome = columns
+
+    def convert(row: Row) -> Record:
+        texts = [parse_column(row.get(column), column) for column in (prompt, *joined)]
+        return build_vote(
+            None if texts[0] is None else "\n\n".join([texts[0], *(text for text in texts[1:] if text)]),
+            Side(model_name(row.get(model_a), model_a), parse_column(row.get(response_a), response_a)),
+            Side(model_name(row.get(model_b), model_b), parse_column(row.get(response_b), response_b)),
+            parse(row.get(outcome), outcome),
+        )
+
+    return Format(name, "votes", columns, convert, optional=joined, outcome_column=outcome)
 
 
-def _convert_ppe(row: Row) -> Vote | Skip:
-    return _convert_flat(row, "response_1", "response_2")
+def _parse_preference(value: Any, column: str) -> Outcome | None:
+    """AlpacaEval's: from 1, output_1 is better, to 2, output_2 is; 1.5 is a tie, and so is 0."""
+    if is_missing(value) or value == "":
+        return None
+    if isinstance(value, Outcome):
+        return value
+    try:
+        preference = float(value)
+    except (TypeError, ValueError):
+        preference = -1.0
+    if preference in (0, 1.5):
+        return Outcome.TIE
+    if not 1 <= preference <= 2:
+        raise DataError(
+            f"{column} is {shorten(value)}. Allowed: a number from 1 (output_1 is better) to 2 (output_2 is better), "
+            "1.5 or 0 for a tie, or null. Fix: correct it, or say what it means with --outcome VALUE=OUTCOME."
+        )
+    return Outcome.MODEL_A if preference < 1.5 else Outcome.MODEL_B
 
 
-def _convert_flat(row: Row, column_a: str, column_b: str) -> Vote | Skip:
-    return build_vote(
-        parse_text(row.get("prompt"), "prompt"),
-        Side(model_name(row.get("model_a"), "model_a"), parse_text(row.get(column_a), column_a)),
-        Side(model_name(row.get("model_b"), "model_b"), parse_text(row.get(column_b), column_b)),
-        parse_outcome(row.get("winner")),
-    )
-
-
-def _convert_kaggle(row: Row) -> Vote | Skip:
+def _convert_kaggle(row: Row) -> Record:
     prompts = _parse_turn_list(row.get("prompt"), "prompt")
     sides = []
     for end in ("a", "b"):
@@ -83,22 +115,21 @@ def _parse_flags(row: Row) -> Outcome:
     return _FLAGS[chosen[0]]
 
 
-PLAIN = Format(
-    name="plain table",
-    family="votes",
-    required=("prompt", "model_a", "response_a", "model_b", "response_b", "winner"),
-    convert=_convert_plain,
-)
-PPE = Format(
-    name="PPE human preference",
-    family="votes",
-    required=("prompt", "model_a", "response_1", "model_b", "response_2", "winner"),
-    convert=_convert_ppe,
-    warning="PPE-Human-Preference is meant for evaluation only: results on it mean little once trained on.",
-)
 KAGGLE = Format(
     name="Kaggle 55k",
     family="votes",
     required=("prompt", "model_a", "response_a", "model_b", "response_b", *_FLAGS),
     convert=_convert_kaggle,
 )
+PLAIN = vote_format("plain table", ("prompt", "model_a", "response_a", "model_b", "response_b", "winner"))
+PPE = replace(
+    vote_format("PPE human preference", ("prompt", "model_a", "response_1", "model_b", "response_2", "winner")),
+    warning="PPE-Human-Preference is meant for evaluation only: results on it mean little once trained on.",
+)
+ANNOTATIONS = vote_format(
+    "AlpacaEval annotations",
+    ("instruction", "generator_1", "output_1", "generator_2", "output_2", "preference"),
+    _parse_preference,
+    joined=("input",),
+)
+TABLES = (KAGGLE, PLAIN, PPE, ANNOTATIONS)

@@ -14,36 +14,46 @@ from model_behavior.models.behavior.objectives import TripletBatch
 from model_behavior.preprocessing.triplets import TripletSampler
 
 SAME_PROMPT_RUN = 8
-"""Triplets of one prompt that stay together where prompts are to meet in a batch, if a prompt has as many."""
+"""Triplets of one prompt that stay together in `draw_batches_by_prompt`, where a prompt has as many."""
 
 
-def draw_batches(prompt: Int64Array, batch_size: int, same_prompt: bool, rng: np.random.Generator) -> list[Int64Array]:
-    """Divides an epoch's triplets into batches at random.
-
-    Otherwise every order is as likely. With `same_prompt` the triplets of a prompt go in runs of `SAME_PROMPT_RUN`,
-    since a batch drawn freely from many prompts has hardly two of one. (Hermans et al. 2017 draw P classes with K
-    samples each for that reason.) Runs follow one another at random.
+def draw_batches(n_triplets: int, batch_size: int, rng: np.random.Generator) -> list[Int64Array]:
+    """Divides an epoch's triplets into batches at random; every order is as likely.
 
     Args:
-        prompt: of each triplet's anchor, [n_triplets].
+        n_triplets: triplets of the epoch.
         batch_size: triplets in a batch; the last may have fewer.
-        same_prompt: several models' answers to one prompt are to meet in a batch, as the mining of negatives on the
-            anchor's prompt needs, and an encoder that must not tell models apart by their prompts.
-        rng: the epoch's generator.
+        rng: generator of the epoch.
+
+    Returns:
+        Indices of triplets, each in one batch.
+    """
+    return _cut(rng.permutation(n_triplets), batch_size)
+
+
+def draw_batches_by_prompt(prompt: Int64Array, batch_size: int, rng: np.random.Generator) -> list[Int64Array]:
+    """Divides triplets into batches in which several models' answers to one prompt meet.
+
+    An encoder that sees them side by side cannot tell models apart by their prompts. A batch drawn freely from many
+    prompts has hardly two triplets of one, so the triplets of a prompt go in runs of `SAME_PROMPT_RUN`, which follow
+    one another at random. (Hermans et al. 2017 draw P classes with K samples each for that reason.)
+
+    Args:
+        prompt: prompt of each triplet's anchor, [n_triplets].
+        batch_size: triplets in a batch; the last may have fewer.
+        rng: generator of the epoch.
 
     Returns:
         Indices of triplets, each in one batch.
     """
     order = rng.permutation(len(prompt))
-    if same_prompt:
-        order = order[np.argsort(prompt[order], kind="stable")]
-        _, start, inverse = np.unique(prompt[order], return_index=True, return_inverse=True)
-        run = (np.arange(len(order)) - start[inverse]) // SAME_PROMPT_RUN
-        is_first = np.r_[True, (np.diff(inverse) != 0) | (np.diff(run) != 0)][: len(order)]
-        run_id = np.cumsum(is_first) - 1
-        place = rng.permutation(int(is_first.sum()))
-        order = order[np.argsort(place[run_id], kind="stable")]
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    order = order[np.argsort(prompt[order], kind="stable")]
+    _, start, inverse = np.unique(prompt[order], return_index=True, return_inverse=True)
+    run = (np.arange(len(order)) - start[inverse]) // SAME_PROMPT_RUN
+    is_first = np.r_[True, (np.diff(inverse) != 0) | (np.diff(run) != 0)][: len(order)]
+    run_id = np.cumsum(is_first) - 1
+    place = rng.permutation(int(is_first.sum()))
+    return _cut(order[np.argsort(place[run_id], kind="stable")], batch_size)
 
 
 def embed_batch(
@@ -52,10 +62,10 @@ def embed_batch(
     """The batch of the triplets at `rows`, whose distinct pairs are embedded once each.
 
     Args:
-        triplets: of the epoch.
-        rows: which of them, [n_triplets].
-        sampler: that drew them; it knows model, prompt and text of every pair.
-        embed: pairs to raw embeddings, [n] to [n, dim].
+        triplets: triplets of the epoch.
+        rows: indices of those in the batch, [n_triplets].
+        sampler: source of the triplets, which knows model, prompt and text of every pair.
+        embed: function from pairs to raw embeddings, [n] to [n, dim].
     """
     sides = np.stack([triplets.anchor[rows], triplets.positive[rows], triplets.negative[rows]])
     pairs, position = np.unique(sides, return_inverse=True)
@@ -71,8 +81,11 @@ def embed_batch(
         positive=positive,
         negative=negative,
         decided=on_device(kind <= TripletKind.PERFORMANCE),
-        tied=on_device(kind == TripletKind.TIE),
         model=on_device(sampler.model[pairs]),
         prompt=on_device(sampler.prompt[pairs]),
         text=on_device(sampler.text[pairs]),
     )
+
+
+def _cut(order: Int64Array, batch_size: int) -> list[Int64Array]:
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

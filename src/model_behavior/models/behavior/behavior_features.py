@@ -1,6 +1,8 @@
-"""Fitted views of one text encoder's features: dense ones expanded and freed of the topic, counts as rates.
+"""From the features of frozen text encoders to what the head reads, and the identity part beside it.
 
-From the features of frozen text encoders to what the head reads, and the identity subspace beside it.
+Each text encoder has a view of its features, fitted on training pairs: `DenseView` expands dense features and subtracts
+what the prompt predicts of them, `RateView` turns counts into rates. The head reads the dense views and the counts. The
+identity part is made of both views by discriminants, and `compose` puts it beside the part that the head has trained.
 """
 
 from __future__ import annotations
@@ -26,6 +28,39 @@ _RARE = 0.01  # a feature that fewer pairs have, or lack, says nothing by its pr
 _PER_TOKENS = 300.0
 
 
+@dataclass(frozen=True)
+class FeatureConfig:
+    """How features are freed of the topic, and how models are told apart.
+
+    Attributes:
+        remove_topic: whether what the prompt predicts of dense features is subtracted from them.
+        identity_weight: length of the identity part of an embedding, where the trained part has length 1; 0 leaves it
+            out.
+        dense_shrinkage: shrinkage of the discriminant of dense features.
+        rate_shrinkage: shrinkage of the discriminant of count rates.
+        rate_weight: weight of the discriminant of count rates, where that of dense features has weight 1.
+        rate_columns: number of n-grams, the most frequent ones, whose rates are used.
+        fitted_pairs: largest number of training pairs that transforms are fitted on, and of pairs transformed at once.
+    """
+
+    remove_topic: bool = True
+    identity_weight: float = 0.5
+    dense_shrinkage: float = 0.03
+    rate_shrinkage: float = 0.5
+    rate_weight: float = 0.6
+    rate_columns: int = 1000
+    fitted_pairs: int = 65_536
+
+    def __post_init__(self) -> None:
+        for name in ("identity_weight", "dense_shrinkage", "rate_shrinkage", "rate_weight"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{name}={value}: a finite number of 0 or more is needed")
+        for name in ("rate_columns", "fitted_pairs"):
+            if (number := getattr(self, name)) < 1:
+                raise UsageError(f"{name}={number}: at least 1 is needed")
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class DenseView:
@@ -37,7 +72,7 @@ class DenseView:
     Attributes:
         scaling: `minimum`, `mean`, `scale` of the features, [n_features]; `present`, the columns whose presence is
             used; `wide_mean` and `wide_scale` of the expanded ones, [n_expanded].
-        topic: removes the topic; None to leave it in.
+        topic: regression that predicts features from prompts; None leaves the topic in.
     """
 
     scaling: Mapping[str, AnyArray]
@@ -49,7 +84,7 @@ class DenseView:
 
         Args:
             features: [n_pairs, n_features].
-            prompts: their prompts; None to leave the topic in.
+            prompts: prompts of the pairs; None leaves the topic in.
 
         Returns:
             The view, and what it gives for the training pairs, [n_pairs, n_expanded] (see `TopicRemoval.fit`).
@@ -99,9 +134,9 @@ class RateView:
     """The most frequent columns of a count matrix as log(1 + count per 300 tokens), standardised.
 
     Attributes:
-        columns: [n_kept].
-        mean: [n_kept].
-        scale: [n_kept].
+        columns: columns that are kept, ascending, [n_kept].
+        mean: mean of their rates, [n_kept].
+        scale: standard deviation of their rates, [n_kept].
     """
 
     columns: Int64Array
@@ -110,7 +145,7 @@ class RateView:
 
     @classmethod
     def fit(cls, counts: sparse.csr_matrix, n_columns: int) -> RateView:
-        """Chooses, over training pairs, the columns that the most of them have."""
+        """Keeps the `n_columns` columns that are found in the most training pairs."""
         found = counts.getnnz(axis=0)
         frequent = np.argsort(-found, kind="stable")[:n_columns]
         columns = np.sort(frequent[found[frequent] > 0]).astype(np.int64)
@@ -136,59 +171,12 @@ class RateView:
         return cls(np.asarray(arrays["columns"], dtype=np.int64), mean, scale)
 
 
-def _expand(features: Float32Array, scaling: Mapping[str, AnyArray]) -> Float32Array:
-    standard = np.clip((features - scaling["mean"]) / scaling["scale"], -_CLIP, _CLIP)
-    present = scaling["present"]
-    found = features[:, present] > scaling["minimum"][present]
-    return np.concatenate([standard, found, np.abs(standard)], axis=1, dtype=np.float32)
-
-
-def _rates(counts: sparse.csr_matrix, columns: Int64Array) -> Float32Array:
-    total = np.maximum(np.asarray(counts.sum(axis=1)), 1)
-    shares = _PER_TOKENS * counts[:, columns].toarray() / total
-    rates: Float32Array = np.log1p(shares, out=shares).astype(np.float32, copy=False)
-    return rates
-
-
-@dataclass(frozen=True)
-class FeatureConfig:
-    """How features are freed of the topic, and how models are told apart.
-
-    Attributes:
-        remove_topic: subtract from dense features what the prompt predicts of them.
-        identity_weight: length of the identity part of an embedding, where the trained part has length 1; 0 leaves it
-            out.
-        dense_shrinkage: of the discriminant of dense features.
-        rate_shrinkage: of the discriminant of count rates.
-        rate_weight: of the discriminant of count rates beside that of dense features.
-        rate_columns: so many of the most frequent n-grams are used for it.
-        fitted_pairs: transforms are fitted on at most so many training pairs, and applied to so many pairs at a time.
-    """
-
-    remove_topic: bool = True
-    identity_weight: float = 0.5
-    dense_shrinkage: float = 0.03
-    rate_shrinkage: float = 0.5
-    rate_weight: float = 0.6
-    rate_columns: int = 1000
-    fitted_pairs: int = 65_536
-
-    def __post_init__(self) -> None:
-        for name in ("identity_weight", "dense_shrinkage", "rate_shrinkage", "rate_weight"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"{name}={value}: a finite number of 0 or more is needed")
-        for name in ("rate_columns", "fitted_pairs"):
-            if (number := getattr(self, name)) < 1:
-                raise UsageError(f"{name}={number}: at least 1 is needed")
-
-
 @dataclass(frozen=True, eq=False)
 class BehaviorBlocks:
-    """What is known of some pairs before the head.
+    """Pairs as the head reads them, and their identity part.
 
     Attributes:
-        blocks: one per text encoder, dense or counts, [n_pairs, n_columns] each.
+        blocks: features of each text encoder, dense or counts, [n_pairs, n_columns] each.
         identity: unit rows, or rows of 0 where nothing tells models apart, [n_pairs, identity_dim].
     """
 
@@ -196,7 +184,7 @@ class BehaviorBlocks:
     identity: Float32Array
 
     def of(self, part: slice) -> BehaviorBlocks:
-        """Those of some of the pairs."""
+        """The same of some of the pairs."""
         return BehaviorBlocks([block[part] for block in self.blocks], self.identity[part])
 
 
@@ -209,11 +197,11 @@ class BehaviorFeatures:
     side, are projected onto the span of the models' means and brought to length 1.
 
     Attributes:
-        views: one per text encoder.
-        discriminants: one per text encoder, and its weight; none without an identity part.
-        centre: of the span, [n_directions of all discriminants].
-        span: [n_directions of all discriminants, at most identity_dim].
-        identity_dim: columns of the identity part; those beyond the span are 0.
+        views: view of each text encoder's features.
+        discriminants: discriminant of each view, and its weight; none without an identity part.
+        centre: centre of the span, [n_directions of all discriminants].
+        span: directions of the models' means, [n_directions of all discriminants, at most identity_dim].
+        identity_dim: number of columns of the identity part; those beyond the span are 0.
     """
 
     views: Sequence[DenseView | RateView]
@@ -234,11 +222,11 @@ class BehaviorFeatures:
         """Fits on training pairs, and gives what they are trained on.
 
         Args:
-            features: of each text encoder, [n_pairs, dim] each.
-            prompts: the prompts of the pairs.
+            features: features of each text encoder, [n_pairs, dim] each.
+            prompts: prompts of the pairs.
             model: model index of each pair, [n_pairs].
             config: settings.
-            identity_dim: columns of the identity part, 0 for none.
+            identity_dim: number of columns of the identity part, 0 for none.
 
         Returns:
             The transforms, and the blocks of the training pairs with residuals of `TopicRemoval.fit` in the dense ones.
@@ -259,11 +247,11 @@ class BehaviorFeatures:
         return fitted, BehaviorBlocks(blocks, fitted._project(joined))
 
     def transform(self, features: Sequence[Features], prompts: PromptFeatures) -> BehaviorBlocks:
-        """What is known of any pairs.
+        """Any pairs as the head reads them, and their identity part.
 
         Args:
-            features: of each text encoder, [n_pairs, dim] each.
-            prompts: the prompts of the pairs.
+            features: features of each text encoder, [n_pairs, dim] each.
+            prompts: prompts of the pairs.
         """
         blocks = [
             view.apply(block, prompts) if isinstance(view, DenseView) and isinstance(block, np.ndarray) else block
@@ -281,13 +269,13 @@ class BehaviorFeatures:
         features: Sequence[Features],
         prompts: PromptFeatures,
     ) -> BehaviorBlocks:
-        """What is known of any pairs where it is known of some already: these stay, and the others are transformed.
+        """What `transform` gives, but for the pairs at `rows`, which keep what is known of them already.
 
         Args:
-            known: of the pairs at `rows`.
-            rows: ascending, [n_known].
-            features: of each text encoder, [n_pairs, dim] each.
-            prompts: the prompts of the pairs.
+            known: blocks of the pairs at `rows`.
+            rows: indices of these pairs, ascending, [n_known].
+            features: features of each text encoder, [n_pairs, dim] each.
+            prompts: prompts of the pairs.
         """
         others = np.setdiff1d(np.arange(len(prompts.prompt)), rows)
         rest = self.transform([block[others] for block in features], replace(prompts, prompt=prompts.prompt[others]))
@@ -333,6 +321,32 @@ class BehaviorFeatures:
         return identity
 
 
+def compose(quality: Float32Array, identity: Float32Array, weight: float) -> Float32Array:
+    """One unit vector per pair, [n_pairs, quality_dim + identity_dim].
+
+    Args:
+        quality: unit rows, [n_pairs, quality_dim].
+        identity: unit rows or rows of 0, [n_pairs, identity_dim].
+        weight: length of the identity part, where the trained part has length 1.
+    """
+    joined = np.concatenate([quality, weight * identity], axis=1, dtype=np.float32)
+    return normalise(joined)
+
+
+def _expand(features: Float32Array, scaling: Mapping[str, AnyArray]) -> Float32Array:
+    standard = np.clip((features - scaling["mean"]) / scaling["scale"], -_CLIP, _CLIP)
+    present = scaling["present"]
+    found = features[:, present] > scaling["minimum"][present]
+    return np.concatenate([standard, found, np.abs(standard)], axis=1, dtype=np.float32)
+
+
+def _rates(counts: sparse.csr_matrix, columns: Int64Array) -> Float32Array:
+    total = np.maximum(np.asarray(counts.sum(axis=1)), 1)
+    shares = _PER_TOKENS * counts[:, columns].toarray() / total
+    rates: Float32Array = np.log1p(shares, out=shares).astype(np.float32, copy=False)
+    return rates
+
+
 def _fit_views(
     features: Sequence[Features], prompts: PromptFeatures, config: FeatureConfig
 ) -> tuple[list[DenseView | RateView], list[Features]]:
@@ -362,15 +376,3 @@ def _join(discriminants: Sequence[tuple[Discriminant, float]], readable: Sequenc
         weight * discriminant.apply(rows) for (discriminant, weight), rows in zip(discriminants, readable, strict=True)
     ]
     return np.concatenate(parts, axis=1)
-
-
-def compose(quality: Float32Array, identity: Float32Array, weight: float) -> Float32Array:
-    """One unit vector per pair, [n_pairs, quality_dim + identity_dim].
-
-    Args:
-        quality: unit rows, [n_pairs, quality_dim].
-        identity: unit rows or rows of 0, [n_pairs, identity_dim].
-        weight: length of the identity part beside the trained one.
-    """
-    joined = np.concatenate([quality, weight * identity], axis=1, dtype=np.float32)
-    return normalise(joined)

@@ -1,7 +1,4 @@
-"""What AdamW remembers, as named arrays.
-
-The state of an interrupted training, in one verified file.
-"""
+"""State of a training in one verified file, from which it goes on after an interruption."""
 
 from __future__ import annotations
 
@@ -20,25 +17,6 @@ from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryError, read_entry, write_entry
 
 
-def optimizer_to_arrays(optimizer: torch.optim.Optimizer) -> Arrays:
-    """Moments and step of every parameter that has had a gradient."""
-    return {
-        f"{index}.{name}": value.cpu().numpy()
-        for index, moments in optimizer.state_dict()["state"].items()
-        for name, value in moments.items()
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, AnyArray]) -> None:
-    """The inverse of `optimizer_to_arrays`, in place."""
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in arrays.items():
-        index, name = key.split(".")
-        moments.setdefault(int(index), {})[name] = torch.from_numpy(np.array(value))
-    groups: list[dict[str, Any]] = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-
 class Resumable(Protocol):
     """A training that can be put where it was."""
 
@@ -49,19 +27,14 @@ class Resumable(Protocol):
         """Goes back to a `state`."""
 
 
-def tuning_checkpoint(path: Path) -> Path:
-    """Where fine-tuning keeps its state, beside the checkpoint of the training that it is part of."""
-    return path.with_name(f"{path.name}.tuning")
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """Where a training keeps its state.
 
     Attributes:
-        path: the file, replaced at each `save`; None for none.
-        key: hash of data and settings; only the same run can go on from it.
-        group: the processes that train together; all go on from the file, and the first alone writes it.
+        path: file, replaced at each `save`; None for none.
+        key: hash of data and settings; only the same run can go on from the file.
+        group: processes that train together; all go on from the file, and the first alone writes it.
     """
 
     path: Path | None
@@ -96,3 +69,27 @@ class Checkpoint:
                 f"{self.path} is of a training with other votes or settings. Fix: use the same ones, or start anew"
             )
         trainer.restore(state)
+
+
+def tuning_checkpoint(path: Path) -> Path:
+    """Where fine-tuning keeps its state, beside the checkpoint of the training that it is part of."""
+    return path.with_name(f"{path.name}.tuning")
+
+
+def optimizer_to_arrays(optimizer: torch.optim.Optimizer) -> Arrays:
+    """Moments and step of every parameter that has had a gradient."""
+    return {
+        f"{index}.{name}": value.cpu().numpy()
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, AnyArray]) -> None:
+    """The inverse of `optimizer_to_arrays`, in place."""
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in arrays.items():
+        index, name = key.split(".")
+        moments.setdefault(int(index), {})[name] = torch.from_numpy(np.array(value))
+    groups: list[dict[str, Any]] = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -23,7 +23,7 @@ class EncoderConfig:
     """How a `ModelBehaviorEncoder` is trained.
 
     Attributes:
-        seed: of weights, triplets and batches.
+        seed: seed of weights, triplets and batches.
     """
 
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
@@ -74,14 +74,18 @@ class EncoderConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EncoderConfig:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`, also for what an earlier release saved.
+
+        Raises:
+            ArtifactError: a setting that this release no longer has was on.
+        """
         return cls(
             preprocessing=PreprocessingConfig(
                 FilterConfig(**values["preprocessing"]["filters"]), TripletConfig(**values["preprocessing"]["triplets"])
             ),
             features=FeatureConfig(**values["features"]),
             projection=ProjectionConfig(**values["projection"]),
-            objectives=ObjectiveConfig(**values["objectives"]),
+            objectives=ObjectiveConfig.from_json(values["objectives"]),
             optimisation=OptimisationConfig(**values["optimisation"]),
             seed=values["seed"],
         )

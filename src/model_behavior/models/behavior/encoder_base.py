@@ -6,18 +6,15 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from model_behavior.arrays import AnyArray, Arrays
 from model_behavior.errors import UsageError
+from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.execution import Backend
+from model_behavior.models.behavior.validation import EncoderVotes
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.feature_cache import Features
-
-if TYPE_CHECKING:
-    from model_behavior.models.behavior.monitor import Runtime
-    from model_behavior.models.behavior.validation import EncoderVotes
-
 
 _CHARACTERS_AT_ONCE = 2_000_000
 
@@ -80,7 +77,11 @@ class TextEncoderBase(ABC):
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides the output: name, version, configuration and weights."""
-        text = json.dumps([self.name, self.version, self.weights_digest(), dict(self.config)], sort_keys=True)
+        return self.fingerprint_with(self.config)
+
+    def fingerprint_with(self, config: Mapping[str, Any]) -> str:
+        """The fingerprint beside another form of the configuration: the one that an earlier release saved."""
+        text = json.dumps([self.name, self.version, self.weights_digest(), dict(config)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

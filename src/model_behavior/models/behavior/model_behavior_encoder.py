@@ -17,7 +17,7 @@ from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import TrainingData, ValidationSplit
-from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.errors import ArtifactError, UsageError, check_version
 from model_behavior.models.behavior.behavior_features import BehaviorFeatures, compose
 from model_behavior.models.behavior.checkpoint import Checkpoint
 from model_behavior.models.behavior.configuration import EncoderConfig
@@ -116,7 +116,7 @@ class ModelBehaviorEncoder:
         with self.runtime.group.first_alone():
             setup = set_up_training(votes, self._feature_source(encoders, batch_size), config)
         schedule = Schedule(epochs, per_step, config.seed, config.optimisation)
-        trainer = Trainer(setup.head, setup.objective, setup.examples, schedule, self.runtime.group)
+        trainer = Trainer(setup.head, setup.objective, setup.examples, schedule)
         self._run(trainer, self._run_key(prepared, encoders, (epochs, batch_size)))
         self.text_encoders, self._head, self._features = encoders, setup.head.eval(), setup.transforms
         self.history, self.data_fingerprint = trainer.history, prepared.fingerprint
@@ -228,15 +228,10 @@ class ModelBehaviorEncoder:
         """The inverse of `get_state_dict`, bit by bit.
 
         Raises:
-            ArtifactError: a state of a newer version, an incomplete one, or one whose text encoder gives other
-                vectors here (other weights under the same name, say).
+            ArtifactError: a state of another version, an incomplete one, one that was trained with what this release no
+                longer has, or one whose text encoder gives other vectors here (other weights under the same name, say).
         """
-        version = state_dict.get("state_version")
-        if version != STATE_VERSION:
-            raise ArtifactError(
-                f"encoder state of version {version!r}; this release reads version {STATE_VERSION}. "
-                "Fix: upgrade model-behavior, or train the encoder again."
-            )
+        check_version("encoder state:", state_dict.get("state_version"), STATE_VERSION)
         try:
             tensors = state_dict["tensors"]
             encoders = text_encoders_from_state(state_dict["text_encoders"], inside(tensors, "text_encoders."))

@@ -1,36 +1,11 @@
-"""Which terms the loss has, and how strong each is.
-
-What the terms of the loss are computed from.
-
-The triplet term: positives nearer to the anchor than negatives.
-
-The vote term: quality as a linear read-out of the embedding.
-
-Terms that shape the cloud of embeddings as a whole.
-
-Terms by which pairs of one model are recognised: proxies, and contrast within the batch.
-
-Harder positives and negatives for the triplet term, chosen among the pairs of the batch.
-
-What is mined is bound by the rules that bind what is sampled. Only triplets whose positive is of the anchor's own
-model are mined: where the positive is another model's, the votes alone say what lies farther, so those keep both sides.
-
-- A negative is on the anchor's prompt, of another model, with a text that is neither the anchor's nor the positive's.
-  It is no pair that another triplet of the batch pulls to the anchor, as the other side of a tie is. Another prompt's
-  pairs are never mined: they would teach the encoder topics. The triplet's own negative is always a candidate.
-- A positive is of the anchor's model, on another prompt, with a text that is neither the anchor's nor the negative's.
-  It is anchor or positive of some triplet of the batch, since a response that a both_bad vote condemned is none. The
-  triplet's own positive is always a candidate.
-
-The weighted sum of the terms.
-
-What stage 1 minimises. Every term is a function of embeddings alone, apart from encoding.
+"""What stage 1 minimises: a weighted sum of terms, each a function of embeddings alone.
 
 The loss of a batch is
 
     L = w_triplet T + w_proxy P + w_contrastive S + w_vote V + w_compactness C + w_kl K
 
-with unit embeddings z, raw embeddings h (z = h / |h|), and the terms given at each function.
+over raw embeddings h and unit embeddings z = h / |h|. The weights w are those of `ObjectiveConfig`; the equation of
+each term stands at its function. A term of weight 0 is not computed.
 """
 
 from __future__ import annotations
@@ -38,17 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, final, get_args
+from typing import Any, Final, Literal, Self, final, get_args
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from model_behavior.arrays import Float32Array
-from model_behavior.errors import UsageError
+from model_behavior.errors import ArtifactError, UsageError
 
 Distance = Literal["cosine", "euclidean"]
-Mining = Literal["none", "semi-hard", "batch-hard"]
+
+_REMOVED: Final[Mapping[str, object]] = {"mining": "none", "proxy_margin": 0.0, "vote_ties": False}
+"""Settings of earlier releases, and the value at which each was off (decision 0017)."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +33,16 @@ class ObjectiveConfig:
     """Weights of the terms, 0 for off, and their settings.
 
     Attributes:
-        distance: of the triplet term.
-        margin: of the triplet term, in units of `distance`.
+        distance: distance of the triplet term.
+        margin: margin of the triplet term, in units of `distance`.
         triplet: weight of `triplet_margin_loss`.
         proxy: weight of `proxy_softmax_loss`.
         vote: weight of `vote_logistic_loss`.
         compactness: weight of `compactness_loss`.
         kl: weight of `kl_to_standard_normal`.
         proxy_scale: inverse temperature of the proxy softmax, and scale of the vote term's read-out.
-        mining: how the triplet term's positives and negatives are chosen anew within the batch, see `mine_triplets`.
-        proxy_margin: angle in radians that is added to a pair's own proxy, in [0, pi / 2).
         contrastive: weight of `supervised_contrastive_loss`.
-        temperature: of the contrastive term, above 0.
-        vote_ties: whether the vote term counts a tie as half a win of each side; it leaves ties out otherwise.
+        temperature: temperature of the contrastive term, above 0.
     """
 
     distance: Distance = "euclidean"
@@ -79,34 +53,34 @@ class ObjectiveConfig:
     compactness: float = 0.0
     kl: float = 0.0
     proxy_scale: float = 16.0
-    mining: Mining = "none"
-    proxy_margin: float = 0.0
     contrastive: float = 0.0
     temperature: float = 0.1
-    vote_ties: bool = False
 
     def __post_init__(self) -> None:
-        self._check_weights()
-        if self.distance not in get_args(Distance):
-            raise UsageError(f"distance {self.distance!r}: allowed are cosine and euclidean")
-        if self.mining not in get_args(Mining):
-            raise UsageError(f"mining {self.mining!r}: allowed are none, semi-hard and batch-hard")
-        if self.mining != "none" and not self.triplet:
-            raise UsageError(
-                f"mining {self.mining!r} with triplet=0: what is mined are triplets, and their term is off. "
-                'Fix: mining "none", or a triplet weight above 0'
-            )
-        if not 0 <= self.proxy_margin < math.pi / 2:
-            raise UsageError(f"proxy_margin={self.proxy_margin}: an angle in [0, pi / 2) radians is needed")
-        if not 0 < self.temperature < math.inf:
-            raise UsageError(f"temperature={self.temperature}: a finite number above 0 is needed")
-
-    def _check_weights(self) -> None:
         names = ("triplet", "proxy", "contrastive", "vote", "compactness", "kl")
         weights = {name: float(getattr(self, name)) for name in names}
         if not all(0 <= weight < math.inf for weight in weights.values()) or not any(weights.values()):
             shown = ", ".join(f"{name}={weight:g}" for name, weight in weights.items())
             raise UsageError(f"weights {shown}: none may be negative or infinite, and one must be above 0")
+        if self.distance not in get_args(Distance):
+            raise UsageError(f"distance {self.distance!r}: allowed are cosine and euclidean")
+        if not 0 < self.temperature < math.inf:
+            raise UsageError(f"temperature={self.temperature}: a finite number above 0 is needed")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`, also for what an earlier release saved.
+
+        Raises:
+            ArtifactError: a setting that this release no longer has was on.
+        """
+        for name, off in _REMOVED.items():
+            if values.get(name, off) != off:
+                raise ArtifactError(
+                    f"the encoder was trained with {name}={values[name]!r}, which this release no longer has; it reads "
+                    f"{name}={off!r} alone. Fix: train it again"
+                )
+        return cls(**{name: value for name, value in values.items() if name not in _REMOVED})
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +91,6 @@ class TripletBatch:
         raw: raw embeddings of the batch's distinct pairs, [n_pairs, dim].
         anchor: index into `raw`, [n_triplets]; `positive` and `negative` likewise.
         decided: whether the anchor won and the negative lost one decided vote, [n_triplets].
-        tied: whether anchor and positive are the two sides of one tied vote, [n_triplets].
         model: model index of each distinct pair, [n_pairs].
         prompt: id of its prompt, [n_pairs].
         text: id of its response, equal for equal texts, [n_pairs].
@@ -128,7 +101,6 @@ class TripletBatch:
     positive: torch.Tensor
     negative: torch.Tensor
     decided: torch.Tensor
-    tied: torch.Tensor
     model: torch.Tensor
     prompt: torch.Tensor
     text: torch.Tensor
@@ -149,81 +121,18 @@ def triplet_margin_loss(
     return functional.relu(near - far + margin).mean()
 
 
-def vote_logistic_loss(
-    winner: torch.Tensor, loser: torch.Tensor, tied: tuple[torch.Tensor, torch.Tensor] | None = None
-) -> torch.Tensor:
-    """V = sum over votes of -y log p - (1 - y) log(1 - p), over the number of votes; p = 1 / (1 + exp(s_b - s_a)).
+def proxy_softmax_loss(unit: torch.Tensor, proxies: torch.Tensor, model: torch.Tensor, scale: float) -> torch.Tensor:
+    """P = -mean log( exp(s cos(z, w_m)) / sum over k of exp(s cos(z, w_k)) ) (Zhai and Wu 2019, normalised softmax).
 
-    The Bradley-Terry model (Bradley and Terry 1952). A decided vote has y = 1 for its winner a. A tie counts as half a
-    win of each side, y = 1/2 (as a draw does in Elo 1978), and holds the two scores together.
-
-    Args:
-        winner: scores (log-odds) of the winning side of decided votes, [n]; `loser` those of the other side.
-        tied: scores of the two sides of ties, [m] each. A tie stands in it twice, once from either side, as it gives
-            two triplets; each counts as half a vote. None leaves ties out.
-
-    Returns:
-        A scalar, 0 without votes.
-    """
-    total, n_votes = functional.softplus(loser - winner).sum(), float(len(winner))
-    if tied is not None:
-        difference = tied[0] - tied[1]
-        half_wins = (functional.softplus(difference) + functional.softplus(-difference)) / 2
-        total, n_votes = total + half_wins.sum() / 2, n_votes + len(difference) / 2
-    return total / n_votes if n_votes else total
-
-
-def compactness_loss(unit: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
-    """C = mean |z - mean of the batch's z of the same model|^2 (Wen et al. 2016, with the batch's centres).
-
-    [n, dim] and [n] to a scalar.
-    """
-    _, member = torch.unique(model, return_inverse=True)
-    counts = torch.bincount(member).unsqueeze(1)
-    centres = unit.new_zeros(len(counts), unit.shape[1]).index_add(0, member, unit) / counts
-    return (unit - centres[member]).square().sum(dim=1).mean()
-
-
-def kl_to_standard_normal(raw: torch.Tensor) -> torch.Tensor:
-    """K = mean over dimensions of KL(N(m, v) || N(0, 1)) = (v + m^2 - 1 - log v) / 2, m and v of the batch.
-
-    The prior of a variational auto-encoder (Kingma and Welling 2014), put on the batch as a whole, since the
-    encoder is deterministic. [n, dim] to a scalar; 0 for fewer than two rows.
-    """
-    if len(raw) < 2:
-        return raw.sum() * 0
-    mean, variance = raw.mean(dim=0), raw.var(dim=0, correction=0).clamp(min=1e-8)
-    return (variance + mean.square() - 1 - variance.log()).mean() / 2
-
-
-_SMALLEST_SQUARED_SINE = 1e-6  # keeps the gradient finite for a pair on its own proxy
-
-
-def proxy_softmax_loss(
-    unit: torch.Tensor, proxies: torch.Tensor, model: torch.Tensor, scale: float, margin: float = 0.0
-) -> torch.Tensor:
-    """P = -mean log( exp(s cos(t_m + margin)) / (exp(s cos(t_m + margin)) + sum over k != m of exp(s cos t_k)) ).
-
-    t_k is the angle between z and proxy k, m the pair's own model and s the scale. Margin 0 is the normalised softmax
-    (Zhai and Wu 2019); above 0 it is ArcFace (Deng et al. 2019, additive angular margin): a pair must be nearer to its
-    proxy by that angle. Where t_m + margin would pass pi, cos(t_m) - margin sin(margin) stands for the cosine, so that
-    the loss keeps growing with the angle.
+    m is the pair's own model, w_k the proxy of model k, and s the scale.
 
     Args:
         unit: [n, dim].
         proxies: one per model, [n_models, dim], any length.
-        model: the model of each row, [n].
+        model: model of each row, [n].
         scale: inverse temperature.
-        margin: radians, in [0, pi / 2).
     """
-    cosine = unit @ functional.normalize(proxies, dim=1).T
-    if margin:
-        own = cosine.gather(1, model.unsqueeze(1))
-        sine = (1 - own.square()).clamp(min=_SMALLEST_SQUARED_SINE).sqrt()
-        moved = own * math.cos(margin) - sine * math.sin(margin)
-        moved = torch.where(own > -math.cos(margin), moved, own - margin * math.sin(margin))
-        cosine = cosine.scatter(1, model.unsqueeze(1), moved)
-    return functional.cross_entropy(scale * cosine, model)
+    return functional.cross_entropy(scale * (unit @ functional.normalize(proxies, dim=1).T), model)
 
 
 def supervised_contrastive_loss(unit: torch.Tensor, batch: TripletBatch, temperature: float) -> torch.Tensor:
@@ -252,83 +161,40 @@ def supervised_contrastive_loss(unit: torch.Tensor, batch: TripletBatch, tempera
     return -((log_share * positive).sum(dim=1) / positive.sum(dim=1)).mean()
 
 
-def mine_triplets(
-    unit: torch.Tensor, batch: TripletBatch, mining: Mining, margin: float, distance: Distance
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The positive and the negative of every triplet, as indices into the batch's pairs.
-
-    With d the distance to the anchor a, p and n the triplet's own positive and negative, N and P the candidates:
-
-        batch-hard (Hermans et al. 2017)    n' = argmin over N of d(a, n'),  p' = argmax over P of d(a, p')
-        semi-hard (Schroff et al. 2015)     n' = argmin over N with d(a, p) < d(a, n') < d(a, p) + margin, or n where
-                                            no candidate is that far;  p' = p
+def vote_logistic_loss(winner: torch.Tensor, loser: torch.Tensor) -> torch.Tensor:
+    """V = mean log(1 + exp(s_loser - s_winner)) (Bradley and Terry 1952).
 
     Args:
-        unit: unit embeddings of the batch's pairs, [n_pairs, dim].
-        batch: its triplets, and who answered what.
-        mining: "none" gives back the triplets' own.
-        margin: in units of `distance`.
-        distance: of the triplet term.
+        winner: score (log-odds) of the winning side of each decided vote, [n].
+        loser: score of the other side, [n].
 
     Returns:
-        Positive and negative, [n_triplets] each.
+        A scalar, 0 without votes.
     """
-    if mining == "none":
-        return batch.positive, batch.negative
-    row = torch.arange(len(batch.anchor), device=unit.device)
-    far = _distances_to_all(unit.detach(), batch.anchor, distance)
-    candidates = _negative_candidates(batch)
-    if mining == "semi-hard":
-        near = far[row, batch.positive].unsqueeze(1)
-        candidates &= (far > near) & (far < near + margin)
-        hardest = far.masked_fill(~candidates, torch.inf).argmin(dim=1)
-        return batch.positive, torch.where(candidates.any(dim=1), hardest, batch.negative)
-    negative = far.masked_fill(~candidates, torch.inf).argmin(dim=1)
-    positive = far.masked_fill(~_positive_candidates(batch, negative), -torch.inf).argmax(dim=1)
-    return positive, negative
+    return functional.softplus(loser - winner).sum() / max(len(winner), 1)
 
 
-def _distances_to_all(unit: torch.Tensor, anchor: torch.Tensor, distance: Distance) -> torch.Tensor:
-    """[n_pairs, dim] and [n_triplets] to [n_triplets, n_pairs]."""
-    cosine_distance = 1 - unit[anchor] @ unit.T
-    return cosine_distance if distance == "cosine" else (2 * cosine_distance).clamp(min=0).sqrt()
+def compactness_loss(unit: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+    """C = mean |z - mean of the batch's z of the same model|^2 (Wen et al. 2016, with the batch's centres).
+
+    [n, dim] and [n] to a scalar.
+    """
+    _, member = torch.unique(model, return_inverse=True)
+    counts = torch.bincount(member).unsqueeze(1)
+    centres = unit.new_zeros(len(counts), unit.shape[1]).index_add(0, member, unit) / counts
+    return (unit - centres[member]).square().sum(dim=1).mean()
 
 
-def _negative_candidates(batch: TripletBatch) -> torch.Tensor:
-    """Which pair may be which triplet's negative, [n_triplets, n_pairs]."""
-    anchor = batch.anchor
-    pulled = torch.zeros(len(batch.model), len(batch.model), dtype=torch.bool, device=anchor.device)
-    pulled[anchor, batch.positive] = pulled[batch.positive, anchor] = True
-    allowed = (
-        _of_own_model(batch).unsqueeze(1)
-        & (batch.prompt[anchor].unsqueeze(1) == batch.prompt)
-        & (batch.model[anchor].unsqueeze(1) != batch.model)
-        & (batch.text[anchor].unsqueeze(1) != batch.text)
-        & (batch.text[batch.positive].unsqueeze(1) != batch.text)
-        & ~pulled[anchor]
-    )
-    return allowed.scatter(1, batch.negative.unsqueeze(1), True)
+def kl_to_standard_normal(raw: torch.Tensor) -> torch.Tensor:
+    """K = mean over dimensions of KL(N(m, v) || N(0, 1)) = (v + m^2 - 1 - log v) / 2, m and v of the batch.
 
-
-def _positive_candidates(batch: TripletBatch, negative: torch.Tensor) -> torch.Tensor:
-    """Which pair may be which triplet's positive beside that negative, [n_triplets, n_pairs]."""
-    anchor = batch.anchor
-    good = torch.zeros(len(batch.model), dtype=torch.bool, device=anchor.device)
-    good[anchor] = good[batch.positive] = True
-    allowed = (
-        good
-        & _of_own_model(batch).unsqueeze(1)
-        & (batch.prompt[anchor].unsqueeze(1) != batch.prompt)
-        & (batch.model[anchor].unsqueeze(1) == batch.model)
-        & (batch.text[anchor].unsqueeze(1) != batch.text)
-        & (batch.text[negative].unsqueeze(1) != batch.text)
-    )
-    return allowed.scatter(1, batch.positive.unsqueeze(1), True)
-
-
-def _of_own_model(batch: TripletBatch) -> torch.Tensor:
-    """Whether a triplet's positive is of the anchor's model, [n_triplets]."""
-    return batch.model[batch.anchor] == batch.model[batch.positive]
+    The prior of a variational auto-encoder (Kingma and Welling 2014), put on the batch as a whole, since the
+    encoder is deterministic. [n, dim] to a scalar; 0 for fewer than two rows.
+    """
+    if len(raw) < 2:
+        return raw.sum() * 0
+    mean, variance = raw.mean(dim=0), raw.var(dim=0, correction=0).clamp(min=1e-8)
+    return (variance + mean.square() - 1 - variance.log()).mean() / 2
 
 
 @final
@@ -360,8 +226,7 @@ class Objective(nn.Module):
         if config.triplet:
             yield "triplet", self._triplet_term(unit, batch)
         if config.proxy:
-            own = proxy_softmax_loss(unit, self.proxies, batch.model, config.proxy_scale, config.proxy_margin)
-            yield "proxy", own
+            yield "proxy", proxy_softmax_loss(unit, self.proxies, batch.model, config.proxy_scale)
         if config.contrastive:
             yield "contrastive", supervised_contrastive_loss(unit, batch, config.temperature)
         if config.vote:
@@ -372,22 +237,15 @@ class Objective(nn.Module):
             yield "kl", kl_to_standard_normal(batch.raw)
 
     def _triplet_term(self, unit: torch.Tensor, batch: TripletBatch) -> torch.Tensor:
-        config = self.config
-        positive, negative = mine_triplets(unit, batch, config.mining, config.margin, config.distance)
-        return triplet_margin_loss(unit[batch.anchor], unit[positive], unit[negative], config.margin, config.distance)
+        anchor, positive, negative = (unit[side] for side in (batch.anchor, batch.positive, batch.negative))
+        return triplet_margin_loss(anchor, positive, negative, self.config.margin, self.config.distance)
 
     def _vote_term(self, unit: torch.Tensor, batch: TripletBatch) -> torch.Tensor:
         score = self.config.proxy_scale * self.quality(unit).squeeze(1)
-        tied = None
-        if self.config.vote_ties:
-            tied = score[batch.anchor[batch.tied]], score[batch.positive[batch.tied]]
-        return vote_logistic_loss(score[batch.anchor[batch.decided]], score[batch.negative[batch.decided]], tied)
+        return vote_logistic_loss(score[batch.anchor[batch.decided]], score[batch.negative[batch.decided]])
 
     def quality_direction(self) -> Float32Array | None:
         """The learned read-out, [dim]: its product with unit embeddings is log-odds. None with the vote term off."""
         if not self.config.vote:
             return None
         return (self.config.proxy_scale * self.quality.weight.detach()).squeeze(0).numpy()
-
-
-__all__ = ["Distance", "Mining", "Objective", "ObjectiveConfig", "TripletBatch", "triplet_margin_loss"]

@@ -1,10 +1,10 @@
-"""Data-parallel training in the processes that `torchrun` starts, with the result of one process.
+"""Data-parallel fine-tuning in the processes that `torchrun` starts, with the result of one process.
 
 Every process draws the same batches, since all randomness comes from the seed, but embeds only its own share of a
-batch's pairs. The embeddings are gathered, and each process computes the loss of the whole batch from them: proxies,
-mining and contrast within the batch see what they would see in one process. The gradient of the own rows flows back
-into the network, and the sum over processes is the gradient of the whole batch. The head and the fine-tuning of a
-transformer are trained so; they differ in what a share is and in how dropout comes out as in one process.
+batch's pairs. The embeddings are gathered, and each process computes the loss of the whole batch from them: proxies and
+contrast within the batch see what they would see in one process. The gradient of the own rows flows back into the
+transformer, and the sum over processes is the gradient of the whole batch. The head is small: every process trains it
+on whole batches, with the same result (decision 0017).
 """
 
 from __future__ import annotations

@@ -71,10 +71,9 @@ class DenseInput(nn.Module):
         clipped: Float32Array = np.clip(standard, -_STANDARD_DEVIATIONS, _STANDARD_DEVIATIONS, dtype=np.float32)
         return clipped
 
-    def forward(self, rows: Float32Array, own: slice | None = None) -> torch.Tensor:
-        """The rows `own` (all by default) of [n_rows, n_features] to [n_own, hidden]. Dropout is drawn for all rows."""
-        dropped = self.dropout(torch.from_numpy(rows))
-        hidden: torch.Tensor = self.linear(dropped if own is None else dropped[own])
+    def forward(self, rows: Float32Array) -> torch.Tensor:
+        """[n_rows, n_features] to [n_rows, hidden]."""
+        hidden: torch.Tensor = self.linear(self.dropout(torch.from_numpy(rows)))
         return hidden
 
 
@@ -93,7 +92,7 @@ class _SparseProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, torch.Tensor]:
-        """Of the weight, [n_columns, hidden]; the rows have none."""
+        """Gradient of the weight, [n_columns, hidden]; the rows have none."""
         return None, _multiply(ctx.rows.T.tocsr(), gradients[0])
 
 
@@ -142,11 +141,10 @@ class SparseInput(nn.Module):
         length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
         return (sparse.diags(1 / np.maximum(length, 1e-12)) @ weighted).tocsr().astype(np.float32)
 
-    def forward(self, rows: sparse.csr_matrix, own: slice | None = None) -> torch.Tensor:
-        """The rows `own` (all by default) of [n_rows, n_columns] to [n_own, hidden]. Dropout is drawn for all rows."""
+    def forward(self, rows: sparse.csr_matrix) -> torch.Tensor:
+        """[n_rows, n_columns] to [n_rows, hidden]."""
         values = self.dropout(torch.from_numpy(rows.data)).numpy()
         kept = sparse.csr_matrix((values, rows.indices, rows.indptr), rows.shape)
-        kept = kept if own is None else kept[own]
         hidden: torch.Tensor = _SparseProduct.apply(kept, self.weight)  # type: ignore[no-untyped-call]
         return hidden
 
@@ -171,34 +169,22 @@ class ProjectionHead(nn.Module):
         """The fitted transform of each encoder's features."""
         return [layer.prepare(block) for layer, block in zip(self._layers(), features, strict=True)]
 
-    def forward(self, rows: Sequence[Prepared], own: slice | None = None) -> torch.Tensor:
-        """Prepared rows of each encoder to [n_own, dim], not normalised.
-
-        Args:
-            rows: [n_rows, columns] each.
-            own: the rows to embed, all by default. They come out as they would among all rows, since dropout is drawn
-                for all of them: see `process_group`.
-        """
+    def forward(self, rows: Sequence[Prepared]) -> torch.Tensor:
+        """Prepared rows of each encoder, [n_rows, columns] each, to [n_rows, dim], not normalised."""
         layers = zip(self._layers(), rows, strict=True)
-        hidden = torch.stack([layer(block, own) for layer, block in layers]).sum(dim=0)
-        activated = nn.functional.gelu(self.norm(hidden))
-        if own is None:
-            dropped = self.dropout(activated)
-        else:
-            dropped = activated * self.dropout(torch.ones(rows[0].shape[0], activated.shape[1]))[own]
-        raw: torch.Tensor = self.output(dropped)
+        hidden = torch.stack([layer(block) for layer, block in layers]).sum(dim=0)
+        raw: torch.Tensor = self.output(self.dropout(nn.functional.gelu(self.norm(hidden))))
         return raw
 
-    def embed(self, prepared: Sequence[Prepared], batch_size: int, own: slice | None = None) -> np.ndarray:
-        """Unit vectors of the rows `own` (all by default), float32, [n_own, dim], with dropout off."""
-        rows = range(prepared[0].shape[0])[own if own is not None else slice(None)]
-        vectors = np.empty((len(rows), self.output.out_features), dtype=np.float32)
+    def embed(self, prepared: Sequence[Prepared], batch_size: int) -> Float32Array:
+        """Unit vectors of all rows, float32, [n_rows, dim], with dropout off."""
+        n_rows = prepared[0].shape[0]
+        vectors = np.empty((n_rows, self.output.out_features), dtype=np.float32)
         was_training = self.training
         self.eval()
         with torch.inference_mode():
-            for start in range(0, len(rows), batch_size):
-                part = rows[start : start + batch_size]
-                raw = self([block[part.start : part.stop] for block in prepared])
+            for start in range(0, n_rows, batch_size):
+                raw = self([block[start : start + batch_size] for block in prepared])
                 vectors[start : start + batch_size] = nn.functional.normalize(raw, dim=1).numpy()
         self.train(was_training)
         return vectors

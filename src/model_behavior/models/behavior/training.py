@@ -19,7 +19,6 @@ from model_behavior.models.behavior.batches import draw_batches, embed_batch
 from model_behavior.models.behavior.behavior_features import compose
 from model_behavior.models.behavior.checkpoint import optimizer_to_arrays, restore_optimizer
 from model_behavior.models.behavior.objectives import Objective
-from model_behavior.models.behavior.process_group import ProcessGroup
 from model_behavior.models.behavior.projection import Prepared, ProjectionHead
 from model_behavior.models.behavior.validation import TrainedEpoch, ValidationSide, stop_if_collapsed
 from model_behavior.preprocessing.entry_file import CacheEntry, inside
@@ -33,8 +32,8 @@ class OptimisationConfig:
     """AdamW with a linear warm-up and a cosine decay to 0.
 
     Attributes:
-        learning_rate: at its peak.
-        weight_decay: of AdamW.
+        learning_rate: learning rate at its peak.
+        weight_decay: weight decay of AdamW.
         warmup: share of all steps before the peak.
         many_votes: training votes from which on batches and dropout are as configured; see `EncoderConfig.for_size`.
     """
@@ -57,10 +56,10 @@ class TrainingExamples:
 
     Attributes:
         prepared: features of every pair, one block per text encoder.
-        identity: the identity part of every pair, [n_pairs, identity_dim].
-        identity_weight: its length in the embedding.
-        sampler: draws training triplets.
-        validation: what epochs are compared on.
+        identity: identity part of every pair, [n_pairs, identity_dim].
+        identity_weight: length of the identity part in the embedding.
+        sampler: source of training triplets.
+        validation: votes that epochs are compared on.
     """
 
     prepared: Sequence[Prepared]
@@ -81,25 +80,19 @@ class Schedule:
 
 
 class Trainer:
-    """Trains a head in place, alone or as one process of a `ProcessGroup`.
+    """Trains a head in place.
 
     Every epoch draws from a generator of its own, seeded by (seed, epoch), so that a run that goes on from a
     checkpoint gives what an uninterrupted one gives.
     """
 
     def __init__(
-        self,
-        head: ProjectionHead,
-        objective: Objective,
-        examples: TrainingExamples,
-        schedule: Schedule,
-        group: ProcessGroup | None = None,
+        self, head: ProjectionHead, objective: Objective, examples: TrainingExamples, schedule: Schedule
     ) -> None:
         self.history: list[EpochLog] = []
         self._network = nn.ModuleDict({"head": head, "objective": objective})
         self._head, self._objective = head, objective
         self._examples, self._schedule = examples, schedule
-        self._group = group if group is not None else ProcessGroup()
         self._best: dict[str, torch.Tensor] = {}
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(),
@@ -141,8 +134,7 @@ class Trainer:
         started = time.perf_counter()
         rng = np.random.default_rng([self._schedule.seed, epoch])
         triplets = self._examples.sampler.sample(rng)
-        prompt = self._examples.sampler.prompt[triplets.anchor]
-        batches = draw_batches(prompt, self._schedule.batch_size, self._objective.config.mining != "none", rng)
+        batches = draw_batches(len(triplets), self._schedule.batch_size, rng)
         sums: dict[str, float] = {}
         self._network.train()
         with torch.random.fork_rng(devices=[]):
@@ -153,7 +145,7 @@ class Trainer:
                     sums[name] = sums.get(name, 0.0) + value * len(rows)
                 on_step(step + 1, len(batches))
         means = {name: value / max(len(triplets), 1) for name, value in sums.items()}
-        trained = self._embed_all()
+        trained = self._head.embed(self._examples.prepared, _EMBED_BATCH)
         embeddings = compose(trained, self._examples.identity, self._examples.identity_weight)
         done = TrainedEpoch(epoch, means, len(triplets), triplets.skipped, started)
         return self._examples.validation.measure(done, embeddings, trained, self._objective.config)
@@ -162,24 +154,15 @@ class Trainer:
         examples = self._examples
 
         def embed(pairs: Int64Array) -> torch.Tensor:
-            own = None if self._group.size == 1 else self._group.own(len(pairs))
-            return self._group.gather_shares(self._head([block[pairs] for block in examples.prepared], own), len(pairs))
+            raw: torch.Tensor = self._head([block[pairs] for block in examples.prepared])
+            return raw
 
         batch = embed_batch(triplets, rows, examples.sampler, embed)
         loss, terms = self._objective(batch)
         self._optimizer.zero_grad()
         loss.backward()
-        self._group.sum_gradients(self._head.parameters())
-        self._group.mean_gradients(self._objective.parameters())
         self._optimizer.step()
         return {"total": float(loss.detach()), **terms}
-
-    def _embed_all(self) -> Float32Array:
-        """Unit vectors of all pairs, of which this process has computed its own, [n_pairs, dim]."""
-        n_pairs = self._examples.prepared[0].shape[0]
-        own = self._head.embed(self._examples.prepared, _EMBED_BATCH, self._group.own(n_pairs))
-        vectors: Float32Array = self._group.gather_shares(torch.from_numpy(own), n_pairs).numpy()
-        return vectors
 
     def _set_learning_rate(self, progress: float) -> None:
         config = self._schedule.optimisation

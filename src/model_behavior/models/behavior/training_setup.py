@@ -1,9 +1,8 @@
-"""Features of pairs and of their prompts from several text encoders, through the cache.
+"""What the training of the head starts from: fitted transforms, fresh weights, and every pair as the head reads it.
 
-What the training of the head starts from: transforms fitted on training pairs, and all pairs as the head reads them.
-
-Memory is bounded: where there are many training pairs, the transforms are fitted on a sample of them; they are applied
-to as many pairs at a time, and what is made of all pairs lies in mapped files where it is large.
+Text encoders describe pairs and prompts through the cache. Transforms and head are fitted on training pairs, or on a
+sample of them where there are many. They are then applied to all pairs, a part at a time, and the result lies in mapped
+files where it is large, so that memory is bounded.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -38,9 +36,9 @@ class PairFeatureSource:
     """Encodes pairs, and their prompts where the topic is to be removed.
 
     Attributes:
-        text_encoders: whose features stand side by side.
-        runtime: the cache, and who is told of the progress.
-        batch_size: pairs encoded at once.
+        text_encoders: text encoders, whose features stand side by side.
+        runtime: cache, and monitor of the progress.
+        batch_size: number of pairs encoded at once.
         with_prompts: whether prompts are encoded, too.
     """
 
@@ -82,17 +80,14 @@ class PairFeatureSource:
         return PromptFeatures([each.preprocess(prompts, self.batch_size) for each in preprocessors], prompt)
 
 
-_Rows: TypeAlias = Int64Array
-
-
 @dataclass(frozen=True, eq=False)
 class TrainingSetup:
     """What `Trainer` is given.
 
     Attributes:
-        transforms: fitted on training pairs.
-        head: with fresh weights, and input layers fitted on the same pairs.
-        objective: with fresh weights.
+        transforms: transforms fitted on training pairs.
+        head: head with fresh weights and input layers fitted on the same pairs.
+        objective: objective with fresh weights.
         examples: every pair, ready for the head.
     """
 
@@ -106,8 +101,8 @@ def set_up_training(votes: EncoderVotes, source: PairFeatureSource, config: Enco
     """Encodes all pairs, fits transforms and head on training pairs, and prepares all pairs.
 
     Args:
-        votes: filtered and split.
-        source: of the features, through the cache.
+        votes: votes, filtered and split.
+        source: source of the features, through the cache.
         config: settings.
     """
     data, split, most = votes.prepared.data, votes.prepared.split, config.features.fitted_pairs
@@ -133,7 +128,7 @@ def set_up_training(votes: EncoderVotes, source: PairFeatureSource, config: Enco
     return TrainingSetup(transforms, head, objective, examples)
 
 
-def choose_fitted_pairs(pairs: PairTable, train_pairs: _Rows, most: int) -> _Rows:
+def choose_fitted_pairs(pairs: PairTable, train_pairs: Int64Array, most: int) -> Int64Array:
     """The training pairs that transforms are fitted on, ascending: all, or those of some prompts.
 
     Prompts are taken in the order of their hashes, so that the choice depends neither on a seed nor on the order of the
@@ -141,9 +136,9 @@ def choose_fitted_pairs(pairs: PairTable, train_pairs: _Rows, most: int) -> _Row
     that it has seen would flatter the pairs that are left out.
 
     Args:
-        pairs: of the votes.
-        train_pairs: ascending.
-        most: at most so many.
+        pairs: pairs of the votes.
+        train_pairs: training pairs, ascending.
+        most: largest number of pairs chosen.
     """
     if len(train_pairs) <= most:
         return train_pairs
@@ -156,18 +151,18 @@ def transform_in_parts(
     transforms: BehaviorFeatures,
     features: Sequence[Features],
     prompts: PromptFeatures,
-    fitted: tuple[_Rows, BehaviorBlocks],
+    fitted: tuple[Int64Array, BehaviorBlocks],
     most: int,
 ) -> Iterator[BehaviorBlocks]:
-    """What is known of all pairs, in order, of at most so many at a time.
+    """All pairs as the head reads them, in order, a part at a time.
 
     Args:
-        transforms: fitted.
-        features: of each text encoder, [n_pairs, dim] each.
-        prompts: the prompts of the pairs.
-        fitted: the pairs that transforms were fitted on, ascending, and what `BehaviorFeatures.fit` gave for them. They
+        transforms: fitted transforms.
+        features: features of each text encoder, [n_pairs, dim] each.
+        prompts: prompts of the pairs.
+        fitted: pairs that the transforms were fitted on, ascending, and what `BehaviorFeatures.fit` gave for them. They
             keep it, since what a regression predicts of a prompt that it has seen would flatter them.
-        most: pairs at a time.
+        most: largest number of pairs in a part.
     """
     rows, own = fitted
     for start in range(0, len(prompts.prompt), most):

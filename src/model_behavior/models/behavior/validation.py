@@ -1,7 +1,4 @@
-"""How good an encoder is between two epochs: figures on the validation side, and whether it has collapsed.
-
-The votes that a text encoder may learn from.
-"""
+"""Votes that an encoder learns from and is validated on, the figures of an epoch, and the stop at collapse."""
 
 from __future__ import annotations
 
@@ -31,15 +28,65 @@ _STUCK_SHARE = 0.98  # of the margin, which is the loss when every pair is the s
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedEpoch:
-    """What is known of an epoch before validation.
+class EncoderVotes:
+    """Training votes to learn from, and validation votes to choose by.
 
     Attributes:
-        number: from 1.
-        means: of the objective's terms, and "total".
-        n_triplets: that were trained on.
-        skipped: that could not be formed, by reason.
-        started: by `time.perf_counter`.
+        prepared: votes, filtered and split.
+        sampler: source of triplets of the training votes.
+        seed: seed of weights, triplets and batches.
+    """
+
+    prepared: PreprocessedBehaviorEncoderData
+    sampler: TripletSampler
+    seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides what is drawn from the votes."""
+        triplets = json.dumps(asdict(self.sampler.config), sort_keys=True)
+        return digest_of(self.prepared.fingerprint, triplets, str(self.seed))
+
+    def texts(self, pairs: Int64Array) -> tuple[list[str], list[str]]:
+        """Prompts and responses of pairs, [n] each."""
+        table = self.prepared.data.pairs
+        return table.prompts.take(table.prompt_index[pairs]).to_pylist(), table.responses.take(pairs).to_pylist()
+
+    def validation(self, most_pairs: int) -> tuple[ValidationSide, Int64Array]:
+        """Some validation triplets with the pairs that they need, and as many pairs of either side for identification.
+
+        Args:
+            most_pairs: largest number of pairs of each side of the split.
+
+        Returns:
+            The triplets over a table of these pairs alone, and the pairs, ascending.
+        """
+        data, split = self.prepared.data, self.prepared.split
+        rng = np.random.default_rng(self.seed)
+        fixed = self.prepared.validation_triplets
+        chosen = np.sort(rng.permutation(len(fixed))[: max(1, most_pairs // 3)])
+        sides = [side[chosen].astype(np.int64) for side in (fixed.anchor, fixed.positive, fixed.negative)]
+        needed = np.unique(np.concatenate(sides))
+        held = rng.permutation(np.setdiff1d(pairs_of(data, split.validation), needed))
+        held = np.concatenate([needed, held[: max(0, most_pairs - len(needed))]])
+        known = rng.permutation(np.setdiff1d(pairs_of(data, split.train), held))[:most_pairs]
+        pairs = np.sort(np.concatenate([held, known]))
+        anchor, positive, negative = (np.searchsorted(pairs, side).astype(np.int32) for side in sides)
+        triplets = Triplets(anchor, positive, negative, fixed.vote[chosen], fixed.kind[chosen], fixed.skipped)
+        places = np.searchsorted(pairs, np.sort(known)), np.searchsorted(pairs, np.sort(held))
+        return ValidationSide(data.pairs.model_index[pairs], *places, triplets, self.seed), pairs
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedEpoch:
+    """An epoch before validation.
+
+    Attributes:
+        number: number of the epoch, from 1.
+        means: mean of each of the objective's terms, and of the loss under "total".
+        n_triplets: number of triplets trained on.
+        skipped: number of triplets that could not be formed, by reason.
+        started: start of the epoch, by `time.perf_counter`.
     """
 
     number: int
@@ -51,14 +98,14 @@ class TrainedEpoch:
 
 @dataclass(frozen=True, eq=False)
 class ValidationSide:
-    """What an encoder is validated on.
+    """Validation votes, and the pairs on which models are to be recognised.
 
     Attributes:
         model: model index of every pair, [n_pairs].
         train_pairs: pairs of training votes.
         validation_pairs: pairs of validation votes.
-        triplets: of validation votes, fixed.
-        seed: of the draws for identification.
+        triplets: triplets of validation votes, the same in every epoch.
+        seed: seed of the draws for identification.
     """
 
     model: Int32Array
@@ -73,10 +120,10 @@ class ValidationSide:
         """The log of an epoch.
 
         Args:
-            epoch: what was trained.
+            epoch: epoch that has been trained.
             embeddings: unit vectors of all pairs, [n_pairs, dim].
-            trained: their trained part, unit vectors, [n_pairs, trained_dim].
-            config: the objective, for the loss.
+            trained: trained part of the embeddings, unit vectors, [n_pairs, trained_dim].
+            config: objective whose triplet loss is computed.
         """
         fixed = self.triplets
         hits = metrics.triplet_hits(embeddings, fixed)
@@ -135,53 +182,3 @@ def stop_if_collapsed(log: EpochLog, margin: float, learning_rate: float) -> Non
             f"{log.mean_distance:.2g} and the loss is stuck at the margin ({log.validation_loss:.3f} of {margin}). "
             "Lower the learning rate, or the compactness weight, or raise the proxy weight."
         )
-
-
-@dataclass(frozen=True, eq=False)
-class EncoderVotes:
-    """Training votes to learn from, and validation votes to choose by.
-
-    Attributes:
-        prepared: filtered and split.
-        sampler: draws triplets of the training votes.
-        seed: of weights, triplets and batches.
-    """
-
-    prepared: PreprocessedBehaviorEncoderData
-    sampler: TripletSampler
-    seed: int
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of all that is drawn from them."""
-        triplets = json.dumps(asdict(self.sampler.config), sort_keys=True)
-        return digest_of(self.prepared.fingerprint, triplets, str(self.seed))
-
-    def texts(self, pairs: Int64Array) -> tuple[list[str], list[str]]:
-        """Prompts and responses of pairs, [n] each."""
-        table = self.prepared.data.pairs
-        return table.prompts.take(table.prompt_index[pairs]).to_pylist(), table.responses.take(pairs).to_pylist()
-
-    def validation(self, most_pairs: int) -> tuple[ValidationSide, Int64Array]:
-        """Some validation triplets with the pairs that they need, and as many pairs of either side for identification.
-
-        Args:
-            most_pairs: of each side of the split.
-
-        Returns:
-            The triplets over a table of these pairs alone, and the pairs, ascending.
-        """
-        data, split = self.prepared.data, self.prepared.split
-        rng = np.random.default_rng(self.seed)
-        fixed = self.prepared.validation_triplets
-        chosen = np.sort(rng.permutation(len(fixed))[: max(1, most_pairs // 3)])
-        sides = [side[chosen].astype(np.int64) for side in (fixed.anchor, fixed.positive, fixed.negative)]
-        needed = np.unique(np.concatenate(sides))
-        held = rng.permutation(np.setdiff1d(pairs_of(data, split.validation), needed))
-        held = np.concatenate([needed, held[: max(0, most_pairs - len(needed))]])
-        known = rng.permutation(np.setdiff1d(pairs_of(data, split.train), held))[:most_pairs]
-        pairs = np.sort(np.concatenate([held, known]))
-        anchor, positive, negative = (np.searchsorted(pairs, side).astype(np.int32) for side in sides)
-        triplets = Triplets(anchor, positive, negative, fixed.vote[chosen], fixed.kind[chosen], fixed.skipped)
-        places = np.searchsorted(pairs, np.sort(known)), np.searchsorted(pairs, np.sort(held))
-        return ValidationSide(data.pairs.model_index[pairs], *places, triplets, self.seed), pairs

@@ -1,6 +1,7 @@
-"""What models have in common that are one rating per model, whatever the prompt.
+"""Bradley-Terry ratings with ties and both_bad, and the base of all models that are one rating per model.
 
-Bradley-Terry ratings with ties and both_bad.
+The likelihood of an outcome is in `outcomes`, its maximum in `score_fit`. The ratings are fitted to votes summed by
+pair of models, their covariance, which is clustered by prompt, to votes one by one.
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ from model_behavior.models.scoring.model_base import (
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants
 from model_behavior.models.scoring.score_fit import Design, ScoreFit, clustered_covariance, fit_scores
 
+_DENSE_ENTRIES = 500_000  # of a design summed by pair, up to which it is a dense matrix
+
 
 class RatingsBase(ModelBase):
-    """A subclass fits; prediction, ratings and saving are here.
+    """One rating per model, whatever the prompt. A subclass fits; prediction, ratings and saving are here.
 
     Attributes:
-        constants: of the outcome likelihood.
-        rating: log-odds, centred, [n_models].
-        votes: of each model, [n_models].
+        constants: constants of the outcome likelihood.
+        rating: ratings, log-odds, centred, [n_models].
+        votes: number of votes of each model, [n_models].
     """
 
     tensors: ClassVar[tuple[str, ...]] = ("rating", "votes")
@@ -102,16 +105,13 @@ class RatingsBase(ModelBase):
         """A model that is not fitted."""
 
 
-_DENSE_ENTRIES = 500_000
-
-
 @dataclass(frozen=True)
 class BradleyTerryConfig:
     """How ratings are fitted.
 
     Attributes:
         penalty: precision of the normal prior of each rating around their mean; keeps undefeated models finite.
-        learn_slopes: learn how ties and both_bad depend on the strength of the pair, rather than Davidson's (1/2, 0).
+        learn_slopes: whether to learn how ties and both_bad depend on the pair's strength; Davidson's (1/2, 0) if not.
     """
 
     penalty: float = 0.1
@@ -120,13 +120,13 @@ class BradleyTerryConfig:
 
 @final
 class BradleyTerry(RatingsBase):
-    """One rating per model, whatever the prompt.
+    """Ratings with the greatest posterior probability, and their covariance.
 
     Args:
         config: prior, and slopes of the outcome likelihood.
 
     Attributes:
-        covariance: of the ratings, clustered by prompt, [n_models, n_models].
+        covariance: covariance of the ratings, clustered by prompt, [n_models, n_models].
         component: group of each model that a chain of votes connects, see `find_components`, [n_models].
     """
 
@@ -228,9 +228,9 @@ def aggregated_design(votes: ScoringVotes, penalty: float, weight: Float64Array 
     """One row per pair of models, with the votes (or their weights) of each outcome.
 
     Args:
-        votes: any.
-        penalty: as in `BradleyTerryConfig`.
-        weight: of each vote, 1 by default, [n_votes].
+        votes: votes on any prompts.
+        penalty: penalty, as in `BradleyTerryConfig`.
+        weight: weight of each vote, 1 by default, [n_votes].
     """
     n_models = len(votes.models)
     swapped = votes.model_a > votes.model_b

@@ -1,6 +1,4 @@
-"""What the training loop of stage 2 needs of a network, and votes as tensors.
-
-The network of stage 2: what a prompt and a behaviour add to ratings.
+"""The network of stage 2: what a prompt and a behaviour add to ratings.
 
     score(p, m) = offset_m + [x_p; t_p] W z_m + [1; x_p; t_p] . v_m
     tie(p) = tie + [x_p; t_p] . u_1        both_bad(p) = both_bad + [x_p; t_p] . u_2
@@ -9,6 +7,8 @@ with x_p the prompt's features, t_p = tanh(A x_p + c) the hidden layer, z_m the 
 learned vector of each voted model (0 for others), and u how easy the prompt is. W, v and u begin at 0, where the
 network gives what its offset gives, and normal priors hold them there where the votes say little. Votes on one prompt
 share its oddities, so the precisions below are per vote on the average prompt: 100 votes on each prompt weigh as one.
+
+Votes are tensors here (`VoteBatch`), and what the training loop needs of any network is `VoteNetwork`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class VoteBatch:
     """Votes as tensors.
 
     Attributes:
-        prompt: features, [n, dim].
+        prompt: features of the prompt, [n, dim].
         model_a: index of the left model, int64, [n].
-        model_b: and of the right one.
-        outcome: int64, [n].
-        prompt_index: which prompt, int64, [n].
-        n_prompts: different prompts in the whole that the batch is of.
+        model_b: index of the right model, int64, [n].
+        outcome: index of the outcome, int64, [n].
+        prompt_index: index of the prompt, int64, [n].
+        n_prompts: number of different prompts in the whole that the batch is of.
     """
 
     prompt: Tensor
@@ -49,10 +49,20 @@ class VoteBatch:
     n_prompts: int
 
     def take(self, rows: Tensor) -> VoteBatch:
-        """Some votes."""
+        """The votes in some rows."""
         columns = (self.prompt, self.model_a, self.model_b, self.outcome, self.prompt_index)
         prompt, a, b, outcome, prompt_index = (column[rows] for column in columns)
         return VoteBatch(prompt, a, b, outcome, prompt_index, self.n_prompts)
+
+
+def batch_of(votes: ScoringVotes, features: PromptFeatures) -> VoteBatch:
+    """Votes with the features of their prompts."""
+    vectors = torch.from_numpy(features.transform(votes.prompts))
+    a, b, prompt_index, outcome = (
+        torch.from_numpy(column.astype(np.int64))
+        for column in (votes.model_a, votes.model_b, votes.prompt_index, votes.outcome)
+    )
+    return VoteBatch(vectors[prompt_index], a, b, outcome, prompt_index, len(votes.prompts))
 
 
 class VoteNetwork(nn.Module):
@@ -70,16 +80,6 @@ class VoteNetwork(nn.Module):
         """Mean negative log-likelihood."""
         logits, _ = self(batch)
         return functional.cross_entropy(logits, batch.outcome)
-
-
-def batch_of(votes: ScoringVotes, features: PromptFeatures) -> VoteBatch:
-    """Votes with the features of their prompts."""
-    vectors = torch.from_numpy(features.transform(votes.prompts))
-    a, b, prompt_index, outcome = (
-        torch.from_numpy(column.astype(np.int64))
-        for column in (votes.model_a, votes.model_b, votes.prompt_index, votes.outcome)
-    )
-    return VoteBatch(vectors[prompt_index], a, b, outcome, prompt_index, len(votes.prompts))
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,13 @@ class NetworkConfig:
 
 @final
 class DenseNetwork(VoteNetwork):
-    """See the module.
+    """The equations of the module.
 
     Args:
-        prompt_dim: of x.
+        prompt_dim: size of x.
         offset: rating of each voted model, [n_models].
-        behavior: z, [n_models, behavior_dim]; behavior_dim is 0 where behaviour is not used.
-        constants: of the outcome likelihood, where training begins.
+        behavior: z of each, [n_models, behavior_dim]; behavior_dim is 0 where behaviour is not used.
+        constants: constants of the outcome likelihood, where training begins.
         config: size and priors.
     """
 
@@ -187,10 +187,10 @@ class DenseNetwork(VoteNetwork):
         return total / 2
 
     def constants(self) -> OutcomeConstants:
-        """Of the outcome likelihood on the mean prompt."""
+        """The constants of the outcome likelihood on the mean prompt."""
         (tie_slope, bad_slope), (tie, both_bad) = self.slopes.tolist(), self.levels.tolist()
         return OutcomeConstants(tie_slope, bad_slope, tie, both_bad)
 
     def arrays(self) -> dict[str, Float32Array]:
-        """Parameters and buffers."""
+        """Parameters and buffers by name."""
         return {name: np.array(value.detach().numpy()) for name, value in self.state_dict().items()}

@@ -1,6 +1,8 @@
-"""What a dense network stands on: ratings, the reading of ratings from embeddings, and the network before training.
+"""Stage 2: who would win on a prompt, also for models that were never voted on.
 
-Who would win on a prompt, also for models that were never voted on.
+A model's score is its rating plus what a network adds for the prompt and the behaviour. The rating is that of Bradley
+and Terry where the model has votes, and is read from its embedding where it has none. A temperature that is fitted on
+held-out votes calibrates the probabilities. Ratings, their reading and the untrained network are the `Foundation`.
 """
 
 from __future__ import annotations
@@ -39,73 +41,19 @@ from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import inside
 
 
-@dataclass(frozen=True, eq=False)
-class Foundation:
-    """Fitted to votes.
-
-    Attributes:
-        ratings: of the voted models.
-        reader: of ratings from behaviour; None where behaviour is not used.
-        network: on top of both, untrained.
-    """
-
-    ratings: BradleyTerry
-    reader: RatingReader | None
-    network: DenseNetwork
-
-
-def lay_foundation(
-    votes: ScoringVotes, voted: ModelTable | None, prompt_dim: int, config: DenseNetworkConfig
-) -> Foundation:
-    """Fits ratings and their reading from embeddings, and builds the network that begins there.
-
-    Args:
-        votes: to fit to.
-        voted: embeddings of their models, in their order; None to do without behaviour.
-        prompt_dim: of the prompts' features.
-        config: of the whole.
-    """
-    ratings = BradleyTerry(config.offset)
-    ratings.fit(votes)
-    reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
-    if voted is not None:
-        reader = RatingReader(config.rating, config.agreement)
-        reader.fit(voted, ratings.rating, np.diag(ratings.covariance))
-        behavior = reader.standardise(voted).astype(np.float32)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.schedule.seed)
-        network = DenseNetwork(prompt_dim, ratings.rating, behavior, ratings.constants, config.network)
-    return Foundation(ratings, reader, network)
-
-
-def rows_of_models(table: ModelTable, names: Sequence[str]) -> ModelTable:
-    """The rows of some models, in their order.
-
-    Raises:
-        DataError: a model without a row.
-    """
-    place = {name: index for index, name in enumerate(table.names)}
-    missing = [name for name in names if name not in place]
-    if missing:
-        raise DataError(
-            f"no embedding of {missing[0]!r} ({len(missing)} of {len(names)} voted models lack one). "
-            "Fix: embed the models that were voted on, or drop their votes"
-        )
-    return table.select(np.array([place[name] for name in names], dtype=np.int64))
-
-
 @final
 class DenseNetworkModel(ModelBase):
     """Bradley-Terry ratings as offset, a network for what prompt and behaviour add, a temperature on top.
 
     Args:
-        table: embeddings of the models, of the voted ones at least, frozen; None with model_source="id".
-        config: see there.
-        cache: of prompt features, shared with stage 1.
+        table: embeddings of the models, of the voted ones at least, frozen; None with model_source="id". They are not
+            saved with the model, so that a loaded one predicts and enrols, but cannot be fitted again.
+        config: every choice of stage 2.
+        cache: cache of prompt features, shared with stage 1.
 
     Attributes:
         history: one log per epoch of the cross-validation, the first from before training.
-        temperature: fitted on held-out votes; 1 without.
+        temperature: temperature fitted on held-out votes; 1 without.
         held_out: those votes as they were predicted; None before `fit` and after loading.
         notes: what to know of the votes before believing the ratings.
     """
@@ -157,9 +105,15 @@ class DenseNetworkModel(ModelBase):
         are not held out: they are of training responses to all of these prompts.
 
         Raises:
+            UsageError: a loaded model of source "behavior", which has no table to learn from.
             DataError: no votes, or a voted model that the table has no embedding of.
         """
         check_votes(votes)
+        if self.config.model_source == "behavior" and self._table is None:
+            raise UsageError(
+                "this scoring model was loaded, without the embeddings that it was fitted on, so it cannot be fitted "
+                "again. Fix: DenseNetworkModel(table, model.config, cache).fit(votes)"
+            )
         voted = None if self._table is None else rows_of_models(self._table, votes.models)
         self._features.fit(votes.prompts)
         batch, dim, schedule = batch_of(votes, self._features), self._features.dim, self.config.schedule
@@ -295,7 +249,7 @@ class DenseNetworkModel(ModelBase):
 
         Args:
             model: an enrolled model.
-            responses: that it was enrolled from.
+            responses: number of responses that it was enrolled from.
 
         Returns:
             None for a voted model, whose rating rests on its votes.
@@ -339,7 +293,7 @@ class DenseNetworkModel(ModelBase):
         try:
             config = DenseNetworkConfig.from_json(state_dict["config"])
             parts = _with_tensors(state_dict)
-            model = cls(None, replace(config, model_source="id"), cache)  # the board has the embeddings
+            model = cls(None, replace(config, model_source="id"), cache)  # all but `fit` works without the table
             model.config = config
             model._board = board_from_state(parts["board"])
             model._ratings = BradleyTerry.load_state_dict(parts["ratings"])
@@ -400,6 +354,61 @@ class DenseNetworkModel(ModelBase):
         ]
         rating, spread, votes = (np.array([row[column] for row in found]) for column in range(3))
         return rating.astype(np.float64), np.sqrt(spread.astype(np.float64)), votes.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Foundation:
+    """What the network begins with, fitted to votes.
+
+    Attributes:
+        ratings: Bradley-Terry ratings of the voted models.
+        reader: reader of ratings from behaviour; None where behaviour is not used.
+        network: network on top of both, untrained.
+    """
+
+    ratings: BradleyTerry
+    reader: RatingReader | None
+    network: DenseNetwork
+
+
+def lay_foundation(
+    votes: ScoringVotes, voted: ModelTable | None, prompt_dim: int, config: DenseNetworkConfig
+) -> Foundation:
+    """Fits ratings and their reading from embeddings, and builds the network that begins there.
+
+    Args:
+        votes: votes to fit to.
+        voted: embeddings of their models, in their order; None to do without behaviour.
+        prompt_dim: size of the prompts' features.
+        config: configuration of stage 2.
+    """
+    ratings = BradleyTerry(config.offset)
+    ratings.fit(votes)
+    reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
+    if voted is not None:
+        reader = RatingReader(config.rating, config.agreement)
+        reader.fit(voted, ratings.rating, np.diag(ratings.covariance))
+        behavior = reader.standardise(voted).astype(np.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.schedule.seed)
+        network = DenseNetwork(prompt_dim, ratings.rating, behavior, ratings.constants, config.network)
+    return Foundation(ratings, reader, network)
+
+
+def rows_of_models(table: ModelTable, names: Sequence[str]) -> ModelTable:
+    """The rows of some models, in their order.
+
+    Raises:
+        DataError: a model without a row.
+    """
+    place = {name: index for index, name in enumerate(table.names)}
+    missing = [name for name in names if name not in place]
+    if missing:
+        raise DataError(
+            f"no embedding of {missing[0]!r} ({len(missing)} of {len(names)} voted models lack one). "
+            "Fix: embed the models that were voted on, or drop their votes"
+        )
+    return table.select(np.array([place[name] for name in names], dtype=np.int64))
 
 
 def _check_dim(table: ModelTable, dim: int) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 
 from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from model_behavior.data_models.scoring_types import RankedModel, Ratings, ScoringVotes
-from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.errors import ArtifactError, DataError, UsageError, check_version
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
-from model_behavior.names import nearest_names
+from model_behavior.names import nearest_models
 
 STATE_VERSION = 3
 """Of what is saved. 2 is read as well: it lacks the scorer of the training votes beside the one of all votes."""
@@ -101,7 +101,7 @@ def locate_models(names: Sequence[str], known: Sequence[str]) -> Int64Array:
     try:
         return np.fromiter((place[name] for name in names), np.int64, len(names))
     except KeyError as error:
-        near = ", ".join(nearest_names(known, str(error.args[0])))
+        near = ", ".join(nearest_models(known, str(error.args[0])))
         raise UsageError(f"unknown model {error.args[0]!r}. Nearest known names: {near}") from None
 
 
@@ -137,12 +137,14 @@ def check_state(state_dict: Mapping[str, Any], name: str) -> None:
     Raises:
         ArtifactError: says which one it is.
     """
-    found = (state_dict.get("model"), state_dict.get("state_version"))
-    if found[0] != name or found[1] not in _READ_VERSIONS:
+    if state_dict.get("model") != name:
         raise ArtifactError(
-            f"scoring state of model {found[0]!r}, version {found[1]!r}; {name!r}, version {STATE_VERSION} is read "
-            "here. Fix: load it with the class that wrote it, upgrade model-behavior, or train again"
+            f"scoring state of model {state_dict.get('model')!r}; {name!r} is read here. Fix: load it with the class "
+            "that wrote it"
         )
+    found = state_dict.get("state_version")
+    if found not in _READ_VERSIONS:
+        check_version(f"scoring state of {name!r}:", found, STATE_VERSION)
 
 
 def pack_state(

@@ -1,15 +1,14 @@
-"""How precisely the rating of an enrolled model is known, and how many more responses a precision takes.
+"""The rating of a model that was never voted on, from all that its responses tell, and how precise it is.
 
-The variance of a rating that is read from responses has a part that falls with their number, and a rest that does not:
-what behaviour, however well known, leaves open about the votes. The half width of the 95 % interval
-after n responses is therefore
+Two readings are averaged, that of the embedding and that of agreement with other models on the same prompts
+(`RatingReader`). The variance of the result has a part that falls with the number of responses, and a rest that does
+not: what behaviour, however well known, leaves open about the votes. The half width of the 95 % interval after n
+responses is therefore
 
     1.96 sqrt(variance - s(now) + s(n)),
 
-with s as in `RatingReader.sampling_variance`, and never below the floor, where s is 0. The place of the embedding is
-taken to stay where it is now, so that this is what to expect, not a promise.
-
-The rating of a model that was never voted on, from all that its responses tell.
+with s as in `RatingReader.sampling_variance`, and never below the floor, where s is 0 (`RatingPrecision`). The place of
+the embedding is taken to stay where it is now, so that this is what to expect, not a promise.
 """
 
 from __future__ import annotations
@@ -28,76 +27,9 @@ from model_behavior.models.scoring.model_base import NORMAL_QUANTILE
 from model_behavior.models.scoring.peer_rating import PeerRating, PeerRatingConfig
 from model_behavior.preprocessing.entry_file import inside
 
+_ENDLESS = 10**9
 _MOST = 10_000_000
 _WITHIN_REACH = 1.1
-
-
-@dataclass(frozen=True)
-class RatingPrecision:
-    """The precision of one rating.
-
-    Attributes:
-        rating: as `rank` gives it.
-        variance: of it.
-        responses: that it rests on.
-        sampling_variance: the part of `variance` that falls, by number of responses; falls to 0.
-        shared: share of the responses that could be compared with voted models' answers to the same prompt, in [0, 1].
-    """
-
-    rating: float
-    variance: float
-    responses: int
-    sampling_variance: Callable[[IntArray], Float64Array]
-    shared: float = 0.0
-
-    @property
-    def half_width(self) -> float:
-        """Of the 95 % interval as it is."""
-        return self.half_width_after(self.responses)
-
-    @property
-    def floor(self) -> float:
-        """Half width with endlessly many responses; only votes take it further down."""
-        return float(NORMAL_QUANTILE * np.sqrt(self._lasting))
-
-    @property
-    def within_reach(self) -> float:
-        """A tenth above the floor: the half width that is worth more responses."""
-        return _WITHIN_REACH * self.floor
-
-    def half_width_after(self, responses: int) -> float:
-        """Half width to expect from that many responses altogether, at least 1."""
-        return float(NORMAL_QUANTILE * np.sqrt(self._lasting + self._sampling(responses)))
-
-    def responses_needed(self, half_width: float) -> int | None:
-        """How many more responses bring the half width down to this; None where no number does.
-
-        Raises:
-            UsageError: a half width that is not above 0.
-        """
-        if not half_width > 0:
-            raise UsageError(f"half_width={half_width}: must be above 0, such as 0.5")
-        if self.half_width <= half_width:
-            return 0
-        low, high = self.responses, 2 * self.responses
-        while self.half_width_after(high) > half_width:
-            if high > _MOST:
-                return None
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.half_width_after(middle) > half_width else (low, middle)
-        return high - self.responses
-
-    @property
-    def _lasting(self) -> float:
-        return max(self.variance - self._sampling(self.responses), 0.0)
-
-    def _sampling(self, responses: int) -> float:
-        return float(self.sampling_variance(np.array([responses]))[0])
-
-
-_ENDLESS = 10**9
 
 
 @dataclass(frozen=True)
@@ -105,9 +37,9 @@ class RatingReading:
     """The rating of one model.
 
     Attributes:
-        mean: of the rating.
-        variance: of it.
-        lasting: what of the variance of the rating that the embedding gives stays with endlessly many responses.
+        mean: posterior mean of the rating, log-odds.
+        variance: posterior variance of the rating.
+        lasting: part of the embedding's variance that stays with endlessly many responses.
         shared: share of the model's responses that agreement could be read from, in [0, 1].
     """
 
@@ -126,8 +58,8 @@ class RatingReader:
     that others have answered is read from its embedding alone.
 
     Args:
-        embedding: see there.
-        peers: see there.
+        embedding: configuration of the reading from the embedding.
+        peers: configuration of the reading from agreement.
     """
 
     def __init__(self, embedding: EmbeddingRatingConfig | None = None, peers: PeerRatingConfig | None = None) -> None:
@@ -138,8 +70,8 @@ class RatingReader:
 
         Args:
             table: their embeddings and, if known, their agreement with one another, [n_models].
-            rating: [n_models].
-            variance: of the ratings, [n_models].
+            rating: ratings, log-odds, [n_models].
+            variance: variances of the ratings, [n_models].
         """
         self._embedding.fit(table, rating, variance)
         if table.agreement is not None and table.agreement.peers == table.names:
@@ -197,7 +129,7 @@ class RatingReader:
         return reader
 
     def _weight(self, embedding: Float64Array, peers: Float64Array) -> Float64Array:
-        """Of the reading from the embedding, by the variances of both."""
+        """The weight of the reading from the embedding, by the variances of both."""
         shared = self._peers.config.correlation * np.sqrt(embedding * peers)
         weight: Float64Array = np.clip((peers - shared) / (embedding + peers - 2 * shared), 0, 1)
         return weight
@@ -207,3 +139,68 @@ class RatingReader:
         rest = 1 - weight
         variance: Float64Array = weight**2 * embedding + rest**2 * peers + 2 * weight * rest * shared
         return variance
+
+
+@dataclass(frozen=True)
+class RatingPrecision:
+    """The precision of one rating.
+
+    Attributes:
+        rating: rating as `rank` gives it.
+        variance: variance of the rating.
+        responses: number of responses that it rests on.
+        sampling_variance: part of `variance` that falls with the number of responses, to 0.
+        shared: share of the responses that could be compared with voted models' answers to the same prompt, in [0, 1].
+    """
+
+    rating: float
+    variance: float
+    responses: int
+    sampling_variance: Callable[[IntArray], Float64Array]
+    shared: float = 0.0
+
+    @property
+    def half_width(self) -> float:
+        """Half width of the 95 % interval as it is."""
+        return self.half_width_after(self.responses)
+
+    @property
+    def floor(self) -> float:
+        """Half width with endlessly many responses; only votes take it further down."""
+        return float(NORMAL_QUANTILE * np.sqrt(self._lasting))
+
+    @property
+    def within_reach(self) -> float:
+        """A tenth above the floor: the half width that is worth more responses."""
+        return _WITHIN_REACH * self.floor
+
+    def half_width_after(self, responses: int) -> float:
+        """Half width to expect from that many responses altogether, at least 1."""
+        return float(NORMAL_QUANTILE * np.sqrt(self._lasting + self._sampling(responses)))
+
+    def responses_needed(self, half_width: float) -> int | None:
+        """How many more responses bring the half width down to this; None where no number does.
+
+        Raises:
+            UsageError: a half width that is not above 0.
+        """
+        if not half_width > 0:
+            raise UsageError(f"half_width={half_width}: must be above 0, such as 0.5")
+        if self.half_width <= half_width:
+            return 0
+        low, high = self.responses, 2 * self.responses
+        while self.half_width_after(high) > half_width:
+            if high > _MOST:
+                return None
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.half_width_after(middle) > half_width else (low, middle)
+        return high - self.responses
+
+    @property
+    def _lasting(self) -> float:
+        return max(self.variance - self._sampling(self.responses), 0.0)
+
+    def _sampling(self, responses: int) -> float:
+        return float(self.sampling_variance(np.array([responses]))[0])

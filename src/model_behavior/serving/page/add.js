@@ -5,7 +5,7 @@ import { fileDrop } from "./file_drop.js";
 import { count, decimal, interval, plural } from "./format.js";
 import { addressOf } from "./hash.js";
 import { MapFigure } from "./map_figure.js";
-import { colourClasses } from "./palette.js";
+import { familyColours } from "./palette.js";
 import { fill, heading, modelLink } from "./parts.js";
 
 /** Shows the view. */
@@ -49,7 +49,7 @@ function landingMap(app, placed) {
   const figure = new MapFigure({
     models: [...others, ...placed],
     axes: map.axes,
-    colourOf: colourClasses(families),
+    colourOf: familyColours(families, names),
     fresh: names,
     onPick: (name) => name && !names.has(name) && app.go("map", { model: name }),
   });

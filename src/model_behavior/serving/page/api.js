@@ -13,6 +13,7 @@ export class ApiError extends Error {
 /** Every question that the page asks, answered by the server. */
 export class LiveSource {
   live = true;
+  views = ["map", "leaderboard", "compare", "prompt", "add", "drift"];
   fresh = [];
 
   session() {

@@ -1,18 +1,18 @@
 // What is known of one model, beside the map.
 
 import { h } from "./dom.js";
-import { cost, count, decimal, interval } from "./format.js";
+import { COST_UNIT, cost, count, decimal, interval } from "./format.js";
 import { addressOf } from "./hash.js";
 import { driverList, enrolledMark, exemplar, modelLink } from "./parts.js";
 
-/** The card's content, from what `describe` and `neighbours` told. */
-export function modelCard({ model, drivers, exemplars }, neighbours, onRemove) {
-  const nearest = neighbours[0]?.model;
+/** The card's content, from what `describe` and `neighbours` told. `links`: whether there is a view to compare in. */
+export function modelCard({ model, drivers, exemplars }, neighbours, { links, onRemove }) {
+  const nearest = links && neighbours[0]?.model;
   return [
     h("h2", { tabindex: -1 }, model.name),
     h("p", { class: "soft" }, `family ${model.family} `, model.enrolled ? enrolledMark() : null),
     h("dl", { class: "facts" }, ...facts(model)),
-    h("p", { class: "actions" }, nearest && h("a", { class: "button", href: addressOf("compare", { a: model.name, b: nearest }) }, `Compare with ${nearest}`)),
+    nearest && h("p", { class: "actions" }, h("a", { class: "button", href: addressOf("compare", { a: model.name, b: nearest }) }, `Compare with ${nearest}`)),
     h("h3", {}, "Nearest"),
     neighbours.length
       ? h("ol", { class: "nearest" }, ...neighbours.map(({ model: name, distance }) => h("li", {}, modelLink(name), h("span", {}, decimal(distance, 3)))))
@@ -27,12 +27,11 @@ export function modelCard({ model, drivers, exemplars }, neighbours, onRemove) {
 }
 
 function facts(model) {
+  const rated = model.rating !== null; // without a scorer nothing is known of votes either
   const shown = [
-    ["Rating", decimal(model.rating)],
-    ["95 % interval", interval(model)],
-    ["Votes", count(model.votes)],
+    ...(rated ? [["Rating", decimal(model.rating)], ["95 % interval", interval(model)], ["Votes", count(model.votes)]] : []),
     ["Responses", count(model.count)],
-    ...(model.cost === null || model.cost === undefined ? [] : [["Cost a request", cost(model.cost)]]),
+    ...(model.cost === null || model.cost === undefined ? [] : [["Cost", cost(model.cost), ` ${COST_UNIT}`]]),
   ];
-  return shown.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)));
+  return shown.map(([term, value, unit]) => h("div", {}, h("dt", {}, term), h("dd", {}, value, unit && h("small", { class: "soft" }, unit))));
 }

@@ -1,4 +1,4 @@
-// The models as `model-behavior map --full` wrote them into the page.
+// The models as `model-behavior map` wrote them into the page.
 
 /** The questions that need no server, answered from the data in the page. */
 export class EmbeddedSource {
@@ -18,7 +18,7 @@ export class EmbeddedSource {
   }
 
   async describe(name) {
-    const { drivers, exemplars } = this.#data.details[name];
+    const { drivers, exemplars = [] } = this.#data.details[name]; // the map alone has no texts
     return { model: this.#row(name), drivers, exemplars };
   }
 
@@ -26,9 +26,24 @@ export class EmbeddedSource {
     return { model: name, neighbours: this.#data.details[name].neighbours };
   }
 
+  /** Views that the data is enough for. */
+  get views() {
+    return this.#data.views;
+  }
+
   /** Models to show as new. */
   get fresh() {
     return this.#data.fresh;
+  }
+
+  /** The heading of the map, where it has one of its own. */
+  get title() {
+    return this.#data.title;
+  }
+
+  /** What is said below it. */
+  get note() {
+    return this.#data.note;
   }
 
   /** Pairs are kept once, with one of the two as the subject. */

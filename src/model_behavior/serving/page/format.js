@@ -30,10 +30,12 @@ export function percent(value, digits = 0) {
   return `${decimal(100 * value, digits)} %`;
 }
 
-/** The cost of a request, in the currency of the cost table. */
+/** The cost of a request; `COST_UNIT` says in which unit. */
 export function cost(value) {
   return value === null || value === undefined ? "–" : COST.format(value);
 }
+
+export const COST_UNIT = "per request, in the currency of the cost file";
 
 /** What is typical of a style feature, in its unit. */
 export function amount(value) {

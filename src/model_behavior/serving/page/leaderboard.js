@@ -2,7 +2,7 @@
 
 import { announce, h, s, set } from "./dom.js";
 import { save, toCsv } from "./files.js";
-import { cost, count, decimal, interval, plural } from "./format.js";
+import { COST_UNIT, cost, count, decimal, interval, plural } from "./format.js";
 import { empty, enrolledMark, heading, modelLink } from "./parts.js";
 
 const COLUMNS = [
@@ -11,7 +11,7 @@ const COLUMNS = [
   { key: "rating", label: "Rating" },
   { key: "votes", label: "Votes", wide: true, show: (model) => count(model.votes) },
   { key: "count", label: "Responses", wide: true, show: (model) => count(model.count) },
-  { key: "cost", label: "Cost", wide: true, show: (model) => cost(model.cost) },
+  { key: "cost", label: "Cost per request", wide: true, show: (model) => cost(model.cost) },
 ];
 const EXPORTED = ["name", "family", "rating", "low", "high", "votes", "enrolled", "count", "spread", "cost"];
 
@@ -50,6 +50,7 @@ export function showLeaderboard(place, app, params) {
     h("div", { class: "tools" }, filter, tally, h("span", { class: "spring" }), h("button", { type: "button", class: "quiet", on: { click: csv } }, "CSV")),
     h("div", { class: "scroll" }, table(heads, rated, body)),
     h("p", { class: "soft" }, enrolledMark(), " never voted on: rated by what it answers, with the wider interval that this deserves."),
+    ...(priced ? [h("p", { class: "soft wide" }, `Costs are ${COST_UNIT}.`)] : []),
   );
   draw();
   return {};

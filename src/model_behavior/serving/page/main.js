@@ -20,9 +20,9 @@ const VIEWS = {
   map: { label: "Map", show: showMap },
   leaderboard: { label: "Leaderboard", show: showLeaderboard },
   compare: { label: "Compare", show: showCompare },
-  prompt: { label: "Prompt", show: showPrompt, live: true },
-  add: { label: "Place a model", show: showAdd, live: true },
-  drift: { label: "Drift", show: showDrift, live: true },
+  prompt: { label: "Prompt", show: showPrompt },
+  add: { label: "Place a model", show: showAdd },
+  drift: { label: "Drift", show: showDrift },
 };
 
 class App {
@@ -82,7 +82,7 @@ class App {
   /** Draws the view of the address; one that is there already takes the new parameters. */
   render() {
     const { view: asked, params } = readAddress(location.hash);
-    const view = this.#offers(asked) ? asked : "map";
+    const view = this.offers(asked) ? asked : "map";
     this.params = params;
     if (this.#current?.view === view && this.#current.catalog === this.catalog && this.#current.update) return this.#current.update(params);
     this.#current?.close?.();
@@ -92,22 +92,24 @@ class App {
     const moved = this.#current && this.#current.view !== view;
     this.#current = { view, catalog: this.catalog, ...shown };
     for (const [name, tab] of this.#tabs) set(tab, { "aria-current": name === view ? "page" : null });
-    document.title = `${VIEWS[view].label} · Model Behavior`;
+    document.title = `${VIEWS[view].label} · ${this.source.title ?? "Model Behavior"}`;
     if (!moved) return undefined;
     announce(VIEWS[view].label);
     this.main.focus({ preventScroll: true });
     return scrollTo(0, 0);
   }
 
-  #offers(view) {
-    return Object.hasOwn(VIEWS, view) && (this.source.live || !VIEWS[view].live);
+  /** Whether there is such a view, and the source can answer its questions. */
+  offers(view) {
+    return Object.hasOwn(VIEWS, view) && this.source.views.includes(view);
   }
 
   #drawTabs() {
     for (const [name, { label }] of Object.entries(VIEWS)) {
-      if (this.#offers(name)) this.#tabs.set(name, h("a", { href: addressOf(name) }, label));
+      if (this.offers(name)) this.#tabs.set(name, h("a", { href: addressOf(name) }, label));
     }
-    document.getElementById("views").replaceChildren(...[...this.#tabs.values()].map((tab) => h("li", {}, tab)));
+    const tabs = this.#tabs.size > 1 ? [...this.#tabs.values()] : []; // one view needs no choice
+    document.getElementById("views").replaceChildren(...tabs.map((tab) => h("li", {}, tab)));
   }
 }
 

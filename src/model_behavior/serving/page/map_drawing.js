@@ -5,7 +5,9 @@ import { count, decimal, interval, plural } from "./format.js";
 import { placeLabels } from "./map_labels.js";
 
 const LAYERS = ["grid", "lines", "regions", "dots", "names"];
-const STAR = "M0 -10 2.7 -3.4 9.8 -3.1 4.3 1.4 6.2 8.3 0 4.4 -6.2 8.3 -4.3 1.4 -9.8 -3.1 -2.7 -3.4Z";
+
+/** The outline of a star around 0, 0. */
+export const STAR = "M0 -10 2.7 -3.4 9.8 -3.1 4.3 1.4 6.2 8.3 0 4.4 -6.2 8.3 -4.3 1.4 -9.8 -3.1 -2.7 -3.4Z";
 
 /**
  * The elements of a map. `map` has `models`, `axes`, `colourOf` and `fresh` as `MapFigure` has them; `listeners` are
@@ -13,13 +15,15 @@ const STAR = "M0 -10 2.7 -3.4 9.8 -3.1 4.3 1.4 6.2 8.3 0 4.4 -6.2 8.3 -4.3 1.4 -
  */
 export class MapDrawing {
   #map;
+  #colours;
   #labels = [];
 
   constructor(map, { press, focus, blur }) {
     const { models } = map;
     this.#map = map;
-    this.regions = models.map((model) => this.#region(model));
-    this.points = models.map((model, index) => this.#point(model, { focus: () => focus(index), blur }));
+    this.#colours = models.map((model) => map.colourOf(model));
+    this.regions = models.map((model, index) => this.#region(model, index));
+    this.points = models.map((model, index) => this.#point(model, index, { focus: () => focus(index), blur }));
     this.layers = Object.fromEntries(LAYERS.map((name) => [name, s("g", { class: name, "aria-hidden": name === "dots" ? null : "true" })]));
     this.layers.regions.append(...this.regions.filter(Boolean));
     this.layers.dots.append(...this.points);
@@ -41,6 +45,15 @@ export class MapDrawing {
   /** Gives a model, if there is one, a class or takes it. */
   toggle(index, name, on) {
     for (const element of [this.points[index], this.regions[index]]) element?.classList.toggle(name, on);
+  }
+
+  /** Gives each model the class that `colourOf(model)` says. */
+  colour(colourOf) {
+    this.#map.models.forEach((model, index) => {
+      const [before, now] = [this.#colours[index], colourOf(model)];
+      for (const element of [this.points[index], this.regions[index]]) element?.classList.replace(before, now);
+      this.#colours[index] = now;
+    });
   }
 
   /**
@@ -80,28 +93,24 @@ export class MapDrawing {
     show(this.tip, visible);
   }
 
-  #region(model) {
+  #region(model, index) {
     if (!model.ellipse) return null;
     const { x, y, ellipse } = model;
     const turned = `rotate(${((180 * ellipse.angle) / Math.PI).toFixed(2)} ${x} ${y})`;
-    return s("ellipse", { class: `region ${this.#classOf(model)}`, cx: x, cy: y, rx: ellipse.major, ry: ellipse.minor, transform: turned });
+    return s("ellipse", { class: `region ${this.#colours[index]}`, cx: x, cy: y, rx: ellipse.major, ry: ellipse.minor, transform: turned });
   }
 
-  #point(model, on) {
+  #point(model, index, on) {
     const fresh = this.#map.fresh.has(model.name);
     const shape = fresh ? s("path", { class: "dot", d: STAR }) : s("circle", { class: "dot", r: model.enrolled ? 4.8 : 5.2 });
     const kind = fresh ? "fresh" : model.enrolled ? "enrolled" : "voted";
     return s(
       "g",
-      { class: `point ${kind} ${this.#classOf(model)}`, role: "button", tabindex: -1, "aria-label": describe(model, fresh), on },
+      { class: `point ${kind} ${this.#colours[index]}`, role: "button", tabindex: -1, "aria-label": describe(model, fresh), on },
       ...(fresh ? [s("circle", { class: "ripple", r: 16 })] : []),
       s("circle", { class: "halo", r: 11 }),
       shape,
     );
-  }
-
-  #classOf(model) {
-    return this.#map.fresh.has(model.name) ? "family-fresh" : this.#map.colourOf(model.family);
   }
 
   #drawLines({ screen, chosen, lines }) {
@@ -111,13 +120,15 @@ export class MapDrawing {
   }
 
   #drawGrid({ camera, size: { width, height } }) {
+    if (!this.#map.axes) return; // places alone: their directions mean nothing
     const { x, y } = camera.toScreen({ x: 0, y: 0 });
-    const [across, up] = this.#map.axes ?? [];
-    const shares = this.#map.axes && [
+    const [across, up] = this.#map.axes;
+    this.layers.grid.replaceChildren(
+      s("line", { x1: 0, x2: width, y1: y, y2: y }),
+      s("line", { x1: x, x2: x, y1: 0, y2: height }),
       s("text", { x: width - 10, y: height - 10, "text-anchor": "end" }, `→ ${decimal(100 * across, 0)} % of the variance`),
       s("text", { x: 10, y: 20 }, `↑ ${decimal(100 * up, 0)} %`),
-    ];
-    this.layers.grid.replaceChildren(s("line", { x1: 0, x2: width, y1: y, y2: y }), s("line", { x1: x, x2: x, y1: 0, y2: height }), ...(shares ?? []));
+    );
   }
 
   #moveNames({ screen }) {
@@ -151,9 +162,10 @@ export class MapDrawing {
 }
 
 function facts(model) {
-  const rated = model.rating === null || model.rating === undefined ? [] : [`rating ${decimal(model.rating)} (${interval(model)})`];
+  const responses = plural(model.count, "response");
+  if (model.rating === null || model.rating === undefined) return [model.family, responses]; // without a scorer, votes are unknown
   const votes = model.enrolled ? "enrolled, never voted on" : `${count(model.votes)} votes`;
-  return [model.family, ...rated, `${plural(model.count, "response")}, ${votes}`];
+  return [model.family, `rating ${decimal(model.rating)} (${interval(model)})`, `${responses}, ${votes}`];
 }
 
 function describe(model, fresh) {

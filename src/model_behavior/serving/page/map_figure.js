@@ -11,8 +11,8 @@ const JOURNEY = 450; // milliseconds
 const SETTLED = 120; // milliseconds without a move, after which names are placed anew
 
 /**
- * The figure of `models` (with x, y, ellipse). `colourOf(family)` is a class; `fresh` holds names of models just placed;
- * `axes` are shares of the variance; `onPick(name | null)` is told what is chosen.
+ * The figure of `models` (with x, y, ellipse or null). `colourOf(model)` is a class; `fresh` holds names of models drawn as
+ * stars; `axes` are shares of the variance, null where directions mean nothing; `onPick(name | null)` is told what is chosen.
  */
 export class MapFigure {
   #view = { camera: new Camera(), size: { width: 0, height: 0 }, screen: [], chosen: -1, lines: [], lit: null };
@@ -56,6 +56,11 @@ export class MapFigure {
     const at = screen[index];
     const away = at && (at.x < MARGIN || at.y < MARGIN || at.x > size.width - MARGIN || at.y > size.height - MARGIN);
     if (away) this.#travel(new Camera().set(camera.scale, ...this.#centred(index)));
+  }
+
+  /** Colours the models anew. */
+  colour(colourOf) {
+    this.#drawing.colour(colourOf);
   }
 
   /** Lights some models and dims the others; null lights all. */

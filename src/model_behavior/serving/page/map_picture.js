@@ -1,5 +1,6 @@
 // The map as a PNG: what is on the screen, drawn again on a canvas.
 
+import { STAR } from "./map_drawing.js";
 import { LABEL_FONT } from "./map_labels.js";
 
 const SHARPNESS = 2;
@@ -40,11 +41,13 @@ function drawRegion(pen, { x, y }, ellipse, scale, colour) {
 }
 
 function drawPoint(pen, { x, y }, model, isFresh, colour) {
-  pen.beginPath();
-  pen.arc(x, y, isFresh ? 8 : 5, 0, 2 * Math.PI);
+  const shape = new Path2D(isFresh ? STAR : undefined);
+  if (!isFresh) shape.arc(0, 0, 5, 0, 2 * Math.PI);
+  pen.save();
+  pen.translate(x, y);
   pen.fillStyle = pen.strokeStyle = colour;
   pen.lineWidth = 2;
-  if (model.enrolled && !isFresh) pen.stroke();
-  else pen.fill();
-  pen.lineWidth = 1;
+  if (model.enrolled && !isFresh) pen.stroke(shape);
+  else pen.fill(shape);
+  pen.restore();
 }

@@ -3,17 +3,27 @@
 import { announce, h, some } from "./dom.js";
 import { modelCard } from "./card.js";
 import { save } from "./files.js";
-import { count, plural } from "./format.js";
+import { count, decimal, plural } from "./format.js";
 import { MapFigure } from "./map_figure.js";
 import { pictureOf } from "./map_picture.js";
-import { colourClasses, legendEntries } from "./palette.js";
+import { familyColours, legendEntries, ratingScale } from "./palette.js";
 import { empty, fill, heading } from "./parts.js";
 
 const INTRODUCTION = "Models that answer alike lie close. Choose a point to see what sets a model apart.";
+const LAYOUTS = {
+  pca: "Near is alike; the two directions are those in which the models differ most.",
+  tsne: "Near is alike; t-SNE keeps neighbours, so long distances mean little.",
+  umap: "Near is alike; UMAP keeps neighbours, so long distances mean little.",
+};
+const UNRATED = "These models have no ratings, since no scorer was trained on votes: colours are families.";
 
-/** Shows the view; `params.model` is the chosen model, `params.family` the lit family. */
+/**
+ * Shows the view; `params.model` is the chosen model, `params.colour` what colours mean (family, or rating), `params.family`
+ * the lit family.
+ */
 export function showMap(place, app, params) {
   const { models, map, families } = app.catalog;
+  const { title, note } = app.source;
   if (!map) {
     place.append(heading("Models by what they answer"), empty("A map needs three models.", `There ${models.length === 1 ? "is" : "are"} ${count(models.length)}.`));
     return {};
@@ -22,18 +32,24 @@ export function showMap(place, app, params) {
   const figure = new MapFigure({
     models: map.models,
     axes: map.axes,
-    colourOf: colourClasses(families),
+    colourOf: familyColours(families, app.fresh),
     fresh: app.fresh,
     onPick: (name) => app.go("map", { ...app.params, model: name }),
   });
-  const legend = h("ul", { class: "legend", "aria-label": "Families" });
+  const scale = ratingScale(models);
+  const legend = h("div", {});
+  const colour = scale && colourChoice(app);
   place.append(
-    heading(`${plural(models.length, "model")} by what they answer`, "Near is alike; the two directions are those in which the models differ most."),
-    h("div", { class: "map-view" }, h("div", { class: "map-column" }, toolbar(app, figure), figure.element, h("div", { class: "legend-box" }, legend, key())), card),
+    heading(title ?? `${plural(models.length, "model")} by what they answer`, some(note, LAYOUTS[map.method], !scale && UNRATED).join(" ")),
+    h("div", { class: "map-view" }, h("div", { class: "map-column" }, toolbar(app, figure), figure.element, h("div", { class: "legend-box" }, h("div", { class: "colours" }, colour, legend), key(app))), card),
   );
   const update = (now) => {
+    const rated = scale && now.colour === "rating";
+    if (colour) colour.choice.value = rated ? "rating" : "family";
+    figure.colour(rated ? scale.colourOf : familyColours(families, app.fresh));
     choose(app, figure, card, now.model);
-    lightFamily(app, figure, legend, now);
+    if (rated) showScale(figure, legend, scale);
+    else lightFamily(app, figure, legend, now);
   };
   update(params);
   return { update, close: () => figure.close() };
@@ -53,7 +69,7 @@ async function choose(app, figure, card, name) {
     figure.choose(name, neighbours.map(({ model }) => model));
     announce(`${name}: nearest are ${neighbours.map(({ model }) => model).join(", ")}`);
     const removable = told.model.enrolled && app.scopes.includes("admin");
-    return modelCard(told, neighbours, removable ? () => remove(app, name) : null);
+    return modelCard(told, neighbours, { links: app.offers("compare"), onRemove: removable ? () => remove(app, name) : null });
   });
 }
 
@@ -74,20 +90,39 @@ function lightFamily(app, figure, legend, params) {
   const lit = entries.find(({ label }) => label === params.family);
   figure.light(lit ? lit.members : null);
   const focused = [...legend.querySelectorAll("button")].indexOf(document.activeElement);
-  legend.replaceChildren(
-    ...entries.map(({ label, class: colour, members }) => {
-      const pressed = label === params.family;
-      const click = () => app.go("map", { ...app.params, family: pressed ? null : label });
-      const button = h("button", { type: "button", "aria-pressed": String(pressed), on: { click } }, h("i", { class: `swatch ${colour}` }), `${label} `, h("span", {}, count(members.length)));
-      return h("li", {}, button);
-    }),
-  );
+  const items = entries.map(({ label, class: colour, members }) => {
+    const pressed = label === params.family;
+    const click = () => app.go("map", { ...app.params, family: pressed ? null : label });
+    const button = h("button", { type: "button", "aria-pressed": String(pressed), on: { click } }, h("i", { class: `swatch ${colour}` }), `${label} `, h("span", {}, count(members.length)));
+    return h("li", {}, button);
+  });
+  legend.replaceChildren(h("ul", { class: "legend", "aria-label": "Families" }, ...items));
   legend.querySelectorAll("button")[focused]?.focus();
 }
 
-function key() {
+function showScale(figure, legend, { least, most, steps }) {
+  figure.light(null);
+  const swatches = steps.map((colour) => h("i", { class: `swatch ${colour}` }));
+  legend.replaceChildren(h("p", { class: "rating-scale" }, "rating, log-odds: ", decimal(least), h("span", { "aria-hidden": "true" }, ...swatches), h("span", { class: "unseen" }, " to "), decimal(most)));
+}
+
+function key(app) {
+  const { models } = app.catalog.map;
   const entry = (kind, text) => h("li", {}, h("i", { class: `swatch ${kind}` }), text);
-  return h("ul", { class: "key" }, entry("voted", "voted on"), entry("enrolled", "enrolled only"), entry("region", "where it may lie (95 %)"));
+  const entries = some(
+    models.some(({ votes }) => votes > 0) && entry("voted", "voted on"),
+    models.some(({ name, enrolled }) => enrolled && !app.fresh.has(name)) && entry("enrolled", "enrolled only"),
+    app.fresh.size > 0 && h("li", {}, h("span", { "aria-hidden": "true" }, "★"), "new"),
+    models.some(({ ellipse }) => ellipse) && entry("region", "where it may lie (95 %)"),
+  );
+  return entries.length ? h("ul", { class: "key" }, ...entries) : null;
+}
+
+// What colours mean: a label with a select, which is its `choice`.
+function colourChoice(app) {
+  const choice = h("select", {}, h("option", { value: "family" }, "family"), h("option", { value: "rating" }, "rating"));
+  choice.addEventListener("change", () => app.go("map", { ...app.params, colour: choice.value === "rating" ? "rating" : null, family: null }));
+  return Object.assign(h("label", { class: "field" }, h("span", {}, "Colour"), choice), { choice });
 }
 
 function toolbar(app, figure) {

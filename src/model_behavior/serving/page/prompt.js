@@ -1,7 +1,7 @@
 // Type a prompt: the order that is predicted for it, with costs, and where it would be sent.
 
 import { h, some } from "./dom.js";
-import { cost, decimal, percent } from "./format.js";
+import { COST_UNIT, cost, decimal, percent } from "./format.js";
 import { intervalLine, scaleOf } from "./leaderboard.js";
 import { enrolledMark, fill, heading, meter, modelLink } from "./parts.js";
 
@@ -57,7 +57,7 @@ function prediction(app, ranking, route) {
       priced ? `, for ${cost(route.cost)} a request` : "",
       ".",
     ),
-    priced ? null : h("p", { class: "soft" }, "No costs are set, so the best model is also the cheapest: start the server with costs to route by them."),
+    h("p", { class: "soft" }, priced ? `Costs are ${COST_UNIT}.` : "No costs are set, so the best model is also the cheapest: start the server with costs to route by them."),
     h("div", { class: "scroll" }, orderTable(order, { rows, ranked, scale, priced, route })),
   );
 }
@@ -78,5 +78,5 @@ function orderTable(order, { rows, ranked, scale, priced, route }) {
   };
   const head = (label, kind) => h("th", { scope: "col", class: kind ?? null }, label);
   const heads = [head("#", "number"), head("Model"), head("On this prompt", "drawn"), head("Score", "number"), head(`Wins against ${route.reference}`, "number")];
-  return h("table", { class: "board" }, h("caption", { class: "unseen" }, "Predicted order"), h("thead", {}, h("tr", {}, ...heads, ...(priced ? [head("Cost", "number")] : []))), h("tbody", {}, ...order.map(line)));
+  return h("table", { class: "board" }, h("caption", { class: "unseen" }, "Predicted order"), h("thead", {}, h("tr", {}, ...heads, ...(priced ? [head("Cost per request", "number")] : []))), h("tbody", {}, ...order.map(line)));
 }

@@ -24,7 +24,7 @@ from model_behavior.arrays import AnyArray, Arrays, Float32Array, Int64Array
 from model_behavior.data_models.behavior_encoder_types import Triplets
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.errors import UsageError
-from model_behavior.models.behavior.batches import draw_batches, embed_batch
+from model_behavior.models.behavior.batches import draw_batches_by_prompt, embed_batch
 from model_behavior.models.behavior.checkpoint import optimizer_to_arrays, restore_optimizer
 from model_behavior.models.behavior.metrics import normalise
 from model_behavior.models.behavior.objectives import Objective, ObjectiveConfig
@@ -101,8 +101,12 @@ class FineTuningConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FineTuningConfig:
-        """The inverse of `dataclasses.asdict`; what is left out has its default."""
-        nested = {"objectives": ObjectiveConfig(**values["objectives"])} if "objectives" in values else {}
+        """The inverse of `dataclasses.asdict`; what is left out has its default.
+
+        Raises:
+            ArtifactError: an objective's setting that this release no longer has was on.
+        """
+        nested = {"objectives": ObjectiveConfig.from_json(values["objectives"])} if "objectives" in values else {}
         return cls(**{**values, **nested})
 
 
@@ -305,7 +309,7 @@ class FineTuner:
         while True:
             triplets = self._votes.sampler.sample(rng)
             prompt = self._votes.sampler.prompt[triplets.anchor]
-            for rows in draw_batches(prompt, self._config.batch_size, True, rng):
+            for rows in draw_batches_by_prompt(prompt, self._config.batch_size, rng):
                 yield triplets, rows
 
     def _take_step(self, triplets: Triplets, rows: Int64Array, dropout: np.random.Generator) -> Mapping[str, float]:

@@ -5,7 +5,6 @@ Text encoders as JSON values and arrays, and back.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from model_behavior.models.behavior.text.lexical import LexicalEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.text.transformer import ReadingConfig
 from model_behavior.models.behavior.text.transformer_encoders import FineTunedEncoder, SentenceTransformerEncoder
+from model_behavior.names import nearest
 from model_behavior.preprocessing.entry_file import inside
 
 TEXT_ENCODERS: dict[str, type[TextEncoderBase]] = {
@@ -79,7 +79,7 @@ def make_text_encoder(name: str, config: Mapping[str, Any] | None = None) -> Tex
         UsageError: an unknown name, or an argument that the encoder does not have.
     """
     if name not in TEXT_ENCODERS:
-        near = difflib.get_close_matches(name, TEXT_ENCODERS, n=1)
+        near = nearest(TEXT_ENCODERS, name, 1, 0.6)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"unknown text encoder {name!r}; allowed: {', '.join(TEXT_ENCODERS)}.{hint}")
     try:
@@ -129,7 +129,8 @@ def text_encoders_from_state(
     encoders = []
     for place, entry in enumerate(entries):
         encoder = make_text_encoder(entry["name"], entry["config"]).with_tensors(inside(arrays, f"{place}."))
-        if encoder.fingerprint != entry["fingerprint"]:
+        # What was saved may have settings that are gone; the encoder was made from the rest.
+        if encoder.fingerprint_with(entry["config"]) != entry["fingerprint"]:
             raise ArtifactError(
                 f"text encoder {encoder.name!r} {dict(encoder.config)} is not the one that this encoder "
                 "was trained with. Fix: install the same weights and release, or train again."

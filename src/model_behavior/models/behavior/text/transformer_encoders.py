@@ -1,8 +1,8 @@
-"""What the text encoders with a transformer have in common: one `PairTransformer`, and how it is run.
+"""The text encoders with a transformer over prompt and response together.
 
-What a response says: a frozen sentence-transformers model over prompt and response together.
-
-How a response sounds to a transformer that was trained to hear it.
+One hears what a response says, by a sentence-transformers model as it is (`SentenceTransformerEncoder`), the other how
+it sounds to a transformer that was tuned on votes (`FineTunedEncoder`). Both run a `PairTransformer`, with the library
+of the user's choice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Self, TypedDict, Unpack, final
 
 from model_behavior.arrays import AnyArray, Arrays, Float32Array
 from model_behavior.data_models.training_log import EpochLog
@@ -31,6 +31,17 @@ from model_behavior.models.behavior.text.transformer import BUNDLED_MODEL, PairT
 from model_behavior.models.behavior.validation import EncoderVotes
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
+
+_KIND = "tuned-weights"
+
+
+class ReadingOptions(TypedDict, total=False):
+    """What of `ReadingConfig` may be chosen beside the model, as keyword arguments; the defaults are there."""
+
+    prompt_tokens: int
+    response_tokens: int
+    pooling: PoolingMode
+    precision: Precision
 
 
 class TransformerEncoderBase(TextEncoderBase):
@@ -96,28 +107,20 @@ class SentenceTransformerEncoder(TransformerEncoderBase):
     """Encodes pairs with a frozen `PairTransformer`.
 
     Args:
-        model: this and the next four are those of `ReadingConfig`.
-        backend: what runs the transformer; see `TransformerEncoderBase`.
+        model: transformer, see `ReadingConfig`.
+        backend: library that runs it, see `TransformerEncoderBase`.
+        reading: token budgets, pooling and precision, see `ReadingConfig`.
     """
 
     name: ClassVar[str] = "semantic"
 
     def __init__(
-        self,
-        model: str = BUNDLED_MODEL,
-        prompt_tokens: int = ReadingConfig.prompt_tokens,
-        response_tokens: int = ReadingConfig.response_tokens,
-        pooling: PoolingMode = ReadingConfig.pooling,
-        precision: Precision = ReadingConfig.precision,
-        backend: Backend = "auto",
+        self, model: str = BUNDLED_MODEL, *, backend: Backend = "auto", **reading: Unpack[ReadingOptions]
     ) -> None:
-        super().__init__(ReadingConfig(model, prompt_tokens, response_tokens, pooling, precision), backend)
+        super().__init__(ReadingConfig(model, **reading), backend)
 
     def _load(self) -> PairTransformer:
         return PairTransformer(self._reading)
-
-
-_KIND = "tuned-weights"
 
 
 @final
@@ -128,9 +131,10 @@ class FineTunedEncoder(TransformerEncoderBase):
     cache, so that the same tuning is never done twice.
 
     Args:
-        model: the backbone; this and the next four are those of `ReadingConfig`.
+        model: backbone, see `ReadingConfig`.
         tuning: how it is tuned.
-        backend: what runs it once it is tuned, see `TransformerEncoderBase`; torch tunes it.
+        backend: library that runs it once it is tuned, see `TransformerEncoderBase`; torch tunes it.
+        reading: token budgets, pooling and precision, see `ReadingConfig`.
 
     Attributes:
         history: one log per round of its tuning; empty for one that was loaded.
@@ -142,14 +146,12 @@ class FineTunedEncoder(TransformerEncoderBase):
     def __init__(
         self,
         model: str = BUNDLED_MODEL,
-        prompt_tokens: int = ReadingConfig.prompt_tokens,
-        response_tokens: int = ReadingConfig.response_tokens,
-        pooling: PoolingMode = ReadingConfig.pooling,
-        precision: Precision = ReadingConfig.precision,
+        *,
         tuning: FineTuningConfig | Mapping[str, Any] | None = None,
         backend: Backend = "auto",
+        **reading: Unpack[ReadingOptions],
     ) -> None:
-        super().__init__(ReadingConfig(model, prompt_tokens, response_tokens, pooling, precision), backend)
+        super().__init__(ReadingConfig(model, **reading), backend)
         self._tuning = tuning if isinstance(tuning, FineTuningConfig) else FineTuningConfig.from_json(tuning or {})
         self._tuned: Arrays = {}
         self.history: list[EpochLog] = []

@@ -1,7 +1,4 @@
-"""`model-behavior evaluate`.
-
-An evaluation as tables for a terminal.
-"""
+"""`model-behavior evaluate`, with its tables for a terminal, and `cache`."""
 
 from __future__ import annotations
 
@@ -11,44 +8,67 @@ from typing import Annotated
 
 import typer
 
-from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result
-from model_behavior.cli.options import ArtifactFolder, BatchSize, CacheFolder, Json, open_artifact
-from model_behavior.data.loading import load_votes
-from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
+from model_behavior.cli.console import print_result
+from model_behavior.cli.options import (
+    ArtifactFolder,
+    BackendChoice,
+    BatchSize,
+    CacheFolder,
+    ConfigFile,
+    Json,
+    Seed,
+    VoteSources,
+    open_artifact,
+    open_cache,
+    read_votes,
+)
+from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig
 from model_behavior.evaluation.evaluated_encoder import EncoderFigures
 from model_behavior.evaluation.evaluated_scorer import CellFigures
 from model_behavior.evaluation.figures import Figure
 from model_behavior.evaluation.recognition import SubspaceFigures
 from model_behavior.evaluation.stage2 import LengthControl
+from model_behavior.preprocessing.cache import CacheInfo
 
 _CONFIG = EvaluationConfig()
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("evaluate", epilog="Example: `model-behavior evaluate encoder votes.parquet --json`")(evaluate_artifact)
-
-
 def evaluate_artifact(
     folder: ArtifactFolder,
-    votes: Annotated[list[str], typer.Argument(help="Vote files, folders of shards, or hf://owner/name.")],
-    seed: Annotated[int, typer.Option(help="Seed of triplets, draws and intervals.")] = _CONFIG.seed,
-    semantic: Annotated[bool, typer.Option(help="Measure the MiniLM baseline, too.")] = _CONFIG.semantic,
+    votes: VoteSources,
+    seed: Seed = _CONFIG.seed,
+    semantic: Annotated[
+        bool, typer.Option(help="Measure the MiniLM baseline, too, which needs the extra semantic.")
+    ] = _CONFIG.semantic,
     batch_size: BatchSize = _CONFIG.batch_size,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
+    config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Measure a trained encoder on votes, beside baselines, on the prompts that it was not trained on."""
-    loaded = open_artifact(folder, cache)
-    progress = Progress()
-    data, report = load_votes(*votes, progress=lambda done, total: progress.show("reading votes", done, total))
-    progress.close()
-    print_load_report(report)
-    evaluation = evaluate(loaded, data, EvaluationConfig(seed, batch_size, semantic))
-    monitor = loaded.encoder.runtime.monitor
-    if isinstance(monitor, ConsoleMonitor):
-        monitor.close()
+    """Measure both stages on votes, beside baselines, on the prompts that they were not trained on."""
+    loaded = open_artifact(folder, cache, backend)
+    data = read_votes(votes)
+    evaluation = loaded.evaluate(data, EvaluationConfig(seed, batch_size, semantic))
     print_result(evaluation.to_json(), json, describe_evaluation(evaluation))
+
+
+def cache_info(cache: CacheFolder = None, json: Json = False) -> None:
+    """Show where the cache is and what is in it."""
+    _print_cache(open_cache(cache).info(), json, "in the cache")
+
+
+def cache_clear(cache: CacheFolder = None, json: Json = False) -> None:
+    """Remove every entry of the cache; nothing but time is lost."""
+    _print_cache(open_cache(cache).clear(), json, "removed")
+
+
+def _print_cache(info: CacheInfo, as_json: bool, what: str) -> None:
+    value = {"path": str(info.path), "entries": dict(info.entries), "bytes": dict(info.bytes)}
+    total = f"{sum(info.entries.values()):,} entries, {sum(info.bytes.values()) / 1e6:,.1f} MB {what}"
+    lines = [f"{info.path}: {total}"]
+    lines += [f"  {kind}: {n:,} entries, {info.bytes[kind] / 1e6:,.1f} MB" for kind, n in sorted(info.entries.items())]
+    print_result(value, as_json, "\n".join(lines))
 
 
 Rows = list[tuple[str, ...]]

@@ -1,0 +1,386 @@
+"""`model-behavior train`, `train-encoder` and `train-scorer`."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import typer
+
+from model_behavior import pipeline
+from model_behavior.artifact import Artifact, check_output, locked
+from model_behavior.cli.configuration import check_moved, read_settings, read_toml, to_toml, with_settings
+from model_behavior.cli.console import ConsoleMonitor, print_notes, print_result, stderr
+from model_behavior.cli.options import (
+    RUNNING,
+    ArtifactFolder,
+    BackendChoice,
+    CacheFolder,
+    Change,
+    Json,
+    OtherFolder,
+    Seed,
+    VoteSources,
+    names_of_options,
+    open_artifact,
+    open_cache,
+    read_votes,
+    set_defaults,
+)
+from model_behavior.data.loading import load_votes
+from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
+from model_behavior.errors import UsageError
+from model_behavior.models.behavior.checkpoint import tuning_checkpoint
+from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.models.behavior.process_group import ProcessGroup, open_process_group
+from model_behavior.models.behavior.text.execution import Backend
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.pipeline import TrainingConfig, fit_encoder, fit_scorer, make_encoder
+from model_behavior.preprocessing.cache import ContentCache
+
+_DEFAULT = TrainingConfig()
+_STAGE_1 = ("epochs", "batch_size", "text", "encoder", "split", "enrolment")
+_STAGE_2 = ("scorer",)
+_SETTINGS: Mapping[str, str] = {
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "encoder": "text.encoders",
+    "validation_fraction": "split.fraction",
+    "hold_out": "split.held_out_models",
+    "min_comparisons": "encoder.preprocessing.filters.min_comparisons",
+    "scorer_epochs": "scorer.schedule.epochs",
+    "model_source": "scorer.model_source",
+}
+"""Options, and the setting that each is; the seed is several."""
+_SETTINGS_OF_FILE = f"{__name__}.settings"
+
+
+def load_training_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Takes from a TOML file values of the command's options, and settings of `TrainingConfig` in its tables."""
+    if path is None:
+        return None
+    values = read_toml(path)
+    options = names_of_options(context)
+    flat = {name: value for name, value in values.items() if name in options and not isinstance(value, dict)}
+    nested = {name: value for name, value in values.items() if name not in flat}
+    try:
+        check_moved({name: name for name in nested})
+        settings = read_settings(nested, _DEFAULT, options)
+        with_settings(_DEFAULT, settings)  # a value that its class refuses is a fault of the file
+    except UsageError as error:
+        raise UsageError(f"--config {path}: {error}") from error
+    context.meta[_SETTINGS_OF_FILE] = settings
+    set_defaults(context, path, flat)
+    return path
+
+
+def require_nothing(context: typer.Context, value: bool) -> bool:
+    """Shows the configuration also where there are no votes and no folder to write."""
+    if value:
+        for parameter in context.command.params:
+            parameter.required = False
+    return value
+
+
+_TRAINING, _VOTES = "Training", "Votes"
+
+NewFolder: TypeAlias = Annotated[Path, typer.Option("--output", help="Folder to write.")]
+TextEncoders: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Text encoder: style, lexical, semantic or finetuned; repeatable. [default: style, lexical]",
+        rich_help_panel=_TRAINING,
+    ),
+]
+Epochs: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Passes of stage 1 over the training votes.", rich_help_panel=_TRAINING)
+]
+StepSize: TypeAlias = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Triplets per step of stage 1.", rich_help_panel=_TRAINING)
+]
+_SCORER_EPOCHS: Mapping[str, Any] = {
+    "min": 1,
+    "help": "Passes of stage 2 over the training votes.",
+    "rich_help_panel": _TRAINING,
+}
+ModelSource: TypeAlias = Annotated[
+    Literal["behavior", "id"],
+    typer.Option(
+        help="Input of stage 2 about a model: its embedding, or a vector learned for its name.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+ValidationFraction: TypeAlias = Annotated[
+    float, typer.Option(help="Share of prompts kept for validation.", rich_help_panel=_VOTES)
+]
+HoldOut: TypeAlias = Annotated[
+    list[str] | None, typer.Option(help="Model kept out of training; repeatable.", rich_help_panel=_VOTES)
+]
+MinComparisons: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Fewest votes of a model; one with fewer is left out. [default: a quarter of the mean, at most 20]",
+        rich_help_panel=_VOTES,
+    ),
+]
+Resume: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Go on with an interrupted training.", rich_help_panel=RUNNING)
+]
+Overwrite: TypeAlias = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an artifact at --output.", rich_help_panel=RUNNING)
+]
+TrainingFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML file with values for these options and for the settings that --show-config prints.",
+        is_eager=True,
+        callback=load_training_config,
+        rich_help_panel=RUNNING,
+    ),
+]
+ShowConfig: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--show-config",
+        help="Print every setting as it would be used, as TOML for --config, and end.",
+        is_eager=True,
+        callback=require_nothing,
+        rich_help_panel=RUNNING,
+    ),
+]
+
+
+def train(
+    context: typer.Context,
+    votes: VoteSources,
+    output: NewFolder,
+    encoder: TextEncoders = None,
+    epochs: Epochs = _DEFAULT.epochs,
+    batch_size: StepSize = _DEFAULT.batch_size,
+    scorer_epochs: Annotated[int, typer.Option(**_SCORER_EPOCHS)] = _DEFAULT.scorer.schedule.epochs,
+    seed: Seed = 0,
+    validation_fraction: ValidationFraction = _DEFAULT.split.fraction,
+    hold_out: HoldOut = None,
+    min_comparisons: MinComparisons = _DEFAULT.encoder.preprocessing.filters.min_comparisons,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
+    config: TrainingFile = None,
+    show_config: ShowConfig = False,
+    json: Json = False,
+) -> None:
+    """Train both stages: the encoder, then, over its embeddings of the models, the scorer."""
+    training = _configure(context)
+    if show_config:
+        _print_config(training, (*_STAGE_1, *_STAGE_2))
+        return
+    started = time.monotonic()
+    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend)
+    trained, prepared = run.train(votes, training)
+    scored = fit_scorer(trained, prepared, training.scorer)
+    run.finish(scored)
+    print_notes(scored.trained_scorer.notes)
+    value, text = describe_encoder(scored, output, time.monotonic() - started)
+    scorer_value, scorer_text = describe_scorer(scored.trained_scorer)
+    print_result({**value, "scorer": scorer_value}, json, f"{text}\n{scorer_text}")
+
+
+def train_encoder(
+    context: typer.Context,
+    votes: VoteSources,
+    output: NewFolder,
+    encoder: TextEncoders = None,
+    epochs: Epochs = _DEFAULT.epochs,
+    batch_size: StepSize = _DEFAULT.batch_size,
+    seed: Seed = 0,
+    validation_fraction: ValidationFraction = _DEFAULT.split.fraction,
+    hold_out: HoldOut = None,
+    min_comparisons: MinComparisons = _DEFAULT.encoder.preprocessing.filters.min_comparisons,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
+    config: TrainingFile = None,
+    show_config: ShowConfig = False,
+    json: Json = False,
+) -> None:
+    """Train stage 1 on pairwise votes, and embed the models that were voted on."""
+    training = _configure(context)
+    if show_config:
+        _print_config(training, _STAGE_1)
+        return
+    started = time.monotonic()
+    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend)
+    trained, _ = run.train(votes, training)
+    run.finish(trained)
+    value, text = describe_encoder(trained, output, time.monotonic() - started)
+    print_result(value, json, text)
+
+
+def train_scorer(
+    context: typer.Context,
+    folder: ArtifactFolder,
+    votes: VoteSources,
+    output: OtherFolder = None,
+    scorer_epochs: Annotated[
+        int, typer.Option("--epochs", "--scorer-epochs", envvar="MODEL_BEHAVIOR_TRAIN_SCORER_EPOCHS", **_SCORER_EPOCHS)
+    ] = _DEFAULT.scorer.schedule.epochs,
+    model_source: ModelSource = _DEFAULT.scorer.model_source,
+    seed: Seed = 0,
+    cache: CacheFolder = None,
+    config: TrainingFile = None,
+    show_config: ShowConfig = False,
+    json: Json = False,
+) -> None:
+    """Train stage 2 over the frozen embeddings in DIR, on the votes that its encoder was trained on."""
+    training = _configure(context)
+    if show_config:
+        _print_config(training, _STAGE_2)
+        return
+    change = Change(folder, output, lambda: open_artifact(folder, cache))  # a folder that cannot be used is said first
+    data = read_votes(votes)
+    scored = change.apply(lambda loaded: pipeline.train_scorer(loaded, data, training.scorer))
+    print_notes(scored.trained_scorer.notes)
+    value, text = describe_scorer(scored.trained_scorer)
+    print_result({"output": str(change.target), **value}, json, f"{change.target}: {text}")
+
+
+def _configure(context: typer.Context) -> TrainingConfig:
+    """The choices of a training: flag > environment > table of the file > option in the file > default."""
+    of_file = _with_options(_DEFAULT, context, "DEFAULT_MAP")
+    of_file = with_settings(of_file, context.meta.get(_SETTINGS_OF_FILE, {}))
+    return _with_options(of_file, context, "ENVIRONMENT", "COMMANDLINE")
+
+
+def _with_options(config: TrainingConfig, context: typer.Context, *sources: str) -> TrainingConfig:
+    """The configuration with the options that were given there."""
+    given: dict[str, Any] = {}
+    for name, value in context.params.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name in sources:
+            given[name] = tuple(value) if isinstance(value, list) else value
+    if "seed" in given:
+        config = config.with_seed(given["seed"])
+    return with_settings(config, {_SETTINGS[name]: value for name, value in given.items() if name in _SETTINGS})
+
+
+def _print_config(config: TrainingConfig, tables: Sequence[str]) -> None:
+    sys.stdout.write(to_toml(config, tables))
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """How a training runs, and where it goes.
+
+    Attributes:
+        output: folder to write, which is checked before any work.
+        resume: whether it goes on with an interrupted training.
+        overwrite: whether an artifact that is there is replaced.
+        cache: cache of features.
+        backend: what runs transformers.
+    """
+
+    output: Path
+    resume: bool
+    overwrite: bool
+    cache: ContentCache
+    backend: Backend
+
+    def __post_init__(self) -> None:
+        check_output(self.output, self.overwrite, ", or add --overwrite")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that an interrupted training goes on from."""
+        output = self.output.resolve()
+        return output.with_name(f".{output.name}.checkpoint")
+
+    def train(self, sources: Sequence[str], config: TrainingConfig) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
+        """Stage 1, and the votes as it was trained on them.
+
+        Under `torchrun` only the first process comes back; the others end here when the training has.
+        """
+        with open_process_group() as group:
+            if group.is_first:
+                return self._train(make_encoder(config, None, self.backend), sources, config, group)
+            runtime = Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group)
+            encoder = make_encoder(config, runtime, self.backend)
+            encoder.train(load_votes(*sources)[0], config.split, config.epochs, config.batch_size)
+        raise typer.Exit
+
+    def _train(
+        self, encoder: ModelBehaviorEncoder, sources: Sequence[str], config: TrainingConfig, group: ProcessGroup
+    ) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
+        encoder.runtime = Runtime(self.cache, ConsoleMonitor(), self.checkpoint, self.resume, group)
+        votes = read_votes(sources)
+        try:
+            prepared = encoder.prepare(votes, config.split)
+            return fit_encoder(encoder, prepared, config), prepared
+        except KeyboardInterrupt:
+            if self.checkpoint.exists() or tuning_checkpoint(self.checkpoint).exists():
+                stderr().print("To go on after the last finished epoch, run the same command with --resume.")
+            raise
+
+    def finish(self, trained: Artifact) -> None:
+        """Writes the folder; the checkpoints are not needed any more."""
+        with locked(self.output):
+            trained.save(self.output)
+        for path in (self.checkpoint, tuning_checkpoint(self.checkpoint)):
+            path.unlink(missing_ok=True)
+
+
+def describe_encoder(trained: Artifact, output: Path, seconds: float) -> tuple[dict[str, Any], str]:
+    """What stage 1 came to, as JSON and as text."""
+    history = trained.encoder.history
+    best = max(history, key=lambda log: log.triplet_accuracy)
+    value = {
+        "output": str(output),
+        "models": len(trained.models),
+        "best_epoch": best.epoch,
+        "triplet_accuracy": best.triplet_accuracy,
+        "identification_at_8": best.identification,
+        "seconds": round(seconds, 1),
+        "history": [log.to_json() for log in history],
+    }
+    identification = "-" if best.identification is None else f"{best.identification:.3f}"
+    text = (
+        f"{output}: encoder with {len(trained.models)} models in {seconds:.0f} s; epoch {best.epoch} kept, "
+        f"validation triplet accuracy {best.triplet_accuracy:.3f}, identification at 8 {identification}"
+    )
+    return value, text
+
+
+def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
+    """What stage 2 came to, as JSON and as text."""
+    history = scorer.history
+    n_voted, n_enrolled = len(scorer.voted_models), len(scorer.models) - len(scorer.voted_models)
+    value: dict[str, Any] = {
+        "voted_models": n_voted,
+        "enrolled_models": n_enrolled,
+        "validation_loss": None,
+        "ratings_alone_loss": None,
+        "accuracy": None,
+        "temperature": scorer.temperature.value,
+        "notes": list(scorer.notes),
+        "history": [log.to_json() for log in history],
+    }
+    text = f"scorer of {n_voted} voted and {n_enrolled} enrolled models"
+    if not history:
+        return value, f"{text}; nothing is measured, since all training votes are on one prompt"
+    best = min(history, key=lambda log: log.validation_loss)
+    alone = history[0].validation_loss
+    value |= {"validation_loss": best.validation_loss, "ratings_alone_loss": alone, "accuracy": best.accuracy}
+    decided = (
+        f", accuracy of decided votes {best.accuracy:.3f}" if math.isfinite(best.accuracy) else ", no vote decided"
+    )
+    text += f"; cross-validated log loss {best.validation_loss:.4f} (ratings alone {alone:.4f})"
+    return value, f"{text}{decided}, temperature {scorer.temperature.value:.3f}"
