@@ -391,7 +391,7 @@ def test_the_command_line_tunes_and_composes(
     ("values", "message"),
     [
         ({"mode": "half"}, "full, last-layers, lora"),
-        ({"steps": 2, "rounds": 3}, "a round needs a step"),
+        ({"steps": 2, "rounds": 3}, "every round needs at least one step"),
         ({"warmup": 1.0}, "warmup"),
         ({"micro_batch": 0}, "micro_batch=0"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
