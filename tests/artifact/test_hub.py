@@ -381,7 +381,9 @@ def test_offline_nothing_is_asked_of_the_hub(hub: HubServer, client: Client, fol
 
 @pytest.mark.parametrize("address", ["hf://name", "hf://", "hf://a/b/c", "hf://a/", "hf:///b", "hf://@v1"])
 def test_another_form_of_address_is_refused(address: str, both: Artifact) -> None:
-    with pytest.raises(UsageError, match="not the name of a Hub repository. Allowed: hf://owner/name or hf://owner/name@rev"):
+    with pytest.raises(
+        UsageError, match="not the name of a Hub repository. Allowed: hf://owner/name or hf://owner/name@rev"
+    ):
         Artifact.load(address)
     with pytest.raises(UsageError, match="not the name of a Hub repository. Allowed: owner/name$"):
         both.push_to_hub(address)

@@ -272,7 +272,7 @@ def _print_config(config: TrainingConfig, tables: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """Surroundings of a training, which do not change its result.
+    """Output folder of a training, and how it runs.
 
     Attributes:
         output: folder to write, which is checked before any work.
