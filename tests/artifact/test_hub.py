@@ -315,7 +315,7 @@ def test_what_may_not_be_written_is_said_in_one_line(
     hub: HubServer, client: Client, folder: Path, name: str, token: str, message: str
 ) -> None:
     before = put(hub, "lab/open", contents(folder)).head
-    with pytest.raises(ArtifactError, match=rf"^{name} cannot be uploaded: {message}.* Fix: .*may write") as caught:
+    with pytest.raises(ArtifactError, match=rf"^{name} cannot be uploaded: {message}.* Fix: .*write access") as caught:
         client.push(folder, name, token=token)
     assert "\n" not in str(caught.value)
     assert "lab/new" not in hub.repositories and hub.repositories["lab/open"].head == before

@@ -75,7 +75,7 @@ def test_every_setting_is_written_once_with_its_description() -> None:
         assert any(line.startswith((f"{name} = ", f"# {name} =")) for line in lines[start:]), setting.key
     assert lines.count("# learning_rate =") == 1, "what is not set is a comment"
     assert lines[lines.index("learning_rate = 0.001") - 1].startswith("# ")
-    assert '# How tokens become one vector. Allowed: "mean", "cls", "max".' in lines
+    assert '# Pooling of the token vectors into one vector. Allowed: "mean", "cls", "max".' in lines
 
 
 def test_a_setting_that_is_none_by_default_can_be_set() -> None:
