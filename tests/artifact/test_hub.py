@@ -390,7 +390,7 @@ def test_another_form_of_address_is_refused(address: str, both: Artifact) -> Non
 
 
 def test_an_address_that_became_a_path_is_recognised() -> None:
-    with pytest.raises(ArtifactError, match=r"hf:/lab/arena is no folder.*as text. Fix: Artifact.load\('hf://"):
+    with pytest.raises(ArtifactError, match=r"hf:/lab/arena is not a folder.*as a string. Fix: Artifact.load\('hf://"):
         Artifact.load(Path("hf://lab/arena"))
 
 

@@ -83,7 +83,7 @@ def test_an_onboarded_model_is_ranked_and_marked(
     assert all(row["votes"] == 0 and row["low"] < row["rating"] < row["high"] for row in new)
     assert run(["rank", str(trained)]) == 0
     text = capsys.readouterr().out
-    assert f"{arena.held_out[0]} *" in text and "* never voted on" in text
+    assert f"{arena.held_out[0]} *" in text and "* no votes" in text
     assert run(["remove", str(trained), arena.held_out[0]]) == 0
     assert arena.held_out[0] not in {row["model"] for row in answer(capsys, "rank", trained)}
 
