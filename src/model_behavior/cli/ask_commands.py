@@ -1,4 +1,4 @@
-"""`model-behavior rank` and `predict`; what to route is asked in `route_commands`."""
+"""`model-behavior rank` and `predict`; `route_commands` has `route`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
 def rank(
     folder: ArtifactFolder,
-    prompt: Annotated[str | None, typer.Option(help="Prompt to rank on, rather than over all.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Prompt to rank on; by default the ranking is over all prompts.")
+    ] = None,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Rank all models, best first, with 95 % intervals; models without votes are rated by what they answer."""
+    """Rank all models, best first, with 95 % intervals; models without votes are rated from their responses."""
     ranked = open_scored(folder, cache).rank(prompt)
     print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked))
 
@@ -47,7 +49,7 @@ def _describe_ranking(rows: Sequence[RankedModel]) -> str:
         lines.append(f"{place:>4}  {name:<{width}} {row.rating:>7.2f}  {span:<16} {row.votes:>7,}")
     if any(not row.votes for row in rows):
         lines.append(
-            "* never voted on: rated by what it answers; `onboard` says how many more responses narrow the interval"
+            "* no votes: rated from its responses; `onboard` shows how many more responses would narrow the interval"
         )
     return "\n".join(lines)
 
@@ -68,7 +70,7 @@ def predict(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Predict votes: keeps all columns, adds p_model_a, p_model_b, p_tie and p_both_bad; rows in order."""
+    """Predict votes. Keeps all columns and the order of rows; adds p_model_a, p_model_b, p_tie and p_both_bad."""
     check_output_file(output)
     sharding = Sharding(engine, address, shard_rows)
     loaded = open_scored(folder, cache)

@@ -1,9 +1,9 @@
-"""What is done with one shard, whichever engine does it.
+"""The work on one shard, the same for every engine.
 
 A worker reads its shard and the artifact, and writes one Parquet file: the rows with their vectors or predictions, or
-what enrolment needs of them (`TABLES`). The file is renamed into its place when it is whole, and its footer records its
-inputs. So a shard can be done twice, by two workers at once or again after one was killed, and is not done at all where
-the file is there already.
+the columns that enrolment needs (`TABLES`). The file is renamed into place once complete, and its footer records its
+inputs. So two workers may process the same shard without harm, a killed worker's shard is processed again, and a
+finished shard is skipped.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Tables: TypeAlias = Iterator[tuple[pa.Table, int]]
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What is done with every shard of a run.
+    """The work on every shard of a run.
 
     Attributes:
         kind: kind of the tables that are made, see `TABLES`.
@@ -76,7 +76,7 @@ class ShardTask:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that decides the content of the output."""
+        """Hash of everything that decides the content of the output."""
         part = self.shard.part
         rows = "all" if part is None else f"{part.start}:{part.stop}"
         settings = f"{_VERSION} {self.job.kind} {self.job.batch_size} {rows}"
@@ -85,7 +85,7 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What came of a shard.
+    """Result of a shard.
 
     Attributes:
         rows: rows written.
@@ -97,15 +97,16 @@ class ShardReport:
 
 
 def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = None) -> ShardReport:
-    """Does a shard, unless it is finished.
+    """Processes a shard, unless it is finished.
 
     Args:
-        task: the shard.
-        loaded: the task's artifact.
-        progress: told the rows done so far.
+        task: shard to process.
+        loaded: artifact of the task's job.
+        progress: function called with the number of rows done.
 
     Raises:
-        DataError: unusable rows, or none at all; UsageError and OSError likewise where the work raises them.
+        DataError: rows are unusable, or there are none.
+        UsageError, OSError: see the function of the job in `TABLES`.
     """
     finished = finished_report(task)
     if finished is not None:
@@ -132,10 +133,10 @@ def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = Non
 
 
 def run_shard_alone(task: ShardTask) -> ShardReport:
-    """Does a shard in a process that has nothing yet; the artifact is kept for the next shard.
+    """Processes a shard in a fresh process, and keeps the loaded artifact for the next shard.
 
     Raises:
-        ArtifactError: the artifact in the folder is another one by now.
+        ArtifactError: the artifact in the folder has changed since the run began.
     """
     return run_shard(task, _open(task.job))
 
@@ -158,10 +159,10 @@ def without_footer(schema: pa.Schema) -> pa.Schema:
 
 
 def encode_tables(loaded: Artifact, shard: Shard, batch_size: int) -> Tables:
-    """All columns, and `embedding`: fixed_size_list<float>.
+    """All columns of the source, and `embedding`, a fixed_size_list<float>.
 
     Raises:
-        DataError: a row without a prompt or a response, or as for reading.
+        DataError: a row has no prompt or no response, or the source cannot be read.
         UsageError: the source has a column `embedding` already.
     """
     encoder = loaded.encoder
