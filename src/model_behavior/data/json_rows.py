@@ -1,4 +1,4 @@
-"""Rows of JSON arrays, streamed, and of JSON lines. Which one a file is, its first character says."""
+"""Rows of JSON arrays and JSON lines, streamed. The first character of a file tells which of the two it is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EXACT_IN_FLOAT = 2**53
 _ALLOWED = "Allowed: an array of objects, or one object per line."
 
 ReadRows = Callable[[int], Iterator[list[dict[str, Any]]]]
-"""Rows in order, in lists of at most so many."""
+"""Function from a number of rows to rows in order, in lists of at most that many."""
 
 
 def read_json_columns(path: Path) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ def iterate_json_rows(path: Path, batch_rows: int) -> Iterator[list[dict[str, An
     """Rows in order as they were parsed, in lists of at most `batch_rows`; rows may lack keys.
 
     Raises:
-        DataError: broken JSON, or a row that is not an object; names the row or line.
+        DataError: broken JSON, or a row that is not an object; the message names the row or line.
     """
     objects = _iterate_objects(path)
     while rows := list(islice(objects, batch_rows)):
@@ -74,9 +74,9 @@ def to_batches(read_rows: ReadRows, columns: Sequence[str] | None, batch_rows: i
     Nested values become JSON text; a column of mixed scalars becomes text.
 
     Args:
-        read_rows: begins anew at every call.
-        columns: those to have, all by default.
-        batch_rows: rows in a batch, at most.
+        read_rows: function that reads the rows from the beginning at every call.
+        columns: columns of the batches, all by default.
+        batch_rows: most rows of a batch.
     """
     schema = _scan_schema(row for rows in read_rows(batch_rows) for row in rows)
     if columns is not None:
@@ -138,7 +138,7 @@ def _require_object(value: Any, place: str) -> dict[str, Any]:
 
 
 class _Utf8Reader:
-    """A byte reader for ijson that stops exactly before the first bad byte, so that the row can be named."""
+    """A byte reader for ijson that stops right before the first bad byte, so that the error can name the row."""
 
     def __init__(self, stream: io.BufferedReader, name: str) -> None:
         self.row = 1

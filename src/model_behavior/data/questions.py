@@ -1,7 +1,7 @@
-"""Sources read for what they ask: prompts alone, and prompts with the two models that are to answer them.
+"""Reads prompts, and matchups (a prompt and two models), from files and tables.
 
-Both are in every format of votes or responses, and also in plain tables that are neither: one column is enough for
-prompts, three for matchups.
+Sources may be in any format of votes or responses, or plain tables: one column is enough for prompts, three for
+matchups.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Matchup:
 
 
 def load_prompts(source: Source) -> tuple[list[str], LoadReport]:
-    """One prompt per row, in order and as often as they are there, since traffic repeats itself.
+    """One prompt per row, in order. Repeated prompts stay, since traffic repeats itself.
 
     Args:
         source: a text file (.txt, one prompt per line), a table with a column `prompt`, or any format of votes or
-            responses, of which the last user turn counts.
+            responses, of which the last user turn is the prompt.
 
     Raises:
-        DataError: it cannot be read, or has no usable prompt.
+        DataError: the source cannot be read, or has no usable prompt.
     """
     prompts: list[str] = []
     reports = []
@@ -62,18 +62,18 @@ def load_prompts(source: Source) -> tuple[list[str], LoadReport]:
 def iter_matchups(
     source: Source, batch_rows: int = 4096, part: range | None = None
 ) -> Iterator[tuple[pa.RecordBatch, list[Matchup | None]]]:
-    """Batches of a source with all columns, and what each row asks; None for a row that lacks a prompt or a name.
+    """Batches of a source with all columns, and the matchup of each row; None for a row without a prompt or a name.
 
-    A table needs the columns prompt, model_a and model_b only, and no other counts. Any other format of votes is read
-    as for training, so that a row which could not be trained on (without an outcome or an answer, say) is None too.
+    A table needs the columns prompt, model_a and model_b only; others are ignored. Any other format of votes is read as
+    for training, so a row that could not be trained on (without an outcome, say) is None, too.
 
     Args:
         source: rows of votes; a folder holds shards of the same columns.
-        batch_rows: rows in a batch, at most.
+        batch_rows: most rows of a batch.
         part: rows to read of a single Parquet file, all by default.
 
     Raises:
-        DataError: a source that cannot be read, or is none of votes, or shards of different columns.
+        DataError: the source cannot be read or holds no votes, or its shards have different columns.
     """
     schema: pa.Schema | None = None
     for each in expand_sources(source):
@@ -140,7 +140,7 @@ def _read_matchup(row: Row, known: Format | None, rows: RowSource, number: int) 
 
 
 def _format_of_matchups(rows: RowSource) -> Format | None:
-    """None for a table whose three columns are enough, whatever else is in it."""
+    """The format of votes; None for a table with the three columns of matchups, whatever else is in it."""
     known = _format_of(rows, MATCHUP_COLUMNS, f"To predict, at least: {', '.join(MATCHUP_COLUMNS)}.")
     if known is None or (known.family == "votes" and known not in (PLAIN, PPE)):
         return known
@@ -153,10 +153,10 @@ def _format_of_matchups(rows: RowSource) -> Format | None:
 
 
 def _format_of(rows: RowSource, enough: Sequence[str], hint: str) -> Format | None:
-    """The format of a source; None where it has none, but the columns that are enough.
+    """The format of a source; None for a plain table with the columns in `enough`.
 
     Raises:
-        DataError: it has neither; ends with the hint.
+        DataError: the source has neither; the message ends with the hint.
     """
     try:
         return detect_format(rows.columns)
