@@ -127,7 +127,8 @@ def iterate_table_batches(
 def _table_error(table: ArrowStream, error: Exception) -> DataError:
     return DataError(
         f"{describe_rows(table)}: cannot be read as an Arrow table ({shorten(str(error), 200)}). Allowed: a table "
-        "whose columns have one type each. Fix: give a list of dictionaries, whose values may differ in type."
+        "whose columns have one type each. Fix: give the rows as a list of dictionaries, whose values may differ in "
+        "type."
     )
 
 
