@@ -233,7 +233,7 @@ class Service:
 
 def _check_unchanged(what: str, version: str, expected: Versions | None) -> None:
     if expected is not None and version not in expected:
-        raise ChangedMeanwhileError(f"{what} has changed since it was read, to version {version}. Fix: read it again")
+        raise ChangedMeanwhileError(f"{what} has changed: its version is {version}. Fix: read it again")
 
 
 def _remove_stale_parts(folder: Path) -> None:
