@@ -52,7 +52,7 @@ class DenseNetworkModel(ModelBase):
     Attributes:
         history: one log per epoch of the cross-validation, the first from before training.
         temperature: temperature fitted on held-out votes; 1 without.
-        held_out: those votes as they were predicted; None before `fit` and after loading.
+        held_out: predictions of the held-out votes; None before `fit` and after loading.
     """
 
     name: ClassVar[str] = "dense-network"
