@@ -144,7 +144,7 @@ def test_overrides_hold_for_names_and_families_and_are_followed() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(UsageError, match="circle: llama -> alpaca -> llama"):
+    with pytest.raises(UsageError, match="form a cycle: llama -> alpaca -> llama"):
         family_of("llama-7b", {"llama": "alpaca", "alpaca": "llama"})
     with pytest.raises(UsageError, match="name is empty"):
         family_of("  ")

@@ -1,4 +1,4 @@
-"""Types of NumPy arrays, by the numbers in them. Shapes stand in docstrings."""
+"""Types of NumPy arrays by dtype; docstrings give the shapes."""
 
 from __future__ import annotations
 

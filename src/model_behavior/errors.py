@@ -1,4 +1,4 @@
-"""The errors that a caller is expected to see: each says what failed, where, what is allowed, and the fix."""
+"""The errors of the library; each message says what failed, where, what is allowed, and the fix."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ class ModelBehaviorError(Exception):
 
 
 class UsageError(ModelBehaviorError):
-    """An argument or option that cannot be meant. Exit code 2 on the command line."""
+    """Invalid argument or option. Exit code 2 on the command line."""
 
 
 class DataError(ModelBehaviorError):
-    """Input data that cannot be used. Exit code 3 on the command line."""
+    """Unusable input data. Exit code 3 on the command line."""
 
 
 class ArtifactError(ModelBehaviorError):
-    """A saved folder or state that is missing, altered, incomplete, or of a version that this release does not read."""
+    """Saved folder or state that is missing, altered, incomplete, or of a version that this release cannot read."""
 
 
 class CollapseError(ModelBehaviorError):
-    """Training stopped because every pair is mapped to the same point."""
+    """Training that has collapsed (every pair is mapped to the same point) or diverged (the loss is not a number)."""
 
 
 class MissingExtraError(ModelBehaviorError):
-    """An optional dependency that is not installed."""
+    """Optional dependency that is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency. Fix: pip install 'model-behavior[{extra}]'")
 
 
 def check_version(what: str, found: object, supported: int) -> None:
-    """Refuses what another release has saved in another way.
+    """Refuses a saved object of another format version.
 
     Args:
-        what: name of what was saved, as the message begins.
-        found: version that it says it is of.
+        what: name of the object, the beginning of the message.
+        found: version of the object.
         supported: version that this release reads.
 
     Raises:
-        ArtifactError: the versions differ; a newer one needs a newer release, another one a new training.
+        ArtifactError: the versions differ. A newer version needs a newer release, an older one a new training.
     """
     if found != supported:
         newer = isinstance(found, int) and found > supported

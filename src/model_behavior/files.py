@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Atomic writing of files: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def name_aside(path: Path) -> Path:
 
 
 def check_output_file(path: Path) -> None:
-    """Says before any work whether a file can be written there.
+    """Checks before any work that a file can be written there.
 
     Raises:
-        UsageError: it is a folder, a device or the like, or its folder is not writable.
+        UsageError: the path is a folder, a device or the like, or its folder is not writable.
     """
     if path.exists() and not path.is_file():
-        raise UsageError(f"--output {path} is there and is no regular file. Fix: name a file")
+        raise UsageError(f"--output {path} exists and is not a regular file. Fix: choose another one")
     folder = path.resolve().parent
     while not folder.exists():
         folder = folder.parent
@@ -35,10 +35,10 @@ def check_output_file(path: Path) -> None:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Gives a name to write to, and renames it to `path` when the block ends well.
+    """Gives a temporary path to write to, and renames it to `path` if the block succeeds.
 
-    Whatever was at `path` before stays until then, and stays for good when the block fails. The folder is made; a
-    symbolic link stays one, and the file that it leads to is replaced.
+    An older file at `path` stays until then, and is kept if the block fails. The folder is created. A symbolic link is
+    kept, and its target is replaced.
 
     Raises:
         OSError: the folder cannot be written.
@@ -55,9 +55,9 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def open_to_others(path: Path) -> None:
-    """Gives a file the rights that any new file gets in its folder; some libraries write for the owner alone.
+    """Gives a file the permissions of any new file in its folder; some libraries write files for the owner only.
 
-    A new file beside it shows them: to read the umask is to set it, and other threads may make files meanwhile.
+    A new file beside it shows them: the umask can only be read by setting it, which would affect other threads.
     """
     sample = name_aside(path)
     descriptor = os.open(sample, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

@@ -1,11 +1,11 @@
-"""Names of models: which known one was meant, and the family that each belongs to.
+"""Names of models: suggestions for an unknown name, and the family of each model.
 
-A name that nobody knows is an error that lists the nearest known ones. Names are compared as texts (Ratcliff and
-Metzener 1988, `difflib`) without case, spaces, hyphens and underscores, so that "GPT 4" is "gpt-4"; for models, those
-of the same family count as more alike.
+An unknown name is an error that lists the nearest known ones. Names are compared as strings (Ratcliff and Metzener
+1988, `difflib`) without case, spaces, hyphens and underscores, so that "GPT 4" is "gpt-4"; models of the same family
+count as more similar.
 
-A family is the unit that is held out when a figure is to say "a new model". It is read from the name, by a heuristic:
-the first word that says who the model is.
+A family is the unit that is held out to evaluate on new models. A heuristic reads it from the name: the first word
+that identifies the model.
 
 1. The name is normalised: NFKC, case-folded, an `owner/` in front and an `@provider` at the end dropped, and cut into
    words at everything that is no letter, digit or full stop.
@@ -15,7 +15,7 @@ the first word that says who the model is.
 3. The version is cut off the word that is left (`llama3`, `qwen2.5`), and other spellings are joined (`ALIASES`).
 
 A fine-tune with a name of its own in front (`humpback-llama-65b`) is a family of its own; one that is called by its
-method alone (`pairrm-tulu-2-13b`) belongs to the model it was made from. Overrides settle what a name cannot tell.
+method alone (`pairrm-tulu-2-13b`) belongs to the model it was made from. Overrides correct the heuristic.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ ALIASES: Mapping[str, str] = {
 
 
 def find_model(names: Sequence[str], name: str) -> int:
-    """The row of a model.
+    """Returns the row of a model.
 
     Raises:
-        UsageError: no such model; lists the nearest ones.
+        UsageError: the name is unknown; the message lists the nearest ones.
     """
     if name in names:
         return names.index(name)
@@ -82,7 +82,7 @@ def find_model(names: Sequence[str], name: str) -> int:
         raise UsageError(f"unknown model {name!r}: the catalog is empty. Fix: enrol it from its responses")
     raise UsageError(
         f"unknown model {name!r}; nearest of the {len(names)} known: {', '.join(nearest_models(names, name))}. "
-        "Fix: take a known name, or enrol the model from its responses"
+        "Fix: use a known name, or enrol the model from its responses"
     )
 
 
@@ -94,13 +94,13 @@ def nearest_models(names: Iterable[str], wanted: str, number: int = 5) -> list[s
 
 
 def nearest(names: Iterable[str], wanted: str, number: int = 3, least: float = 0.0) -> list[str]:
-    """The names that are spelled most like the wanted one, best first; equally alike ones in their order.
+    """Returns the names with the most similar spelling, best first; ties keep their order.
 
     Args:
-        names: known ones.
-        wanted: an unknown one.
-        number: most names to give.
-        least: likeness below which a name is left out, in [0, 1].
+        names: known names.
+        wanted: unknown name.
+        number: largest number of names to return.
+        least: smallest similarity of a returned name, in [0, 1].
     """
     return _take_best(names, _likeness_to(wanted), number, least)
 
@@ -110,11 +110,11 @@ def family_of(name: str, overrides: Mapping[str, str] | None = None) -> str:
 
     Args:
         name: the model's name.
-        overrides: from a name as it stands, or from a family, to the family it belongs to; followed to its end, so
-            that {"pythia": "oasst", "oasst": "open"} puts both into "open".
+        overrides: families by exact model name, or by another family; chains are followed, so that
+            {"pythia": "oasst", "oasst": "open"} puts both into "open".
 
     Raises:
-        UsageError: an empty name, or overrides that go round in a circle.
+        UsageError: the name is empty, or the overrides form a cycle.
     """
     if not name.strip():
         raise UsageError("a model's name is empty, so it has no family")
@@ -125,7 +125,7 @@ def family_of(name: str, overrides: Mapping[str, str] | None = None) -> str:
     while overrides.get(family, family) != family:
         family = overrides[family]
         if family in seen:
-            raise UsageError(f"overrides of families go round in a circle: {' -> '.join([*seen, family])}")
+            raise UsageError(f"overrides of families form a cycle: {' -> '.join([*seen, family])}")
         seen.append(family)
     return family
 

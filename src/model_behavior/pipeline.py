@@ -1,4 +1,4 @@
-"""Both stages, read as a story: votes to a trained encoder, its models to embeddings, both to a scorer."""
+"""Trains both stages: the encoder on votes, then the scorer on the embeddings of its models."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Every choice of a training in one place.
+    """All settings of a training.
 
     Attributes:
-        text: text encoders, whose features the encoder starts from.
-        encoder: stage 1.
+        text: text encoders, whose features are the input of stage 1.
+        encoder: settings of stage 1.
         split: division of the votes into training and validation.
         epochs: passes of stage 1 over the training votes.
         batch_size: triplets per step of stage 1, and pairs encoded at once.
-        enrolment: how much is kept of the responses of the models.
-        scorer: stage 2.
+        enrolment: limits on the responses that the artifact keeps.
+        scorer: settings of stage 2.
     """
 
     text: TextConfig = field(default_factory=TextConfig)
@@ -52,7 +52,7 @@ class TrainingConfig:
     scorer: DenseNetworkConfig = field(default_factory=DenseNetworkConfig)
 
     def with_seed(self, seed: int) -> TrainingConfig:
-        """The same with one seed for everything that is drawn."""
+        """Returns the configuration with one seed for everything random."""
         return replace(
             self,
             encoder=replace(self.encoder, seed=seed),
@@ -62,15 +62,15 @@ class TrainingConfig:
 
 
 def train(votes: Votes, config: TrainingConfig | None = None, runtime: Runtime | None = None) -> Artifact:
-    """Trains both stages on pairwise votes and places every model that was voted on.
+    """Trains both stages on pairwise votes, and embeds every model with votes.
 
     Args:
         votes: paths of files in any known format, folders, `hf://owner/name`, lists of dictionaries, or a DataFrame.
-        config: every choice; `TrainingConfig().with_seed(1)` draws another training.
-        runtime: cache of text features, progress and checkpoint, which the result does not depend on.
+        config: settings; `TrainingConfig().with_seed(1)` trains with another random seed.
+        runtime: cache of text features, monitor and checkpoint, which do not change the result.
 
     Raises:
-        DataError: votes that cannot be read, or too few for a single triplet.
+        DataError: the votes cannot be read, or give no triplet.
         CollapseError: the encoder maps every pair to the same point.
     """
     config = config if config is not None else TrainingConfig()
@@ -81,7 +81,7 @@ def train(votes: Votes, config: TrainingConfig | None = None, runtime: Runtime |
 
 
 def train_encoder(votes: Votes, config: TrainingConfig | None = None, runtime: Runtime | None = None) -> Artifact:
-    """Stage 1 alone; see `train`. `train_scorer` adds stage 2."""
+    """Trains only stage 1; see `train`. `train_scorer` adds stage 2."""
     config = config if config is not None else TrainingConfig()
     data, _ = as_votes(votes)
     encoder = make_encoder(config, runtime)
@@ -89,13 +89,13 @@ def train_encoder(votes: Votes, config: TrainingConfig | None = None, runtime: R
 
 
 def train_scorer(artifact: Artifact, votes: Votes, config: DenseNetworkConfig | None = None) -> Artifact:
-    """Stage 2 alone, over the frozen embeddings of an artifact, on the votes that its encoder was trained on.
+    """Trains only stage 2, on the frozen embeddings of an artifact, with the votes that its encoder was trained on.
 
     The split is the encoder's, so that neither stage has seen a validation prompt. All other models of the artifact
     are enrolled.
 
     Raises:
-        DataError: a voted model that the artifact has not embedded.
+        DataError: the artifact has no embedding of a model in the votes.
     """
     data, _ = as_votes(votes)
     encoder = artifact.encoder
@@ -103,7 +103,7 @@ def train_scorer(artifact: Artifact, votes: Votes, config: DenseNetworkConfig | 
     prepared = encoder.prepare(data, split)
     if prepared.fingerprint != encoder.data_fingerprint:
         warnings.warn(
-            "these are not the votes that the encoder was trained on; validation prompts of the scorer may be "
+            "the encoder was trained on other votes than these; validation prompts of the scorer may be "
             "training prompts of the encoder",
             UserWarning,
             stacklevel=2,
@@ -114,16 +114,16 @@ def train_scorer(artifact: Artifact, votes: Votes, config: DenseNetworkConfig | 
 def make_encoder(
     config: TrainingConfig, runtime: Runtime | None = None, backend: Backend = "auto"
 ) -> ModelBehaviorEncoder:
-    """The encoder of a training, not trained yet; `backend` runs the transformers in it."""
+    """Makes the untrained encoder of a training; `backend` runs its transformers."""
     return ModelBehaviorEncoder(config.text.make(backend), config.encoder, runtime)
 
 
 def fit_encoder(
     encoder: ModelBehaviorEncoder, prepared: PreprocessedBehaviorEncoderData, config: TrainingConfig
 ) -> Artifact:
-    """Stage 1 on prepared votes: trains the encoder and embeds every model from its training responses.
+    """Trains stage 1 on prepared votes, and embeds every model from its training responses.
 
-    Validation responses stay out of the embeddings, so that figures on them stay honest.
+    Validation responses are not part of the embeddings, so that figures on them are not biased.
     """
     encoder.train_prepared(prepared, config.epochs, config.batch_size)
     catalog = enrol_training_models(encoder, prepared, config.batch_size, config.enrolment)
@@ -137,7 +137,7 @@ def fit_encoder(
 def fit_scorer(
     artifact: Artifact, prepared: PreprocessedBehaviorEncoderData, config: DenseNetworkConfig | None = None
 ) -> Artifact:
-    """Stage 2 on prepared votes, over frozen embeddings: once to the training votes, once to all.
+    """Trains stage 2 on prepared votes, with frozen embeddings: once on the training votes, once on all.
 
     What the first has chosen by cross-validation, the second takes over. `rank` and `predict` use the second, and
     `evaluate` uses the first (decision 0018).
@@ -178,7 +178,7 @@ def enrol_training_models(
     batch_size: int,
     enrolment: EnrolmentConfig | None = None,
 ) -> Catalog:
-    """Enrols the models of a training: embedded from their training responses, sampled from their validation responses.
+    """Enrols the models of a training: embeds their training responses, and samples their validation responses.
 
     The encoder places responses that it was trained on closer together than new ones, so that a sample of them would
     make every later response look like a change.

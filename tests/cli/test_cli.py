@@ -48,7 +48,7 @@ def test_outputs_that_cannot_be_written_are_refused_first(
         ["benchmark", "stage1", "none.csv"],
     ):
         assert run([*command, "--output", str(tmp_path / "folder")]) == 2
-        assert "is no regular file" in capsys.readouterr().err
+        assert "is not a regular file" in capsys.readouterr().err
 
 
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

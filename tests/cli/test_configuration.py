@@ -75,7 +75,7 @@ def test_every_setting_is_written_once_with_its_description() -> None:
         assert any(line.startswith((f"{name} = ", f"# {name} =")) for line in lines[start:]), setting.key
     assert lines.count("# learning_rate =") == 1, "what is not set is a comment"
     assert lines[lines.index("learning_rate = 0.001") - 1].startswith("# ")
-    assert '# How tokens become one vector. Allowed: "mean", "cls", "max".' in lines
+    assert '# Pooling of the token vectors into one vector. Allowed: "mean", "cls", "max".' in lines
 
 
 def test_a_setting_that_is_none_by_default_can_be_set() -> None:
@@ -88,15 +88,15 @@ def test_a_setting_that_is_none_by_default_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"encoder": {"objectives": {"margin": "a"}}}, 'encoder.objectives.margin: "a" is no number'),
-        ({"epochs": 1.5}, "epochs: 1.5 is no whole number"),
-        ({"epochs": True}, "epochs: true is no whole number"),
-        ({"scorer": {"offset": {"learn_slopes": 1}}}, "scorer.offset.learn_slopes: 1 is neither true nor false"),
-        ({"text": {"reading": {"model": 3}}}, "text.reading.model: 3 is no text"),
-        ({"text": {"encoders": "style"}}, 'text.encoders: "style" is no list'),
-        ({"text": {"encoders": ["style", 1]}}, "text.encoders: 1 is no text"),
+        ({"encoder": {"objectives": {"margin": "a"}}}, 'encoder.objectives.margin: "a" is not a number'),
+        ({"epochs": 1.5}, "epochs: 1.5 is not a whole number"),
+        ({"epochs": True}, "epochs: true is not a whole number"),
+        ({"scorer": {"offset": {"learn_slopes": 1}}}, "scorer.offset.learn_slopes: 1 is not true or false"),
+        ({"text": {"reading": {"model": 3}}}, "text.reading.model: 3 is not a text"),
+        ({"text": {"encoders": "style"}}, 'text.encoders: "style" is not a list'),
+        ({"text": {"encoders": ["style", 1]}}, "text.encoders: 1 is not a text"),
         ({"split": {"by": "vote"}}, 'split.by: "vote" is not allowed; allowed: "prompt", "random"'),
-        ({"encoder": 3}, "encoder: 3 is no table"),
+        ({"encoder": 3}, "encoder: 3 is not a table"),
         ({"epochs": {"of": 3}}, "unknown setting epochs.of"),
         ({"encoder": {"objectives": {"margn": 1}}}, "unknown setting encoder.objectives.margn; nearest: encoder.obj"),
         ({"nonsense": {}}, "unknown setting nonsense; nearest: "),

@@ -182,7 +182,7 @@ def test_nothing_is_measured_that_cannot_be_honest() -> None:
     data, split = sides()
     with pytest.raises(DataError, match="all .* votes are on prompts that the encoder was trained on"):
         evaluate(trained(), select_votes(data, split.train))
-    with pytest.raises(UsageError, match="does not say which prompts"):
+    with pytest.raises(UsageError, match="does not record which prompts"):
         evaluate(replace(trained(), training=None), votes())
 
 

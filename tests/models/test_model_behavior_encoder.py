@@ -169,7 +169,7 @@ def _unknown_text_encoder(state: dict[str, Any]) -> None:
         (_older, "encoder state: version 1; .*Fix: train again"),
         (_incomplete, "incomplete or unknown encoder state"),
         (_unknown_text_encoder, "unknown text encoder 'stile'"),
-        (_other_text_encoder, "'lexical'.*is not the one"),
+        (_other_text_encoder, "'lexical'.*differs from the one"),
     ],
 )
 def test_a_state_that_cannot_be_used_says_why(

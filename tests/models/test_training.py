@@ -163,7 +163,7 @@ def test_collapse_stops_the_run_with_its_reason(arena: Arena, tmp_path: Path) ->
 
 def test_too_few_votes_say_so(tmp_path: Path) -> None:
     rows: list[VoteRow] = [(f"p{i}", "x", f"x{i}", "y", f"y{i}", Outcome.BOTH_BAD) for i in range(40)]
-    with pytest.raises(DataError, match=r"not one training triplet can be formed \(\d+ x no winning pair"):
+    with pytest.raises(DataError, match=r"no training triplet can be formed \(\d+ x no winning pair"):
         make(Runtime(ContentCache(tmp_path))).train(make_votes(rows), SPLIT, epochs=1, batch_size=8)
     with pytest.raises(UsageError, match="epochs=0"):
         make(Runtime(ContentCache(tmp_path))).train(make_votes(rows), SPLIT, epochs=0, batch_size=8)

@@ -105,7 +105,7 @@ def test_two_models_are_compared_in_words_bars_and_texts(
     assert told.shared
     expected += [text for each in told.shared for text in (each.response_a, each.response_b)]
     assert sorted(page.locator(".beside blockquote").all_text_contents()) == sorted(expected)
-    page.get_by_role("button", name="Exchange the two").click()
+    page.get_by_role("button", name="Swap the models").click()
     expect(page.locator(".side strong").first).to_have_text(b)
 
 

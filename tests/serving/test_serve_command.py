@@ -66,7 +66,7 @@ def _seconds_of_answers(address: str) -> list[float]:
     [
         (["--host", "0.0.0.0"], "no API key"),
         (["--api-key", "short"], "too short"),
-        (["--keys", "nothing.toml"], "no file of keys"),
+        (["--keys", "nothing.toml"], "not a file of keys"),
         (["--upstreams", "nothing.toml"], "nothing.toml"),
         (["--tokens", "0"], "above 0"),
         (["--port", "70000"], "65535"),

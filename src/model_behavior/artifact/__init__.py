@@ -1,10 +1,10 @@
-"""The trained artifact: its verbs, the folder that it lives in, its card, its way to the Hub and back.
+"""The trained artifact: its methods, its folder format, its model card, upload and download.
 
-artifact.py    `Artifact`, with everything that can be asked of it
-folder.py      what its folder holds; reading, writing, locking
-certainty.py   how sure it is of its models
-card.py        the README of the folder
-hub.py         download and upload
+artifact.py    `Artifact`, the class with all methods
+folder.py      folder format: reading, writing, locking
+certainty.py   certainty of embeddings and ratings
+card.py        model card, the README of the folder
+hub.py         download from and upload to the Hugging Face Hub
 """
 
 from model_behavior.artifact.artifact import Artifact

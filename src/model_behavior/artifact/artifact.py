@@ -1,4 +1,4 @@
-"""The trained artifact and everything that can be asked of it."""
+"""The trained artifact, with one method for every question and change."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _BATCH = 512
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Artifact(Contents):
-    """A trained encoder with the models that it has embedded, and what predicts votes between them.
+    """A trained encoder, the embeddings of its models, and, once stage 2 is trained, the scorer that predicts votes.
 
-    An artifact never changes: what adds or removes models gives another one. `train` makes the first.
+    An artifact never changes: methods that add or remove models return a new one. `train` makes the first.
 
     Responses and votes may be paths of files in any known format, folders, `hf://owner/name`, lists of dictionaries,
     or a DataFrame (pandas, polars, Arrow).
@@ -61,27 +61,27 @@ class Artifact(Contents):
         """Reads and verifies an artifact.
 
         Args:
-            source: its folder, or `hf://owner/name` on the Hugging Face Hub (needs the extra `hub`).
-            runtime: cache of text features, and who is told of progress.
+            source: folder of the artifact, or `hf://owner/name` on the Hugging Face Hub (needs the extra `hub`).
+            runtime: cache of text features, and monitor of the progress.
 
         Raises:
-            ArtifactError: it is missing, no artifact, of another version, or a file in it is missing or altered.
+            ArtifactError: the folder is missing, not an artifact, of another version, or incomplete or altered.
         """
         text = str(source)
         from_hub = text.startswith(HUB_PREFIX)
         return cls(**vars(read_from_hub(text, runtime) if from_hub else read_folder(Path(source), runtime)))
 
     def save(self, path: str | Path, *, texts: bool = True) -> None:
-        """Writes a folder; an artifact that was there is replaced only when the new one is whole.
+        """Writes the artifact to a folder; an older artifact there is replaced only once the new one is complete.
 
         Args:
-            path: of the folder.
-            texts: whether the responses kept for people to read go into it. Without them, `neighbours` and the page
-                show no examples; hashes of prompts, hashed word counts and vectors stay.
+            path: folder to write.
+            texts: include the sampled responses as text. Without them, `neighbours` and the page show no examples;
+                hashes of prompts, hashed word counts and vectors are always written.
 
         Raises:
-            UsageError: something is there that is no artifact.
-            OSError: the folder cannot be written; what was there before is still there.
+            UsageError: the folder exists and is not an artifact.
+            OSError: the folder cannot be written; an older artifact there stays unchanged.
         """
         write_folder(self, Path(path), texts)
 
@@ -89,10 +89,10 @@ class Artifact(Contents):
         """Uploads the artifact to the Hugging Face Hub (needs the extra `hub`).
 
         Args:
-            name: `owner/name` of the repository, which is made where it does not exist.
-            texts: whether responses go along; see `save`.
-            private: whether a new repository is private.
-            token: of an account that may write there; by default the one that `hf auth login` has stored.
+            name: repository, as `owner/name`; created if it does not exist.
+            texts: include the sampled responses as text; see `save`.
+            private: create a new repository as private.
+            token: access token with write permission; by default the one stored by `hf auth login`.
 
         Returns:
             Address of the commit.
@@ -108,18 +108,18 @@ class Artifact(Contents):
         config: EnrolmentConfig | None = None,
         parts: Iterable[EncodedPart] | None = None,
     ) -> Artifact:
-        """Places models by their responses, without a vote and without training.
+        """Embeds and rates models from their responses, without votes and without training.
 
         Args:
-            responses: of any number of models.
-            model: name of the model, where the responses do not say.
-            add: the responses of a model that is here already join those behind its embedding; by default it is
-                enrolled anew.
-            config: how much is kept of the responses.
-            parts: the pairs of `responses`, where they are encoded already.
+            responses: prompts and responses of any number of models.
+            model: name of the model, if the responses do not name it.
+            add: add the responses to those already behind a known model's embedding; by default they replace
+                them.
+            config: limits on the responses that the artifact keeps.
+            parts: `responses`, already encoded.
 
         Returns:
-            The artifact with these models.
+            A new artifact with these models.
 
         Raises:
             DataError: no pair has both a prompt and a response.
@@ -135,19 +135,19 @@ class Artifact(Contents):
         return self.with_models(new)
 
     def remove(self, *names: str) -> Artifact:
-        """The artifact without some models: neither their embeddings nor anything of their responses is kept.
+        """Returns the artifact without some models; neither their embeddings nor their responses are kept.
 
         Raises:
-            UsageError: an unknown model, or one whose votes the scorer was trained on.
+            UsageError: a model is unknown, or the scorer was trained on its votes.
         """
         return self.with_catalog(remove(self.catalog, names))
 
     def rank(self, prompt: str | None = None, models: Sequence[str] | None = None) -> list[RankedModel]:
-        """Models by rating, best first, with 95 % intervals; log-odds, the mean of the voted models at 0.
+        """Ranks models by rating, best first, with 95 % intervals, in log-odds; models with votes average 0.
 
         Args:
-            prompt: to rate them on; over all prompts by default.
-            models: names, all by default.
+            prompt: prompt to rank on; by default the ranking is over all prompts.
+            models: names of the models to rank; all by default.
 
         Raises:
             UsageError: there is no scorer, or a model is unknown.
@@ -155,15 +155,15 @@ class Artifact(Contents):
         return rank_best_first(self.trained_scorer.rate(models, prompt=prompt))
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
-        """Probabilities that a person prefers model a, model b, neither (a tie), or finds both bad.
+        """Predicts votes: probabilities that a person prefers model a, model b, neither (a tie), or finds both bad.
 
         Args:
-            prompts: [n].
-            models_a: [n], names.
-            models_b: [n], names.
+            prompts: prompts, [n].
+            models_a: names of the first models, [n].
+            models_b: names of the second models, [n].
 
         Returns:
-            [n, 4], rows sum to 1.
+            Probabilities, [n, 4]; rows sum to 1.
 
         Raises:
             UsageError: there is no scorer, or a model is unknown.
@@ -176,12 +176,12 @@ class Artifact(Contents):
         models: Sequence[str] | None = None,
         reference: str | None = None,
     ) -> Router:
-        """What chooses models for prompts.
+        """Makes a router, which chooses a model for each prompt.
 
         Args:
-            costs: of a request to each model, or the file that says so.
+            costs: cost of a request to each model, or a file with these costs.
             models: candidates; all with a cost by default.
-            reference: model that win rates are against; the best-rated candidate by default.
+            reference: opponent in all win rates; the best-rated candidate by default.
         """
         table = load_costs(costs) if isinstance(costs, str | Path) else costs
         table = table if isinstance(table, CostTable) else CostTable(table)
@@ -196,30 +196,30 @@ class Artifact(Contents):
         floor: float | None = None,
         threshold: float | None = None,
     ) -> list[Choice]:
-        """A model for each prompt, by expected win rate and cost; the best one where no rule is given.
+        """Chooses a model for each prompt by expected win rate and cost; without a rule, the best model.
 
         Args:
-            prompts: [n].
-            costs: of a request to each candidate, or the file that says so.
+            prompts: prompts, [n].
+            costs: cost of a request to each candidate, or a file with these costs.
             budget: largest mean cost of a request over these prompts.
-            floor: win rate that the cheapest choice must have against the best model, 0 to 0.5.
-            threshold: win rate that one unit of cost must add.
+            floor: lowest win rate against the best model, 0 to 0.5; the cheapest model above it is chosen.
+            threshold: smallest gain in win rate for one unit of cost.
 
         Returns:
-            [n].
+            One choice per prompt, [n].
         """
         router = self.router(costs)
         return apply_rule(router, prompts, RoutingRule(budget, floor, threshold)).route(prompts)
 
     def identify(self, responses: Responses, prior_none: float = 0.5) -> dict[str | None, Identification]:
-        """Which known model wrote these responses, or none of them.
+        """Identifies which known model wrote these responses, or none of them.
 
         Args:
-            responses: where they name models, each name is judged by itself.
-            prior_none: probability, before seeing the responses, of a model that is not known.
+            responses: responses of one model, or of several named ones, each of which is judged by itself.
+            prior_none: prior probability that an unknown model wrote them.
 
         Returns:
-            By name in the responses, None where they have none.
+            Verdicts by the name in the responses; the key is None if they have no names.
         """
         pairs, _ = as_anonymous_responses(responses)
         asked = enrol(self.encoder, pairs, _BATCH)
@@ -232,12 +232,12 @@ class Artifact(Contents):
         }
 
     def neighbours(self, name: str, number: int = 5, drivers: int = 5) -> Neighbourhood:
-        """The models most like a model, what sets them apart, and what they answer.
+        """Finds the models most similar to a model, with differences in style and example responses.
 
         Args:
-            name: of a model.
-            number: of neighbours.
-            drivers: differences of style that are named for each.
+            name: name of the model.
+            number: number of neighbours.
+            drivers: number of differences in style named for each neighbour.
         """
         return find_neighbours(self.catalog, name, number, drivers)
 
@@ -245,46 +245,46 @@ class Artifact(Contents):
         """Tests whether a model's answers have changed since it was enrolled.
 
         Args:
-            responses: of today.
-            model: its name here.
-            config: accepted rate of false alarms, number of permutations, seed.
+            responses: new responses of the model.
+            model: name of the model in this artifact.
+            config: false-alarm rate, number of permutations, seed.
         """
-        find_model(self.models.names, model)  # an unknown name is said before the responses are read
+        find_model(self.models.names, model)  # reports an unknown name before the responses are read
         pairs, _ = as_responses(responses, model)
         return measure_drift(self.catalog, model, enrol(self.encoder, pairs, _BATCH), config)
 
     def certainty(
         self, names: Sequence[str] | None = None, half_width: float | None = None
     ) -> tuple[ModelCertainty, ...]:
-        """How sure the artifact is of its models, and what more responses would buy.
+        """Measures how certain embeddings and ratings are, and how much more responses would help.
 
         Args:
-            names: of the models, all by default.
+            names: names of the models; all by default.
             half_width: target of the rating's 95 % interval; by default 10 % above the smallest possible.
         """
         return measure_certainty(self, self.models.names if names is None else names, half_width)
 
     def evaluate(self, votes: Votes, config: EvaluationConfig | None = None) -> Evaluation:
-        """Measures both stages on votes, on prompts that they were not trained on.
+        """Evaluates both stages on votes, on prompts that they were not trained on.
 
         Args:
-            votes: may be those of the training, of which the validation prompts are measured.
-            config: seed and sizes.
+            votes: votes to evaluate on; of the training votes, only those on validation prompts are used.
+            config: seed and sample sizes.
         """
         data, _ = as_votes(votes)
         return evaluate(self, data, config)
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str]) -> Float32Array:
-        """Unit vectors of (prompt, response) pairs, [n, dim]."""
+        """Encodes (prompt, response) pairs as unit vectors, [n, dim]."""
         vectors: Float32Array = self.encoder.encode(list(prompts), list(responses), _BATCH)
         return vectors
 
     @property
     def trained_scorer(self) -> DenseNetworkModel:
-        """Stage 2.
+        """The scorer, stage 2.
 
         Raises:
-            UsageError: it was not trained.
+            UsageError: the artifact has no scorer.
         """
         if self.scorer is None:
             raise UsageError("this artifact has no scorer. Fix: model-behavior train-scorer DIR VOTES")
@@ -292,20 +292,20 @@ class Artifact(Contents):
 
     @cached_property
     def identifier(self) -> Identifier:
-        """Fitted to the catalog at the first use, which takes some seconds."""
+        """The model behind `identify`; fitted to the catalog on first use, which takes some seconds."""
         return fit_identifier(self.catalog)
 
     def with_models(self, new: Catalog) -> Artifact:
-        """The artifact with other models beside its own; one of the same name is replaced."""
+        """Returns the artifact with the models of `new` added; models of the same name are replaced."""
         return self.with_catalog(merge_catalogs(self.catalog, new))
 
     def with_catalog(self, catalog: Catalog) -> Artifact:
-        """The same encoder with another catalog, in which the scorer enrols the models that have no votes.
+        """Returns the artifact with another catalog, whose models without votes are enrolled in the scorer.
 
-        What differs is recorded as revisions. This artifact and its scorer stay as they are.
+        Differences are recorded as revisions. This artifact and its scorer stay unchanged.
 
         Raises:
-            UsageError: a model that the scorer's votes are about is missing.
+            UsageError: a model with votes in the scorer is missing from the catalog.
         """
         revisions = record_changes(self.revisions, self.catalog, catalog)
         scorer, training_scorer = (

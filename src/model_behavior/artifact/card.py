@@ -1,8 +1,8 @@
-"""The README of an artifact: what it is, what it was trained on, how good it was, how to use it.
+"""The model card of an artifact, its README: what it is, its training, its validation figures, its use.
 
-The lines between the dashes are metadata that the Hugging Face Hub reads (https://huggingface.co/docs/hub/model-cards).
-There is no licence among them, which is for whoever shares to choose, and no `model-index`: the Hub would show figures
-that chose the epoch as results.
+The lines between the dashes are metadata for the Hugging Face Hub (https://huggingface.co/docs/hub/model-cards). They
+name no licence, which the sharer chooses, and no `model-index`: the Hub would show the validation figures, which were
+used to choose the epoch, as results.
 """
 
 from __future__ import annotations
@@ -76,5 +76,5 @@ model-behavior map THIS_FOLDER --output map.html
 
 
 def _escape(name: str) -> str:
-    """A name that shows as it is, whatever Markdown it holds."""
+    """The name with its Markdown characters escaped."""
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~])", r"\\\1", " ".join(name.split()))

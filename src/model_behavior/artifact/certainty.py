@@ -1,4 +1,4 @@
-"""How sure an artifact is of its models, and what more responses would buy."""
+"""How certain the embeddings and ratings of an artifact are, and how much more responses would help."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _SAME_PROMPT = 1.0  # several responses to one prompt count as one
 
 @dataclass(frozen=True)
 class RatingCertainty:
-    """Of a rating that is read from responses, on the scale of `rank`.
+    """Certainty of a rating that is predicted from responses, on the scale of `rank`.
 
     Attributes:
-        rating: the rating.
-        half_width: of its 95 % interval.
-        floor: half width with endlessly many responses.
-        wanted: the half width that was asked for, or a tenth above the floor.
-        needed: about how many more responses it takes; None where no number does.
-        compared: responses to prompts that models with votes have answered, too.
+        rating: predicted rating, log-odds.
+        half_width: half-width of its 95 % interval.
+        floor: limit of the half-width as responses grow without bound.
+        wanted: target half-width; 10 % above the floor if none was given.
+        needed: approximate number of further responses to reach the target; None if no number suffices.
+        compared: number of responses to prompts that models with votes also answered.
     """
 
     rating: float
@@ -40,12 +40,12 @@ class RatingCertainty:
 
 @dataclass(frozen=True)
 class PlannedSize:
-    """What a number of responses, altogether, is expected to buy; None where the artifact cannot tell.
+    """Expected certainty at a total number of responses; None where the artifact cannot predict it.
 
     Attributes:
-        radius: of the region that holds the model's embedding with a probability of 95 %.
-        half_width: of the rating's 95 % interval.
-        recognition: share of models that are the likeliest of the known ones from that many responses.
+        radius: radius of the 95 % region of the model's embedding.
+        half_width: half-width of the rating's 95 % interval.
+        recognition: share of models that `identify` ranks first from that many of their responses.
     """
 
     radius: float | None
@@ -55,14 +55,14 @@ class PlannedSize:
 
 @dataclass(frozen=True)
 class ModelCertainty:
-    """Of one model.
+    """Certainty of one model.
 
     Attributes:
-        model: its name.
-        responses: that its embedding is the mean of.
-        radius: by probability, of the region around the shrunk embedding; None without enough other families.
-        rating: None without a scorer, or for a model with votes.
-        planned: by number of responses.
+        model: name of the model.
+        responses: number of responses behind its embedding.
+        radius: radius of the region around the shrunk embedding, by probability; None with too few other families.
+        rating: certainty of its rating; None without a scorer, or for a model with votes.
+        planned: expected certainty by total number of responses.
     """
 
     model: str
@@ -75,15 +75,15 @@ class ModelCertainty:
 def measure_certainty(
     artifact: Contents, models: Sequence[str], half_width: float | None = None
 ) -> tuple[ModelCertainty, ...]:
-    """How sure the artifact is of some of its models.
+    """Measures the certainty of some models of an artifact.
 
     Args:
-        artifact: with its catalog.
-        models: names in it.
-        half_width: wanted, of the rating's 95 % interval; a tenth above what is possible by default.
+        artifact: artifact with its catalog.
+        models: names of models in it.
+        half_width: target half-width of the rating's 95 % interval; by default 10 % above the smallest possible.
 
     Raises:
-        UsageError: an unknown model, or a half width that is not above 0.
+        UsageError: a model is unknown, or the half-width is not above 0.
     """
     check_half_width(half_width)
     catalog = artifact.catalog
@@ -113,17 +113,17 @@ def measure_certainty(
 
 
 def check_half_width(half_width: float | None) -> None:
-    """Refuses a half width that cannot be meant, before any work.
+    """Refuses an invalid half-width before any work.
 
     Raises:
-        UsageError: not above 0, or not finite.
+        UsageError: the half-width is not above 0, or not finite.
     """
     if half_width is not None and not 0 < half_width < math.inf:
         raise UsageError(f"half_width={half_width}: must be above 0, such as 0.5")
 
 
 def place_model(population: Population, catalog: Catalog, row: int) -> Placement | None:
-    """Where a model of the catalog lies, from its sampled responses; None where there are none."""
+    """Estimates the place of a model of the catalog from its sampled responses; None if it has none."""
     rows = catalog.samples.embedded.rows_of(row)
     vectors, prompts = catalog.samples.embedded.vectors[rows], catalog.samples.embedded.prompt_keys[rows]
     if not len(vectors):
@@ -134,7 +134,7 @@ def place_model(population: Population, catalog: Catalog, row: int) -> Placement
 def _population(catalog: Catalog) -> Population | None:
     try:
         return fit_population(catalog)
-    except DataError:  # too few models; the rating can be told even so
+    except DataError:  # too few models for regions; ratings do not need them
         return None
 
 

@@ -1,19 +1,20 @@
-"""The folder that an artifact lives in: written aside and exchanged, verified when read, the user's own files kept.
+"""The folder format of an artifact.
+
+A folder is written under a temporary name and then swapped in, so it is complete or absent. It is verified when read.
+Files that the user has added are kept.
 
     config.json           format and version, encoder configuration, SHA-256 of the other files
     encoder.safetensors   weights of the encoder's trained part
     models.safetensors    model embeddings: mean, count, spread; hashes of the training prompts
     models.json           names of the models, in row order
-    samples.safetensors   what is kept of each model's responses: style profile, sampled vectors with hashes of prompts
+    samples.safetensors   samples of each model's responses: style profile, vectors with hashes of prompts
     exemplars.json        typical responses of each model, as text
-    revisions.json        what became of each model; only where one was changed since the training
+    revisions.json        changes of each model since the training; absent if there were none
     history.json          one record per trained epoch
-    scorer.safetensors    stage 2, arrays; only where a scorer was trained
+    scorer.safetensors    stage 2, arrays; absent if no scorer was trained
     scorer.json           stage 2, the rest of its state
-    scorer-training.*     likewise, stage 2 as fitted to the training votes alone, which `evaluate` measures
-    README.md             a card for people; may be edited, and is then kept when the folder is written again
-
-A folder is there whole or not at all.
+    scorer-training.*     the same for stage 2 fitted to the training votes only, which `evaluate` measures
+    README.md             model card; an edited card is kept when the folder is written again
 """
 
 from __future__ import annotations
@@ -69,17 +70,17 @@ WRITTEN = (CONFIG, *_VERIFIED, *(name for group in _OPTIONAL for name in group),
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a folder holds: a trained encoder, the models that it has embedded, and what predicts votes between them.
+    """Contents of a folder: a trained encoder, the embeddings of its models, and the scorer that predicts votes.
 
     Attributes:
         encoder: stage 1, trained.
         models: embeddings of the models.
-        samples: what is kept of their responses, same rows; None where that is nothing.
-        scorer: stage 2, fitted to all votes, which knows all the models; None before it is trained.
-        training_scorer: stage 2 as fitted to the training votes alone, for honest figures on the validation votes; None
-            where that is not kept.
-        training: what the encoder was trained on; None where that is not known.
-        revisions: what became of the models since.
+        samples: samples of their responses, in the same rows; None if no responses are kept.
+        scorer: stage 2, fitted to all votes, with all the models enrolled; None before it is trained.
+        training_scorer: stage 2 fitted to the training votes only, for unbiased results on the validation votes; None
+            if it is not kept.
+        training: record of the encoder's training split; None if unknown.
+        revisions: changes of the models since the training.
     """
 
     encoder: ModelBehaviorEncoder
@@ -102,15 +103,15 @@ class Contents:
 
 
 def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
-    """Says before any work whether an artifact can be written there.
+    """Checks before any work that an artifact can be written there.
 
     Args:
-        path: the folder.
-        overwrite: whether an artifact may be replaced.
-        hint: added to the advice where it may not.
+        path: folder to write.
+        overwrite: allow an artifact to be replaced.
+        hint: addition to the error's fix if an artifact may not be replaced.
 
     Raises:
-        UsageError: something is there and may not be replaced, or is no artifact.
+        UsageError: the folder exists and may not be replaced, or is not an artifact.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
@@ -121,16 +122,16 @@ def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
 
 
 def write_folder(contents: Contents, path: Path, texts: bool = True) -> None:
-    """Writes the folder; an artifact that was there is replaced only when the new one is whole.
+    """Writes the folder; an older artifact there is replaced only once the new one is complete.
 
     Args:
-        contents: to write.
-        path: of the folder.
-        texts: whether the responses that are kept for people to read go into it.
+        contents: contents to write.
+        path: folder to write.
+        texts: include the sampled responses as text.
 
     Raises:
-        UsageError: something is there that is no artifact.
-        OSError: the folder cannot be written; what was there before is still there.
+        UsageError: the folder exists and is not an artifact.
+        OSError: the folder cannot be written; an older artifact there stays unchanged.
     """
     check_output(path, overwrite=True)
     path = path.resolve()
@@ -154,10 +155,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def fingerprint(path: Path) -> str:
-    """Hash of the whole content of a folder, whose `config.json` has the digests of all other files.
+    """Hash of the whole content of a folder: that of `config.json`, which holds the digests of all other files.
 
     Raises:
-        ArtifactError: as for `read_folder`, but for other files than `config.json`.
+        ArtifactError: `config.json` is missing, altered, or of another version.
     """
     read_config(path)
     return digest(path / CONFIG)
@@ -167,11 +168,11 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
     """Reads and verifies a folder.
 
     Args:
-        path: the folder.
-        runtime: cache and monitor of the encoder; the cache is the scorer's, too.
+        path: folder to read.
+        runtime: cache and monitor of the encoder; the scorer uses the cache, too.
 
     Raises:
-        ArtifactError: it is missing, no artifact, of a newer version, or a file in it is missing or altered.
+        ArtifactError: the folder is missing, not an artifact, of another version, or incomplete or altered.
     """
     restore(path.resolve())
     config = read_config(path)
@@ -209,7 +210,7 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
 
 
 def without_texts(contents: Contents) -> Contents:
-    """The same without any text of a prompt or a response, for those who may not share responses."""
+    """The contents without any prompt or response as text, for users who may not share responses."""
     samples = contents.samples
     if samples is None:
         return contents
@@ -272,12 +273,12 @@ def write_config(path: Path, config: dict[str, Any]) -> None:
 
 
 def keep_what_is_the_users(old: Path, new: Path, ours: Collection[str]) -> None:
-    """Carries over what a user put into the folder, and an edited card where the encoder stays the same.
+    """Copies the user's own files, and an edited card if the encoder is the same, to the new folder.
 
     Args:
-        old: the folder that is replaced.
-        new: the one that takes its place.
-        ours: names of files that are not the user's.
+        old: folder that is replaced.
+        new: folder that takes its place.
+        ours: names of files that belong to the format.
     """
     if not old.exists():
         return
@@ -294,9 +295,9 @@ def keep_what_is_the_users(old: Path, new: Path, ours: Collection[str]) -> None:
 
 
 def swap(aside: Path, path: Path) -> None:
-    """Puts the new folder `aside` in the place of `path`, in one step where the system can exchange two folders.
+    """Replaces `path` by the new folder `aside`, atomically if the system can exchange two folders.
 
-    Where it cannot, the old folder steps aside under a name that `restore` finds if the process is killed in between.
+    If it cannot, the old folder is first renamed, and `restore` finds it if the process is killed in between.
     """
     if not path.exists():
         aside.rename(path)
@@ -317,7 +318,7 @@ def swap(aside: Path, path: Path) -> None:
 
 
 def restore(path: Path) -> None:
-    """Puts an old folder back that a killed `swap` has left parked; nothing where a folder is in its place."""
+    """Restores the old folder that a killed `swap` has left under its temporary name."""
     if not path.exists() and _parked(path).is_dir():
         _parked(path).rename(path)
 
@@ -327,7 +328,7 @@ def _parked(path: Path) -> Path:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchanges two names atomically; False where system or file system cannot (renameat2, Linux 3.15)."""
+    """Exchanges two names atomically (renameat2, Linux 3.15); False if the system or file system cannot."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError, TypeError):
@@ -340,21 +341,21 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         if "hf:" in path.parts:
             raise ArtifactError(
-                f"{path} is no folder: addresses of the Hub are given to Artifact.load, as text. Fix: "
+                f"{path} is not a folder. A Hub address must be passed to Artifact.load as a string. Fix: "
                 "Artifact.load('hf://owner/name').save(FOLDER), then name that folder"
             )
         raise ArtifactError(
-            f"{path} is not a folder. A trained encoder is a folder with {CONFIG}, as train-encoder writes"
+            f"{path} is not a folder. An artifact is a folder with {CONFIG}, as written by train or train-encoder"
         )
     try:
         config: dict[str, Any] = json.loads((path / CONFIG).read_text("utf-8"))
         written_by, version = config["format"], config["format_version"]
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path} has no {CONFIG}, so it is no model-behavior artifact") from error
+        raise ArtifactError(f"{path} has no {CONFIG}, so it is not a model-behavior artifact") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path / CONFIG} is damaged ({error}). Fix: restore it, or train again") from error
     if written_by != FORMAT:
-        raise ArtifactError(f"{path / CONFIG} is of format {written_by!r}, not {FORMAT!r}")
+        raise ArtifactError(f"{path / CONFIG} has format {written_by!r}; expected {FORMAT!r}")
     check_version(f"{path}: format", version, FORMAT_VERSION)
     if config.pop(_SELF, None) != digest_of(json.dumps(config, sort_keys=True)):
         raise ArtifactError(f"{path / CONFIG} was altered. Fix: restore the folder from a copy, or train again")
@@ -362,12 +363,12 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def verify(path: Path, recorded: str | None) -> None:
-    """Refuses a file whose SHA-256 is not the recorded one."""
+    """Refuses a file whose SHA-256 differs from the recorded one."""
     if not path.is_file():
         raise ArtifactError(f"{path} is missing. Fix: restore the folder from a copy, or train again")
     if digest(path) != recorded:
         raise ArtifactError(
-            f"{path} was altered or cut off: its SHA-256 is not the one in {CONFIG}. "
+            f"{path} was altered or truncated: its SHA-256 differs from the one in {CONFIG}. "
             "Fix: restore the folder from a copy, or train again"
         )
 

@@ -1,7 +1,7 @@
 """Artifacts on the Hugging Face Hub. Needs the extra `hub`.
 
-Only the files that an artifact consists of travel, in both directions, and each upload is one commit. What else is in
-the repository stays there and is never downloaded.
+Only the files of the artifact format are uploaded and downloaded, and each upload is one commit. Other files in the
+repository stay unchanged and are never downloaded.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ HUB_PREFIX = "hf://"
 
 
 def read_from_hub(address: str, runtime: Runtime | None = None) -> Contents:
-    """Downloads an artifact into the Hub's own cache, and reads it.
+    """Downloads an artifact to the cache of `huggingface_hub`, and reads it.
 
     Args:
         address: `hf://owner/name`, or `hf://owner/name@revision`.
-        runtime: as for `read_folder`.
+        runtime: cache and monitor; see `read_folder`.
 
     Raises:
-        UsageError: another form of address.
-        ArtifactError: the Hub has no such repository, or cannot be reached; or as for `read_folder`.
+        UsageError: the address has another form.
+        ArtifactError: the repository does not exist or cannot be reached; or see `read_folder`.
     """
     name, _, revision = address.removeprefix(HUB_PREFIX).partition("@")
     _check_name(name, f"{HUB_PREFIX}owner/name or {HUB_PREFIX}owner/name@revision")
@@ -40,7 +40,7 @@ def read_from_hub(address: str, runtime: Runtime | None = None) -> Contents:
             hub.snapshot_download(name, revision=revision or None, allow_patterns=list(WRITTEN), library_name=FORMAT)
         )
     if not (path / CONFIG).is_file():
-        raise ArtifactError(f"{address} has no {CONFIG}, so it is no model-behavior artifact. Fix: check the name")
+        raise ArtifactError(f"{address} has no {CONFIG}, so it is not a model-behavior artifact. Fix: check the name")
     try:
         return read_folder(path, runtime)
     except ArtifactError as error:
@@ -48,29 +48,29 @@ def read_from_hub(address: str, runtime: Runtime | None = None) -> Contents:
 
 
 def upload_artifact(contents: Contents, name: str, *, texts: bool, private: bool, token: str | None) -> str:
-    """Uploads an artifact, and removes the files of an earlier one that this one lacks; returns the commit's address.
+    """Uploads an artifact, deletes files of an earlier one that it lacks, and returns the URL of the commit.
 
     Args:
-        contents: the artifact.
-        name: `owner/name` of the repository, made where it does not exist.
-        texts: whether responses go along.
-        private: whether a new repository is private.
-        token: token of an account that may write there; the stored one by default.
+        contents: artifact to upload.
+        name: repository, as `owner/name`; created if it does not exist.
+        texts: include the sampled responses as text.
+        private: create a new repository as private.
+        token: access token with write permission; the stored one by default.
 
     Raises:
-        UsageError: another form of name, or a repository of something else.
-        ArtifactError: the Hub refuses, or cannot be reached.
+        UsageError: the name has another form, or the repository holds something else.
+        ArtifactError: the Hub refuses the upload, or cannot be reached.
     """
     _check_name(name, "owner/name")
     hub = _import_hub("push_to_hub")
     api = hub.HfApi(token=token, library_name=FORMAT)
-    failed, fix = f"{name} cannot be uploaded", "`hf auth login` with a token that may write"
+    failed, fix = f"{name} cannot be uploaded", "`hf auth login` with a token that has write access"
     with tempfile.TemporaryDirectory() as parent, _one_error(hub, failed, fix):
         folder = Path(parent) / "artifact"
         api.create_repo(name, private=private, exist_ok=True)
         there = api.repo_info(name)
         old = {file.rfilename for file in there.siblings or ()} & set(WRITTEN)
-        if CONFIG in old:  # written over what is there, an edited card is kept
+        if CONFIG in old:  # `write_folder` keeps an edited card
             for each in sorted(old & {CONFIG, CARD}):
                 api.hf_hub_download(name, each, revision=there.sha, local_dir=folder)
             _check_config(folder / CONFIG, name)
@@ -78,7 +78,7 @@ def upload_artifact(contents: Contents, name: str, *, texts: bool, private: bool
         new = {path.name for path in folder.iterdir()} & set(WRITTEN)
         changes = [hub.CommitOperationDelete(each) for each in sorted(old - new)]
         changes += [hub.CommitOperationAdd(each, folder / each) for each in sorted(new)]
-        # One commit on top of what was looked at: whoever downloads gets one artifact, never half of two.
+        # One commit on top of the revision that was read: a download never mixes two artifacts.
         done = api.create_commit(name, changes, commit_message="Artifact of model-behavior", parent_commit=there.sha)
     return str(done.commit_url)
 
@@ -86,7 +86,7 @@ def upload_artifact(contents: Contents, name: str, *, texts: bool, private: bool
 def _check_name(name: str, allowed: str) -> None:
     owner, slash, rest = name.partition("/")
     if not (owner and slash and rest) or "/" in rest:
-        raise UsageError(f"{name!r} is no repository of the Hub. Allowed: {allowed}")
+        raise UsageError(f"{name!r} is not the name of a Hub repository. Allowed: {allowed}")
 
 
 def _check_config(path: Path, name: str) -> None:
@@ -95,7 +95,7 @@ def _check_config(path: Path, name: str) -> None:
         config = json.loads(path.read_text("utf-8"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UsageError(
-            f"{name} holds a {CONFIG} that is not of model-behavior and would be overwritten. Fix: choose another name"
+            f"{name} has a {CONFIG} of another library, which would be overwritten. Fix: choose another name"
         )
 
 
@@ -111,17 +111,17 @@ def _import_hub(verb: str) -> ModuleType:
 
 @contextmanager
 def _one_error(hub: ModuleType, failed: str, fix: str) -> Iterator[None]:
-    """Says in one line what the Hub, its client, the network or the disk refused."""
+    """Turns errors of the Hub, its client, the network and the disk into one `ArtifactError` of one line."""
     try:
         yield
     except (OSError, ValueError, RuntimeError, hub.errors.HTTPError) as error:
         missing = isinstance(error, hub.errors.RepositoryNotFoundError)
         # The Hub does not tell a private repository from none.
-        reason = "no such repository, or one that the token may not see" if missing else _first_line(error)
+        reason = "no such repository, or the token has no access to it" if missing else _first_line(error)
         raise ArtifactError(f"{failed}: {reason}. Fix: check the name, the network, and, {fix}") from error
 
 
 def _first_line(error: Exception) -> str:
-    """What the server said; else what the client ran into, without its advice about its own arguments."""
+    """First line of the server's message, or of the client's error without advice about its arguments."""
     said = getattr(error, "server_message", None) or str(error.__cause__ or error)
     return next(iter(said.strip().splitlines()), type(error).__name__).rstrip(".")

@@ -1,1 +1,1 @@
-"""Reports on votes: baselines, variants, speed, load. What `benchmark` runs and nobody else needs."""
+"""The benchmarks behind `model-behavior benchmark`: baselines, variants, speed, scale, load."""

@@ -1,6 +1,7 @@
-"""Whether what is said of how sure one is holds: regions of embeddings, and "none of them".
+"""Benchmark of certainty: coverage of the regions of embeddings, and calibration of "none of them".
 
-On LLMs whose family the encoder has never seen, with a catalog that half of the validation prompts were sampled for.
+It is measured on LLMs whose family the encoder has never seen. Half of the validation prompts make the catalog, the
+other half the test.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ class RegionFigures:
     """Embeddings of new LLMs from k responses, against the mean of their responses to the other half of the prompts.
 
     Attributes:
-        coverage: share of regions that hold it, by nominal probability.
+        coverage: share of regions that contain this mean, by nominal probability.
         radius: mean radius of the regions of 95 %.
-        shrunk_error: mean square distance of the shrunk embedding from it.
-        plain_error: mean square distance of the plain mean from it.
+        shrunk_error: mean square distance of the shrunk embedding from this mean.
+        plain_error: mean square distance of the plain mean from this mean.
         variance_ratio: `plain_error` over what it would be if responses were independent.
-        n: draws.
+        n: number of draws.
     """
 
     coverage: Mapping[float, float]

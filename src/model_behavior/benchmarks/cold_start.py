@@ -1,4 +1,4 @@
-"""Stage 2 on LLMs that were never voted on: votes and embeddings divided for it, and what k of their responses bring.
+"""Benchmark of stage 2 on LLMs without votes, enrolled from k of their responses.
 
 `prepare_stage2` divides one split of a vote file into what is fitted to, measured on and enrolled from;
 `measure_cold_start` enrols the new LLMs from k responses each and measures predictions and ratings.
@@ -62,11 +62,11 @@ class ColdStartFigures:
     """New LLMs at one k, means over the draws of responses; the figures' intervals are of the first draw.
 
     Attributes:
-        k: responses of each.
+        k: number of responses of each LLM.
         votes: figures of votes on measured prompts between a new and a known LLM; None without such votes.
-        accuracy: mean over draws.
-        log_loss: mean over draws.
-        correlation: Spearman's, between predicted and later rating of the new LLMs.
+        accuracy: accuracy, mean over draws.
+        log_loss: log loss, mean over draws.
+        correlation: Spearman correlation of predicted and later ratings of the new LLMs.
         coverage: share of later ratings inside the 95 % interval.
         n_models: new LLMs.
     """
@@ -130,7 +130,7 @@ def measure_cold_start(
     Args:
         model: network fitted to `material.fit`; the new LLMs are removed from it in the end.
         material: votes and embeddings, with held-out LLMs.
-        k: responses.
+        k: number of responses of each new LLM.
         draws: number of draws.
         seed: seed of the draws.
     """

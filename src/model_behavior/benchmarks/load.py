@@ -1,4 +1,4 @@
-"""A running service under load: prompts that it has not seen, at a steady rate, at full speed, and in a burst.
+"""Load test of a running service: new prompts at a steady rate, at full speed, and in a burst.
 
 Closed loop: a number of clients, each of which asks again when it is answered, gives the throughput. Open loop:
 requests leave at fixed times whether or not earlier ones are answered, and latency counts from the time at which a
@@ -31,7 +31,7 @@ _TEXT = (
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What is sent.
+    """Settings of the load test.
 
     Attributes:
         words: number of words of a prompt.
@@ -39,7 +39,7 @@ class LoadPlan:
         requests: number of requests at full speed.
         rate: requests a second at the steady rate.
         seconds: duration of the steady rate.
-        burst: times the steady rate, for as long as a tenth of `seconds`.
+        burst: rate of the burst as a multiple of the steady rate; it lasts a tenth of `seconds`.
         seed: seed of the prompts.
     """
 
@@ -54,18 +54,18 @@ class LoadPlan:
 
 @dataclass(frozen=True)
 class LoadFigures:
-    """What came of one load.
+    """Figures of one load.
 
     Attributes:
         name: name of the load.
-        requests: sent.
+        requests: number of requests sent.
         statuses: answers by HTTP status, 0 for a connection that failed.
         per_second: successful answers a second.
         p50, p95, p99: latency of successful answers, milliseconds.
         slowest: latency of the slowest answer, milliseconds.
-        sent_late: 95th percentile of how long after they were due requests left, milliseconds: where it is not far
-            below the latency, the client and not the service was too slow.
-        retry_after: whether every refusal said when to come again.
+        sent_late: 95th percentile of the delay between due time and sending, milliseconds; if it is not far below the
+            latency, the client was too slow, not the service.
+        retry_after: True if every refusal had a Retry-After header.
     """
 
     name: str
@@ -91,12 +91,12 @@ class LoadReport:
 
 
 async def run_load(address: str, plan: LoadPlan, progress: Callable[[str, int, int], None]) -> LoadReport:
-    """All loads, one after the other.
+    """Runs all loads, one after the other.
 
     Args:
         address: address of a running service, without keys.
         plan: requests to send.
-        progress: told (load, requests answered, requests in all).
+        progress: function called with (load, requests answered, requests in all).
     """
     client, prompts = LoadClient(address), make_prompts(plan)
     await _ask_closed(client, prompts, _Recorder("warm-up", 50, progress), 1)
@@ -127,13 +127,13 @@ def make_prompts(plan: LoadPlan) -> Iterator[str]:
 
 
 def write_load_report(report: LoadReport, plan: LoadPlan, n_models: int, command: str) -> str:
-    """Markdown: how it was measured, and a table.
+    """Writes the report in Markdown: the method, and a table.
 
     Args:
         report: figures.
         plan: requests that were sent.
         n_models: number of models of the artifact.
-        command: command that does the same again.
+        command: command that repeats the measurement.
     """
     rows = "\n".join(_row(each) for each in report.figures)
     total = sum(each.requests for each in report.figures)

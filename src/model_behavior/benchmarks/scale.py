@@ -1,7 +1,7 @@
-"""How the cost of votes grows with their number: the same stages at several sizes, each in a process of its own.
+"""Benchmark of scale: cost of the same stages at growing numbers of votes, each size in a process of its own.
 
-Votes of a size that nobody has are real ones, repeated and perturbed (`write_enlarged_votes`); what each size costs is
-measured by `scale_probe`.
+Large files are made of real votes, repeated and perturbed (`write_enlarged_votes`); `scale_probe` measures the cost of
+each size.
 """
 
 from __future__ import annotations

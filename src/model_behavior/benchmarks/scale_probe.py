@@ -1,4 +1,4 @@
-"""Loads, filters and splits a file of votes and draws an epoch's triplets, and says what each stage cost.
+"""Loads, filters and splits a file of votes, draws an epoch's triplets, and prints the cost of each stage.
 
 Run as a program, in a process of its own, since a process's highest memory never falls again:
 `python -m model_behavior.benchmarks.scale_probe FILE CACHE_FOLDER` prints a JSON list of stages.
@@ -28,10 +28,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage took.
+    """Cost of one stage.
 
     Attributes:
-        stage: its name.
+        stage: name of the stage.
         seconds: CPU time of all threads and of the system on the process's behalf.
         peak_bytes: highest resident memory of the process until its end, mapped files included.
     """
@@ -45,8 +45,8 @@ def probe(path: Path, cache: Path) -> list[StageCost]:
     """Runs the stages one after the other.
 
     Args:
-        path: votes.
-        cache: a folder that is empty, so that nothing is taken from an earlier run.
+        path: file of votes.
+        cache: empty folder, so that nothing is taken from an earlier run.
     """
     costs: list[StageCost] = []
 

@@ -1,7 +1,7 @@
-"""Stage 1 on vote files, over several seeds: baselines, ways to train, the prompt's share, and new families of LLMs.
+"""Benchmark of stage 1 on vote files, over several seeds: baselines, variants, topic share, new families of LLMs.
 
-`VARIANTS` are the ways to train. Every one is measured on the same splits as the baselines; what the embeddings say of
-new LLMs is measured on splits of its own, which hold out whole families.
+`VARIANTS` are the variants of training, all measured on the same splits as the baselines. Figures for new LLMs come
+from separate splits, which hold out whole families.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train: the text encoders, the objectives and the features, the default ones unless said otherwise."""
+    """A variant of training: text encoders, objectives and features, with the defaults for the rest."""
 
     encoders: tuple[str, ...] = DEFAULT_ENCODERS
     objectives: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -83,14 +83,14 @@ VARIANTS: Mapping[str, Variant] = {
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """How the benchmark is run.
+    """Settings of the benchmark.
 
     Attributes:
         validation_fraction: share of prompts to measure on.
         seeds: one split, training and measurement for each.
         epochs: epochs of every training.
         batch_size: triplets per step of every training.
-        semantic: whether to run what needs a transformer, which takes most of the time.
+        semantic: run the methods with a transformer, too, which take most of the time.
         held_out_share: share of LLMs held out, in whole families, for the figures of new LLMs.
         draws: enrolments of these per number of responses.
         variant: names of the variants to train; all without any.

@@ -1,7 +1,7 @@
-"""Stage 2 and its baselines on vote files, over several seeds.
+"""Benchmark of stage 2 and its baselines on vote files, over several seeds.
 
 Both stages are trained on each split, without some families of LLMs, and every method is measured on the same votes.
-Beside that: ways to calibrate the dense network, and the calibration error that chance alone gives.
+The benchmark also compares calibrations of the dense network with the calibration error expected by chance.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ METHODS: Mapping[str, Factory] = {
 
 @dataclass(frozen=True)
 class Stage2Plan:
-    """How the benchmark is run.
+    """Settings of the benchmark.
 
     Attributes:
         validation_fraction: share of prompts to measure on.

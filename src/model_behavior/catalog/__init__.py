@@ -1,18 +1,18 @@
-"""The catalog of models: their embeddings, what is kept of their responses, and what can be asked of both.
+"""The catalog of models: their embeddings, samples of their responses, and the questions that both answer.
 
 embeddings.py       one row per model: mean, count, spread
 samples.py          beside it: sampled vectors, packed words, style profiles, responses kept as text
-enrolment.py        responses -> both; more responses of a model that is there already; merge, remove
-revisions.py        what became of each model since the training: numbered changes
+enrolment.py        makes both from responses; extends, merges, removes
+revisions.py        numbered changes of each model since the training
 neighbours.py       nearest models
-style_drivers.py    what sets two models apart in style, in words
-two_covariance.py   how responses scatter around their model, and models around their mean
-placement.py        where a model lies, and how sure that is
-places.py           the same on the two axes of the map
-identification.py   which model wrote these responses, or none of them
-calibration.py      from its likelihood ratios to probabilities
-drift.py            whether the responses under a name have changed, and how many tell
-agreement.py        what stage 2 is told of the models: embeddings, and whose answers theirs resemble
+style_drivers.py    differences in style between two models, in words
+two_covariance.py   scatter of responses around their model, and of models around their mean
+placement.py        place of a model in the embedding space, with its uncertainty
+places.py           place of a model on the two axes of the map, with its uncertainty
+identification.py   identifies the model that wrote some responses, or none of them
+calibration.py      turns likelihood ratios of identification into probabilities
+drift.py            tests for a change of a model's responses, and plans the sample size
+agreement.py        input of stage 2 about the models: embeddings, and agreement with other models' responses
 """
 
 from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, merge

@@ -1,4 +1,4 @@
-"""What stage 2 is told of the models: their embeddings, and whose answers theirs resemble on the same prompts.
+"""The input of stage 2 about the models: their embeddings, and the agreement of their responses with other models'.
 
 Of the responses x to one prompt, u(x) are their TF-IDF weights, k(x, y) the cosine of two, k' the same after both are
 centred on the responses of the voted models, the peers, brought to a mean k'(x, x) of 1. The rating that a response
@@ -56,10 +56,10 @@ class Answers:
 def model_table(
     encoder: ModelBehaviorEncoder, catalog: Catalog, voted: Sequence[str], names: Sequence[str] | None = None
 ) -> ModelTable:
-    """Models as the scorer takes them: the identity part of their embeddings, and whom their responses agree with.
+    """Makes the scorer's input: the identity part of the embeddings, and the agreement of the responses.
 
-    Votes have shaped the other part of an embedding around the very models that the scorer learns from, so that ratings
-    read from it hold less well for new ones (decision 0007). It is taken where there is no identity part.
+    The other part of an embedding was trained on votes about the models that the scorer learns from, so ratings
+    predicted from it generalise less well to new models (decision 0007). It is used if there is no identity part.
 
     Args:
         encoder: encoder that the catalog was made with.
@@ -82,11 +82,11 @@ def model_table(
 
 
 def measure_agreement(samples: ModelSamples, names: Sequence[str], voted: Sequence[str]) -> Agreement:
-    """How models of a catalog agree with the voted ones.
+    """Measures how models of a catalog agree with the voted ones.
 
     Args:
         samples: samples of the catalog.
-        names: models to measure; a voted one is read without its family, any other without itself alone.
+        names: models to measure; a voted one is compared without its family, any other only without itself.
         voted: models with votes.
     """
     peers, asking = answers_of(samples, voted), answers_of(samples, names)
@@ -95,7 +95,7 @@ def measure_agreement(samples: ModelSamples, names: Sequence[str], voted: Sequen
 
 
 def answers_of(samples: ModelSamples, names: Sequence[str]) -> Answers:
-    """The sampled responses of some models of a catalog; those that are not in it have none."""
+    """The sampled responses of some models of a catalog; models that are not in it have none."""
     place = {name: row for row, name in enumerate(samples.names)}
     parts = [
         np.arange(len(samples.words.prompt_keys))[samples.words.rows_of(place[name])]
@@ -109,7 +109,7 @@ def answers_of(samples: ModelSamples, names: Sequence[str]) -> Answers:
 
 
 def agree(asking: Answers, peers: Answers, known: BoolArray) -> Agreement:
-    """How responses agree with those of peers to the same prompts.
+    """Measures how responses agree with those of peers to the same prompts.
 
     Args:
         asking: responses of any models.

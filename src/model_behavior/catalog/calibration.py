@@ -1,4 +1,4 @@
-"""From log-likelihood ratios to probabilities that hold.
+"""Calibration: turns log-likelihood ratios into probabilities.
 
     P(model i | known)  = softmax_i(s(k) ratio_i)
     support             = log mean_i exp(s(k) ratio_i)
@@ -35,8 +35,8 @@ class Trials:
     """Scored trials whose answer is known.
 
     Attributes:
-        ratios: [n_trials, n_models]; -inf of a model that was taken out.
-        k: responses behind each, [n_trials].
+        ratios: log-likelihood ratios, [n_trials, n_models]; -inf for a model that was taken out.
+        k: number of responses of each trial, [n_trials].
         answer: column of the true model, -1 for none of them, [n_trials].
     """
 

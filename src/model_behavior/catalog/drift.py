@@ -35,17 +35,17 @@ _MOST = 100_000
 
 @dataclass(frozen=True)
 class DriftConfig:
-    """How drift is tested.
+    """Settings of the drift test.
 
     Attributes:
         permutations: number of permutations; the smallest p-value is 1 / (permutations + 1).
         alpha: probability of a false alarm; with 0 nothing counts as a change.
-        power: probability with which an effect of the given size is to be found.
+        power: probability of finding an effect, at which `needed` responses are counted.
         min_shared_prompts: fewest prompts in common to compare by prompt; below, all responses are compared at once.
         seed: seed of the permutations.
 
     Raises:
-        UsageError: an alpha above 0 that no p-value can reach.
+        UsageError: alpha is above 0 and smaller than every possible p-value.
     """
 
     permutations: int = 999
@@ -67,23 +67,23 @@ class DriftConfig:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """What a comparison of new responses with the enrolled ones found.
+    """Result of a comparison of new responses with the enrolled ones.
 
     Attributes:
         model: name of the model.
-        effect: distance of the two means in standard deviations of single responses along the line between them, with
-            the part that chance alone gives taken off; 0 where there is no more than that.
-        p_value: probability of a distance like this without a change.
-        changed: whether the p-value is at most alpha.
-        by_prompt: whether responses to the same prompts were compared.
+        effect: distance of the two means in standard deviations of single responses along the line between them, less
+            the part expected by chance; never below 0.
+        p_value: probability of a distance at least this large without a change.
+        changed: True if the p-value is at most alpha.
+        by_prompt: True if responses to the same prompts were compared.
         shared_prompts: prompts that both samples answer.
         n_enrolled: enrolled responses compared.
         n_new: new responses compared.
-        needed: new responses (prompts, where compared by prompt) with which an effect of the key's size would be found
-            with the asked power; None where even very many would not do, since the enrolled sample is too small.
-        needed_for_effect: the same for the effect found; None also where the effect is 0.
-        drivers: what changed in style, the new responses against the enrolled ones.
-        caution: what the test cannot tell, "" where there is nothing to warn of.
+        needed: number of new responses (prompts, if compared by prompt) that finds an effect of the key's size with the
+            power of the configuration; None if no number suffices, since the enrolled sample is too small.
+        needed_for_effect: the same number for the effect that was found; None also if the effect is 0.
+        drivers: differences in style of the new responses from the enrolled ones.
+        caution: limits of the test on these responses; "" if there are none.
     """
 
     model: str
@@ -109,7 +109,7 @@ class NullDistribution:
         freedom: degrees of freedom, h.
         n_enrolled: number of enrolled responses; does not matter where responses are compared by prompt.
         n_new: number of new responses, or of prompts.
-        by_prompt: whether both samples grow together, a prompt at a time.
+        by_prompt: True if both samples grow together, a prompt at a time.
     """
 
     scale: float
@@ -135,12 +135,12 @@ def measure_drift(catalog: Catalog, name: str, new: Catalog, config: DriftConfig
         config: settings of the test.
 
     Raises:
-        UsageError: an unknown name, or several models in `new`.
-        DataError: fewer than two responses on either side.
+        UsageError: the name is unknown, or `new` has several models.
+        DataError: a side has fewer than two responses.
     """
     config = config if config is not None else DriftConfig()
     if len(new.models) != 1:
-        raise UsageError(f"new responses of {len(new.models)} models: those of one are compared. Fix: choose one")
+        raise UsageError(f"the new responses are of {len(new.models)} models; drift compares one. Fix: choose one")
     model = find_model(catalog.models.names, name)
     enrolled, added = catalog.samples.embedded, new.samples.embedded
     rows = enrolled.rows_of(model)
@@ -184,8 +184,8 @@ def permute_distances(
 
     Args:
         vectors: responses of both samples, [n, dim].
-        is_new: whether each is of the new sample, [n].
-        stratum: 0 to n_strata - 1, each with a response of both samples, [n].
+        is_new: True for responses of the new sample, [n].
+        stratum: stratum of each response, 0 to n_strata - 1, each with a response of both samples, [n].
         config: number of permutations, and seed.
     """
     rng = np.random.default_rng(config.seed)

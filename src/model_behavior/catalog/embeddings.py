@@ -21,7 +21,7 @@ class ModelEmbeddings:
     """One row per model, sorted by name.
 
     Attributes:
-        names: [n_models].
+        names: names of the models, [n_models].
         mean: mean of the unit vectors of a model's pairs, float32, [n_models, dim].
         count: number of pairs behind each mean, int64, [n_models].
         spread: root mean square distance of a model's pairs from its mean, in [0, 1], float32, [n_models].
@@ -59,8 +59,8 @@ class EncodedPart:
     """Consecutive pairs, encoded.
 
     Attributes:
-        rows: which pairs.
-        vectors: float32, [n_part, dim].
+        rows: range of the pairs in their table.
+        vectors: vectors of the pairs, float32, [n_part, dim].
         styles: style features of the responses as they were encoded, float32, [n_part, n_features].
     """
 

@@ -1,6 +1,6 @@
-"""Responses to catalog rows: enrol, extend, merge, remove.
+"""Enrolment: makes catalog rows from responses, and extends, merges and removes them.
 
-More responses of a model that is in the catalog make its row what it would be, had all of them been enrolled at once.
+Adding responses to a model gives the same row as enrolling all of them at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SAME = 2e-3  # Kept vectors are rounded to float16, and a batch of another size
 
 @dataclass(frozen=True)
 class EnrolmentConfig:
-    """What is kept of a model's responses.
+    """Limits on the responses that the catalog keeps of each model.
 
     Attributes:
         max_vectors: sampled vectors per model, of either kind, at least 1. Those with the smallest prompt hash are
@@ -50,7 +50,7 @@ class EnrolmentConfig:
             prompts can be read side by side. Decision 0015 has how many share one.
 
     Raises:
-        UsageError: a number that is too small.
+        UsageError: a number is too small.
     """
 
     max_vectors: int = 512
@@ -94,11 +94,11 @@ def enrol(
         encoder: trained encoder.
         pairs: answers of any number of models. Pairs with an empty prompt or response are never used.
         batch_size: pairs encoded at once.
-        progress: told (pairs done, pairs in all).
-        config: what is kept of the responses.
+        progress: function called with (pairs done, pairs in all).
+        config: limits on the responses that are kept.
 
     Raises:
-        DataError: no usable pair at all.
+        DataError: there is no usable pair.
     """
     return enrol_encoded(pairs, encode_pairs(encoder, pairs, batch_size), progress=progress, config=config)
 
@@ -116,20 +116,20 @@ def enrol_encoded(
     Args:
         pairs: answers of any number of models.
         parts: all pairs, encoded, in order.
-        keep: pairs that the embeddings and style profiles are made of, [n_pairs]; all by default.
-        sample: pairs whose encodings are sampled, where those are others than `keep`, [n_pairs]. Of a model that the
-            encoder was trained on, its validation responses: see `ModelSamples.embedded`.
-        progress: told (pairs done, pairs in all).
-        config: what is kept of the responses.
+        keep: pairs that make the embeddings and style profiles, [n_pairs]; all by default.
+        sample: pairs whose encodings are sampled, if other than `keep`, [n_pairs]; for a model of the training these
+            are its validation responses, see `ModelSamples.embedded`.
+        progress: function called with (pairs done, pairs in all).
+        config: limits on the responses that are kept.
 
     Raises:
-        DataError: no usable pair at all.
+        DataError: there is no usable pair.
     """
     config = config if config is not None else EnrolmentConfig()
     keys = prompt_keys(pairs)
     usable, held_back = usable_pairs(pairs, keep), usable_pairs(pairs, keep if sample is None else sample)
     if not usable.any():
-        raise DataError("not one pair has both a prompt and a response, so there is no model to embed")
+        raise DataError("no pair has both a prompt and a response, so there is no model to embed")
     chosen = _choose(pairs.model_index, keys, held_back, config.max_vectors)
     models, vectors, style = _gather(pairs, parts, usable, chosen, progress)
     place = {name: index for index, name in enumerate(models.names)}
@@ -201,7 +201,7 @@ def remove(catalog: Catalog, names: Sequence[str]) -> Catalog:
     """The catalog without these models.
 
     Raises:
-        UsageError: a model that is not in it.
+        UsageError: a model is not in the catalog.
     """
     gone = {find_model(catalog.models.names, name) for name in names}
     left = catalog.models.select([index for index in range(len(catalog.models)) if index not in gone])
@@ -261,7 +261,7 @@ def extend_catalog(
     parts: Iterable[EncodedPart] | None = None,
     config: EnrolmentConfig | None = None,
 ) -> Catalog:
-    """Adds responses to the models that have them behind their rows; a model that is new is enrolled.
+    """Adds responses to models of the catalog, and enrols models that are new.
 
     Mean, spread, counts, style moments, sampled vectors and answers are those of one enrolment of everything. Typical
     responses are chosen among those that either enrolment has chosen. A response to the same prompt that the sample of
@@ -273,10 +273,10 @@ def extend_catalog(
         pairs: answers of any number of models.
         batch_size: pairs encoded at once.
         parts: the pairs, where they are encoded already.
-        config: what is kept of the responses of a model, old and new.
+        config: limits on the responses that are kept of a model, old and new together.
 
     Raises:
-        DataError: no usable pair at all.
+        DataError: there is no usable pair.
     """
     fresh = ~find_repeats(catalog, encoder, pairs, batch_size)
     if usable_pairs(pairs).any() and not usable_pairs(pairs, fresh).any():

@@ -1,13 +1,13 @@
-"""Which known model wrote these responses, or none of them.
+"""Identification: which known model wrote some responses, or none of them.
 
-**Ratios.** Open-set identification as of speakers: every model is scored by the log-likelihood ratio of the
+**Ratios.** This is open-set identification, as of speakers: every model is scored by the log-likelihood ratio of the
 two-covariance model (`two_covariance`), and "none of them" is the hypothesis of a new model. Style features and
 embeddings have a two-covariance model each, and a model's score is the mean of both ratios: two witnesses who have seen
 the same responses, so that their sum would count them twice. Embeddings tell known models apart better; style features,
 which nothing was trained on, also show what only a new model does. Decision 0010 has what either is worth alone.
 
-**Probabilities.** What the ratios leave out (responses to the same prompts vary together, features are not normal) is
-made up for by a calibration (`calibration`). It is fitted on trials with a known answer: responses that are held out of
+**Probabilities.** A calibration (`calibration`) corrects for what the ratios ignore: responses to the same prompts vary
+together, and features are not normal. It is fitted on trials with a known answer: responses that are held out of
 the known models, once with their model among these, once without it or its family.
 """
 
@@ -42,7 +42,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Identification:
-    """Who wrote the responses.
+    """Probabilities of the models that may have written the responses.
 
     Attributes:
         n_responses: number of responses judged together.
@@ -127,7 +127,7 @@ def fit_identifier(catalog: Catalog, seed: int = 0) -> Identifier:
         seed: seed of the draw of the trials.
 
     Raises:
-        DataError: fewer models than that, or too few prompts in common.
+        DataError: there are fewer models than that, or too few prompts in common.
     """
     evidence = gather_evidence(catalog)
     trials = draw_trials(evidence, np.random.default_rng(seed))
@@ -206,7 +206,7 @@ class Evidence:
         embedded: sampled responses by embedding; empty where too few were sampled, and then style decides alone.
         mean: embeddings of the models, [n_models, dim].
         count: number of responses behind each, [n_models].
-        held_back: whether the sampled embeddings of a model are of responses that `mean` was not made of, [n_models].
+        held_back: True for models whose sampled embeddings are of responses not included in `mean`, [n_models].
     """
 
     names: tuple[str, ...]

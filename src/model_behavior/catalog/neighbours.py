@@ -1,4 +1,4 @@
-"""Which models are like a model."""
+"""Neighbours: the models most similar to a model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Neighbour:
     """One model near another.
 
     Attributes:
-        model: its name.
-        distance: cosine distance of the two embeddings, 0 (alike) to 2.
-        responses: number of responses that its embedding is made of.
-        drivers: how the style of the model that was asked about departs from this neighbour's.
+        model: name of the neighbour.
+        distance: cosine distance of the two embeddings, 0 (same direction) to 2.
+        responses: number of responses behind its embedding.
+        drivers: differences in style of the given model from this neighbour.
         exemplars: typical responses of the neighbour.
-        shared: what the model that was asked about (a) and the neighbour (b) answered to the same prompts.
+        shared: responses of the given model (a) and the neighbour (b) to the same prompts.
     """
 
     model: str
@@ -55,16 +55,16 @@ def nearest_rows(models: ModelEmbeddings, row: int, n: int) -> list[tuple[int, f
 
 
 def find_neighbours(catalog: Catalog, name: str, n: int = 5, n_drivers: int = 5) -> Neighbourhood:
-    """The nearest models to a model.
+    """Finds the nearest models to a model.
 
     Args:
-        catalog: of all models.
-        name: a model in it.
-        n: neighbours told, at least 1.
-        n_drivers: differences of style told of each, at most.
+        catalog: catalog of the models.
+        name: name of a model in it.
+        n: number of neighbours, at least 1.
+        n_drivers: largest number of differences in style for each.
 
     Raises:
-        UsageError: an unknown name, or `n` below 1.
+        UsageError: the name is unknown, or `n` is below 1.
     """
     if n < 1:
         raise UsageError(f"n={n}: at least 1 neighbour is needed")

@@ -1,4 +1,4 @@
-"""Where a model lies and how sure that is, from k of its responses.
+"""Placement: estimates where a model lies in the embedding space, and how certain that is, from k of its responses.
 
     x_ij = mean + y_i + e_ij,   y_i ~ N(0, t_i B),   e_ij ~ N(0, s_i W)
 
@@ -90,10 +90,10 @@ class Population:
 
         Args:
             vectors: embeddings of k of its responses, [k, dim].
-            effective: how many independent responses they are worth, see `effective_responses`; k by default.
+            effective: effective number of independent responses, see `effective_responses`; k by default.
 
         Raises:
-            UsageError: no responses, or embeddings of another size.
+            UsageError: there are no responses, or their embeddings have another size.
         """
         dim = len(self.scatter.mean)
         if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != dim:
@@ -202,7 +202,7 @@ def scale_of(scatter: TwoCovariance, freedom: float, vectors: Float64Array) -> f
 
 
 def effective_responses(topic: IntArray, correlation: float) -> float:
-    """How many independent responses these are worth, at most as many as they are.
+    """Effective number of independent responses, at most their number.
 
     Args:
         topic: topic of each response, [k], at least one.

@@ -1,4 +1,4 @@
-"""Where models lie on the map, and how well that is known: principal axes with regions, t-SNE and UMAP without."""
+"""Positions of models on the map: principal axes with 95 % regions; t-SNE and UMAP without regions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def fit_axes(embeddings: FloatArray) -> PrincipalAxes:
     """The first two principal axes of embeddings, [n_models, dim].
 
     Raises:
-        UsageError: values that are not finite.
+        UsageError: some values are not finite.
     """
     _check_finite(embeddings)
     centre: FloatArray = np.asarray(embeddings, dtype=np.float64).mean(axis=0)
@@ -73,8 +73,8 @@ def project(embeddings: FloatArray, method: Method = "pca", seed: int = 0) -> Fl
     same seed gives the same map.
 
     Raises:
-        UsageError: fewer than three models, values that are not finite, or an unknown method.
-        MissingExtraError: UMAP is asked for and not installed.
+        UsageError: there are fewer than three models, some values are not finite, or the method is unknown.
+        MissingExtraError: the method is UMAP, which is not installed.
     """
     n = len(embeddings)
     if n < LEAST_MODELS:

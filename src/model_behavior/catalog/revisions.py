@@ -1,4 +1,4 @@
-"""What became of every model of a catalog: its revisions, numbered from 1, also over a removal and a return."""
+"""Revisions: the changes of every model of a catalog, numbered from 1; a removed model that returns keeps counting."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Change = Literal["enrolled", "updated", "removed"]
 
 @dataclass(frozen=True)
 class Revision:
-    """A model as it was from one change to the next.
+    """One change of a model.
 
     Attributes:
-        number: 1 for the first, one more with each change.
-        changed_at: ISO 8601 in UTC; None for a model that is there since the training, or since before its changes
-            were recorded.
-        change: what happened.
-        responses: behind the embedding from then on.
-        digest: of the content, hexadecimal; "" of a model that was removed.
+        number: number of the revision, from 1.
+        changed_at: time of the change, ISO 8601 in UTC; None for a model of the training, or one that is older than
+            the record of changes.
+        change: kind of the change.
+        responses: number of responses behind the embedding after the change.
+        digest: hash of the content, hexadecimal; "" for a removed model.
     """
 
     number: int
@@ -49,7 +49,7 @@ Revisions = Mapping[str, tuple[Revision, ...]]
 
 
 def digest_row(catalog: Catalog, row: int) -> str:
-    """A hash of what is known of one model: embedding, spread, count, style profile, responses kept."""
+    """Hash of everything the catalog has of one model: embedding, spread, count, style profile, samples."""
     models, samples = catalog.models, catalog.samples
     texts = [asdict(each) for each in (*samples.exemplars[row], *samples.answers[row].values())]
     content = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
@@ -62,19 +62,19 @@ def digest_row(catalog: Catalog, row: int) -> str:
 
 
 def revisions_of(recorded: Revisions, catalog: Catalog, row: int) -> tuple[Revision, ...]:
-    """What is known of a model's changes, oldest first; the last one is what the catalog holds."""
+    """The recorded revisions of a model, oldest first; the last one is its state in the catalog."""
     first = Revision(1, None, "enrolled", int(catalog.models.count[row]), digest_row(catalog, row))
     return recorded.get(catalog.models.names[row]) or (first,)
 
 
 def record_changes(recorded: Revisions, before: Catalog, after: Catalog, now: datetime | None = None) -> Revisions:
-    """One more revision of each model that differs between two catalogs.
+    """Adds a revision for each model that differs between two catalogs.
 
     Args:
-        recorded: up to `before`.
-        before: the catalog as it was.
-        after: as it is now.
-        now: when it was changed; the present by default.
+        recorded: revisions up to `before`.
+        before: catalog before the change.
+        after: catalog after the change.
+        now: time of the change; the present by default.
     """
     time = (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     old, new = ({name: row for row, name in enumerate(each.models.names)} for each in (before, after))
@@ -92,14 +92,14 @@ def record_changes(recorded: Revisions, before: Catalog, after: Catalog, now: da
 
 
 def revisions_to_json(recorded: Revisions) -> dict[str, list[dict[str, Any]]]:
-    """As JSON values."""
+    """Converts revisions to JSON values."""
     return {name: [asdict(each) for each in recorded[name]] for name in sorted(recorded)}
 
 
 def revisions_from_stored(value: Mapping[str, list[dict[str, Any]]]) -> Revisions:
-    """The inverse.
+    """The inverse of `revisions_to_json`.
 
     Raises:
-        TypeError: something is missing or does not fit.
+        TypeError: a field is missing or unknown.
     """
     return {name: tuple(Revision(**each) for each in revisions) for name, revisions in value.items()}

@@ -1,6 +1,6 @@
-"""What the catalog keeps of each model's responses beside the embedding: vectors, words, and texts for people to read.
+"""Samples of each model's responses, kept beside the embedding: vectors, words, and texts for people to read.
 
-**Words.** What a response says, in few bytes: its words, hashed and counted, and how it ends. A row of packed words
+**Words.** The content of a response in few bytes: its words, hashed and counted, and its ending. A row of packed words
 holds `N_WORDS` distinct words, then the last `N_ENDING` ones in their order, 0 where there are fewer. A word is its
 hash of 26 bits and its count of 6. Of more words those with the smallest hashes are kept: the same ones in every
 response, so that what two responses share is sampled evenly (min-wise hashing, Broder 1997,
@@ -45,7 +45,7 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class SharedPrompt:
-    """What two models answer to one prompt."""
+    """Responses of two models to one prompt."""
 
     prompt: str
     response_a: str

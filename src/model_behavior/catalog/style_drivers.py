@@ -1,4 +1,4 @@
-"""What sets a model apart in style, in words: its style profile beside another one's.
+"""Style drivers: the differences between two models' style profiles, in words.
 
 **Differences.** Features are compared by their standardised difference (Cohen 1988) with its large-sample standard
 error:
@@ -77,14 +77,14 @@ class StyleDriver:
 
 @dataclass(frozen=True)
 class StyleLabel:
-    """How a feature is spoken of.
+    """The words for a feature.
 
     Attributes:
         name: name of the feature, as in `StyleEncoder.feature_names`.
         label: a noun in the plural ("exclamation marks"), or what a response does ("opens with an apology").
         unit: unit of the shown value.
-        kind: way in which its values are shown and put into words.
-        topic: name shared by features that say much the same; only the one that differs most is told.
+        kind: form in which values are shown and put into words.
+        topic: name shared by features that measure much the same; only the one that differs most is shown.
     """
 
     name: str
@@ -119,7 +119,7 @@ def average_profile(samples: ModelSamples, without: int | None = None) -> StyleP
         without: row that is left out.
 
     Raises:
-        DataError: there is no other model with a profile.
+        DataError: no other model has a profile.
     """
     sums = samples.style_sums
     if without is not None and samples.style_count[without] > 1:
@@ -138,7 +138,7 @@ def find_drivers(profile: StyleProfile, reference: StyleProfile, n: int = 5) -> 
     none (Bonferroni).
 
     Raises:
-        DataError: a profile of fewer than two responses.
+        DataError: a profile is of fewer than two responses.
     """
     for each in (profile, reference):
         if each.count < 2:

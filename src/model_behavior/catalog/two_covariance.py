@@ -3,10 +3,10 @@
     x_ij = mean + y_i + e_ij,   y_i ~ N(0, B),   e_ij ~ N(0, W)
 
 Probabilistic linear discriminant analysis with full covariances (Ioffe 2006, https://doi.org/10.1007/11744085_41;
-Brümmer and de Villiers 2010, "The speaker partitioning problem"), as speakers are recognised, unknown ones included.
+Brümmer and de Villiers 2010, "The speaker partitioning problem"), as used in open-set speaker recognition.
 W and B are diagonalised together, so that every density below is a product over independent dimensions with W = 1 and
 B = `between`. B is shrunk towards a multiple of the identity (Ledoit and Wolf 2004), since there are often fewer models
-than dimensions: what is not known of a direction must not speak for or against a new model.
+than dimensions: a direction without evidence must not count for or against a new model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TwoCovariance:
     """A fitted model.
 
     Attributes:
-        mean: of the model embeddings, [dim].
+        mean: mean of the model embeddings, [dim].
         basis: columns of the coordinates in which W is the identity and B diagonal, [dim, dim].
         between: variances of B there, [dim].
     """
@@ -77,9 +77,9 @@ class TwoCovariance:
 
         Args:
             probes: means of k responses, projected, [n_probes, dim].
-            k: responses behind each.
+            k: number of responses of each probe.
             centroids: model embeddings, projected, [n_models, dim].
-            counts: responses behind each, [n_models].
+            counts: number of responses behind each, [n_models].
 
         Returns:
             Log-likelihood ratios, [n_probes, n_models].
@@ -103,7 +103,7 @@ def fit_two_covariance(
     """Fits W to responses around the mean of their model's, and B to model embeddings.
 
     Args:
-        vectors: [n_responses, dim].
+        vectors: vectors of the responses, [n_responses, dim].
         owner: model of each response, any integers.
         means: embeddings of at least two models, [n_models, dim].
         counts: responses behind each, [n_models].

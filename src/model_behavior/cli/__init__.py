@@ -1,1 +1,1 @@
-"""The command line: flags to one library call to output."""
+"""The command line: each command turns its options into one call of the library, and prints the result."""

@@ -1,7 +1,7 @@
-"""The command `model-behavior`: the table of its commands, and what becomes of errors.
+"""The command `model-behavior`: the table of its commands, and the exit codes for errors.
 
-A command is a function in a module beside this one. Its module is loaded when it is called, so that the list of
-commands is there at once.
+A command is a function in a module beside this one. The module is loaded only when the command is called, so that the
+list of commands appears at once.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "train-scorer",
             "train_commands:train_scorer",
-            "Stage 2: train the scorer over the embeddings.",
+            "Stage 2: train the scorer on the embeddings.",
             ("train-scorer arena votes.parquet",),
         ),
     ),
@@ -113,25 +113,25 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "onboard",
             "catalog_commands:onboard",
-            "Add models by their responses, without a vote and without training.",
+            "Add models from their responses, without votes and without training.",
             (_ONBOARDING.format("onboard"),),
         ),
         Row(
             "embed-models",
             "catalog_commands:onboard",
-            "Another name of `onboard`.",
+            "Alias of `onboard`.",
             (_ONBOARDING.format("embed-models"),),
         ),
         Row(
             "neighbours",
             "catalog_commands:neighbours",
-            "Show the models most like a model, and what sets them apart.",
+            "Show the models most similar to a model, and their differences.",
             ("neighbours arena gpt-4 --number 3",),
         ),
         Row(
             "identify",
             "catalog_commands:identify",
-            "Find the model that wrote some responses, or none of them.",
+            "Identify which model wrote some responses, if any.",
             ("identify arena chat_log.jsonl --prior-none 0.2",),
         ),
         Row(
@@ -140,7 +140,7 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
             "Test whether a model's answers have changed.",
             ("drift arena today.jsonl --model my-model",),
         ),
-        Row("remove", "catalog_commands:remove", "Take models out.", ("remove arena old-model",)),
+        Row("remove", "catalog_commands:remove", "Remove models.", ("remove arena old-model",)),
         Row(
             "encode",
             "catalog_commands:encode",
@@ -152,13 +152,13 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "rank",
             "ask_commands:rank",
-            "Rank all models, over all prompts or on one.",
+            "Rank all models, over all prompts or on a given one.",
             ("rank arena", 'rank arena --prompt "Is 7 prime?" --json'),
         ),
         Row(
             "predict",
             "ask_commands:predict",
-            "Predict the votes of a file.",
+            "Predict votes for the rows of a file.",
             ("predict arena pairs.parquet --output predictions.parquet",),
         ),
         Row(
@@ -173,13 +173,13 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "calibrate-threshold",
             "route_commands:calibrate_threshold",
-            "Find the threshold of `route` for a budget.",
+            "Find the threshold of `route` that meets a budget.",
             ("calibrate-threshold arena prompts.txt --costs costs.json --budget 0.01 --curve curve.html",),
         ),
         Row(
             "map",
             "map_command:draw_map",
-            "Draw the models as a page: near is alike.",
+            "Draw a map of the models: similar models are close together.",
             ("map arena --output map.html", "map arena --full --output models.html"),
         ),
     ),
@@ -187,7 +187,7 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "serve",
             "serve_commands:serve",
-            "Serve the page, the API and routed chat completions.",
+            "Serve the web page, the API and routed chat completions.",
             (
                 "serve arena --port 8000",
                 "serve arena --costs costs.json --upstreams upstreams.toml",
@@ -197,7 +197,7 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "create-key",
             "serve_commands:create_key",
-            "Make an API key for `serve`.",
+            "Create an API key for `serve`.",
             ("create-key keys.toml --name ci --scope read",),
         ),
     ),
@@ -205,7 +205,7 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "evaluate",
             "measure_commands:evaluate_artifact",
-            "Measure both stages on votes, beside baselines.",
+            "Evaluate both stages on votes, compared with baselines.",
             ("evaluate arena votes.parquet --json",),
         ),
         Row(
@@ -214,45 +214,48 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
                 Row(
                     "stage1",
                     "benchmark_commands:benchmark_stage1",
-                    "Measure stage 1: triplet accuracy, identification, collapse, new LLMs.",
+                    "Benchmark stage 1: triplet accuracy, identification, collapse, new LLMs.",
                     ("benchmark stage1 votes.parquet --output stage1.md",),
                 ),
                 Row(
                     "stage2",
                     "benchmark_commands:benchmark_stage2",
-                    "Measure stage 2: accuracy, log loss and calibration, new LLMs.",
+                    "Benchmark stage 2: accuracy, log loss and calibration, new LLMs.",
                     ("benchmark stage2 votes.parquet --output stage2.md",),
                 ),
                 Row(
                     "speed",
                     "benchmark_commands:benchmark_speed",
-                    "Measure how fast every stage is, beside sentence-transformers.",
+                    "Benchmark the speed of every stage, compared with sentence-transformers.",
                     ("benchmark speed votes.parquet --output speed.md",),
                 ),
                 Row(
                     "scale",
                     "benchmark_commands:benchmark_scale",
-                    "Measure time and memory at growing numbers of votes.",
+                    "Benchmark time and memory at growing numbers of votes.",
                     ("benchmark scale votes.parquet --output scale.md",),
                 ),
                 Row(
                     "service",
                     "benchmark_commands:benchmark_service",
-                    "Measure the service under load.",
+                    "Benchmark the service under load.",
                     ("benchmark service arena --output service.md",),
                 ),
             ),
-            "Train and measure on votes, beside baselines, and write a report.",
+            "Train, evaluate against baselines, and write a report.",
         ),
         Row(
             "cache",
             (
                 Row(
-                    "info", "measure_commands:cache_info", "Show where it is and what is in it.", ("cache info --json",)
+                    "info",
+                    "measure_commands:cache_info",
+                    "Show the cache folder and its contents.",
+                    ("cache info --json",),
                 ),
-                Row("clear", "measure_commands:cache_clear", "Remove every entry.", ("cache clear",)),
+                Row("clear", "measure_commands:cache_clear", "Remove all entries.", ("cache clear",)),
             ),
-            "Show or empty the cache of text features and triplets.",
+            "Show or clear the cache of text features and triplets.",
         ),
     ),
 }
@@ -305,7 +308,7 @@ app = typer.Typer(
 def _describe() -> None:
     """Embeddings of LLMs from what they answer, learned from pairwise votes.
 
-    An option can also be given by an environment variable: `MODEL_BEHAVIOR_TRAIN_ENCODER_EPOCHS=20` is
+    Every option can also be set by an environment variable: `MODEL_BEHAVIOR_TRAIN_ENCODER_EPOCHS=20` is
     `train-encoder --epochs 20`.
     """
 

@@ -1,4 +1,4 @@
-"""`model-behavior rank` and `predict`; what to route is asked in `route_commands`."""
+"""`model-behavior rank` and `predict`; `route_commands` has `route`."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ _SHOWN_NAMES = 10
 
 def rank(
     folder: ArtifactFolder,
-    prompt: Annotated[str | None, typer.Option(help="Prompt to rank on, rather than over all.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Prompt to rank on; by default the ranking is over all prompts.")
+    ] = None,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Rank all models, best first, with 95 % intervals; models without votes are rated by what they answer."""
+    """Rank all models, best first, with 95 % intervals; models without votes are rated from their responses."""
     loaded = open_scored(folder, cache)
     ranked = loaded.rank(prompt)
     print_notes(loaded.trained_scorer.notes)
@@ -61,7 +63,7 @@ def _describe_ranking(rows: Sequence[RankedModel]) -> str:
         lines.append("no chain of votes connects the groups, so that ratings of different groups cannot be compared")
     if any(not row.votes for row in rows):
         lines.append(
-            "* never voted on: rated by what it answers; `onboard` says how many more responses narrow the interval"
+            "* no votes: rated from its responses; `onboard` shows how many more responses would narrow the interval"
         )
     return "\n".join(lines)
 
@@ -89,7 +91,7 @@ def predict(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Predict votes: keeps all columns, adds p_model_a, p_model_b, p_tie and p_both_bad; rows in order.
+    """Predict votes. Keeps all columns and the order of rows; adds p_model_a, p_model_b, p_tie and p_both_bad.
 
     A row with a model that DIR does not know has no prediction; such names are counted.
     """

@@ -1,4 +1,4 @@
-"""`model-behavior benchmark`: each command measures on votes, or on the service, and writes a report in Markdown."""
+"""`model-behavior benchmark`: each command measures votes or the service, and writes a report in Markdown."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ _STOP_SECONDS = 30
 _Result = TypeVar("_Result")
 
 Votes: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="VOTES", help="Vote files or hf://owner/name, each measured by itself.")
+    list[str], typer.Argument(metavar="VOTES", help="Vote files or hf://owner/name, each benchmarked separately.")
 ]
-Output: TypeAlias = Annotated[Path, typer.Option(help="Markdown file to write; pictures go beside it.")]
-Seeds: TypeAlias = Annotated[int, typer.Option(min=1, help="Number of splits and trainings, with seeds from 0.")]
-Epochs: TypeAlias = Annotated[int, typer.Option(min=1, help="Passes of every training of stage 1 over its votes.")]
-Fraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts to measure on.")]
-HeldOut: TypeAlias = Annotated[float, typer.Option(help="Share of LLMs held out, in whole families.")]
+Output: TypeAlias = Annotated[Path, typer.Option(help="Markdown file to write; plots are saved beside it.")]
+Seeds: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Number of seeds, from 0; each has its own split and training.")
+]
+Epochs: TypeAlias = Annotated[int, typer.Option(min=1, help="Epochs of every training of stage 1.")]
+Fraction: TypeAlias = Annotated[float, typer.Option(help="Share of prompts kept for validation.")]
+HeldOut: TypeAlias = Annotated[float, typer.Option(help="Share of LLMs to hold out, in whole families.")]
 
 
 def benchmark_stage1(
@@ -51,14 +53,14 @@ def benchmark_stage1(
     epochs: Epochs = _PLAN.epochs,
     validation_fraction: Fraction = _PLAN.validation_fraction,
     held_out_share: HeldOut = _PLAN.held_out_share,
-    semantic: Annotated[bool, typer.Option(help="Measure the methods that need a transformer, too.")] = _PLAN.semantic,
+    semantic: Annotated[bool, typer.Option(help="Include the methods that need a transformer.")] = _PLAN.semantic,
     variant: Annotated[
-        list[str] | None, typer.Option(help="Variant to train instead of all, by its name in the report; repeatable.")
+        list[str] | None, typer.Option(help="Variant to train, by its name in the report; all by default; repeatable.")
     ] = None,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Measure stage 1 beside its baselines: triplet accuracy, identification, collapse, new LLMs."""
+    """Benchmark stage 1 against baselines: triplet accuracy, identification, collapse, new LLMs."""
     check_output_file(output)
     plan = replace(
         BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic, held_out_share),
@@ -78,11 +80,13 @@ def benchmark_stage2(
     epochs: Epochs = _PLAN2.epochs,
     validation_fraction: Fraction = _PLAN2.validation_fraction,
     held_out_share: HeldOut = _PLAN2.held_out_share,
-    draws: Annotated[int, typer.Option(min=1, help="Enrolments of new LLMs per size.")] = _PLAN2.draws,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Number of enrolments of the new LLMs per sample size.")
+    ] = _PLAN2.draws,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Measure stage 2 beside its baselines: accuracy, log loss and calibration on seen and new prompts and LLMs."""
+    """Benchmark stage 2 against baselines: accuracy, log loss, calibration on seen and new prompts and LLMs."""
     check_output_file(output)
     plan = Stage2Plan(validation_fraction, held_out_share, seeds, epochs, _PLAN2.batch_size, draws)
     results = _measure(votes, cache, lambda name, data, runtime: run_stage2_benchmark(name, data, plan, runtime))
@@ -94,16 +98,16 @@ def benchmark_stage2(
 def benchmark_speed(
     votes: Votes,
     output: Output,
-    texts: Annotated[int, typer.Option(min=1, help="Responses that the transformer encodes.")] = _SPEED.texts,
-    rows: Annotated[int, typer.Option(min=1, help="Votes that stage 1 is run on.")] = _SPEED.rows,
-    turns: Annotated[int, typer.Option(min=1, help="Repetitions of every way.")] = _SPEED.turns,
+    texts: Annotated[int, typer.Option(min=1, help="Number of responses that the transformer encodes.")] = _SPEED.texts,
+    rows: Annotated[int, typer.Option(min=1, help="Number of votes that stage 1 is run on.")] = _SPEED.rows,
+    turns: Annotated[int, typer.Option(min=1, help="Number of repetitions of every measurement.")] = _SPEED.turns,
     epochs: Epochs = _SPEED.epochs,
-    models: Annotated[int, typer.Option(min=1, help="Models of the enlarged catalog.")] = _SPEED.models,
-    semantic: Annotated[bool, typer.Option(help="Run stage 1 with the transformer, too.")] = _SPEED.semantic,
+    models: Annotated[int, typer.Option(min=1, help="Number of models in the enlarged catalog.")] = _SPEED.models,
+    semantic: Annotated[bool, typer.Option(help="Include stage 1 with the transformer.")] = _SPEED.semantic,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Measure how fast every stage is beside sentence-transformers, one text at a time, and the least it must do."""
+    """Benchmark the speed of every stage against sentence-transformers, one text at a time, and a lower bound."""
     check_output_file(output)
     plan = SpeedPlan(texts, rows, turns, epochs, models, semantic)
     results = []
@@ -127,7 +131,7 @@ def _measure(
 
 
 def _describe(stage: str, votes: Sequence[str], output: Path, plan: Any, usual: Any) -> str:
-    """The command that does the same again: options that differ from the usual ones are named."""
+    """The command that repeats the run, with the options that differ from their defaults."""
     words = ["model-behavior benchmark", stage, *(Path(source).name for source in votes), "--output", output.name]
     for name, value in vars(plan).items():
         if value != getattr(usual, name):
@@ -152,13 +156,13 @@ def _print(output: Path, results: Sequence[object], seeds: int, as_json: bool) -
 
 
 def benchmark_scale(
-    votes: Annotated[str, typer.Argument(metavar="VOTES", help="Real votes, which the larger files are made of.")],
+    votes: Annotated[str, typer.Argument(metavar="VOTES", help="Real votes, from which the larger files are made.")],
     output: Output,
-    sizes: Annotated[str, typer.Option(help="Numbers of votes, with commas between them.")] = _SIZES,
+    sizes: Annotated[str, typer.Option(help="Numbers of votes, separated by commas.")] = _SIZES,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Measure CPU time and memory from file to triplets, at growing numbers of votes made from real ones."""
+    """Benchmark CPU time and memory from file to triplets, at growing numbers of votes made from real ones."""
     check_output_file(output)
     wanted = _parse_sizes(sizes)
     data, report = load_votes(votes)
@@ -188,13 +192,13 @@ def _parse_sizes(text: str) -> list[int]:
 def benchmark_service(
     folder: ArtifactFolder,
     output: Annotated[Path, typer.Option(help="Markdown file to write.")],
-    requests: Annotated[int, typer.Option(min=1, help="Requests at full speed.")] = 50_000,
-    clients: Annotated[int, typer.Option(min=1, help="Clients at full speed.")] = 16,
-    rate: Annotated[float, typer.Option(min=1, help="Requests a second at the steady rate.")] = 50.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Seconds at the steady rate.")] = 30.0,
+    requests: Annotated[int, typer.Option(min=1, help="Number of requests at full speed.")] = 50_000,
+    clients: Annotated[int, typer.Option(min=1, help="Number of clients at full speed.")] = 16,
+    rate: Annotated[float, typer.Option(min=1, help="Requests per second at the steady rate.")] = 50.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Duration of the steady rate, in seconds.")] = 30.0,
     json: Json = False,
 ) -> None:
-    """Measure the service under load: throughput, latency, a burst of ten times the rate, memory."""
+    """Benchmark the service under load: throughput, latency, a burst of ten times the rate, memory."""
     try:
         import asyncio
 

@@ -52,9 +52,9 @@ _NOTE = "Figures of counts and sizes are geometric means: what is typical of a r
 def onboard(
     folder: ArtifactFolder,
     responses: ResponseSources,
-    model: Annotated[str | None, typer.Option(help="Name of the model, where the file does not say.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model, if the file does not have it.")] = None,
     add: Annotated[
-        bool, typer.Option("--add", help="Join the responses to those of a model that is there, instead of replacing.")
+        bool, typer.Option("--add", help="Add to the responses of a model already in DIR instead of replacing them.")
     ] = False,
     output: OtherFolder = None,
     half_width: Annotated[
@@ -71,7 +71,7 @@ def onboard(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Enrol every model in RESPONSES in DIR; a model that is there already is enrolled anew, or extended by --add."""
+    """Add every model in RESPONSES to DIR. Responses replace those of a known model; with --add they extend them."""
     check_half_width(half_width)
     sharding = Sharding(engine, address, shard_rows)
     change = Change(folder, output, lambda: open_artifact(folder, cache, backend))
@@ -100,7 +100,7 @@ def onboard(
 def _say_what_became_of_known_models(
     before: ModelEmbeddings, after: ModelEmbeddings, pairs: PairTable, add: bool
 ) -> None:
-    """Whether responses were replaced, or joined to those that were there."""
+    """Reports if responses were replaced, or added to those already there."""
     known = dict(zip(before.names, before.count.tolist(), strict=True))
     given = Counter(pairs.models[index] for index in pairs.model_index[usable_pairs(pairs)].tolist())
     for name, count in zip(after.names, after.count.tolist(), strict=True):
@@ -114,7 +114,7 @@ def _say_what_became_of_known_models(
 
 
 def _say_what_was_left_out(models: ModelEmbeddings, pairs: PairTable) -> None:
-    """Pairs without a prompt or a response, and models that have no others."""
+    """Reports pairs without a prompt or a response, and models that have no others."""
     n_unusable = len(pairs) - int(usable_pairs(pairs).sum())
     if n_unusable:
         left_out = sorted(set(pairs.models) - set(models.names))
@@ -134,7 +134,7 @@ def _describe_rows(
 
 
 def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[float]) -> str:
-    """What was enrolled, how sure that is, and what more responses would buy."""
+    """Describes each enrolled model, its certainty, and the gain from more responses."""
     lines = []
     for each, own in zip(certainty, spread, strict=True):
         lines.append(f"{each.model}: {each.responses:,} responses, spread {own:.3f}")
@@ -171,15 +171,15 @@ def _bought(size: PlannedSize) -> list[tuple[str, str | None]]:
 
 def neighbours(
     folder: ArtifactFolder,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Model in DIR.")],
-    number: Annotated[int, typer.Option(min=1, help="Neighbours to show.")] = 5,
-    drivers: Annotated[int, typer.Option(min=0, help="Differences of style to show of each neighbour.")] = 5,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a model in DIR.")],
+    number: Annotated[int, typer.Option(min=1, help="Number of neighbours to show.")] = 5,
+    drivers: Annotated[int, typer.Option(min=0, help="Number of style differences to show per neighbour.")] = 5,
     exemplars: Annotated[
-        int, typer.Option(min=0, help="Responses to show of each neighbour; those to the same prompt first.")
+        int, typer.Option(min=0, help="Number of responses to show per neighbour; shared prompts first.")
     ] = 1,
     json: Json = False,
 ) -> None:
-    """Show the models most like a model, what sets them apart, and what they answer, side by side where possible."""
+    """Show the models most similar to a model, their differences in style, and responses to compare."""
     found = Artifact.load(folder).neighbours(name, number, drivers)
     print_result(asdict(found), json, describe_neighbourhood(found, exemplars))
 
@@ -224,15 +224,15 @@ def identify(
     folder: ArtifactFolder,
     responses: ResponseSources,
     prior_none: Annotated[
-        float, typer.Option(help="Probability, before seeing the responses, of a model that DIR does not know.")
+        float, typer.Option(help="Prior probability that none of the models in DIR wrote the responses.")
     ] = 0.5,
-    top: Annotated[int, typer.Option(min=1, help="Models to show; --json has all.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of models to show; --json has all.")] = 5,
     cache: CacheFolder = None,
     backend: BackendChoice = "auto",
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Say which model in DIR wrote RESPONSES, or none of them; each name in the file is judged by itself."""
+    """Identify which model in DIR wrote RESPONSES, if any; each model name in the file is judged separately."""
     loaded = open_artifact(folder, cache, backend)
     pairs, report = as_anonymous_responses(responses)
     if report is not None:
@@ -264,9 +264,11 @@ def drift(
     responses: ResponseSources,
     model: Annotated[str, typer.Option(help="Name in DIR of the model that wrote the responses.")],
     permutations: Annotated[
-        int, typer.Option(min=19, help="Permutations; the smallest p-value is 1 / (permutations + 1).")
+        int, typer.Option(min=19, help="Number of permutations; the smallest p-value is 1 / (permutations + 1).")
     ] = _DRIFT.permutations,
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="Accepted rate of false alarms.")] = _DRIFT.alpha,
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, help="Significance level: accepted rate of false alarms.")
+    ] = _DRIFT.alpha,
     seed: Seed = _DRIFT.seed,
     cache: CacheFolder = None,
     backend: BackendChoice = "auto",
@@ -275,7 +277,7 @@ def drift(
 ) -> None:
     """Test whether the answers of a model in DIR have changed since it was enrolled."""
     loaded = open_artifact(folder, cache, backend)
-    find_model(loaded.models.names, model)  # an unknown name is said before the responses are read
+    find_model(loaded.models.names, model)  # reports an unknown name before the responses are read
     pairs, report = load_responses(*responses, model=model)
     print_load_report(report)
     found = loaded.drift(pairs, model, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
@@ -283,7 +285,7 @@ def drift(
 
 
 def describe_drift(found: DriftReport) -> str:
-    """The finding, what it rests on, and how many responses other effects would take."""
+    """Describes the result, the data behind it, and the responses needed to find other effects."""
     verdict = "changed" if found.changed else "no change found"
     unit = "prompts" if found.by_prompt else "new responses"
     how = f"by prompt, on {found.shared_prompts} shared prompts" if found.by_prompt else "without regard to prompts"
@@ -313,11 +315,11 @@ def _drivers(drivers: Sequence[StyleDriver], otherwise: str) -> list[str]:
 
 def remove(
     folder: ArtifactFolder,
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Models to take out.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Models to remove.")],
     output: OtherFolder = None,
     json: Json = False,
 ) -> None:
-    """Take models out of DIR: their embedding and all that is kept of their responses."""
+    """Remove models from DIR, with their embeddings and sampled responses."""
     change = Change(folder, output, lambda: Artifact.load(folder))
     left = change.apply(lambda loaded: loaded.remove(*names))
     removed = sorted(set(names))
@@ -343,7 +345,7 @@ def encode(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Embed (prompt, response) pairs: keeps all columns, adds `embedding`; rows in order."""
+    """Embed (prompt, response) pairs. Keeps all columns and the order of rows; adds the column `embedding`."""
     check_output_file(output)
     sharding = Sharding(engine, address, shard_rows)
     loaded = open_artifact(folder, cache, backend)

@@ -1,4 +1,4 @@
-"""Configuration classes as TOML and back: one table a class, one key a field.
+"""Converts configuration classes to TOML and back: a table per class, a key per field.
 
 A configuration is a frozen dataclass; its fields are numbers, texts, truth values, tuples of these, or further
 configurations. A setting is named by its path, such as `encoder.objectives.margin`, which TOML writes as
@@ -6,7 +6,7 @@ configurations. A setting is named by its path, such as `encoder.objectives.marg
     [encoder.objectives]
     margin = 0.5
 
-None has no form in TOML: what is not set is a comment.
+TOML has no None: a setting without a value is written as a comment.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _Config = TypeVar("_Config")
 
 _COMMENT_WIDTH = 100
 _KINDS: Mapping[type, tuple[tuple[type, ...], str]] = {
-    bool: ((bool,), "neither true nor false"),
-    int: ((int,), "no whole number"),
-    float: ((int, float), "no number"),
-    str: ((str,), "no text"),
+    bool: ((bool,), "not true or false"),
+    int: ((int,), "not a whole number"),
+    float: ((int, float), "not a number"),
+    str: ((str,), "not a text"),
 }
 """By type of a field: what TOML may give for it, and what is said of anything else."""
 
@@ -144,7 +144,7 @@ def read_settings(values: Mapping[str, Any], config: Any, others: Collection[str
         elif not any(other.startswith(f"{key}.") for other in known):
             raise UsageError(f"unknown setting {key}; nearest: {', '.join(nearest_keys([*known, *others], key))}")
         elif value != {}:
-            raise UsageError(f"{key}: {_show(value)} is no table")
+            raise UsageError(f"{key}: {_show(value)} is not a table")
     return found
 
 
@@ -161,7 +161,7 @@ def to_toml(config: Any, tables: Collection[str] | None = None) -> str:
     """The configuration as TOML, with the description of every setting.
 
     Args:
-        config: what is written.
+        config: configuration to write.
         tables: names of its fields to write; all by default.
     """
     lines: list[str] = []
@@ -221,7 +221,7 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
         return value
     if get_origin(kind) is tuple:
         if not isinstance(value, list):
-            raise UsageError(f"{key}: {_show(value)} is no list")
+            raise UsageError(f"{key}: {_show(value)} is not a list")
         return tuple(_convert(key, each, options[0]) for each in value)
     if options:  # or None
         return _convert(key, value, options[0])

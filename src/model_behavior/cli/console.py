@@ -1,4 +1,4 @@
-"""What a person sees: progress, tables, warnings and errors on stderr; results on stdout."""
+"""Output of the command line: progress, tables, warnings and errors on stderr; results on stdout."""
 
 from __future__ import annotations
 

@@ -18,15 +18,15 @@ from model_behavior.serving.static_page import MapLook, write_full_page, write_m
 def draw_map(
     folder: ArtifactFolder,
     output: Annotated[Path, typer.Option(help="HTML file to write.")],
-    method: Annotated[Method, typer.Option(help="How to get to two dimensions.")] = "pca",
+    method: Annotated[Method, typer.Option(help="Projection to two dimensions.")] = "pca",
     mark: Annotated[list[str] | None, typer.Option(help="Model to draw as a star; repeatable.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of t-SNE and UMAP.")] = 0,
     full: Annotated[
-        bool, typer.Option("--full", help="The page of `serve` in one file: map, leaderboard, comparisons.")
+        bool, typer.Option("--full", help="Write the whole page of `serve` to one file: map, leaderboard, comparisons.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Draw the models as one HTML page that needs no network: near is alike."""
+    """Draw a map of the models as one offline HTML page; similar models are close together."""
     check_output_file(output)
     snapshot = load_snapshot(folder, {}, frozenset())
     look = MapLook(method, seed, tuple(mark or ()))

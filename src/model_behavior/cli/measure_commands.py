@@ -38,7 +38,7 @@ def evaluate_artifact(
     votes: VoteSources,
     seed: Seed = _CONFIG.seed,
     semantic: Annotated[
-        bool, typer.Option(help="Measure the MiniLM baseline, too, which needs the extra semantic.")
+        bool, typer.Option(help="Include the MiniLM baseline, which needs the extra semantic.")
     ] = _CONFIG.semantic,
     batch_size: BatchSize = _CONFIG.batch_size,
     cache: CacheFolder = None,
@@ -46,7 +46,7 @@ def evaluate_artifact(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Measure both stages on votes, beside baselines, on the prompts that they were not trained on."""
+    """Evaluate both stages on votes, against baselines, on prompts that they were not trained on."""
     loaded = open_artifact(folder, cache, backend)
     data = read_votes(votes)
     evaluation = loaded.evaluate(data, EvaluationConfig(seed, batch_size, semantic))
@@ -54,12 +54,12 @@ def evaluate_artifact(
 
 
 def cache_info(cache: CacheFolder = None, json: Json = False) -> None:
-    """Show where the cache is and what is in it."""
+    """Show the cache folder and its contents."""
     _print_cache(open_cache(cache).info(), json, "in the cache")
 
 
 def cache_clear(cache: CacheFolder = None, json: Json = False) -> None:
-    """Remove every entry of the cache; nothing but time is lost."""
+    """Remove all entries of the cache; later runs compute them again."""
     _print_cache(open_cache(cache).clear(), json, "removed")
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they stand for: votes, a cache, an artifact, its change, shards."""
+"""Options that several commands share, and the objects they give: votes, cache, artifact, change, shards."""
 
 from __future__ import annotations
 
@@ -54,22 +54,26 @@ def names_of_options(context: typer.Context) -> dict[str, Any]:
 RUNNING, _LARGE = "Running", "Large inputs"
 
 VoteSources: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="VOTES", help="Files, folders of shards, or hf://owner/name.")
+    list[str], typer.Argument(metavar="VOTES", help="Vote files, folders of shards, or hf://owner/name.")
 ]
 ResponseSources: TypeAlias = Annotated[
     list[str],
     typer.Argument(metavar="RESPONSES", help="Responses or votes: files, folders of shards, or hf://owner/name."),
 ]
-ArtifactFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that a training wrote.")]
+ArtifactFolder: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder of a trained artifact, as written by train.")
+]
 OtherFolder: TypeAlias = Annotated[
     Path | None, typer.Option("--output", help="Folder to write instead of changing DIR; it must not exist.")
 ]
 TableFile: TypeAlias = Annotated[Path, typer.Option("--output", help="Parquet file to write.")]
-Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Seed: TypeAlias = Annotated[int, typer.Option(help="Random seed.")]
 BatchSize: TypeAlias = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.", rich_help_panel=_LARGE)]
 EngineName: TypeAlias = Annotated[
     Literal["local", "ray"],
-    typer.Option("--engine", help="What works on the shards: this process, or a Ray cluster.", rich_help_panel=_LARGE),
+    typer.Option(
+        "--engine", help="Engine that processes the shards: this process, or a Ray cluster.", rich_help_panel=_LARGE
+    ),
 ]
 Address: TypeAlias = Annotated[
     str | None,
@@ -78,7 +82,7 @@ Address: TypeAlias = Annotated[
         rich_help_panel=_LARGE,
     ),
 ]
-ShardRows: TypeAlias = Annotated[int, typer.Option(min=1, help="Rows of a shard.", rich_help_panel=_LARGE)]
+ShardRows: TypeAlias = Annotated[int, typer.Option(min=1, help="Rows per shard.", rich_help_panel=_LARGE)]
 CacheFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -92,7 +96,7 @@ BackendChoice: TypeAlias = Annotated[
     typer.Option(
         "--backend",
         envvar=BACKEND_VARIABLE,
-        help="Library that runs transformers; auto takes the fastest that is installed.",
+        help="Library that runs transformers; auto chooses the fastest one installed.",
         rich_help_panel=RUNNING,
     ),
 ]
@@ -182,16 +186,16 @@ class Change:
                 if self.target != self._folder or fingerprint(self._folder) == self._version:
                     after.save(self.target)
                     return after
-            stderr().print(f"{self._folder} has changed meanwhile; doing it again on what is there now", markup=False)
+            stderr().print(f"{self._folder} was changed by another process; repeating this change", markup=False)
             self._read()
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """How a large input is cut, and what works on its parts.
+    """Shards of a large input, and the engine that processes them.
 
     Attributes:
-        engine: this process or a Ray cluster.
+        engine: name of the engine, for this process or a Ray cluster.
         address: address of the cluster.
         rows: rows of a shard.
     """
@@ -202,19 +206,19 @@ class Sharding:
 
     def __post_init__(self) -> None:
         if self.address is not None and self.engine != "ray":
-            raise UsageError(f"--address {self.address} is of a Ray cluster. Fix: add --engine ray")
+            raise UsageError(f"--address {self.address} needs a Ray cluster. Fix: add --engine ray")
 
     def is_needed(self, rows: int) -> bool:
-        """Whether an input is more than one shard, or is to be worked on elsewhere."""
+        """Tells if an input has more than one shard, or is for a Ray cluster."""
         return self.engine != "local" or rows > self.rows
 
     def plan(self, job: ShardJob, loaded: Artifact) -> ShardedRun:
-        """The run of a job, whose artifact is `loaded`."""
+        """Plans the run of a job whose artifact is `loaded`."""
         return ShardedRun(job, LocalEngine(loaded) if self.engine == "local" else RayEngine(self.address), self.rows)
 
 
 def describe_job(
     kind: JobKind, folder: Path, cache: Path | None, backend: Backend = "auto", batch_size: int = ShardJob.batch_size
 ) -> ShardJob:
-    """The work on every shard, as another machine is told of it."""
+    """The job for every shard, in a form that can be sent to another machine."""
     return ShardJob(kind, folder.resolve(), fingerprint(folder), batch_size, cache and cache.resolve(), backend)

@@ -30,13 +30,15 @@ from model_behavior.routing.router import Choice, Router
 from model_behavior.routing.traffic import OperatingPoint, RoutingRule, Traffic, apply_rule
 
 Costs = Annotated[
-    Path, typer.Option(help="JSON, TOML or table: of each model the cost per request, or prices per 1M tokens.")
+    Path, typer.Option(help="File (JSON, TOML or table) with each model's cost per request, or prices per 1M tokens.")
 ]
-Models = Annotated[list[str] | None, typer.Option(help="Candidate; repeatable. [default: all models with a cost]")]
+Models = Annotated[
+    list[str] | None, typer.Option(help="Candidate model; repeatable. [default: all models with a cost]")
+]
 Reference = Annotated[
-    str | None, typer.Option(help="Model that win rates are against. [default: the best-rated candidate]")
+    str | None, typer.Option(help="Model that win rates are measured against. [default: the best-rated candidate]")
 ]
-Budget = Annotated[float | None, typer.Option(help="Largest mean cost of a request over the prompts.")]
+Budget = Annotated[float | None, typer.Option(help="Maximum mean cost per request over the prompts.")]
 
 
 def route(
@@ -46,10 +48,11 @@ def route(
     prompts: Annotated[str | None, typer.Option(help="File of prompts: text, table, votes or responses.")] = None,
     budget: Budget = None,
     floor: Annotated[
-        float | None, typer.Option(help="Cheapest model with this win rate against the best one, 0 to 0.5.")
+        float | None,
+        typer.Option(help="Minimum win rate against the best model, 0 to 0.5; the cheapest such model is chosen."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Win rate that one unit of cost must add. [default: 0, the best model]")
+        float | None, typer.Option(help="Minimum gain in win rate per unit of cost. [default: 0, the best model]")
     ] = None,
     models: Models = None,
     reference: Reference = None,
@@ -86,19 +89,19 @@ def calibrate_threshold(
     costs: Costs,
     budget: Budget = None,
     strong_share: Annotated[
-        float | None, typer.Option(help="Share of calls to the dearer of two candidates, 0 to 1.")
+        float | None, typer.Option(help="Share of calls to the more expensive of two candidates, 0 to 1.")
     ] = None,
     models: Models = None,
     reference: Reference = None,
     curve: Annotated[
-        Path | None, typer.Option(help="Cost against win rate, as a page or as data: .html, .json or .csv.")
+        Path | None, typer.Option(help="File for the curve of cost against win rate: .html, .json or .csv.")
     ] = None,
     votes: Annotated[
-        list[str] | None, typer.Option(help="Votes not trained on, to measure the router on; repeatable.")
+        list[str] | None, typer.Option(help="Held-out votes to evaluate the router on; repeatable.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Find the threshold for a budget on your own prompts, and say what it means."""
+    """Find the threshold that meets a budget on your own prompts, and show its expected cost and win rate."""
     _allow_one({"--budget": budget, "--strong-share": strong_share}, at_least=1)
     if curve is not None:
         check_curve_file(curve)
@@ -213,7 +216,7 @@ def describe_choices(router: Router, prompts: Sequence[str], choices: Sequence[C
 def describe_calibration(
     traffic: Traffic, chosen: OperatingPoint, gap: GapCurve, figures: RoutingFigures | None
 ) -> str:
-    """The threshold and what it means."""
+    """Describes the threshold with its expected cost and win rate."""
     router, cut = traffic.router, traffic.win_rate_cut(chosen.threshold)
     best, cheapest = traffic.describe(0.0), traffic.describe(math.inf)
     lines = [

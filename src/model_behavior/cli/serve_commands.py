@@ -26,11 +26,11 @@ _ACCESS, _LIMITS_PANEL = "Access", "Limits"
 
 def serve(
     folder: ArtifactFolder,
-    host: Annotated[str, typer.Option(help="Address to listen on; another one than this machine's needs keys.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen on; any but a local address requires keys.")] = (
         _SETTINGS.host
     ),
     port: Annotated[int, typer.Option(help="Port; 0 for any free one.")] = _SETTINGS.port,
-    costs: Annotated[Path | None, typer.Option(help="File with the cost of a request, by model, as for route.")] = None,
+    costs: Annotated[Path | None, typer.Option(help="File with each model's cost per request, as for route.")] = None,
     upstreams: Annotated[
         Path | None, typer.Option(help="TOML file of OpenAI-compatible services for chat completions.")
     ] = None,
@@ -40,33 +40,33 @@ def serve(
     api_key: Annotated[
         str | None,
         typer.Option(
-            help="Admin key; better in $MODEL_BEHAVIOR_SERVE_API_KEY than as an option.", rich_help_panel=_ACCESS
+            help="Admin key; safer in $MODEL_BEHAVIOR_SERVE_API_KEY than as an option.", rich_help_panel=_ACCESS
         ),
     ] = None,
     body_bytes: Annotated[
-        int, typer.Option(help="Largest JSON body, in bytes.", rich_help_panel=_LIMITS_PANEL)
+        int, typer.Option(help="Maximum size of a JSON body, in bytes.", rich_help_panel=_LIMITS_PANEL)
     ] = _LIMITS.body_bytes,
     upload_bytes: Annotated[
-        int, typer.Option(help="Largest uploaded file, in bytes.", rich_help_panel=_LIMITS_PANEL)
+        int, typer.Option(help="Maximum size of an uploaded file, in bytes.", rich_help_panel=_LIMITS_PANEL)
     ] = _LIMITS.upload_bytes,
     upload_rows: Annotated[
-        int, typer.Option(help="Most rows of an uploaded file.", rich_help_panel=_LIMITS_PANEL)
+        int, typer.Option(help="Maximum number of rows in an uploaded file.", rich_help_panel=_LIMITS_PANEL)
     ] = _LIMITS.upload_rows,
     batch: Annotated[
-        int, typer.Option(help="Most texts or votes of a request.", rich_help_panel=_LIMITS_PANEL)
+        int, typer.Option(help="Maximum number of texts or votes per request.", rich_help_panel=_LIMITS_PANEL)
     ] = _LIMITS.batch,
-    tokens: Annotated[int, typer.Option(help="Most tokens of a request.", rich_help_panel=_LIMITS_PANEL)] = (
-        _LIMITS.tokens
-    ),
+    tokens: Annotated[
+        int, typer.Option(help="Maximum number of tokens per request.", rich_help_panel=_LIMITS_PANEL)
+    ] = (_LIMITS.tokens),
     requests_per_second: Annotated[
         float,
         typer.Option(
-            help="Requests a second that a client may make in the long run; twice as many at once.",
+            help="Rate limit per client, in requests per second; bursts of twice as many are allowed.",
             rich_help_panel=_LIMITS_PANEL,
         ),
     ] = _LIMITS.requests_per_second,
     queue: Annotated[
-        int, typer.Option(help="Most quick requests that wait.", rich_help_panel=_LIMITS_PANEL)
+        int, typer.Option(help="Maximum number of waiting quick requests.", rich_help_panel=_LIMITS_PANEL)
     ] = _LIMITS.queue,
     wait_seconds: Annotated[
         float,
@@ -76,15 +76,15 @@ def serve(
         ),
     ] = _LIMITS.wait_seconds,
     slow_queue: Annotated[
-        int, typer.Option(help="Most slow requests that wait.", rich_help_panel=_LIMITS_PANEL)
+        int, typer.Option(help="Maximum number of waiting slow requests.", rich_help_panel=_LIMITS_PANEL)
     ] = _LIMITS.slow_queue,
     connections: Annotated[
-        int, typer.Option(help="Most connections open at once.", rich_help_panel=_LIMITS_PANEL)
+        int, typer.Option(help="Maximum number of open connections.", rich_help_panel=_LIMITS_PANEL)
     ] = _LIMITS.connections,
     shutdown_seconds: Annotated[
         int,
         typer.Option(
-            min=0, help="Seconds that requests under way have to end after Ctrl-C.", rich_help_panel=_LIMITS_PANEL
+            min=0, help="Grace period for open requests after Ctrl-C, in seconds.", rich_help_panel=_LIMITS_PANEL
         ),
     ] = _SETTINGS.shutdown_seconds,
     backend: BackendChoice = "auto",
@@ -93,7 +93,7 @@ def serve(
     ] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Serve the page, the API and chat completions that are routed; stop with Ctrl-C."""
+    """Serve the web page, the API and routed chat completions; stop with Ctrl-C."""
     try:
         from model_behavior.serving.app import run_server
     except ImportError as error:
@@ -146,13 +146,13 @@ def serve(
 
 def create_key(
     file: Annotated[Path, typer.Argument(metavar="KEYS", help="TOML file to add the key's hash to.")],
-    name: Annotated[str, typer.Option(help="Name of whom the key is for.")],
+    name: Annotated[str, typer.Option(help="Name of the key's user.")],
     scope: Annotated[
         Literal["read", "admin"], typer.Option(help="Rights of the key; admin may also add and remove models.")
     ] = "read",
     json: Json = False,
 ) -> None:
-    """Make an API key for `serve`; it is shown once, and only its hash is kept."""
+    """Create an API key for `serve`; it is shown once, and only its hash is stored."""
     secret, key = make_key(name, scope)
     add_key(file, key)
     print_result({"name": name, "scope": scope, "key": secret}, json, secret)

@@ -98,21 +98,19 @@ TextEncoders: TypeAlias = Annotated[
         rich_help_panel=_TRAINING,
     ),
 ]
-Epochs: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Passes of stage 1 over the training votes.", rich_help_panel=_TRAINING)
-]
+Epochs: TypeAlias = Annotated[int, typer.Option(min=1, help="Epochs of stage 1.", rich_help_panel=_TRAINING)]
 StepSize: TypeAlias = Annotated[
     int, typer.Option("--batch-size", min=1, help="Triplets per step of stage 1.", rich_help_panel=_TRAINING)
 ]
 _SCORER_EPOCHS: Mapping[str, Any] = {
     "min": 1,
-    "help": "Passes of stage 2 over the training votes.",
+    "help": "Epochs of stage 2.",
     "rich_help_panel": _TRAINING,
 }
 ModelSource: TypeAlias = Annotated[
     Literal["behavior", "id"],
     typer.Option(
-        help="Input of stage 2 about a model: its embedding, or a vector learned for its name.",
+        help="Representation of models in stage 2: their embeddings, or a vector learned per name.",
         rich_help_panel=_TRAINING,
     ),
 ]
@@ -120,21 +118,22 @@ ValidationFraction: TypeAlias = Annotated[
     float, typer.Option(help="Share of prompts kept for validation.", rich_help_panel=_VOTES)
 ]
 HoldOut: TypeAlias = Annotated[
-    list[str] | None, typer.Option(help="Model kept out of training; repeatable.", rich_help_panel=_VOTES)
+    list[str] | None, typer.Option(help="Model to hold out of training; repeatable.", rich_help_panel=_VOTES)
 ]
 MinComparisons: TypeAlias = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Fewest votes of a model; one with fewer is left out. [default: a quarter of the mean, at most 20]",
+        help="Minimum number of votes per model; models with fewer are left out. "
+        "[default: a quarter of the mean, at most 20]",
         rich_help_panel=_VOTES,
     ),
 ]
 Resume: TypeAlias = Annotated[
-    bool, typer.Option("--resume", help="Go on with an interrupted training.", rich_help_panel=RUNNING)
+    bool, typer.Option("--resume", help="Resume an interrupted training.", rich_help_panel=RUNNING)
 ]
 Overwrite: TypeAlias = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an artifact at --output.", rich_help_panel=RUNNING)
+    bool, typer.Option("--overwrite", help="Overwrite an existing artifact at --output.", rich_help_panel=RUNNING)
 ]
 TrainingFile: TypeAlias = Annotated[
     Path | None,
@@ -150,7 +149,7 @@ ShowConfig: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--show-config",
-        help="Print every setting as it would be used, as TOML for --config, and end.",
+        help="Print all settings in effect as TOML for --config, and exit.",
         is_eager=True,
         callback=require_nothing,
         rich_help_panel=RUNNING,
@@ -178,7 +177,7 @@ def train(
     show_config: ShowConfig = False,
     json: Json = False,
 ) -> None:
-    """Train both stages: the encoder, then, over its embeddings of the models, the scorer."""
+    """Train both stages: the encoder, then the scorer on its model embeddings."""
     training = _configure(context)
     if show_config:
         _print_config(training, (*_STAGE_1, *_STAGE_2))
@@ -241,7 +240,7 @@ def train_scorer(
     show_config: ShowConfig = False,
     json: Json = False,
 ) -> None:
-    """Train stage 2 over the frozen embeddings in DIR, on the votes that its encoder was trained on."""
+    """Train stage 2 on the frozen embeddings in DIR, with the votes that its encoder was trained on."""
     training = _configure(context)
     if show_config:
         _print_config(training, _STAGE_2)
@@ -279,14 +278,14 @@ def _print_config(config: TrainingConfig, tables: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """How a training runs, and where it goes.
+    """Output folder of a training, and how it runs.
 
     Attributes:
         output: folder to write, which is checked before any work.
-        resume: whether it goes on with an interrupted training.
-        overwrite: whether an artifact that is there is replaced.
+        resume: resume an interrupted training.
+        overwrite: overwrite an existing artifact.
         cache: cache of features.
-        backend: what runs transformers.
+        backend: library that runs transformers.
     """
 
     output: Path
@@ -327,7 +326,7 @@ class TrainingRun:
             return fit_encoder(encoder, prepared, config), prepared
         except KeyboardInterrupt:
             if self.checkpoint.exists() or tuning_checkpoint(self.checkpoint).exists():
-                stderr().print("To go on after the last finished epoch, run the same command with --resume.")
+                stderr().print("To continue after the last finished epoch, run the same command with --resume.")
             raise
 
     def finish(self, trained: Artifact) -> None:
@@ -339,7 +338,7 @@ class TrainingRun:
 
 
 def describe_encoder(trained: Artifact, output: Path, seconds: float) -> tuple[dict[str, Any], str]:
-    """What stage 1 came to, as JSON and as text."""
+    """Results of stage 1, as JSON and as text."""
     history = trained.encoder.history
     best = max(history, key=lambda log: log.triplet_accuracy)
     value = {
@@ -360,7 +359,7 @@ def describe_encoder(trained: Artifact, output: Path, seconds: float) -> tuple[d
 
 
 def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
-    """What stage 2 came to, as JSON and as text."""
+    """Results of stage 2, as JSON and as text."""
     history = scorer.history
     n_voted, n_enrolled = len(scorer.voted_models), len(scorer.models) - len(scorer.voted_models)
     value: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A synthetic arena whose truth is known: simulated LLMs, each with a style and a quality, answer prompts.
+"""A synthetic arena with known truth: simulated LLMs, each with a style and a quality, answer prompts.
 
 What an answer says (facts, contradictions, slips) follows from quality; how it says it (phrases, layout, length) from
 style. The words themselves are in `arena_templates`. Votes follow Davidson's model with ties (Davidson, 1970,
@@ -51,7 +51,7 @@ class Arena:
         held_out_responses: answers of the held-out LLMs, which no vote has seen.
         quality: true Bradley-Terry quality of each LLM, known and held out, -2 to 2.
         held_out: names of the held-out LLMs, sorted, one of each family.
-        family: the family of each LLM; its members share most of their style.
+        family: family of each LLM; its members share most of their style.
     """
 
     votes: TrainingData
@@ -63,7 +63,7 @@ class Arena:
 
 @dataclass(frozen=True)
 class _Style:
-    """Habits of one LLM: phrases it favours, how often it does what (0 to 1), its length in sentences."""
+    """Habits of one LLM: phrases it favours, rates of its habits (0 to 1), and its length in sentences."""
 
     favourites: dict[str, tuple[str, ...]]
     rates: dict[str, float]
@@ -84,7 +84,7 @@ class _Roster:
 
 @dataclass(frozen=True)
 class _Answer:
-    """A response and the share of the points asked for on which it gives a fact, 0 to 1."""
+    """A response, and the share of the requested points on which it gives a fact, 0 to 1."""
 
     text: str
     covered: float
@@ -98,7 +98,7 @@ def build_arena(seed: int = 0, n_prompts: int = 240, votes_per_prompt: int = 29)
     """Simulate an arena of 18 voted and 6 held-out LLMs; the same arguments give the same arena.
 
     Raises:
-        UsageError: more prompts than templates can phrase, or more votes than pairs of answers to a prompt.
+        UsageError: there are more prompts than the templates can phrase, or more votes than pairs of answers.
     """
     most_prompts = len(say.TOPICS) * len(say.TASKS) * 10
     most_votes = _ANSWERS_PER_PROMPT * (_ANSWERS_PER_PROMPT - 1) // 2
@@ -187,7 +187,7 @@ def _mix_styles(family: _Style, own: _Style, verbosity: float, rng: Rng) -> _Sty
 
 
 def _answer_all(keys: _Keys, prompts: list[Prompt], roster: _Roster, seed: int) -> _Answers:
-    """Answer each (prompt, LLM) from a generator of its own; draw again where a text exists already."""
+    """Answer each (prompt, LLM) with its own random generator; draw again where a text exists already."""
     answers: _Answers = {}
     seen: set[str] = set()
     for i, m in keys:
@@ -214,7 +214,7 @@ def _write_answer(prompt: Prompt, style: _Style, ability: float, rng: Rng) -> _A
 
 
 def _choose_claims(prompt: Prompt, style: _Style, competence: float, rng: Rng) -> tuple[list[tuple[str, str]], float]:
-    """Choose (point, sentence) claims: the able give facts on what was asked. Also their coverage."""
+    """Choose (point, sentence) claims and their coverage: able LLMs give facts on what was asked."""
     facts = say.read_facts(prompt.topic)
     n = max(2, round(style.verbosity + rng.normal()))
     asked = [p for p in prompt.points if rng.random() < 0.3 + 0.7 * competence]
@@ -358,7 +358,7 @@ def _vote(utility: Float64Array, votes_per_prompt: int, pairs: PairTable, rng: R
 
 
 def _tabulate(keys: _Keys, answers: _Answers, prompts: list[Prompt], names: tuple[str, ...]) -> PairTable:
-    """Put the answers to the keys, in their order, into a table of only the prompts and LLMs in them."""
+    """Put the answers, in the order of the keys, into a table with only the prompts and LLMs that they use."""
     prompt, model = np.array(keys).T
     used, prompt_index = np.unique(prompt, return_inverse=True)
     present, model_index = np.unique(model, return_inverse=True)

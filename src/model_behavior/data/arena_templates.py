@@ -1,6 +1,6 @@
-"""What the simulated LLMs of the built-in arena can be asked and can say.
+"""Templates of the prompts and answers of the built-in arena.
 
-Every list is shared by all simulated LLMs: they differ in which entries they favour, never in owning one.
+All simulated LLMs share every list; they differ only in which entries they favour.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ RATES: Final[dict[str, tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked: a text, its topic, the points to cover, and what the answer calls itself."""
+    """A prompt: its text, its topic, the points to cover, and the noun for its answer, such as "guide"."""
 
     text: str
     topic: str

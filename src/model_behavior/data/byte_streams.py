@@ -29,7 +29,7 @@ _SIGNATURES = {
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """A value as an error message shows it: quoted, on one line, at most about `limit` characters."""
+    """A value for an error message: quoted, on one line, at most about `limit` characters."""
     text = repr(value).replace("\n", " ")
     return text if len(text) <= limit else f"{text[: limit - 10]}… ({len(text):,} characters)"
 
@@ -128,7 +128,7 @@ def iterate_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
     """Decoded lines with their ends.
 
     Raises:
-        DataError: a line is not UTF-8 or holds a null byte; names the line and the byte.
+        DataError: a line is not UTF-8 or holds a null byte; the message names both.
     """
     for number, line in enumerate(stream, 1):
         content = without_bom(line, name) if number == 1 else line

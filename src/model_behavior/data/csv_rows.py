@@ -1,6 +1,6 @@
-"""Rows of CSV files. Every value is text: "NA" and "null" stay what they are.
+"""Rows of CSV files. Every value is text; "NA" and "null" are kept as they are.
 
-The csv module rather than Arrow's reader: rows are needed as Python objects, which makes Arrow twice as slow
+It uses the csv module rather than Arrow's reader: rows are needed as Python objects, for which Arrow is twice as slow
 here, and Arrow neither names the row of an error nor notices a quote that is never closed.
 """
 
@@ -55,7 +55,7 @@ def iterate_csv_rows(path: Path, delimiter: str, batch_rows: int) -> Iterator[li
     """Rows in order as dictionaries, in lists of at most `batch_rows`.
 
     Raises:
-        DataError: a row has more or fewer values than the header, or is not CSV; names the row.
+        DataError: a row has more or fewer values than the header, or is not CSV; the message names the row.
     """
     records = _iterate_records(path, delimiter)
     header = next(records)

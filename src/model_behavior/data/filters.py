@@ -1,4 +1,4 @@
-"""Which votes are fit to learn from: not those on empty texts, and not those of rarely seen models."""
+"""Filters votes for training: removes empty texts and rare models, and masks self-naming."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _THRESHOLDS = (1, 2, 5, 10, 20)
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """What to filter.
+    """Settings of the filters.
 
     Attributes:
-        min_comparisons: models with fewer votes than this are dropped, with their votes. None for a quarter of the
-            mean over models, but at most 20: at least half of the votes are then kept (decision 0019).
-        mask_self_naming: mask the names by which a response names its model or its maker.
+        min_comparisons: least number of votes of a model; models with fewer are dropped, with their votes. None for a
+            quarter of the mean over models, but at most 20: at least half of the votes are then kept (decision 0019).
+        mask_self_naming: True to mask the names by which a response names its model or its maker.
     """
 
     min_comparisons: int | None = None
@@ -35,15 +35,15 @@ class FilterConfig:
 def filter_votes(
     data: TrainingData, config: FilterConfig, progress: Callable[[int, int], None] | None = None
 ) -> tuple[TrainingData, FilterReport]:
-    """Remove votes on empty texts, then rare models until none is left, then mask self-naming.
+    """Removes votes on empty texts, then rare models until none is left, then masks self-naming.
 
     Args:
         data: votes.
-        config: which rules, and the threshold.
-        progress: told the responses looked at for self-naming, and how many there are.
+        config: settings of the filters.
+        progress: callback, called with (responses searched for self-naming, responses in all).
 
     Raises:
-        DataError: no vote is left; gives the counts.
+        DataError: no vote is left; the message gives the counts.
     """
     empty_prompt = is_blank(data.pairs.prompts)[data.pairs.prompt_index[data.pair_a]]
     blank = is_blank(data.pairs.responses)
@@ -126,8 +126,8 @@ def select_votes(data: TrainingData, vote_indices: IntArray) -> TrainingData:
     """The chosen votes in the order given, with only the pairs, prompts and models that they use.
 
     Args:
-        data: the votes to choose from.
-        vote_indices: [n_chosen].
+        data: votes to choose from.
+        vote_indices: indices of the chosen votes, [n_chosen].
     """
     used, pair_a, pair_b = _renumber(data, vote_indices)
     return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices])
@@ -137,14 +137,14 @@ def select_pairs(pairs: PairTable, used: IntArray) -> PairTable:
     """The chosen pairs in the order given, with only the prompts and models that they use.
 
     Args:
-        pairs: to choose from.
-        used: indices, [n_chosen].
+        pairs: pairs to choose from.
+        used: indices of the chosen pairs, [n_chosen].
     """
     return _select_pairs(pairs, used, take_texts(pairs.responses, used))
 
 
 def _renumber(data: TrainingData, vote_indices: IntArray) -> tuple[IntArray, Int32Array, Int32Array]:
-    """The pairs that some votes use, ascending, and the place among them of each vote's pairs, [n_chosen] each."""
+    """The pairs that the votes use, ascending, and the place of each vote's two pairs among them, [n_chosen] each."""
     both = np.concatenate([data.pair_a[vote_indices], data.pair_b[vote_indices]])
     used, inverse = np.unique(both, return_inverse=True)
     pair_a, pair_b = np.split(inverse.astype(np.int32), 2)

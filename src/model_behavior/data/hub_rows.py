@@ -17,12 +17,12 @@ def open_hub_dataset(source: str) -> tuple[Any, tuple[str, ...]]:
     """The streaming dataset and its columns.
 
     Args:
-        source: "hf://owner/name", "hf://owner/name@split" or "hf:///folder/with/data/files"; without a split,
+        source: address, "hf://owner/name", "hf://owner/name@split" or "hf:///folder/with/data/files"; without a split,
             "train" or the only one.
 
     Raises:
         MissingExtraError: `datasets` is not installed.
-        DataError: no such dataset or split, or no rows.
+        DataError: there is no such dataset or split, or it has no rows.
     """
     try:
         import datasets

@@ -53,7 +53,7 @@ CONTAINERS = (
 """Where the rows of a file are that is one object: in promptfoo's results, inspect_ai's logs, HELM's, and so on."""
 
 ReadRows = Callable[[int], Iterator[list[dict[str, Any]]]]
-"""Rows in order, in lists of at most so many."""
+"""Function from a number of rows to rows in order, in lists of at most that many."""
 
 Kind = Literal["array", "lines", "object", "stream"]
 
@@ -87,7 +87,7 @@ def iterate_json_rows(path: Path, batch_rows: int) -> Iterator[list[dict[str, An
     """Rows in order as they were parsed, in lists of at most `batch_rows`; rows may lack keys.
 
     Raises:
-        DataError: broken JSON, or a row that is not an object; names the row or line.
+        DataError: broken JSON, or a row that is not an object; the message names the row or line.
     """
     objects = _iterate_objects(path)
     while rows := list(islice(objects, batch_rows)):
@@ -112,9 +112,9 @@ def to_batches_and_rows(
     Nested values become JSON text; a column of mixed scalars becomes text.
 
     Args:
-        read_rows: begins anew at every call.
-        columns: those to have, all by default.
-        batch_rows: rows in a batch, at most.
+        read_rows: function that reads the rows from the beginning at every call.
+        columns: columns of the batches, all by default.
+        batch_rows: most rows of a batch.
     """
     schema = _scan_schema(row for rows in read_rows(batch_rows) for row in rows)
     if columns is not None:
@@ -283,7 +283,7 @@ def _require_object(value: Any, place: str) -> dict[str, Any]:
 
 
 class _Utf8Reader:
-    """A byte reader for ijson that stops exactly before the first bad byte, so that the row can be named."""
+    """A byte reader for ijson that stops right before the first bad byte, so that the error can name the row."""
 
     def __init__(self, stream: io.BufferedReader | _Limited, name: str) -> None:
         self.row = 1

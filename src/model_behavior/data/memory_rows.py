@@ -1,4 +1,4 @@
-"""Rows that are in memory already: lists of dictionaries, and tables that hand out an Arrow stream.
+"""Rows in memory: lists of dictionaries, and tables with the Arrow stream interface.
 
 Tables are DataFrames of pandas (2.2 or later) and of polars, tables and readers of pyarrow, and whatever else has
 `__arrow_c_stream__` (the Arrow PyCapsule interface,
@@ -33,7 +33,7 @@ class ArrowStream(Protocol):
 
 
 def describe_rows(rows: object) -> str:
-    """What messages call rows in memory, such as "list of 12 rows" and "DataFrame of 1 row"."""
+    """The name of rows in memory for messages, such as "list of 12 rows" and "DataFrame of 1 row"."""
     kind = type(rows).__name__
     if not isinstance(rows, Sized):
         return kind
@@ -44,7 +44,7 @@ def read_list_columns(rows: Sequence[Any]) -> dict[str, bool]:
     """The keys of all rows, in the order in which they appear, and whether any row has text, a list or more there.
 
     Raises:
-        DataError: there is no row, or one that is not a dictionary with text as keys.
+        DataError: there are no rows, or a row is not a dictionary with text as keys.
     """
     name = describe_rows(rows)
     if not len(rows):
@@ -73,7 +73,7 @@ def iterate_list_rows(
     Values are as JSON has them: arrays of NumPy are lists, and NaN and the missing values of pandas are None.
 
     Raises:
-        DataError: a value of another kind; names the row.
+        DataError: a value of another kind; the message names the row.
     """
     name = describe_rows(rows)
     for start in range(0, len(rows), batch_rows):
@@ -89,10 +89,10 @@ def iterate_list_batches(
 
 
 def open_table(table: ArrowStream) -> pa.RecordBatchReader:
-    """A reader of the table; its schema is known, no row has been read.
+    """Opens a reader of the table, which knows the schema and has read no rows.
 
     Raises:
-        DataError: the table cannot be had as Arrow, or is one column rather than a table.
+        DataError: the table cannot be read as Arrow, or is a single column rather than a table.
     """
     try:
         return pa.RecordBatchReader.from_stream(table)
@@ -106,10 +106,10 @@ def iterate_table_batches(
     """Record batches of at most `batch_rows` rows, in order.
 
     Args:
-        table: the rows.
-        readers: readers of it that are still at its beginning; one is used up, or a new one opened.
-        columns: those to read, all by default.
-        batch_rows: rows in a batch, at most.
+        table: table to read.
+        readers: unused readers of the table; one is used up, or a new one opened.
+        columns: columns to read, all by default.
+        batch_rows: most rows of a batch.
 
     Raises:
         DataError: the rows cannot be read.
@@ -126,8 +126,9 @@ def iterate_table_batches(
 
 def _table_error(table: ArrowStream, error: Exception) -> DataError:
     return DataError(
-        f"{describe_rows(table)}: cannot be read as an Arrow table ({shorten(str(error), 200)}). Allowed: a table, of "
-        "which each column has one type. Fix: give the rows as a list of dictionaries, whose values may differ in type."
+        f"{describe_rows(table)}: cannot be read as an Arrow table ({shorten(str(error), 200)}). Allowed: a table "
+        "whose columns have one type each. Fix: give the rows as a list of dictionaries, whose values may differ in "
+        "type."
     )
 
 

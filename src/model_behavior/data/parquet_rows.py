@@ -1,4 +1,4 @@
-"""Rows of Parquet files, read in batches rather than by row group, which may be the whole file."""
+"""Rows of Parquet files, read in batches, because a row group may be the whole file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_parquet_columns(path: Path) -> tuple[pa.Schema, int]:
     """The columns and the number of rows.
 
     Raises:
-        DataError: not a readable Parquet file, or one without rows.
+        DataError: the file is not readable as Parquet, or has no rows.
     """
     with _open_parquet(path) as file:
         schema, n_rows = file.schema_arrow, int(file.metadata.num_rows)
@@ -44,10 +44,10 @@ def iterate_parquet_batches(
     """Record batches of at most `batch_rows` rows, in order.
 
     Args:
-        path: the file.
-        columns: those to read, all by default.
-        batch_rows: rows in a batch, at most.
-        part: rows to read, all by default; only the row groups that hold some of them are touched.
+        path: Parquet file.
+        columns: columns to read, all by default.
+        batch_rows: most rows of a batch.
+        part: rows to read, all by default; only the row groups that hold some of them are read.
 
     Raises:
         DataError: the file is damaged.
@@ -74,7 +74,7 @@ def to_rows(batches: Iterable[pa.RecordBatch], name: str, done: int = 0) -> Iter
     """Batches as lists of dictionaries; bytes, which many writers make of text, are decoded.
 
     Raises:
-        DataError: text that is not UTF-8; names the row.
+        DataError: text that is not UTF-8; the message names the row.
     """
     for batch in batches:
         try:

@@ -1,7 +1,7 @@
-"""Sources read for what they ask: prompts alone, and prompts with the two models that are to answer them.
+"""Reads prompts, and matchups (a prompt and two models), from files and tables.
 
-Both are in every format of votes or responses, and also in plain tables that are neither: one column is enough for
-prompts, three for matchups.
+Sources may be in any format of votes or responses, or plain tables: one column is enough for prompts, three for
+matchups.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def load_prompt_rows(source: Source, reading: ReadingOptions = AS_IT_IS) -> tupl
         None for a row that has no prompt or an unusable one; empty lines of a text file are no rows.
 
     Raises:
-        DataError: it cannot be read, or has no usable prompt.
+        DataError: the source cannot be read, or has no usable prompt.
     """
     prompts: list[str | None] = []
     reports = []
@@ -79,19 +79,19 @@ def load_prompt_rows(source: Source, reading: ReadingOptions = AS_IT_IS) -> tupl
 def iter_matchups(
     source: Source, batch_rows: int = 4096, part: range | None = None, reading: ReadingOptions = AS_IT_IS
 ) -> Iterator[tuple[pa.RecordBatch, list[Matchup | None]]]:
-    """Batches of a source with all columns, and what each row asks; None for a row that lacks a prompt or a name.
+    """Batches of a source with all columns, and the matchup of each row; None for a row without a prompt or a name.
 
-    A table needs the columns prompt, model_a and model_b only, and no other counts. Any other format of votes is read
-    as for training, so that a row which could not be trained on (without an outcome or an answer, say) is None too.
+    A table needs the columns prompt, model_a and model_b only; others are ignored. Any other format of votes is read as
+    for training, so a row that could not be trained on (without an outcome, say) is None, too.
 
     Args:
         source: rows of votes; a folder holds shards of the same columns.
-        batch_rows: rows in a batch, at most.
+        batch_rows: most rows of a batch.
         part: rows to read of a single Parquet file, all by default.
         reading: as in `load_prompts`.
 
     Raises:
-        DataError: a source that cannot be read, or is none of votes, or shards of different columns.
+        DataError: the source cannot be read or holds no votes, or its shards have different columns.
     """
     schema: pa.Schema | None = None
     for each in expand_sources(source):
@@ -208,7 +208,7 @@ def _open(rows: RowSource, enough: Sequence[str], hint: str, reading: ReadingOpt
     """A source with its format; where it has none, but the columns that are enough, with that of these.
 
     Raises:
-        DataError: it has neither; ends with the hint.
+        DataError: the source has neither; the message ends with the hint.
     """
     try:
         return open_source(rows, reading, also=_PROMPTS if len(enough) == 1 else _MATCHUPS)

@@ -1,10 +1,10 @@
-"""Masks where a response names its own model or maker: an embedding should carry behaviour, not a signature.
+"""Masks the names by which a response names its own model or maker, so that embeddings carry behaviour, not signatures.
 
-Only clauses in which the model speaks of itself are touched ("I'm Claude, made by Anthropic", "As an AI language
+Only clauses in which the model speaks of itself are changed ("I'm Claude, made by Anthropic", "As an AI language
 model developed by OpenAI"). What a response says about other models, companies, llamas or Claude Monet stays.
 
-The file has the known names, then the patterns made of them, then the search: words that every pattern needs are looked
-for first, since few texts have them.
+The file defines the known names, then the patterns made of them, then the search, which looks first for words that
+every pattern needs, since few texts have them.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ STEMS = (
     "jina ai",
 )
 # fmt: on
-"""Lower-case pieces: a text with none of them holds no known name. Much quicker to search than the patterns."""
+"""Lower-case pieces of every known name, much quicker to search for than the patterns."""
 
 _MODEL_MASK = "[MODEL]"
 _MAKER_MASK = "[MAKER]"
@@ -216,7 +216,7 @@ _GENERIC_LINKS = (
 
 
 def mask_self_naming(texts: Sequence[str]) -> tuple[list[str], int]:
-    """The texts with self-naming replaced by "[MODEL]" and "[MAKER]", and how many texts that changed. Idempotent."""
+    """Replaces self-naming by "[MODEL]" and "[MAKER]"; returns the texts and how many changed. Idempotent."""
     masked = list(texts)
     chosen = np.flatnonzero(_may_name_itself(texts)).tolist()
     if not chosen:
@@ -234,7 +234,7 @@ def mask_self_naming(texts: Sequence[str]) -> tuple[list[str], int]:
 
 
 def _may_name_itself(texts: Sequence[str]) -> BoolArray:
-    """Whether each text has the words that every pattern needs, [n_texts]; cheap, for all texts at once."""
+    """True for each text that has the words that every pattern needs, [n_texts]; cheap, for all texts at once."""
     lowered = pa.array([text.lower().encode("utf-8", "replace") for text in texts], pa.large_binary())
     may = _has(lowered, _CUES)
     cued = np.flatnonzero(may)
@@ -244,7 +244,7 @@ def _may_name_itself(texts: Sequence[str]) -> BoolArray:
 
 
 def _has(texts: pa.LargeBinaryArray, words: Iterable[str]) -> BoolArray:
-    """Whether each text has one of the words, [n_texts]."""
+    """True for each text that has one of the words, [n_texts]."""
     pattern = "|".join(re.escape(word) for word in sorted(set(words)))
     found: BoolArray = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
     return found.copy()

@@ -1,7 +1,7 @@
-"""Prompts as they are compared, and votes divided by them, so that no prompt is on both sides.
+"""Splits votes by prompt, so that no prompt is on both sides, and identifies prompts by normalised text.
 
-Two prompts are the same where they are equal once normalised. The hash of a normalised prompt is its key: by keys, what
-was trained on is recognised without being kept.
+Two prompts are the same if they are equal once normalised. The hash of a normalised prompt is its key: an artifact
+keeps the keys of its training prompts, not their texts.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from model_behavior.errors import DataError, UsageError
 from model_behavior.names import nearest_models
 
 PromptKeys = UInt64Array
-"""`hash_prompts` of some prompts, [n_prompts]."""
+"""Keys of prompts from `hash_prompts`, [n_prompts]."""
 
 
 def normalise_prompt(text: str) -> str:
-    """The prompt as it is compared: NFKC, case folded, white space collapsed and stripped. Idempotent."""
+    """The normalised prompt: NFKC, case folded, white space collapsed and stripped. Idempotent."""
     if text.isascii():
         return " ".join(text.lower().split())
     folded = text
@@ -38,7 +38,7 @@ def normalise_prompt(text: str) -> str:
 
 
 def normalised_prompt_ids(prompts: pa.LargeStringArray) -> Int32Array:
-    """One id for prompts that are equal once normalised, [n_prompts]; ids follow the sorted texts."""
+    """One id per prompt, equal for prompts that are equal once normalised, [n_prompts]; ids follow the sorted texts."""
     normalised = [normalise_prompt(text) for text in LazyTexts(prompts)]
     rank = {text: index for index, text in enumerate(sorted(set(normalised)))}
     return np.array([rank[text] for text in normalised], dtype=np.int32)
@@ -58,16 +58,16 @@ def hash_text(text: str) -> int:
 
 
 def pairs_of(data: TrainingData, votes: Int64Array) -> Int64Array:
-    """The pairs that take part in some votes, ascending."""
+    """Indices of the pairs that take part in the votes, ascending."""
     return np.unique(np.concatenate([data.pair_a[votes], data.pair_b[votes]])).astype(np.int64)
 
 
 def split_votes(data: TrainingData, split: ValidationSplit) -> SplitVotes:
-    """Divide the votes. The same votes in another order are divided alike where `split.by` is "prompt".
+    """Divides the votes. With `split.by="prompt"` the order of the votes does not matter.
 
     Raises:
-        UsageError: a fraction outside (0, 1), an unknown way to split, or a held-out model that no vote has.
-        DataError: fewer than two prompts (or votes) to divide.
+        UsageError: the fraction is outside (0, 1), `by` is unknown, or no vote has a held-out model.
+        DataError: there are fewer than two prompts (or votes) to divide.
     """
     if not 0 < split.fraction < 1:
         raise UsageError(f"validation fraction {split.fraction}: must be above 0 and below 1, such as 0.1.")
@@ -99,7 +99,7 @@ def split_votes(data: TrainingData, split: ValidationSplit) -> SplitVotes:
 
 
 def _held_out(data: TrainingData, names: tuple[str, ...]) -> BoolArray:
-    """Whether each vote has a held-out model, [n_votes]."""
+    """True for each vote with a held-out model, [n_votes]."""
     models = data.pairs.models
     is_held = np.isin(np.array(models, dtype=object), np.array(names, dtype=object))
     unknown = sorted(set(names) - set(models))

@@ -1,6 +1,6 @@
-"""Columns of text: built in one growing buffer, and read a few at a time, so that no second copy is in memory.
+"""Columns of text, built in one growing buffer and read a few texts at a time, so that memory holds one copy.
 
-Texts are held as UTF-8 bytes, and a `PairTable` is built row by row with every prompt and every pair in it once.
+Texts are held as UTF-8 bytes. `PairBuilder` builds a `PairTable` row by row, with every prompt and every pair once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _READ_AT_ONCE = 4096
 
 @final
 class TextColumnBuilder:
-    """Texts one after another in one growing buffer, which becomes the column without being copied."""
+    """Builds a column of texts in one growing buffer, which becomes the column without a copy."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -44,9 +44,9 @@ class TextColumnBuilder:
 
 @final
 class PairBuilder:
-    """Collects pairs; memory grows with unique pairs, not with rows.
+    """Collects unique pairs; memory grows with unique pairs, not with rows.
 
-    Prompts and pairs are told apart by 16-byte BLAKE2b digests; among 10^9 the chance that any two share one is below
+    Prompts and pairs are compared by 16-byte BLAKE2b digests; among 10^9 the chance that any two share one is below
     10^-20.
     """
 
@@ -93,11 +93,11 @@ class PairBuilder:
 
 @final
 class LazyTexts(Sequence[str]):
-    """A column of text as a sequence of str, made when they are asked for.
+    """A column of text as a sequence of str, each decoded on access.
 
     Args:
-        column: the texts.
-        index: which of them, in which order, [n_texts]; all by default.
+        column: column of texts.
+        index: rows of the column, in order, [n_texts]; all by default.
     """
 
     def __init__(self, column: pa.LargeStringArray, index: IntArray | None = None) -> None:
@@ -130,7 +130,7 @@ def parts_of(n_rows: int, rows_at_once: int = _READ_AT_ONCE) -> Iterator[slice]:
 
 
 def is_blank(column: pa.LargeStringArray) -> BoolArray:
-    """Whether each text is empty or white space alone, [n_texts]."""
+    """True for each text that is empty or white space, [n_texts]."""
     blank = np.empty(len(column), dtype=np.bool_)
     for part in parts_of(len(column)):
         trimmed = pc.utf8_trim_whitespace(column[part])
@@ -144,10 +144,10 @@ def take_texts(column: pa.LargeStringArray, rows: IntArray) -> pa.LargeStringArr
 
 
 def text_ids(column: pa.LargeStringArray) -> Int64Array:
-    """One id for equal texts, in the order in which they first come, [n_texts].
+    """One id per text, equal for equal texts, in order of first appearance, [n_texts].
 
-    By a 16-byte BLAKE2b digest, so that memory grows with the number of texts and not with their length; among 10^9
-    texts the chance that any two share one is below 10^-20.
+    Texts are compared by 16-byte BLAKE2b digests, so memory grows with their number and not with their length; among
+    10^9 texts the chance that any two share one is below 10^-20.
     """
     known: dict[bytes, int] = {}
     ids = np.empty(len(column), dtype=np.int64)

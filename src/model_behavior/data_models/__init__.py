@@ -1,1 +1,1 @@
-"""What flows through the library: frozen dataclasses, no behaviour."""
+"""Data that flows through the library: frozen dataclasses without behaviour."""

@@ -11,7 +11,7 @@ from model_behavior.data_models.votes import FilterReport, SplitVotes, TrainingD
 
 
 class TripletKind(IntEnum):
-    """Where a triplet's positive and negative come from."""
+    """Sources of a triplet's positive and negative."""
 
     IDENTITY = 0
     """Positive: the anchor's model on another prompt. Negative: the loser of the anchor's vote."""
@@ -25,7 +25,7 @@ class TripletKind(IntEnum):
 
 @dataclass(frozen=True)
 class BehaviorEncoderTrainingTriplet:
-    """One triplet as text, for reading: each side is (model, prompt, response)."""
+    """One triplet as readable text; each side is (model, prompt, response)."""
 
     anchor: tuple[str, str, str]
     positive: tuple[str, str, str]
@@ -38,8 +38,8 @@ class Triplets:
     """Triplets as indices into a `PairTable`, all arrays [n_triplets].
 
     Attributes:
-        vote: the vote each triplet comes from.
-        kind: `TripletKind`, int8.
+        vote: vote that each triplet comes from.
+        kind: `TripletKind` of each triplet, int8.
         skipped: triplets that could not be formed, by reason.
     """
 

@@ -1,4 +1,4 @@
-"""What flows through stage 2: votes without their responses, ratings, logs."""
+"""Data of stage 2: votes without their responses, ratings, and training logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import sparse
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array
 
 STYLE_COLUMNS = ("length", "headings", "list items", "bold")
-"""What style control looks at: characters, and counts of Markdown elements."""
+"""Features of style control: number of characters, and counts of Markdown elements."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +21,14 @@ class ScoringVotes:
 
     Attributes:
         prompts: unique prompts, [n_prompts].
-        models: names, sorted, [n_models].
+        models: model names, sorted, [n_models].
         prompt_index: index into `prompts`, [n_votes].
         model_a: index into `models` of the left side, [n_votes].
-        model_b: and of the right one.
+        model_b: index into `models` of the right side, [n_votes].
         outcome: `Outcome` of each vote, int8, [n_votes].
         style_a: `STYLE_COLUMNS` of the left response, [n_votes, 4]; None where the responses are not known. Only the
             baselines that look at responses read it.
-        style_b: and of the right one.
+        style_b: `STYLE_COLUMNS` of the right response, likewise.
     """
 
     prompts: tuple[str, ...]
@@ -68,7 +68,7 @@ class Ratings:
 
 @dataclass(frozen=True)
 class RankedModel:
-    """A rating with its 95 % interval, as `rank` tells it; `votes` is 0 for a model that was only enrolled.
+    """A rating with its 95 % interval, as `rank` returns it; `votes` is 0 for a model that was only enrolled.
 
     Attributes:
         component: group of models that chains of votes connect, from 0; ratings of different groups cannot be compared.
@@ -85,14 +85,14 @@ class RankedModel:
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Whose answers the responses of some models resemble: what rating each speaks for, as weights of known ratings.
+    """Agreement of some models' responses with those of peers: each response gives weights over the peers' ratings.
 
     Attributes:
-        peers: models whose ratings are weighed, [n_peers].
-        owner: the model of each response, a row of the table beside it, int64, [n_responses].
-        weights: of each view of a response, CSR, float32, [n_responses, n_peers]; a row is empty where nobody else has
-            answered the prompt.
-        means: likewise, weights whose sum is 1: the mean of all peers that have answered the prompt.
+        peers: names of the models whose ratings are weighted, [n_peers].
+        owner: model of each response, as a row of the `ModelTable`, int64, [n_responses].
+        weights: weights of the peers by each view of a response, CSR, float32, [n_responses, n_peers]; a row is empty
+            where no peer has answered the prompt.
+        means: equal weights of the peers that have answered the prompt, with sum 1, likewise.
     """
 
     peers: tuple[str, ...]
@@ -102,12 +102,12 @@ class Agreement:
 
     @property
     def is_shared(self) -> BoolArray:
-        """Whether a response has peers, [n_responses]."""
+        """True for each response with peers, [n_responses]."""
         shared: BoolArray = sum(np.diff(each.indptr) for each in self.weights) > 0
         return shared
 
     def ratings(self, rating: Float64Array) -> Float64Array:
-        """What rating each response speaks for, less its peers' mean, by view, from theirs [n_peers].
+        """Weighted rating of the peers of each response, less their mean, by view, from ratings [n_peers].
 
         Returns:
             [n_responses, n_views].
@@ -115,11 +115,11 @@ class Agreement:
         return np.stack([each @ rating for each in self.weights], axis=1)
 
     def of_responses(self, rows: Int64Array) -> Agreement:
-        """Of these responses alone, in this order."""
+        """The agreement of these responses alone, in this order."""
         return Agreement(self.peers, self.owner[rows], tuple(each[rows] for each in self.weights), self.means[rows])
 
     def select(self, rows: Int64Array) -> Agreement:
-        """Of these models alone, in this order, each at most once."""
+        """The agreement of these models alone, in this order, each at most once."""
         place = np.full(max(int(self.owner.max(initial=-1)), int(rows.max(initial=-1))) + 1, -1, dtype=np.int64)
         place[rows] = np.arange(len(rows))
         kept = self.of_responses(np.flatnonzero(place[self.owner] >= 0))
@@ -131,11 +131,11 @@ class ModelTable:
     """Frozen embeddings of models, one row each.
 
     Attributes:
-        names: [n_models].
-        embedding: float32, [n_models, dim].
+        names: model names, [n_models].
+        embedding: one row per model, float32, [n_models, dim].
         count: responses behind each row, [n_models]: an embedding of few responses is a noisy one.
         spread: root mean square distance of a model's responses from its row, float32, [n_models].
-        agreement: of the models' responses with those of models with votes; None where it is not known.
+        agreement: agreement of their responses with those of models with votes; None where it is not known.
     """
 
     names: tuple[str, ...]
@@ -160,7 +160,7 @@ class ScoringEpochLog:
     """Figures of one epoch of stage 2.
 
     Attributes:
-        epoch: from 0, which is before the first step, when the network gives what its offset gives.
+        epoch: number of the epoch; 0 is before the first step, when the network gives what its offset gives.
         train_loss: mean loss per training vote over the epoch's steps, penalties left out; NaN before the first.
         validation_loss: log loss over the four outcomes per held-out vote.
         accuracy: share of decided held-out votes whose winner is likelier; NaN where there are none.

@@ -1,4 +1,4 @@
-"""What one epoch of stage 1 did."""
+"""Training log of stage 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class EpochLog:
     """Figures of one epoch.
 
     Attributes:
-        epoch: from 1.
+        epoch: number of the epoch, from 1.
         train_loss: mean of the weighted sum of all objectives over the epoch's triplets.
         train_terms: mean of each objective before weighting.
         validation_loss: mean triplet margin loss of the validation triplets.

@@ -1,4 +1,4 @@
-"""Votes and responses in columns, how votes are divided, and what loading and filtering left out.
+"""Votes and responses in columns, splits of votes, and reports of loading and filtering.
 
 Every prompt is stored once, and so is every response of a model to a prompt.
 """
@@ -16,7 +16,7 @@ from model_behavior.arrays import Int8Array, Int32Array, Int64Array, UInt64Array
 
 
 class Outcome(IntEnum):
-    """What the judge said. The canonical labels are the lower-case names."""
+    """The judge's verdict. The canonical labels are the lower-case names."""
 
     MODEL_A = 0
     MODEL_B = 1
@@ -58,7 +58,7 @@ class TrainingData:
     """Pairwise votes over a table of pairs.
 
     Attributes:
-        pairs: the answers that were compared.
+        pairs: answers that were compared.
         pair_a: index into `pairs` of the left answer, [n_votes].
         pair_b: index into `pairs` of the right answer, [n_votes]. Same prompt as `pair_a`, another model.
         outcome: `Outcome` of each vote, [n_votes], int8.
@@ -80,8 +80,8 @@ class ValidationSplit:
     Attributes:
         fraction: share of prompts (or of votes, with by="random") kept for validation, in (0, 1).
         seed: seed of the draw.
-        by: "prompt" keeps all votes on one normalised prompt on one side; "random" draws votes.
-        held_out_models: names of models whose votes are in neither side.
+        by: unit of the split: "prompt" keeps all votes on one normalised prompt together, "random" draws votes.
+        held_out_models: names of models whose votes are on neither side.
     """
 
     fraction: float = 0.1
@@ -107,10 +107,10 @@ class SplitVotes:
 
 @dataclass(frozen=True, eq=False)
 class TrainingRecord:
-    """What an encoder was trained on.
+    """Record of what an encoder was trained on.
 
     Attributes:
-        split: how its votes were divided.
+        split: split of its votes.
         prompts: keys of the training prompts (`data.split`), ascending, uint64.
     """
 
@@ -120,11 +120,11 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What was read of one source, where `rows` == `used` + the sum of `skipped`.
+    """Counts of what was read from one source; `rows` == `used` + the sum of `skipped`.
 
     Attributes:
         source: path or address as given, or a description such as "list of 12 rows".
-        format: name of the format that it is in.
+        format: name of its format.
         rows: number of rows.
         used: number of rows that became a vote or a response; a row of several answers becomes several.
         skipped: number of rows left out, by reason.
@@ -165,7 +165,7 @@ class KeptByThreshold:
 
 @dataclass(frozen=True)
 class FilterReport:
-    """What filtering did. `votes_before` == `votes_after` + the sum of `removed`.
+    """Counts of what filtering removed; `votes_before` == `votes_after` + the sum of `removed`.
 
     Attributes:
         votes_before: number of votes given.

@@ -1,4 +1,4 @@
-"""What stage 1 must beat: embeddings of pairs without training on votes."""
+"""Baselines of stage 1: embeddings of pairs that are not trained on votes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ BASELINES: dict[str, Baseline] = {
     "TF-IDF, untrained": tfidf,
 }
 SEMANTIC_BASELINES: dict[str, Baseline] = {"MiniLM, untrained": raw_minilm}
-"""Those that need a transformer."""
+"""Baselines that need a transformer."""
 
 
 def _embed(

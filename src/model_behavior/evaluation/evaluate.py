@@ -1,4 +1,4 @@
-"""One saved artifact on one vote file, by the protocol of the benchmarks."""
+"""Evaluates one saved artifact on one vote file, by the protocol of the benchmarks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class EvaluationConfig:
     """How an artifact is evaluated.
 
     Attributes:
-        seed: of triplets, draws and bootstrap replicates.
-        batch_size: pairs encoded at once.
-        semantic: measure the baseline that needs a transformer, too.
+        seed: seed of triplets, draws and bootstrap replicates.
+        batch_size: number of pairs encoded at once.
+        semantic: True to measure the baseline that needs a transformer, too.
     """
 
     seed: int = 0
@@ -37,15 +37,15 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class VoteCounts:
-    """What was measured on.
+    """Numbers of votes and prompts in an evaluation.
 
     Attributes:
         read: votes given.
-        used: after filtering.
-        new_prompt_votes: on prompts that the artifact was not trained on: all of stage 1 is measured on these.
-        new_prompts: those prompts.
-        seen_prompts: the others.
-        unknown_models: names that the artifact has no embedding of, sorted.
+        used: votes left after filtering.
+        new_prompt_votes: votes on prompts that the artifact was not trained on; stage 1 is measured on these alone.
+        new_prompts: prompts that the artifact was not trained on.
+        seen_prompts: prompts that it was trained on.
+        unknown_models: names of models without an embedding in the artifact, sorted.
     """
 
     read: int
@@ -58,7 +58,7 @@ class VoteCounts:
 
 @dataclass(frozen=True)
 class BaselineFigures:
-    """An untrained embedding, beside the encoder: see `prepare_baselines` for what it is measured on."""
+    """Figures of an untrained embedding; `prepare_baselines` says on which votes they are measured."""
 
     triplet: Mapping[str, Figure]
     identification: Mapping[int, Figure]
@@ -66,13 +66,13 @@ class BaselineFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything measured.
+    """Results of an evaluation.
 
     Attributes:
-        votes: counts.
-        stage1: of the encoder.
-        baselines: by name, of untrained embeddings.
-        stage2: by label of the cell; None where the artifact has no scoring model.
+        votes: numbers of votes and prompts.
+        stage1: figures of the encoder.
+        baselines: figures of untrained embeddings, by name.
+        stage2: figures of the scoring model, by label of the cell; None where the artifact has none.
     """
 
     votes: VoteCounts
@@ -89,12 +89,12 @@ def evaluate(artifact: Trained, votes: TrainingData, config: EvaluationConfig | 
     """Measures an artifact on votes, on prompts that it was not trained on.
 
     Args:
-        artifact: its encoder's runtime has the cache and is told the progress.
-        votes: unfiltered; may be those that it was trained on, of which its validation side is measured.
+        artifact: trained artifact; its encoder's runtime has the cache and the progress callback.
+        votes: unfiltered votes. They may be those that it was trained on: then its validation side is measured.
         config: seed and sizes.
 
     Raises:
-        UsageError: the artifact does not say which prompts it was trained on.
+        UsageError: the artifact does not record which prompts it was trained on.
         DataError: no vote is left after filtering, or none is on a new prompt.
     """
     config = config if config is not None else EvaluationConfig()

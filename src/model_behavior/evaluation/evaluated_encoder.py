@@ -1,4 +1,4 @@
-"""Stage 1's figures of a saved encoder on votes."""
+"""Stage 1 figures of a saved encoder on votes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
 @dataclass(frozen=True)
 class VoteReadout:
-    """Votes called by the encoder's read-out of quality from the two responses, which it sees."""
+    """Figures of decided votes predicted by the encoder's read-out of quality, which sees both responses."""
 
     accuracy: Figure
     length_control: LengthControl
@@ -43,18 +43,18 @@ class VoteReadout:
 
 @dataclass(frozen=True)
 class EncoderFigures:
-    """An encoder on responses to new prompts.
+    """Figures of an encoder on responses to new prompts.
 
     Attributes:
         triplet: accuracy on decided votes, "all", "identity", "performance".
         triplet_length_control: the same triplets by the lengths of winner and loser.
-        identification: by k, among the artifact's models; of those models alone.
-        identification_chance: share right by blind choice.
-        family: the same, where the right family is right.
-        family_chance: share right by blind choice.
+        identification: share of the artifact's models recognised among all of them, by k.
+        identification_chance: share recognised by chance.
+        family: the same, counting a guess of the right family as right.
+        family_chance: share of right families by chance.
         collapse: mean_distance, effective_rank, prompt_share, model_share.
-        readout: None where the encoder was trained without the vote term.
-        parts: what each part of the embedding knows.
+        readout: figures of the read-out of quality; None where the encoder was trained without the vote term.
+        parts: figures of each part of the embedding.
     """
 
     triplet: Mapping[str, Figure]
@@ -71,17 +71,17 @@ class EncoderFigures:
 def measure_encoder(
     artifact: Trained, measured: MeasuredVotes, batch_size: int, seed: int, progress: Callable[[str, int, int], None]
 ) -> EncoderFigures:
-    """Embeds the responses to new prompts and measures.
+    """Embeds the responses to new prompts and measures them.
 
-    A model that was enrolled from the very responses that are measured is recognised too easily; the artifact keeps no
-    record of those.
+    A model that was enrolled from the responses measured here is recognised too easily; the artifact does not record
+    which responses those were.
 
     Args:
         artifact: encoder and models.
-        measured: votes.
-        batch_size: pairs encoded at once.
-        seed: of draws and bootstrap.
-        progress: told (task, done, total).
+        measured: votes to measure on.
+        batch_size: number of pairs encoded at once.
+        seed: seed of draws and bootstrap.
+        progress: callback, called with (task, done, total).
     """
     pairs = measured.fresh.pairs
     embeddings = embed_pairs(artifact.encoder, pairs, batch_size, lambda *at: progress("responses", *at))
@@ -118,7 +118,7 @@ def measure_encoder(
 def embed_pairs(
     encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int, progress: Callable[[int, int], None]
 ) -> Float32Array:
-    """All pairs through the encoder, chunk by chunk, [n_pairs, dim]."""
+    """Embeds all pairs, chunk by chunk, [n_pairs, dim]."""
     prompts, responses = pairs.prompts.take(pairs.prompt_index).to_pylist(), pairs.responses.to_pylist()
     parts = []
     for chunk in cut_by_content(prompts, responses):
@@ -131,7 +131,7 @@ def embed_pairs(
 def _held_responses(
     artifact: Trained, embeddings: Float32Array, measured: MeasuredVotes
 ) -> tuple[HeldResponses, tuple[str, ...]]:
-    """The responses of the artifact's models, and the names of these."""
+    """The responses of the artifact's models, and the names of these models."""
     names = artifact.models.names
     place = {name: index for index, name in enumerate(names)}
     pairs = measured.fresh.pairs
@@ -156,14 +156,14 @@ def read_votes(
     votes: IntArray,
     seed: int,
 ) -> VoteReadout | None:
-    """Calls decided votes by the encoder's read-out of quality; None where it has none, or no vote is decided.
+    """Predicts decided votes by the encoder's read-out of quality; None where it has none, or no vote is decided.
 
     Args:
-        encoder: trained.
-        embeddings: of all pairs of `data` by it, [n_pairs, dim].
-        data: votes.
-        votes: indices of those to call.
-        seed: of the bootstrap.
+        encoder: trained encoder.
+        embeddings: embedding of every pair of `data` by this encoder, [n_pairs, dim].
+        data: votes over a table of pairs.
+        votes: indices of the votes to predict.
+        seed: seed of the bootstrap.
     """
     decided = votes[data.outcome[votes] <= Outcome.MODEL_B]
     if not encoder.config.objectives.vote or not len(decided):

@@ -1,4 +1,4 @@
-"""Stage 2's figures of a saved scoring model on votes."""
+"""Stage 2 figures of a saved scoring model on votes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LENGTH = STYLE_COLUMNS.index("length")
 
 @dataclass(frozen=True)
 class PredictedVotes:
-    """One method on the votes of a cell, and on its decided votes by length."""
+    """Figures of one method on the votes of a cell, and on its decided votes by length."""
 
     figures: Stage2Figures
     length_control: LengthControl
@@ -39,11 +39,11 @@ class PredictedVotes:
 
 @dataclass(frozen=True)
 class CellFigures:
-    """One cell.
+    """Figures of one cell.
 
     Attributes:
-        methods: by name; a method that does not know the LLMs of the cell is missing.
-        longer_response: accuracy of the longer of the two responses, which it sees.
+        methods: figures by name of the method; a method that does not know the LLMs of the cell is missing.
+        longer_response: accuracy of the rule that the longer response wins.
     """
 
     methods: Mapping[str, PredictedVotes]
@@ -51,7 +51,7 @@ class CellFigures:
 
 
 def measure_scorer(scorer: DenseNetworkModel, measured: MeasuredVotes, seed: int) -> dict[str, CellFigures]:
-    """The cells by their label.
+    """Figures of each cell, by its label.
 
     Votes between known LLMs on seen prompts are left out: the scorer may have been fitted to them. So are votes with an
     LLM that it has no embedding of.

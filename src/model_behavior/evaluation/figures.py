@@ -1,4 +1,4 @@
-"""A figure with its size and its interval."""
+"""Measured values with their sample size and bootstrap interval."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Figure:
     Attributes:
         value: the estimate.
         low: lower end of the 95 % bootstrap interval, clustered by prompt.
-        high: its upper end.
+        high: upper end of the interval.
         n: number of observations.
     """
 
@@ -34,9 +34,9 @@ def bootstrap_share(hits: BoolArray, cluster: IntArray, rng: np.random.Generator
     """The share of hits, with an interval from resampling whole clusters (Efron and Tibshirani 1993).
 
     Args:
-        hits: [n].
-        cluster: the cluster, here the prompt, of each, [n].
-        rng: draws the replicates.
+        hits: True for each hit, [n].
+        cluster: cluster of each observation, here its prompt, [n].
+        rng: generator that draws the replicates.
     """
     if not len(hits):
         return Figure(float("nan"), float("nan"), float("nan"), 0)
@@ -54,19 +54,19 @@ def bootstrap_prompts(
     replicates: int,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """The interval of a figure that is no mean: measured again on resampled prompts.
+    """The interval of any figure, which is measured again on resampled prompts.
 
     Args:
         prompt: prompt of each row, [n_rows].
-        measure: the figure of some rows, of which several may be the same.
-        replicates: how often.
-        rng: draws the prompts.
+        measure: function from row indices, with repeats, to the figure.
+        replicates: number of bootstrap replicates.
+        rng: generator that draws the prompts.
     """
     return interval(np.array([measure(rows) for rows in resample_prompts(prompt, replicates, rng)]))
 
 
 def resample_prompts(prompt: IntArray, replicates: int, rng: np.random.Generator) -> Iterator[Int64Array]:
-    """The rows of as many prompts as there are, drawn with replacement, again and again."""
+    """The rows of each bootstrap replicate: as many prompts as there are, drawn with replacement."""
     order = np.argsort(prompt, kind="stable")
     rows_of_prompt = np.split(order, np.flatnonzero(np.diff(prompt[order])) + 1)
     for _ in range(replicates):
@@ -75,7 +75,7 @@ def resample_prompts(prompt: IntArray, replicates: int, rng: np.random.Generator
 
 
 def interval(values: Float64Array) -> tuple[float, float]:
-    """The middle 95 % of bootstrap replicates; NaN ones do not count, and nothing but them gives NaN."""
+    """The middle 95 % of bootstrap replicates. NaN replicates are ignored; NaN where all are."""
     if np.isnan(values).all():
         return float("nan"), float("nan")
     tail = (1 - _LEVEL) / 2

@@ -1,4 +1,4 @@
-"""The votes of a file that a saved encoder may honestly be measured on: those on prompts that it never learned from."""
+"""Votes that a saved encoder can fairly be measured on: those on prompts that it was not trained on."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from model_behavior.preprocessing.triplets import TripletConfig, TripletSampler
 
 
 class Trained(Protocol):
-    """What can be evaluated: a trained encoder, the models that it has embedded, and the scorer over them."""
+    """An artifact to evaluate: a trained encoder, the models that it has embedded, and the scorer over them."""
 
     @property
     def encoder(self) -> ModelBehaviorEncoder:
-        """Stage 1."""
+        """The encoder of stage 1."""
 
     @property
     def models(self) -> ModelEmbeddings:
@@ -33,11 +33,11 @@ class Trained(Protocol):
 
     @property
     def measured_scorer(self) -> DenseNetworkModel | None:
-        """Stage 2 that has seen no validation vote, where it was trained."""
+        """The scoring model of stage 2, fitted without the validation votes; None where it was not trained."""
 
     @property
     def training(self) -> TrainingRecord | None:
-        """What the encoder was trained on, where that is known."""
+        """Record of what the encoder was trained on; None where that is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +46,12 @@ class MeasuredVotes:
 
     Attributes:
         data: all votes after filtering.
-        report: what filtering left out.
-        new: indices of the votes on prompts that nothing was fitted to.
-        seen: and of the others.
-        fresh: the new votes alone, with their pairs.
+        report: counts of what filtering left out.
+        new: indices of the votes on new prompts, which nothing was fitted to.
+        seen: indices of the votes on the other prompts.
+        fresh: votes on new prompts alone, with their pairs.
         prompt: id of the normalised prompt of each pair of `fresh`, [n_pairs].
-        triplets: of `fresh`, as training draws its validation triplets.
+        triplets: triplets of `fresh`, drawn as training draws its validation triplets.
     """
 
     data: TrainingData
@@ -66,16 +66,16 @@ class MeasuredVotes:
 def select_measured(
     artifact: Trained, votes: TrainingData, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> MeasuredVotes:
-    """Filters as in training, except that rare models stay, and keeps prompts apart that training has seen.
+    """Filters votes as training does, except that rare models stay, and separates new prompts from seen ones.
 
     Args:
-        artifact: says which prompts it was trained on.
-        votes: unfiltered.
-        seed: of the triplets.
-        progress: of the filters.
+        artifact: trained artifact, with a record of the prompts that it was trained on.
+        votes: unfiltered votes.
+        seed: seed of the triplets.
+        progress: callback of the filters, called with (done, total).
 
     Raises:
-        UsageError: the artifact does not say which prompts it was trained on.
+        UsageError: the artifact does not record which prompts it was trained on.
         DataError: no vote is left after filtering, or none is on a new prompt.
     """
     seen_keys = training_prompts_of(artifact)
@@ -86,8 +86,8 @@ def select_measured(
     new, seen = np.flatnonzero(~vote_is_seen), np.flatnonzero(vote_is_seen)
     if not len(new):
         raise DataError(
-            f"all {len(data):,} votes are on prompts that the encoder was trained on, so that figures on them would "
-            "say nothing. Fix: give votes on other prompts, or the file that it was trained on with its validation side"
+            f"all {len(data):,} votes are on prompts that the encoder was trained on, so figures on them would be "
+            "too good. Fix: give votes on other prompts, or the file that it was trained on with its validation side"
         )
     fresh = select_votes(data, new)
     return MeasuredVotes(
@@ -105,21 +105,21 @@ def training_prompts_of(artifact: Trained) -> PromptKeys:
     """Keys of the prompts that anything in the artifact was fitted to.
 
     Raises:
-        UsageError: it does not say.
+        UsageError: the artifact has no record of them.
     """
     if artifact.training is None:
         raise UsageError(
-            "this artifact does not say which prompts it was trained on, so nothing can be measured honestly. "
+            "this artifact does not record which prompts it was trained on, so no prompts can be held out. "
             "Fix: train it again with this release"
         )
     return artifact.training.prompts
 
 
 def prepare_baselines(measured: MeasuredVotes, seed: int) -> PreprocessedBehaviorEncoderData:
-    """The votes as baselines need them, which must be fitted to something.
+    """Splits the votes for baselines, which must be fitted to some of them.
 
-    They are fitted to the votes on prompts that the encoder was trained on, where the file has at least as many of
-    those as of new ones; else to half of the new prompts, and then measured on the other half alone.
+    Baselines are fitted to votes on prompts that the encoder was trained on, where the file has at least as many of
+    those as of new ones. Otherwise they are fitted to half of the new prompts, and measured on the other half alone.
     """
     if len(measured.seen) >= len(measured.new):
         split = SplitVotes(measured.seen, measured.new, np.zeros(0, np.int64))

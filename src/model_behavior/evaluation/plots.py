@@ -1,4 +1,4 @@
-"""Bars, lines and labelled points as SVG text, so that reports have pictures without a drawing library."""
+"""Bar, line and scatter plots as SVG text, without a drawing library."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PlotTexts:
         title: title above the plot.
         x: label of the x axis.
         y: label of the y axis.
-        log_x: whether x is spaced by its logarithm.
+        log_x: True for a logarithmic x axis.
         x_ticks: number of evenly spaced ticks, at least 2; one tick at the x of every point by default.
     """
 
@@ -60,7 +60,7 @@ class PlotTexts:
 
 @dataclass(frozen=True)
 class Star:
-    """One point that is marked apart: its name in the key, its place, and what hovering over it shows."""
+    """One point marked by a star: its name in the key, its place, and its hover text."""
 
     label: str
     x: float
@@ -79,10 +79,10 @@ class Point:
 
 
 def draw_bars(bars: Mapping[str, float], title: str) -> str:
-    """One bar per name, from 0 to the greatest, with its value, as a whole SVG document.
+    """Draws one bar per name, with its value, as a whole SVG document.
 
     Raises:
-        ValueError: no bar, or a value that is negative.
+        ValueError: no bars, or a negative value.
     """
     if not bars or min(bars.values()) < 0:
         raise ValueError("at least one bar is needed, and values of 0 or more")
@@ -109,16 +109,16 @@ def draw_lines(
     hovers: Mapping[str, Sequence[str]] | None = None,
     star: Star | None = None,
 ) -> str:
-    """One line per series of (x, y) points, as a whole SVG document. Points that are not finite are left out.
+    """Draws one line per series of (x, y) points, as a whole SVG document. Points that are not finite are left out.
 
     Args:
         series: points of each line, by its name in the key.
         texts: title and axes.
-        hovers: what hovering over the points of a line shows, by its name; one text a point.
-        star: one more point, marked apart.
+        hovers: hover texts of the points of a line, by its name; one text per point.
+        star: extra point to mark by a star.
 
     Raises:
-        ValueError: not one finite point, or another number of hover texts than of points.
+        ValueError: no finite point, or the numbers of hover texts and points differ.
     """
     lines = {name: _label_points(points, (hovers or {}).get(name)) for name, points in series.items()}
     places = [(x, y) for line in lines.values() for x, y, _ in line]
@@ -142,7 +142,7 @@ def draw_lines(
 
 
 def draw_points(points: Sequence[Point], title: str) -> str:
-    """One mark per point with its label, one colour and shape per group, a key of the groups with two or more points.
+    """Draws one labelled mark per point, one colour and shape per group, and a key of groups of two or more points.
 
     Raises:
         ValueError: no points.
@@ -173,7 +173,7 @@ def draw_points(points: Sequence[Point], title: str) -> str:
 
 @dataclass(frozen=True)
 class _Axes:
-    """From values to pixels of a line plot."""
+    """Maps values to pixels of a line plot."""
 
     first: float
     last: float

@@ -1,6 +1,9 @@
-"""Which model, or which family, wrote k responses: the nearest mean embedding.
+"""Recognition of models from k responses, and probes of the parts of an embedding.
 
-How much each part of an embedding knows of what the other part is for: linear probes and recognition.
+`recognise` averages the embeddings of k responses and guesses the known model whose mean embedding is nearest;
+`share_right` measures how often the model, or its family, is right. `probe_subspaces` asks each part of an embedding
+(identity, quality) for what the other part is trained on: it recognises models from the part alone, and predicts
+their ratings from it by ridge regression.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from model_behavior.names import number_families
 IDENTIFICATION_SIZES = (1, 8, 32)
 _DRAWS = 20
 _REPLICATES = 100
+_PENALTIES = tuple(10.0**power for power in range(-3, 4))
+_PART_REPLICATES = 200
+_MIN_FAMILIES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +32,9 @@ class HeldResponses:
     """Responses that nothing was fitted to, and the models to choose from.
 
     Attributes:
-        embeddings: [n_rows, dim].
+        embeddings: one row per response, [n_rows, dim].
         model: index into `known` of each row, [n_rows].
-        prompt: of each row, [n_rows].
+        prompt: index of the prompt of each row, [n_rows].
         known: mean embedding of each model from other responses, [n_models, dim]; rows of NaN cannot be chosen.
     """
 
@@ -54,29 +60,45 @@ class Guesses:
     guessed: Int64Array
 
 
+@dataclass(frozen=True)
+class SubspaceFigures:
+    """Figures of one part of an embedding.
+
+    Attributes:
+        rating_r2: R^2 of Bradley-Terry ratings predicted linearly, each family from the others; 0 for predicting the
+            mean, negative where it is worse than that. None with fewer than 4 families. Interval: families resampled.
+        rating_correlation: Spearman correlation of the same predictions.
+        identification: share of models recognised from this part alone, by k.
+    """
+
+    rating_r2: Figure | None
+    rating_correlation: Figure | None
+    identification: Mapping[int, Figure]
+
+
 Recognised = Mapping[int, Sequence[Guesses]]
-"""By k: the guesses that the estimate is made of, then those of each bootstrap replicate."""
+"""Guesses by k: first those of the estimate, then those of each bootstrap replicate."""
 
 RecognitionDraws = Mapping[int, Sequence[Drawn]]
-"""By k: the groups that the estimate is made of, then those of each bootstrap replicate."""
+"""Groups by k: first those of the estimate, then those of each bootstrap replicate."""
 
 
 def draw_recognition(responses: HeldResponses, seed: int) -> RecognitionDraws:
-    """Draws the groups to recognise, which several embeddings of the same responses can share.
+    """Draws groups of k responses to recognise. Several embeddings of the same responses can share one draw.
 
     Args:
-        responses: of which models and prompts are looked at.
-        seed: of draws and of the bootstrap, which draws whole prompts.
+        responses: responses to draw from; only their models and prompts matter.
+        seed: seed of the draws and of the bootstrap, which resamples whole prompts.
     """
     sizes = {k: _draw(responses, k, seed) for k in IDENTIFICATION_SIZES}
     return {k: drawn for k, drawn in sizes.items() if drawn}
 
 
 def recognise(responses: HeldResponses, draws: RecognitionDraws) -> Recognised:
-    """The known model with the nearest mean for every group; a k that no model has enough responses for is left out.
+    """Guesses the known model with the nearest mean for every group. A k without enough responses is left out.
 
     Args:
-        responses: to recognise.
+        responses: responses to recognise.
         draws: groups of them, from `draw_recognition`.
     """
     missing = np.isnan(responses.known).any(axis=1)
@@ -91,11 +113,12 @@ def recognise(responses: HeldResponses, draws: RecognitionDraws) -> Recognised:
 
 
 def share_right(recognised: Recognised, label: IntArray | None = None) -> dict[int, Figure]:
-    """Share right for each k.
+    """Share of right guesses for each k.
 
     Args:
-        recognised: by `recognise`.
-        label: what counts as right is the same label, such as the family, [n_models]; the same model by default.
+        recognised: guesses from `recognise`.
+        label: label of each model, such as its family, [n_models]; a guess is right if its label is. By default only
+            the true model is right.
     """
 
     def share(guesses: Guesses) -> float:
@@ -113,49 +136,13 @@ def share_right(recognised: Recognised, label: IntArray | None = None) -> dict[i
 
 
 def chance_of_recognition(responses: HeldResponses, label: IntArray | None = None) -> float:
-    """Share right when a known model is chosen blindly, each asked for equally often; NaN where none is known."""
+    """Share of right guesses by chance: known models drawn at random, true models equally frequent; NaN without any."""
     known = np.flatnonzero(~np.isnan(responses.known).any(axis=1))
     asked = np.unique(responses.model)
     if not len(known) or not len(asked):
         return float("nan")
     label = np.arange(len(responses.known)) if label is None else label
     return float((label[asked][:, None] == label[known][None, :]).mean())
-
-
-def _draw(responses: HeldResponses, k: int, seed: int) -> list[Drawn]:
-    rng = np.random.default_rng(seed)
-
-    def draw(rows: Int64Array, draws: int) -> Drawn:
-        # A prompt that was drawn twice counts twice, but never gives the same response twice to one mean.
-        distinct, times = np.unique(rows, return_counts=True)
-        groups, truth = metrics.draw_groups(responses.model[distinct], k, draws, rng, times)
-        return Drawn(distinct[groups], truth)
-
-    whole = draw(np.arange(len(responses.model)), _DRAWS)
-    if not len(whole.model):
-        return []
-    return [whole, *(draw(rows, _DRAWS // 4) for rows in resample_prompts(responses.prompt, _REPLICATES, rng))]
-
-
-_PENALTIES = tuple(10.0**power for power in range(-3, 4))
-_PART_REPLICATES = 200
-_MIN_FAMILIES = 4
-
-
-@dataclass(frozen=True)
-class SubspaceFigures:
-    """What one part of an embedding knows.
-
-    Attributes:
-        rating_r2: of Bradley-Terry ratings predicted linearly, each family from the others; 0 for their mean, negative
-            where it is worse than that. None with fewer than 4 families. Interval: families resampled.
-        rating_correlation: Spearman's, of the same predictions.
-        identification: by k, from this part alone.
-    """
-
-    rating_r2: Figure | None
-    rating_correlation: Figure | None
-    identification: Mapping[int, Figure]
 
 
 def probe_subspaces(
@@ -168,16 +155,16 @@ def probe_subspaces(
 ) -> dict[str, SubspaceFigures]:
     """Probes each part of an embedding.
 
-    The encoder has placed the models that it was trained on by their votes, so that their ratings are read from it
-    better than those of models that it never saw: compare parts with each other, not with the cold-start figures.
+    The encoder was trained on votes of these models, so their ratings are predicted better than those of models that
+    it never saw: compare parts with each other, not with the cold-start figures.
 
     Args:
         parts: columns of each part; one without columns is left out.
-        responses: with embeddings and means of whole embeddings.
-        draws: from `draw_recognition`.
-        names: of the rows of `responses.known`.
-        rating: Bradley-Terry rating of each, NaN where there is none, [n_models].
-        seed: of the bootstrap.
+        responses: responses with whole embeddings.
+        draws: groups from `draw_recognition`.
+        names: model names of the rows of `responses.known`.
+        rating: Bradley-Terry rating of each model, NaN where there is none, [n_models].
+        seed: seed of the bootstrap.
     """
     usable = np.flatnonzero(np.isfinite(rating) & ~np.isnan(responses.known).any(axis=1))
     family = number_families([names[index] for index in usable])
@@ -195,12 +182,12 @@ def probe_subspaces(
 
 
 def predict_left_out(embeddings: Float32Array, truth: Float64Array, group: IntArray) -> Float64Array:
-    """Ridge regression of each group from the other groups; the penalty is chosen within these, by groups again.
+    """Predicts each group by ridge regression on the other groups; nested cross-validation chooses the penalty.
 
     Args:
         embeddings: [n_models, dim].
-        truth: [n_models].
-        group: what is left out together, at least 3 of them, [n_models].
+        truth: value of each model, [n_models].
+        group: label of each model; models of one label are left out together, at least 3 labels, [n_models].
 
     Returns:
         Predictions, [n_models].
@@ -218,6 +205,21 @@ def predict_left_out(embeddings: Float32Array, truth: Float64Array, group: IntAr
     return predicted
 
 
+def _draw(responses: HeldResponses, k: int, seed: int) -> list[Drawn]:
+    rng = np.random.default_rng(seed)
+
+    def draw(rows: Int64Array, draws: int) -> Drawn:
+        # A prompt that was drawn twice counts twice, but never gives the same response twice to one mean.
+        distinct, times = np.unique(rows, return_counts=True)
+        groups, truth = metrics.draw_groups(responses.model[distinct], k, draws, rng, times)
+        return Drawn(distinct[groups], truth)
+
+    whole = draw(np.arange(len(responses.model)), _DRAWS)
+    if not len(whole.model):
+        return []
+    return [whole, *(draw(rows, _DRAWS // 4) for rows in resample_prompts(responses.prompt, _REPLICATES, rng))]
+
+
 def _left_out(embeddings: Float64Array, truth: Float64Array, group: IntArray, penalty: float) -> Float64Array:
     predicted = np.empty(len(truth))
     for each in np.unique(group):
@@ -227,7 +229,7 @@ def _left_out(embeddings: Float64Array, truth: Float64Array, group: IntArray, pe
 
 
 def _ridge(known: Float64Array, truth: Float64Array, asked: Float64Array, penalty: float) -> Float64Array:
-    """Solved in the space of rows, with an unpenalised offset; `penalty` is in units of the rows' mean variance."""
+    """Dual ridge regression with an unpenalised intercept; `penalty` is in units of the rows' mean variance."""
     centre, level = known.mean(axis=0), truth.mean()
     rows = known - centre
     gram = rows @ rows.T

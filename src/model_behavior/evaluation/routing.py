@@ -1,4 +1,4 @@
-"""Routers measured on votes that they have not seen."""
+"""Measures routers on votes that they have not seen."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Rows = Int64Array
 
 @dataclass(frozen=True)
 class RoutingFigures:
-    """A router between the dearer and the cheaper side of votes.
+    """Figures of a router between the dearer and the cheaper side of votes.
 
     Attributes:
         strong_win_rate: measured win rate of the dearer side, ties counted half; at most 0.5 leaves no gap.
@@ -50,7 +50,7 @@ def votes_between(votes: ScoringVotes, costs: Mapping[str, float]) -> ScoringVot
     """The votes whose two models have different costs.
 
     Raises:
-        DataError: there are none.
+        DataError: no vote is between models of different cost.
     """
     cost = np.array([costs.get(name, np.nan) for name in votes.models])
     difference = np.abs(cost[votes.model_a] - cost[votes.model_b])
@@ -63,16 +63,16 @@ def votes_between(votes: ScoringVotes, costs: Mapping[str, float]) -> ScoringVot
 def measure_routing(
     scorer: ModelBase, votes: ScoringVotes, costs: Mapping[str, float], seed: int = 0
 ) -> RoutingFigures:
-    """APGR and CPT where each vote's dearer model is the strong one, as RouteLLM groups models into two tiers.
+    """APGR and CPT, with the dearer model of each vote as the strong one, as RouteLLM groups models into two tiers.
 
     A response's value is 1 if it won, 0 if it lost and 1/2 otherwise, so a tie changes no gap. The router knows the
     prompt and the two names.
 
     Args:
-        scorer: any model of votes, fitted to others.
-        votes: to measure on, as `votes_between` gives them.
-        costs: of all their models.
-        seed: of the bootstrap over prompts.
+        scorer: scoring model, fitted to other votes.
+        votes: votes to measure on, from `votes_between`.
+        costs: cost of each of their models.
+        seed: seed of the bootstrap over prompts.
     """
     strong_first = _strong_first(votes, costs)
     predicted = scorer.predict(*texts_of(votes)).astype(np.float64)
@@ -93,12 +93,12 @@ def measure_routing(
 
 
 def measure_win_rates(router: Router, votes: ScoringVotes, thresholds: Sequence[float]) -> list[float]:
-    """Measured win rate of the side that the router takes of each vote, ties counted half, by threshold.
+    """Measured win rate of the side that the router chooses in each vote, ties counted half, by threshold.
 
     Args:
-        router: its candidates include both models of every vote.
-        votes: as `votes_between` gives them.
-        thresholds: to measure at.
+        router: router whose candidates include both models of every vote.
+        votes: votes to measure on, from `votes_between`.
+        thresholds: thresholds to measure at.
     """
     prompts, models_a, models_b = texts_of(votes)
     reference = [router.reference] * len(votes)

@@ -33,12 +33,12 @@ tbody th { font-weight: normal; white-space: nowrap }
 
 @dataclass(frozen=True)
 class TradeOff:
-    """What is drawn.
+    """The points of a trade-off curve.
 
     Attributes:
         points: operating points, from the best choices to the cheapest.
         chosen: the calibrated point, drawn as a star.
-        reference: model that win rates are against.
+        reference: model that win rates are measured against.
         measured: win rates on held-out votes at each point's threshold, where there are votes.
     """
 
@@ -56,10 +56,10 @@ class TradeOff:
 
 
 def check_curve_file(path: Path) -> None:
-    """Refuses a file whose ending says no known form, before any work.
+    """Refuses a file with an unknown ending, before any work.
 
     Raises:
-        UsageError: names the endings.
+        UsageError: the ending is unknown; the message names the known ones.
     """
     if path.suffix.lower() not in _WRITERS:
         raise UsageError(f"--curve {path}: unknown ending. Allowed: {', '.join(_WRITERS)}")
@@ -69,7 +69,7 @@ def write_trade_off(path: Path, data: TradeOff) -> None:
     """Writes the curve as a page, JSON or CSV, by the ending of the file.
 
     Raises:
-        UsageError: another ending.
+        UsageError: the ending is unknown.
         OSError: the file cannot be written.
     """
     check_curve_file(path)

@@ -1,6 +1,7 @@
-"""Stage 1 on validation prompts: triplet accuracy, identification from k responses, collapse.
+"""Stage 1 on validation prompts: triplet accuracy, identification from k responses, and signs of collapse.
 
-Whether an embedding has collapsed, and what its variance is about: with intervals.
+Signs of collapse are a small mean distance and a low effective rank; the shares of variance that prompt and model
+explain say what an embedding encodes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from model_behavior.evaluation.recognition import (
 from model_behavior.models.behavior import metrics
 from model_behavior.names import number_families
 
+_REPLICATES = 100
+
+_Rows = Int64Array
+
 
 @dataclass(frozen=True)
 class Stage1Figures:
@@ -33,13 +38,13 @@ class Stage1Figures:
 
     Attributes:
         triplet: accuracy on triplets of decided votes, "all" and by kind of positive.
-        identification: by k, among the models that have k validation responses; nothing where none has.
-        family: the same, where the right family is right.
-        n_models: models that an identification chooses from.
+        identification: share of models recognised from k validation responses, by k; no entry where no model has k.
+        family: the same, counting a guess of the right family as right.
+        n_models: number of models that identification chooses from.
         mean_distance: mean cosine distance between validation pairs.
-        effective_rank: of the validation pairs' covariance.
+        effective_rank: effective rank of the validation pairs' covariance.
         prompt_share: share of their variance explained by the prompt.
-        model_share: and by the model.
+        model_share: share of their variance explained by the model.
     """
 
     triplet: Mapping[str, Figure]
@@ -54,13 +59,13 @@ class Stage1Figures:
 
 @final
 class Stage1Protocol:
-    """What every embedding of the same votes is asked: the same triplets, draws and bootstrap replicates.
+    """Measures embeddings of the same votes on the same triplets, draws and bootstrap replicates.
 
-    The draws take longer than a measurement, so one protocol is meant for all embeddings that are compared.
+    The draws take longer than a measurement, so use one protocol for all embeddings to compare.
 
     Args:
-        prepared: the votes, their split and the validation triplets.
-        seed: of draws and bootstrap replicates.
+        prepared: votes, their split and the validation triplets.
+        seed: seed of draws and bootstrap replicates.
     """
 
     def __init__(self, prepared: PreprocessedBehaviorEncoderData, seed: int = 0) -> None:
@@ -73,7 +78,7 @@ class Stage1Protocol:
         self._draws: RecognitionDraws | None = None
 
     def measure(self, embeddings: Float32Array) -> Stage1Figures:
-        """The figures of an embedding of all pairs, [n_pairs, dim], fitted on the training side alone."""
+        """Figures of an embedding of all pairs, [n_pairs, dim], that was fitted on the training side alone."""
         pairs, train, validation = self._prepared.data.pairs, self._train, self._validation
         held, prompt = embeddings[validation], self._prompt[validation]
         known = metrics.centroids(embeddings[train], pairs.model_index[train], len(pairs.models))
@@ -99,10 +104,10 @@ def measure_triplets(
     """Triplet accuracy of decided votes: "all", "identity" and "performance", as `Stage1Figures.triplet`.
 
     Args:
-        embeddings: of all pairs, [n_pairs, dim].
-        triplets: indices into them.
-        prompt_of_pair: the cluster of the intervals, [n_pairs].
-        seed: of the bootstrap.
+        embeddings: one row per pair, [n_pairs, dim].
+        triplets: indices into the pairs.
+        prompt_of_pair: prompt of each pair, by which the bootstrap clusters, [n_pairs].
+        seed: seed of the bootstrap.
     """
     hits = metrics.triplet_hits(embeddings, triplets)
     prompt = prompt_of_pair[triplets.anchor]
@@ -117,23 +122,17 @@ def measure_triplets(
     }
 
 
-_REPLICATES = 100
-
-_Rows = Int64Array
-
-
 def measure_collapse(embeddings: Float32Array, model: IntArray, prompt: IntArray, seed: int) -> dict[str, Figure]:
     """Mean pairwise cosine distance, effective rank, and the shares of variance that prompt and model explain.
 
-    Intervals are of halves of the prompts, drawn without replacement: their figures vary as much as those of as many
-    prompts from a population (McCarthy 1969). Copies of a response, as the bootstrap draws them, would pass for
-    agreement.
+    Intervals come from half-samples: halves of the prompts, drawn without replacement, vary as much as whole samples
+    from a population (McCarthy 1969). The bootstrap would draw copies of a response, which look like agreement.
 
     Args:
-        embeddings: of some responses, [n_rows, dim].
-        model: of each, [n_rows].
-        prompt: of each, [n_rows].
-        seed: of the halves.
+        embeddings: one row per response, [n_rows, dim].
+        model: model of each response, [n_rows].
+        prompt: prompt of each response, [n_rows].
+        seed: seed of the half-samples.
     """
     figures: dict[str, Callable[[_Rows], float]] = {
         "mean_distance": lambda rows: metrics.mean_pairwise_distance(embeddings[rows]),
@@ -147,14 +146,14 @@ def measure_collapse(embeddings: Float32Array, model: IntArray, prompt: IntArray
     for name, figure in figures.items():
         value = figure(everything)
         replicates = np.array([figure(half) for half in halves]) if halves else np.full(1, np.nan)
-        # Half as many responses have a lower rank; only how far the halves scatter is taken from them.
+        # Half as many responses have a lower rank, so only the scatter of the halves is used, not their mean.
         low, high = interval(value + replicates - np.mean(replicates))
         measured[name] = Figure(value, low, high, len(embeddings))
     return measured
 
 
 def _draw_halves(prompt: IntArray, rng: np.random.Generator) -> list[_Rows]:
-    """The rows of half of the prompts, again and again; none with fewer than four prompts."""
+    """Rows of `_REPLICATES` random halves of the prompts; none with fewer than four prompts."""
     distinct = np.unique(prompt)
     if len(distinct) < 4:
         return []

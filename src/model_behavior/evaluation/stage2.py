@@ -1,6 +1,7 @@
-"""Stage 2: how well votes are predicted, in the four cells of seen and unseen prompts and LLMs.
+"""Stage 2: accuracy, log loss and calibration of predicted votes, and accuracy controlled for response length.
 
-What remains of an accuracy on votes when the length of the responses is controlled for.
+Votes are divided into four cells, by whether training has seen the prompt and both LLMs. Length control divides decided
+votes by which response is longer, to show what an accuracy owes to length alone.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ from model_behavior.models.scoring.outcomes import decided_hits, log_loss
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
 
 ECE_BINS = 10
+MATCHED_RATIO = 1.1
+"""Largest ratio of the lengths of two matched responses, in characters."""
+
+_LENGTH = STYLE_COLUMNS.index("length")
 _REPLICATES = 200
 
 
 @dataclass(frozen=True)
 class Stage2Figures:
-    """One model on some votes.
+    """Figures of one model on some votes.
 
     Attributes:
         accuracy: share of decided votes whose winner has the larger probability of the two; a draw is half right.
-        log_loss: over the four outcomes, in nats per vote.
+        log_loss: log loss over the four outcomes, in nats per vote.
         calibration_error: expected calibration error of the likeliest outcome, see `expected_calibration_error`.
     """
 
@@ -40,12 +45,38 @@ class Stage2Figures:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Which votes: on prompts, and between LLMs, that training has seen or not.
+class ReliabilityBin:
+    """Votes of similar confidence: mean confidence, share right, and number of votes."""
+
+    confidence: float
+    share_right: float
+    n: int
+
+
+@dataclass(frozen=True)
+class LengthControl:
+    """Accuracy on decided votes, by the lengths of the two responses.
 
     Attributes:
-        seen_prompt: whether the prompt is one of the training votes'.
-        seen_models: whether both LLMs have training votes; False means one of them has none, and the other has some.
+        matched: accuracy where the lengths differ by at most 10 %, so that length says next to nothing.
+        longer_won: accuracy where the longer response won.
+        shorter_won: accuracy where the shorter response won.
+        balanced: mean of `longer_won` and `shorter_won`; 0.5 for a method that goes by length alone.
+    """
+
+    matched: Figure
+    longer_won: Figure
+    shorter_won: Figure
+    balanced: Figure
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A group of votes, by whether training has seen their prompt and their LLMs.
+
+    Attributes:
+        seen_prompt: True where the training votes have the prompt.
+        seen_models: True where both LLMs have training votes; False where one of them has some and the other none.
     """
 
     seen_prompt: bool
@@ -53,7 +84,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """For tables."""
+        """Name of the cell in tables."""
         return f"{'seen' if self.seen_prompt else 'new'} prompt, {'known' if self.seen_models else 'new'} LLM"
 
 
@@ -61,11 +92,11 @@ CELLS = tuple(Cell(prompt, models) for models in (True, False) for prompt in (Tr
 
 
 def divide_into_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, Int64Array]:
-    """The votes of each cell. Votes between two new LLMs are in none.
+    """Indices of the votes of each cell. Votes between two new LLMs are in none.
 
     Args:
-        votes: to divide, [n_votes].
-        train: what the model was fitted to.
+        votes: votes to divide, [n_votes].
+        train: votes that the model was fitted to.
     """
     seen_prompts = {normalise_prompt(prompt) for prompt in train.prompts}
     prompt_is_seen = np.array([normalise_prompt(prompt) in seen_prompts for prompt in votes.prompts], dtype=bool)
@@ -87,8 +118,8 @@ def measure_stage2(probabilities: Float32Array, votes: ScoringVotes, seed: int =
 
     Args:
         probabilities: [n_votes, 4].
-        votes: what happened.
-        seed: of the bootstrap, which draws whole prompts.
+        votes: votes with their outcomes.
+        seed: seed of the bootstrap, which resamples whole prompts.
     """
     if not len(votes):
         return None
@@ -113,7 +144,7 @@ def measure_stage2(probabilities: Float32Array, votes: ScoringVotes, seed: int =
 
 
 def measure_cells(model: ModelBase, votes: Mapping[Cell, ScoringVotes], seed: int = 0) -> dict[Cell, Stage2Figures]:
-    """The figures of every cell whose models the model can predict."""
+    """Figures of every cell all of whose LLMs the model knows."""
     figures = {}
     for cell, chosen in votes.items():
         if len(chosen) and set(chosen.models) <= set(model.models):
@@ -124,7 +155,7 @@ def measure_cells(model: ModelBase, votes: Mapping[Cell, ScoringVotes], seed: in
 
 
 def votes_of_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, ScoringVotes]:
-    """The votes of each cell, where there are any."""
+    """Votes of each cell that has any."""
     cells = divide_into_cells(votes, train)
     return {cell: select_scoring_votes(votes, rows) for cell, rows in cells.items() if len(rows)}
 
@@ -132,29 +163,21 @@ def votes_of_cells(votes: ScoringVotes, train: ScoringVotes) -> dict[Cell, Scori
 def expected_calibration_error(
     confidence: Float64Array, right: Float64Array, bins: int = ECE_BINS, weight: Float64Array | None = None
 ) -> float:
-    """Mean over votes of |share right - mean confidence| of the vote's bin (Naeini et al. 2015), in [0, 1].
+    """Expected calibration error: mean over votes of |share right - mean confidence| in the vote's bin, in [0, 1].
 
-    Bins are of equal width over [0, 1]. With n votes a perfect model reads about sqrt(bins / n) / 2, not 0.
+    Bins have equal width over [0, 1] (Naeini et al. 2015). With n votes a perfect model has about sqrt(bins / n) / 2,
+    not 0.
 
     Args:
         confidence: probability of the likeliest outcome, [n].
         right: 1 where it happened, else 0, [n].
         bins: number of bins.
-        weight: of each vote, [n]; the same by default.
+        weight: weight of each vote, [n]; equal by default.
     """
     weight = np.ones(len(confidence)) if weight is None else weight
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     gap = np.bincount(place, weight * (right - confidence), bins)
     return float(np.abs(gap).sum() / weight.sum())
-
-
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Votes of like confidence: how sure the model was on average, how often it was right, how many they are."""
-
-    confidence: float
-    share_right: float
-    n: int
 
 
 def reliability(probabilities: Float32Array, outcome: IntArray, bins: int = ECE_BINS) -> list[ReliabilityBin]:
@@ -182,33 +205,6 @@ def mean_figure(values: Float64Array, prompt: IntArray, seed: int) -> Figure:
     return Figure(float(values.mean()), low, high, len(values))
 
 
-def _mean_of(values: Float64Array, rows: Int64Array) -> float:
-    return float(values[rows].mean())
-
-
-MATCHED_RATIO = 1.1
-"""Two responses are matched where the longer has at most so many times the characters of the shorter."""
-
-_LENGTH = STYLE_COLUMNS.index("length")
-
-
-@dataclass(frozen=True)
-class LengthControl:
-    """Accuracy on decided votes, by the lengths of the two responses.
-
-    Attributes:
-        matched: where the lengths differ by at most 10 %, so that length says next to nothing.
-        longer_won: where the winner is the longer one.
-        shorter_won: where it is the shorter one.
-        balanced: the mean of the two before: 0.5 for whoever goes by length alone.
-    """
-
-    matched: Figure
-    longer_won: Figure
-    shorter_won: Figure
-    balanced: Figure
-
-
 def control_length(
     hits: FloatArray,
     winner_length: FloatArray,
@@ -216,14 +212,14 @@ def control_length(
     prompt: IntArray,
     seed: int = 0,
 ) -> LengthControl:
-    """Divides decided votes by length.
+    """Accuracy on decided votes, divided by length.
 
     Args:
-        hits: 1 where the vote is called rightly, 0 where wrongly, 1/2 for a draw, [n_votes].
-        winner_length: characters, [n_votes].
-        loser_length: characters, [n_votes].
-        prompt: the cluster of the intervals, [n_votes].
-        seed: of the bootstrap.
+        hits: 1 where the vote is predicted correctly, 0 where not, 1/2 for a draw, [n_votes].
+        winner_length: characters of the winning response, [n_votes].
+        loser_length: characters of the losing response, [n_votes].
+        prompt: prompt of each vote, by which the bootstrap clusters, [n_votes].
+        seed: seed of the bootstrap.
     """
     longer, shorter = winner_length > loser_length, winner_length < loser_length
     ratio = np.abs(np.log1p(winner_length) - np.log1p(loser_length))
@@ -242,12 +238,12 @@ def control_length(
 
 
 def control_predictions(probabilities: Float32Array, votes: ScoringVotes, seed: int = 0) -> LengthControl:
-    """The same for predictions of votes, of which the decided ones count.
+    """Length control of predictions; only decided votes count.
 
     Args:
         probabilities: [n_votes, 4].
-        votes: with style.
-        seed: of the bootstrap.
+        votes: votes with the style of their responses.
+        seed: seed of the bootstrap.
     """
     assert votes.style_a is not None and votes.style_b is not None
     hits, decided = decided_hits(probabilities, votes.outcome)
@@ -255,6 +251,10 @@ def control_predictions(probabilities: Float32Array, votes: ScoringVotes, seed: 
     left, right = (style[decided, _LENGTH].astype(np.float64) for style in (votes.style_a, votes.style_b))
     winner, loser = np.where(left_won, left, right), np.where(left_won, right, left)
     return control_length(hits[decided], winner, loser, votes.prompt_index[decided], seed)
+
+
+def _mean_of(values: Float64Array, rows: Int64Array) -> float:
+    return float(values[rows].mean())
 
 
 def _share(hits: FloatArray, chosen: BoolArray, prompt: IntArray, seed: int) -> Figure:

@@ -1,1 +1,1 @@
-"""Votes to triplets, texts to cached vectors."""
+"""Preprocessing: forms triplets from votes, and encodes texts through a cache."""

@@ -1,6 +1,6 @@
-"""From raw votes to what the encoder trains on: filtered votes, their split, their triplets, their features.
+"""Prepares raw votes for the encoder: filters and splits them, forms triplets, encodes texts.
 
-What is filtered and drawn is kept in the cache as plain named arrays, of which fingerprints are taken, too.
+Filtered votes and validation triplets are kept in the cache as named arrays; fingerprints are taken of the same arrays.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SPLIT_COLUMNS = ("train", "validation", "held_out")
 
 @dataclass(frozen=True)
 class PreprocessingConfig:
-    """Which votes are used, and how triplets are drawn from them."""
+    """Settings of the filters and of the triplets."""
 
     filters: FilterConfig = field(default_factory=FilterConfig)
     triplets: TripletConfig = field(default_factory=TripletConfig)
@@ -64,8 +64,8 @@ class BehaviorEmbeddingPreprocessor:
         """Filters, splits, and draws the validation triplets with the split's seed.
 
         Raises:
-            DataError: nothing is left after filtering.
-            UsageError: a held-out model that is not in the votes.
+            DataError: no votes are left after filtering.
+            UsageError: a held-out model is not in the votes.
         """
         filters = json.dumps([asdict(self._config.filters), _VERSION], sort_keys=True)
         votes_key = digest_of(data_fingerprint(data), filters)
@@ -80,7 +80,7 @@ class BehaviorEmbeddingPreprocessor:
         """Draws the training triplets, afresh each epoch.
 
         Raises:
-            DataError: not one triplet can be formed on either side of the split.
+            DataError: no triplet can be formed on one side of the split.
         """
         sampler = TripletSampler(prepared.data, prepared.split.train, self._config.triplets)
         _check_triplets(prepared, sampler)
@@ -183,7 +183,7 @@ def _check_triplets(prepared: PreprocessedBehaviorEncoderData, sampler: TripletS
                 else "A decided vote needs a model with responses to two prompts on its side of the split, a tie a "
                 "third model. Fix: more votes, or another validation fraction."
             )
-            raise DataError(f"not one {side} triplet can be formed ({reasons}). {why}")
+            raise DataError(f"no {side} triplet can be formed ({reasons}). {why}")
 
 
 def _split_texts(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
-"""One content-addressed cache for everything that is expensive to compute and cheap to keep.
+"""The content-addressed cache of text features, triplets, tuned weights and exports.
 
-An entry is a file named by the hash of all that decides its content. It is renamed into its place when it is whole,
-so that two processes can share a cache, and its digest is checked on every read.
+An entry is a file named by the hash of everything that decides its content. It is renamed into place once complete,
+so that processes can share a cache, and its digest is checked on every read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class CacheWarning(UserWarning):
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What lies in a cache folder.
+    """Contents of a cache folder.
 
     Attributes:
         entries: number of entries by kind.
@@ -51,8 +51,8 @@ class ContentCache:
     """A folder of verified entries. The arrays of an entry that was read lie in its file, not in memory.
 
     Args:
-        path: the folder, made when the first entry is written; by default `default_cache_path()`.
-        enabled: False to build everything anew and write nothing, where texts must leave no trace on disk.
+        path: folder, created when the first entry is written; by default `default_cache_path()`.
+        enabled: False to compute everything anew and write nothing, if texts must leave no trace on disk.
     """
 
     def __init__(self, path: Path | None = None, enabled: bool = True) -> None:
@@ -60,10 +60,10 @@ class ContentCache:
         self.enabled = enabled
 
     def get_or_build(self, kind: str, key: str, build: Callable[[], CacheEntry]) -> CacheEntry:
-        """The entry, from disk if it is there and whole, else built and kept.
+        """Returns the entry from disk if it is there and intact; otherwise computes and keeps it.
 
         Args:
-            kind: what the entry is, a plain word.
+            kind: kind of the entry, a plain word.
             key: hexadecimal digest of all that decides the content.
             build: computes the entry.
         """
@@ -77,11 +77,11 @@ class ContentCache:
         return entry
 
     def find(self, kind: str, key: str) -> CacheEntry | None:
-        """The entry, if it is there and whole; arguments as for `get_or_build`."""
+        """Returns the entry if it is there and intact; arguments as for `get_or_build`."""
         return self._read(self._place(kind, key), key) if self.enabled else None
 
     def keep(self, kind: str, key: str, entry: CacheEntry) -> bool:
-        """Writes the entry where that can be done, and says whether it was."""
+        """Writes the entry if possible; returns True if it was written."""
         return self.enabled and self._write(
             self._place(kind, key), CacheEntry(entry.arrays, {**entry.metadata, _KEY: key})
         )
@@ -99,7 +99,7 @@ class ContentCache:
         return CacheInfo(self.path, entries, sizes)
 
     def clear(self) -> CacheInfo:
-        """Removes every entry, and what killed processes left half-written; returns what was removed."""
+        """Removes every entry and the partial files of killed processes; returns what was removed."""
         info = self.info()
         for path in [*self._files(), *self.path.glob(f"v*/*/*/.*{_SUFFIX}.*.part")]:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Named arrays with JSON metadata in one safetensors file, whole or not there, and verified when read."""
+"""The file of a cache entry: named arrays and JSON metadata, written atomically and verified when read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DamagedEntryError(Exception):
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """What one file keeps.
+    """Contents of one file.
 
     Attributes:
         arrays: named arrays.

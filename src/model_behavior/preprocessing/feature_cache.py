@@ -33,21 +33,21 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 class PairEncoder(Protocol):
-    """What `TextEncoderBase` offers to the preprocessors."""
+    """The part of `TextEncoderBase` that the preprocessors use."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of the encoder."""
 
     @property
     def cache_fingerprint(self) -> str:
-        """Names all that decides the output."""
+        """Key of everything that decides the output."""
 
     def use_cache(self, cache: ContentCache) -> None:
-        """Told where files that are derived from the weights may be kept."""
+        """Sets the cache for files that are derived from the weights."""
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> Features:
-        """[n_pairs, dim]."""
+        """Encodes pairs, [n_pairs, dim]."""
 
 
 def encode_through_cache(

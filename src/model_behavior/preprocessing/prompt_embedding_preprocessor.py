@@ -23,6 +23,6 @@ class PromptEmbeddingPreprocessor:
         self._cache = cache
 
     def preprocess(self, prompts: Sequence[str], batch_size: int = 32, progress: Progress | None = None) -> Features:
-        """[n_prompts, dim]: the encoding of each prompt as a text of its own."""
+        """Encodes each prompt as a text of its own, [n_prompts, dim]."""
         # An encoder looks at the response; a prompt alone is therefore the response to nothing.
         return encode_through_cache(self._encoder, [""] * len(prompts), prompts, self._cache, batch_size, progress)

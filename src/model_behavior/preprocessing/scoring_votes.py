@@ -1,4 +1,4 @@
-"""Votes of stage 1's form as stage 2 sees them."""
+"""Converts votes from the form of stage 1 to that of stage 2."""
 
 from __future__ import annotations
 

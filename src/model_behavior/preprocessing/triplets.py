@@ -1,4 +1,4 @@
-"""Triplets from votes: which pairs are pulled together and which are pushed apart.
+"""Forms triplets from votes: pairs that are pulled together and pairs that are pushed apart.
 
 For a decided vote the anchor is the winner's pair and the negative the loser's pair. The positive is, by the shares
 of `TripletConfig`, another response of the anchor's model to another prompt (identity), or a winning pair of another
@@ -34,7 +34,7 @@ _Allowed: TypeAlias = Callable[[Int64Array, Int64Array], BoolArray]
 
 @dataclass(frozen=True)
 class TripletConfig:
-    """How positives are drawn.
+    """Weights of the two kinds of positives.
 
     Attributes:
         identity: weight of identity positives.
@@ -80,7 +80,7 @@ class TripletSampler:
         config: shares of the kinds of positive.
 
     Attributes:
-        config: as given.
+        config: shares of the kinds of positive.
         model: index of each pair's model, [n_pairs], int64.
         prompt: id of each pair's normalised prompt, [n_pairs], int64.
         text: id of each pair's response, equal for equal texts, [n_pairs], int64.

@@ -1,1 +1,1 @@
-"""Which model answers which prompt, when models cost differently."""
+"""Routing: chooses a model for each prompt by expected quality and cost."""

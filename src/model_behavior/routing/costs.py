@@ -1,4 +1,4 @@
-"""What a request to each model costs, read from a file."""
+"""Costs of a request to each model, read from a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model_behavior.names import find_model, nearest_models
 
 _PRICE_COLUMNS = ("input", "output", "input_tokens", "output_tokens")
 _PER_TOKENS = 1_000_000
-_EXPLAINED = 20  # unknown names that the nearest known ones are sought for, which takes a second of 10,000
+_EXPLAINED = 20  # unknown names that get a suggestion; finding one takes a second for 10,000 names
 _FORMS = (
     "Allowed for each model: a cost per request, or input and output (prices per 1M tokens) with input_tokens and "
     "output_tokens (tokens per request)"
@@ -31,10 +31,10 @@ class CostTable:
     per_request: Mapping[str, float]
 
     def check_names(self, known: Sequence[str]) -> None:
-        """Refuses costs of models that nobody knows, which are mostly misspelt.
+        """Refuses costs of unknown models, whose names are mostly misspelt.
 
         Raises:
-            UsageError: lists the nearest known names.
+            UsageError: a model is unknown; the message lists the nearest known names.
         """
         for name in self.per_request:
             try:
@@ -43,10 +43,10 @@ class CostTable:
                 raise UsageError(f"cost table: {error}") from None
 
     def warn_of_unknown(self, known: Sequence[str]) -> None:
-        """Warns of each model with a cost that nobody knows: it may come later, and may be misspelt.
+        """Warns of each unknown model with a cost: it may be added later, or be misspelt.
 
         Raises:
-            UsageError: models are known, and not one of those with a cost; lists the nearest known names.
+            UsageError: models are known, but none of those with a cost; the message lists the nearest known names.
         """
         unknown = [name for name in self.per_request if name not in set(known)]
         nearest = {name: ", ".join(nearest_models(known, name, 3)) for name in unknown[:_EXPLAINED]}
@@ -63,14 +63,14 @@ class CostTable:
             warnings.warn(f"cost of {len(rest)} more unknown models: {', '.join(rest)}", UserWarning, stacklevel=2)
 
     def unpriced(self, known: Sequence[str]) -> list[str]:
-        """Known models without a cost, which nothing can be routed to."""
+        """Known models without a cost, to which nothing can be routed."""
         return [name for name in known if name not in self.per_request]
 
     def costs_of(self, candidates: Sequence[str]) -> tuple[float, ...]:
         """The cost of each candidate.
 
         Raises:
-            UsageError: a candidate without a cost.
+            UsageError: a candidate has no cost.
         """
         missing = self.unpriced(candidates)
         if missing:
@@ -86,7 +86,7 @@ def load_costs(path: str | Path) -> CostTable:
     `model`, and a column `cost` or those four.
 
     Raises:
-        DataError: a file that cannot be read, without models, with a model twice, or with a cost that is none.
+        DataError: the file cannot be read, has no models, names a model twice, or has an invalid cost.
     """
     source = Path(path)
     if source.suffix.lower() in (".json", ".toml"):

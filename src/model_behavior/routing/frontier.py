@@ -1,4 +1,4 @@
-"""The choices that are best for some price of quality, prompt by prompt, and how much of a gap in quality they recover.
+"""The cost-quality frontier of each prompt, and how much of a quality gap a router on it recovers.
 
 For a threshold t, the price of quality in units of quality per unit of cost, the model chosen on prompt i is
 
@@ -39,8 +39,8 @@ class Frontier:
     """The hull of every prompt, from the dearest to the cheapest model.
 
     Attributes:
-        models: columns of the models on the hull, the last one repeated, [n_prompts, length of the longest hull].
-        prices: threshold from which on the next one is chosen, rising, infinite after the last,
+        models: columns of the models on the hull, padded with the last one, [n_prompts, length of the longest hull].
+        prices: threshold from which the next model is chosen, rising, infinite after the last,
             [n_prompts, length - 1].
     """
 
@@ -48,7 +48,7 @@ class Frontier:
     prices: Float64Array
 
     def choose(self, threshold: float) -> Int64Array:
-        """The column of the model of each prompt; of equally good ones the cheaper, [n_prompts]."""
+        """The column of the chosen model of each prompt, [n_prompts]; the cheaper one of equally good models."""
         steps = (self.prices <= threshold).sum(axis=1)
         chosen: Int64Array = self.models[np.arange(len(self.models)), steps]
         return chosen
@@ -74,9 +74,9 @@ class GapCurve:
     """PGR along the share of the strong model's cost.
 
     Attributes:
-        share: 0 is the weak model everywhere, 1 the strong one's cost; rising, [n_points]. With two models it is the
-            share of calls to the strong one.
-        recovered: PGR there, [n_points]; NaN where the strong model is not better than the weak one.
+        share: mean cost between the weak model's, 0, and the strong one's, 1; rising, [n_points]. With two models it is
+            the share of calls to the strong one.
+        recovered: PGR at each share, [n_points]; NaN where the strong model is not better than the weak one.
     """
 
     share: Float64Array
@@ -101,7 +101,7 @@ def find_frontier(quality: Float64Array, cost: Float64Array) -> Frontier:
         cost: cost of a request, [n_models], or [n_prompts, n_models] where it depends on the prompt.
 
     Raises:
-        UsageError: arrays of other shapes, or a value that is not finite.
+        UsageError: the shapes do not match, or a value is not finite.
     """
     n_prompts, n_models = quality.shape
     if cost.shape not in ((n_models,), quality.shape) or not n_models:
@@ -128,10 +128,10 @@ def find_frontier(quality: Float64Array, cost: Float64Array) -> Frontier:
 
 
 def sweep_thresholds(frontier: Frontier, cost: Float64Array, value: Float64Array) -> Sweep:
-    """What every threshold costs and brings.
+    """Mean cost and value at every threshold.
 
     Args:
-        frontier: frontier of n prompts.
+        frontier: hull of each prompt.
         cost: cost of a request, [n_models] or [n_prompts, n_models].
         value: value of each answer, predicted or measured, [n_prompts, n_models].
     """
@@ -152,7 +152,7 @@ def sweep_thresholds(frontier: Frontier, cost: Float64Array, value: Float64Array
 
 
 def recover_gap(sweep: Sweep, ends: Ends) -> GapCurve:
-    """The sweep in units of the gap. Between two thresholds lies a line: prompts of equal score go at random."""
+    """The sweep as PGR by share of the gap in cost. Between thresholds it is linear: ties are broken at random."""
     width, gap = ends.strong_cost - ends.weak_cost, ends.strong_value - ends.weak_value
     if width <= 0 or gap <= 0:
         return GapCurve(np.array([0.0, 1.0]), np.full(2, np.nan))
@@ -162,8 +162,8 @@ def recover_gap(sweep: Sweep, ends: Ends) -> GapCurve:
 def average_gap_recovered(curve: GapCurve) -> float:
     """APGR: the area below the curve over [0, 1], by trapezoids; 0.5 for a random router.
 
-    More than two models are the same with the share of the strong model's cost in place of the share of calls; a curve
-    that ends before 1 spends no more and goes on level.
+    With more than two models, the share of the strong model's cost takes the place of the share of calls. A curve that
+    ends before 1 continues level.
     """
     inside = (curve.share > 0) & (curve.share < 1)
     share = np.concatenate([[0.0], curve.share[inside], [1.0]])

@@ -1,4 +1,4 @@
-"""Which model answers a prompt, and what else could have."""
+"""Routes each prompt to a model, and lists the alternatives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model_behavior.routing.frontier import find_frontier
 
 _PREDICTED_AT_ONCE = 100_000
 EVEN = 0.5
-"""Win rate between equals, so the largest floor against the best model that can be promised."""
+"""Win rate between equal models, and so the largest floor that can be kept against the best one."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Choice:
-    """Where one prompt goes.
+    """The model chosen for one prompt.
 
     Attributes:
-        model: the chosen one.
-        win_rate: its expected win rate against the reference model, ties counted half.
-        cost: of the request.
-        alternatives: the other candidates, best first.
+        model: name of the chosen model.
+        win_rate: expected win rate against the reference model, ties counted half.
+        cost: cost of the request.
+        alternatives: other candidates, best first.
     """
 
     model: str
@@ -52,16 +52,16 @@ class Router:
     """Sends each prompt to one of the candidates, by threshold or by floor.
 
     Attributes:
-        scorer: says who would win.
+        scorer: scoring model that predicts who would win.
         candidates: models to choose from, [n_models].
-        costs: of a request to each, [n_models].
-        reference: the model that expected win rates are against; need not be a candidate.
+        costs: cost of a request to each candidate, [n_models].
+        reference: model that expected win rates are measured against; need not be a candidate.
         threshold: win rate that one unit of cost must add. 0 takes the best model on each prompt.
-        floor: instead of the threshold: the cheapest model is taken whose expected win rate against the best candidate
-            on that prompt is at least this, in [0, 0.5].
+        floor: least expected win rate against the best candidate on the prompt, in [0, 0.5]; the cheapest model with it
+            is chosen. Replaces the threshold.
 
     Raises:
-        UsageError: no candidate, one twice, a threshold that is NaN, a floor out of range, or both.
+        UsageError: no candidates, a candidate twice, a NaN threshold, a floor out of range, or threshold and floor.
     """
 
     scorer: ModelBase
@@ -82,7 +82,7 @@ class Router:
             raise UsageError(f"threshold {self.threshold}, floor {self.floor}. Allowed: a number, or a floor instead")
 
     def route(self, prompts: Sequence[str]) -> list[Choice]:
-        """One choice per prompt, in order. Equally good models: the cheaper."""
+        """One choice per prompt, in order. Of equally good models, the cheaper is chosen."""
         quality = self.expect_win_rates(prompts)
         chosen = self.choose(prompts, quality)
         by_quality = np.lexsort((np.broadcast_to(self.costs, quality.shape), -quality), axis=1)
@@ -96,7 +96,7 @@ class Router:
         return choices
 
     def choose(self, prompts: Sequence[str], quality: Float64Array) -> Int64Array:
-        """The column of the chosen model of each prompt, [n_prompts], given `expect_win_rates`."""
+        """The column of the chosen model of each prompt, [n_prompts], from `expect_win_rates`."""
         costs = np.array(self.costs)
         if self.floor is None:
             return find_frontier(quality, costs).choose(self.threshold)
@@ -104,7 +104,7 @@ class Router:
         return choose_above_floor(expect_win_rates(self.scorer, prompts, self.candidates, best), costs, self.floor)
 
     def expect_win_rates(self, prompts: Sequence[str]) -> Float64Array:
-        """Of each candidate against the reference, [n_prompts, n_models]."""
+        """Expected win rate of each candidate against the reference, [n_prompts, n_models]."""
         return expect_win_rates(self.scorer, prompts, self.candidates, [self.reference] * len(prompts))
 
 
@@ -114,13 +114,13 @@ def make_router(
     """A router over models that have a cost.
 
     Args:
-        scorer: fitted.
-        costs: of known models only.
+        scorer: fitted scoring model.
+        costs: costs of known models only.
         models: candidates, each with a cost; all models with a cost by default.
-        reference: by default the candidate with the best rating over all prompts.
+        reference: model that win rates are measured against; the candidate with the best overall rating by default.
 
     Raises:
-        UsageError: an unknown name, or a candidate without a cost.
+        UsageError: a name is unknown, or a candidate has no cost.
     """
     costs.check_names(scorer.models)
     for name in (*(models or ()), *([reference] if reference is not None else [])):
@@ -134,13 +134,13 @@ def make_router(
 def expect_win_rates(
     scorer: ModelBase, prompts: Sequence[str], candidates: Sequence[str], opponents: Sequence[str]
 ) -> Float64Array:
-    """P(candidate wins) + half of P(neither does) against the opponent, 1/2 against itself, [n_prompts, n_candidates].
+    """P(candidate wins) + P(neither wins) / 2 against the opponent, 1/2 against itself, [n_prompts, n_candidates].
 
     Args:
-        scorer: fitted.
-        prompts: [n_prompts].
-        candidates: [n_candidates].
-        opponents: of all candidates on each prompt, [n_prompts].
+        scorer: fitted scoring model.
+        prompts: prompt texts, [n_prompts].
+        candidates: names of the candidates, [n_candidates].
+        opponents: name of the opponent of all candidates on each prompt, [n_prompts].
     """
     n = len(candidates)
     rates = np.empty((len(prompts), n))
@@ -157,12 +157,12 @@ def expect_win_rates(
 
 
 def choose_above_floor(against_best: Float64Array, cost: Float64Array, floor: float) -> Int64Array:
-    """The cheapest model with at least the floor; of equally cheap ones the better; the best where none has it.
+    """The cheapest model that keeps the floor, the better of equally cheap ones; the best model where none keeps it.
 
     Args:
         against_best: win rates against the best model of each prompt, [n_prompts, n_models].
-        cost: [n_models].
-        floor: in [0, 0.5].
+        cost: cost of a request, [n_models].
+        floor: least win rate against the best model, in [0, 0.5].
     """
     allowed = (against_best >= floor) | (against_best >= against_best.max(axis=1, keepdims=True))
     costs = np.where(allowed, cost, np.inf)

@@ -1,4 +1,4 @@
-"""What a threshold does to a user's own prompts, and which threshold does what the user wants."""
+"""Cost and win rate of routing on a user's own prompts, and thresholds that keep a budget or floor on them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ROUNDING = 1e-9  # a mean of costs may exceed the budget by this share
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What routing at one threshold means on some prompts.
+    """Cost and win rate of routing some prompts at one threshold.
 
     Attributes:
         threshold: win rate that one unit of cost must add.
-        mean_cost: per prompt.
-        win_rate: expected, against the reference model, mean over prompts.
-        blind_win_rate: the same for the best mix of models that does not look at the prompt, at the same mean cost.
+        mean_cost: mean cost per prompt.
+        win_rate: mean expected win rate against the reference model.
+        blind_win_rate: win rate of the best mix of models that ignores the prompt, at the same mean cost.
         shares: share of the calls that each model gets.
     """
 
@@ -38,7 +38,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class RoutingRule:
-    """What decides between quality and cost; at most one of these, and none means the best model on each prompt.
+    """Rule that trades quality against cost. At most one is set; none means the best model on each prompt.
 
     Attributes:
         budget: largest mean cost of a request over the prompts.
@@ -46,7 +46,7 @@ class RoutingRule:
         threshold: win rate that one unit of cost must add.
 
     Raises:
-        UsageError: more than one is given.
+        UsageError: more than one is set.
     """
 
     budget: float | None = None
@@ -62,11 +62,11 @@ class RoutingRule:
 @final
 @dataclass(frozen=True, eq=False)
 class Traffic:
-    """Prompts as a router sees them.
+    """Prompts with their predicted quality, as a router sees them.
 
     Attributes:
-        router: whose candidates and costs; its own threshold and floor do not matter here.
-        prompts: [n_prompts].
+        router: router with candidates and costs; its threshold and floor are not used.
+        prompts: prompt texts, [n_prompts].
         quality: expected win rates against the reference, [n_prompts, n_models].
     """
 
@@ -76,10 +76,10 @@ class Traffic:
 
     @classmethod
     def of_prompts(cls, router: Router, prompts: Sequence[str]) -> Traffic:
-        """Predicts once for all that follows.
+        """Predicts quality once, for all methods.
 
         Raises:
-            DataError: no prompts.
+            DataError: there are no prompts.
         """
         if not prompts:
             raise DataError("no prompts to calibrate on. Fix: give at least one, better some hundred of your own")
@@ -87,12 +87,12 @@ class Traffic:
 
     @cached_property
     def costs(self) -> Float64Array:
-        """Of the candidates, [n_models]."""
+        """Costs of the candidates, [n_models]."""
         return np.array(self.router.costs)
 
     @cached_property
     def frontier(self) -> Frontier:
-        """All choices that some threshold makes."""
+        """All choices that any threshold makes."""
         return find_frontier(self.quality, self.costs)
 
     @cached_property
@@ -102,13 +102,13 @@ class Traffic:
 
     @cached_property
     def blind(self) -> Sweep:
-        """The same for a router that takes every prompt for the average one."""
+        """Expected cost and value of a router that treats every prompt as the average one."""
         mean = self.quality.mean(axis=0, keepdims=True)
         return sweep_thresholds(find_frontier(mean, self.costs), self.costs, mean)
 
     @property
     def ends(self) -> Ends:
-        """The cheapest candidate, and the reference, or the best on average where the reference is no candidate."""
+        """The cheapest candidate and the reference, or the best on average where the reference is not a candidate."""
         mean = self.quality.mean(axis=0)
         weak = int(np.lexsort((-mean, self.costs))[0])
         known = self.router.reference in self.router.candidates
@@ -116,11 +116,11 @@ class Traffic:
         return Ends(float(self.costs[weak]), float(mean[weak]), float(self.costs[strong]), float(mean[strong]))
 
     def describe(self, threshold: float) -> OperatingPoint:
-        """What one threshold means here."""
+        """Cost and win rate at one threshold."""
         return self.describe_choices(self.frontier.choose(threshold), threshold)
 
     def describe_choices(self, chosen: Int64Array, threshold: float) -> OperatingPoint:
-        """What any choices mean here, [n_prompts]."""
+        """Cost and win rate of any choices, [n_prompts]."""
         cost = float(self.costs[chosen].mean())
         share = np.bincount(chosen, minlength=len(self.costs)) / len(chosen)
         return OperatingPoint(
@@ -135,7 +135,7 @@ class Traffic:
         """The least threshold, 0 or more, at which the mean cost is within the budget.
 
         Raises:
-            UsageError: a budget below the cost of the cheapest candidate.
+            UsageError: the budget is below the cost of the cheapest candidate.
         """
         cheapest = float(self.costs.min())
         if not budget >= cheapest * (1 - _ROUNDING):
@@ -152,7 +152,7 @@ class Traffic:
         """The least threshold at which the dearer of two candidates gets at most this share of the calls.
 
         Raises:
-            UsageError: other than two candidates, candidates of equal cost, or a share outside [0, 1].
+            UsageError: there are not two candidates, they cost the same, or the share is outside [0, 1].
         """
         if not 0 <= share <= 1:
             raise UsageError(f"share {share} of calls to the strong model. Allowed: 0 to 1")
@@ -166,7 +166,7 @@ class Traffic:
         return _inside(self.sweep.threshold, int(np.flatnonzero(shares <= share + _ROUNDING)[0]))
 
     def win_rate_cut(self, threshold: float) -> float | None:
-        """RouteLLM's alpha: P(dearer wins) from which on the dearer of two is called; None with more candidates.
+        """RouteLLM's alpha: the least P(dearer wins) at which the dearer of two is called; None with more candidates.
 
         With win rates against one of the two, q_strong - q_weak = P(strong wins) - 1/2, ties counted half, so
         alpha = 1/2 + threshold (c_strong - c_weak).
@@ -191,7 +191,7 @@ class Traffic:
 def _inside(thresholds: Float64Array, place: int) -> float:
     """A finite threshold that makes the choices of `thresholds[place]`, away from where they change.
 
-    A prompt by itself and in a batch may differ in the last digit.
+    Scores of a prompt by itself and in a batch may differ in the last digit.
     """
     low = thresholds[place]
     if place + 1 < len(thresholds):
@@ -201,10 +201,10 @@ def _inside(thresholds: Float64Array, place: int) -> float:
 
 
 def apply_rule(router: Router, prompts: Sequence[str], rule: RoutingRule) -> Router:
-    """The router that keeps a rule on these prompts.
+    """The router whose threshold or floor keeps a rule on these prompts.
 
     Raises:
-        UsageError: a budget below the cost of the cheapest candidate, or a floor that cannot be promised.
+        UsageError: the budget is below the cost of the cheapest candidate, or the floor is out of range.
     """
     threshold = rule.threshold
     if rule.budget is not None:

@@ -1,4 +1,4 @@
-"""Answers to questions about a snapshot: models, map, comparisons, ratings, and which model for a prompt."""
+"""Answers to questions about a snapshot: models, map, comparisons, ratings, routing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _N_NEAR = 5
 
 @dataclass(frozen=True)
 class RouteQuery:
-    """A prompt and how to choose; see `Router`. `models` and `costs` replace what is configured."""
+    """A prompt and routing settings, see `Router`; `models` and `costs` replace the configured ones."""
 
     prompt: str
     models: tuple[str, ...] | None = None
@@ -139,10 +139,10 @@ def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[Place
 
 
 def find_route(snapshot: Snapshot, query: RouteQuery) -> views.Route:
-    """Which model for a prompt.
+    """Chooses a model for a prompt.
 
     Raises:
-        UsageError: a threshold and a floor, or what cannot be routed by.
+        UsageError: both a threshold and a floor are given, or a setting is invalid.
         UnknownModelError, NotPossibleError: as for `Snapshot.make_router`.
     """
     router = _router_for(snapshot, query)
@@ -150,7 +150,7 @@ def find_route(snapshot: Snapshot, query: RouteQuery) -> views.Route:
 
 
 def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
-    """The same for several, in order: those that only differ by the prompt are answered at once."""
+    """Chooses a model for several prompts, in order. Queries that differ by the prompt alone are answered together."""
     usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
     found: dict[int, views.Route | Exception] = {}
     if usual and snapshot.artifact.scorer is not None and snapshot.prices:

@@ -1,4 +1,4 @@
-"""The service as a process: uvicorn around an ASGI application, which is built from its parts."""
+"""Builds the ASGI application from its parts, and runs it with uvicorn."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _MAX_HEADER_BYTES = 32 << 10
 
 
 def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
-    """Answers until SIGINT or SIGTERM; requests under way are then finished, for `shutdown_seconds` at most.
+    """Runs the service until SIGINT or SIGTERM; running requests then have `shutdown_seconds` to finish.
 
     Args:
-        service: what answers.
-        settings: how the process runs.
-        on_ready: told the address when it is listened on.
+        service: service that answers.
+        settings: settings of the service.
+        on_ready: callback, called with the address once the service listens.
 
     Raises:
         OSError: the address is taken or cannot be listened on.
     """
     server, listener = open_server(service, settings)
     gc.collect()
-    gc.freeze()  # libraries and models stay: looking through them again would hold requests up for a tenth of a second
+    gc.freeze()  # collecting libraries and models would delay requests by a tenth of a second
     on_ready(address_of(listener))
     try:
         server.run(sockets=[listener])
@@ -57,7 +57,7 @@ def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[st
 
 
 def open_server(service: Service, settings: ServeSettings) -> tuple[uvicorn.Server, socket]:
-    """The server, to be run with the socket, which is listened on already.
+    """The server, and the listening socket to run it with.
 
     Raises:
         OSError: the address is taken or cannot be listened on.
@@ -68,7 +68,7 @@ def open_server(service: Service, settings: ServeSettings) -> tuple[uvicorn.Serv
         port=settings.port,
         loop="asyncio",  # uvloop takes one new connection a turn, so that in a burst they wait outside, unseen
         log_level="warning",
-        access_log=False,  # it would hold query strings
+        access_log=False,  # it would contain query strings
         server_header=False,
         proxy_headers=False,
         limit_concurrency=settings.limits.connections,
@@ -78,21 +78,21 @@ def open_server(service: Service, settings: ServeSettings) -> tuple[uvicorn.Serv
     )
     listener = config.bind_socket()
     listener.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # handed on to connections: asyncio leaves it off for this socket
-    listener.listen(config.backlog)  # who connects before the application has started waits instead of being refused
+    listener.listen(config.backlog)  # early connections wait until the application has started
     return uvicorn.Server(config), listener
 
 
 def address_of(listener: socket) -> str:
-    """The URL of what listens there, with a slash at the end."""
+    """The URL of a listening socket, with a slash at the end."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 def build_app(backend: Backend) -> ASGIApp:
-    """The application.
+    """Builds the application.
 
     Args:
-        backend: what the routes share; closed when the application ends.
+        backend: state shared by the routes; closed when the application ends.
     """
     pulse = Pulse()
     app = FastAPI(
@@ -103,7 +103,7 @@ def build_app(backend: Backend) -> ASGIApp:
         docs_url=None,  # both load scripts from elsewhere
         redoc_url=None,
     )
-    # The busiest first, since they are tried in order.
+    # The busiest routes come first, since routes are tried in order.
     for make_router in (
         make_scoring_router,
         make_chat_router,
@@ -117,7 +117,7 @@ def build_app(backend: Backend) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(Exception, _refuse)
-    app.openapi()  # prepares the routes, for which the first requests would wait
+    app.openapi()  # prepares the routes, so that the first requests do not wait for it
     return Guard(app, backend, pulse)
 
 
@@ -136,10 +136,10 @@ def _lifespan(backend: Backend, pulse: Pulse) -> Any:
 
 
 async def _refresh(backend: Backend) -> None:
-    """Looks now and then whether another process has changed the folder."""
+    """Reloads the folder from time to time where another process has changed it."""
     while True:
         await asyncio.sleep(backend.settings.refresh_seconds)
-        with contextlib.suppress(ModelBehaviorError, RefusalError, OSError):  # the catalog in memory goes on
+        with contextlib.suppress(ModelBehaviorError, RefusalError, OSError):  # the catalog in memory stays in use
             await backend.slow.run(backend.service.refresh)
 
 
@@ -151,7 +151,7 @@ def _refuse_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = fields_of(error.errors())
     what = "; ".join(f"{each['at']}: {each['message']}" for each in fields[:3])
-    return problem_response(RefusalError(422, "invalid_request", f"the request cannot be meant: {what}"), fields)
+    return problem_response(RefusalError(422, "invalid_request", f"invalid request: {what}"), fields)
 
 
 def _refuse_http(_: Request, error: Exception) -> Response:

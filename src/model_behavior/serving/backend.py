@@ -1,4 +1,4 @@
-"""What the routes of the application share."""
+"""State shared by the routes of the application."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _T = TypeVar("_T")
 @final
 @dataclass(frozen=True, eq=False)
 class Backend:
-    """What the routes share.
+    """State shared by the routes.
 
     Attributes:
-        service: answers questions.
-        settings: of the process.
-        metrics: figures.
-        quick: for answers of some milliseconds.
-        slow: for uploads, encoding, identification and drift, one at a time.
-        routes: which model for a prompt.
-        chat: sends chat completions on.
+        service: service that answers questions.
+        settings: settings of the process.
+        metrics: metrics for Prometheus.
+        quick: lane for answers of some milliseconds.
+        slow: lane for uploads, encoding, identification and drift, one at a time.
+        routes: batcher of routing queries.
+        chat: router of chat completions.
     """
 
     service: Service
@@ -44,7 +44,7 @@ class Backend:
     chat: ChatRouter
 
     async def ask(self, lane: Lane, work: Callable[[], _T]) -> _T:
-        """Does the work in a lane; errors of the library become refusals.
+        """Runs the work in a lane; errors of the library become refusals.
 
         Raises:
             RefusalError: see `refusal_of`.

@@ -26,14 +26,14 @@ _BROKEN = b'data: {"error": {"type": "upstream_failed", "message": "the upstream
 
 @dataclass(frozen=True, eq=False)
 class ChatAnswer:
-    """An upstream's answer, passed on as it comes.
+    """An upstream's answer, passed on as it arrives.
 
     Attributes:
         status: HTTP status.
-        media_type: of the body.
-        model: that was chosen.
-        attempts: upstreams that were asked.
-        body: to be iterated to its end or closed.
+        media_type: media type of the body.
+        model: name of the chosen model.
+        attempts: number of upstreams that were asked.
+        body: chunks of the body; iterate to the end, or close.
     """
 
     status: int
@@ -48,9 +48,9 @@ class ChatRouter:
     """Chooses upstreams by prompt and asks them in order until one answers.
 
     Args:
-        service: that routes.
-        upstreams: configured.
-        metrics: told of every call.
+        service: service that routes.
+        upstreams: configured upstreams.
+        metrics: counter of every call.
     """
 
     def __init__(self, service: Service, upstreams: Upstreams, metrics: Metrics) -> None:
@@ -66,10 +66,10 @@ class ChatRouter:
         await self._client.aclose()
 
     def choose(self, model: str, prompt: str) -> list[str]:
-        """The models to ask, best first: of an alias, candidates with a cost; of a model's own name, that one alone.
+        """The models to ask, best first: for an alias its candidates with a cost, for a model's own name that model.
 
         Raises:
-            RefusalError: 404, no such model or alias.
+            RefusalError: 404, there is no such model or alias.
             UnknownModelError: no candidate is in the catalog.
             NotPossibleError: no candidate has a cost where other models have one.
         """
@@ -91,14 +91,14 @@ class ChatRouter:
         return self._health.order([found.model, *(each.model for each in found.alternatives)])
 
     async def complete(self, body: dict[str, Any], models: list[str]) -> ChatAnswer:
-        """The answer of the first of these models that gives one.
+        """The answer of the first of these models that answers.
 
         Args:
-            body: OpenAI's request.
+            body: request in OpenAI's format.
             models: names of upstreams, at least one.
 
         Raises:
-            RefusalError: 502, none did.
+            RefusalError: 502, no upstream answered.
         """
         for attempt, name in enumerate(models, 1):
             upstream = self._upstreams.models[name]
@@ -117,7 +117,7 @@ class ChatRouter:
         )
 
     async def _call(self, upstream: Upstream, body: dict[str, Any]) -> httpx.Response | None:
-        """Status and headers, the body still to be read; None where the upstream failed."""
+        """The response with its body still to be read; None where the upstream failed."""
         headers = {"Authorization": f"Bearer {upstream.api_key}"} if upstream.api_key else {}
         request = self._client.build_request(
             "POST",
@@ -140,7 +140,7 @@ class ChatRouter:
 
 
 async def _pass_on(response: httpx.Response, streams: bool) -> AsyncIterator[bytes]:
-    """The body as it comes; the connection is given back also where the client leaves early."""
+    """The body as it arrives; the connection is released even where the client leaves early."""
     passed = 0
     try:
         async for chunk in response.aiter_bytes():
@@ -157,7 +157,7 @@ async def _pass_on(response: httpx.Response, streams: bool) -> AsyncIterator[byt
 
 
 def read_prompt(request: ChatRequest) -> str:
-    """The text of the last message of the user, which is what is routed by; of all messages where there is none."""
+    """The prompt to route by: the text of the user's last message, or of all messages where there is none."""
     asked = [message for message in request.messages if message.role == "user"] or request.messages
     content = asked[-1].content
     if isinstance(content, str):
@@ -167,7 +167,7 @@ def read_prompt(request: ChatRequest) -> str:
 
 
 def texts_of(request: ChatRequest) -> list[str]:
-    """Everything that counts against the limit of tokens."""
+    """All texts that count towards the limit of tokens."""
     return [
         message.content if isinstance(message.content, str) else json.dumps(message.content, ensure_ascii=False)
         for message in request.messages

@@ -1,7 +1,7 @@
-"""What every request passes first: who asks, from where, how often, how much; and how every answer leaves.
+"""Middleware of every request: authentication, origin, rate and size limits, load; and headers of every answer.
 
 The guard also refuses requests while the event loop is late. A pulse measures that: a request that is read now has
-waited in its socket about as long as the loop is late.
+waited in its socket for about as long as the loop is late.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _log = logging.getLogger("model_behavior.serving")
 
 @final
 class Pulse:
-    """Beats as long as it runs. A turn of the loop that takes long makes the beat late, and is seen while it lasts."""
+    """Measures how late the event loop is. A long turn delays the beat, which shows while the turn lasts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -57,7 +57,7 @@ class Pulse:
 
     @property
     def late(self) -> float:
-        """Seconds that the present turn of the loop is over its time, or the one before it was; 0 before the start."""
+        """Seconds by which the present turn of the loop, or the one before it, is late; 0 before the start."""
         return max(self._before, self._clock() - self._due)
 
     def beat(self) -> None:
@@ -77,8 +77,8 @@ class Pulse:
 class Guard:
     """ASGI middleware around the whole application.
 
-    It reads no body before the caller is known, and never more of it than is allowed. What it logs are method, route,
-    status and time: no text, no query string, no message of an exception.
+    It reads no body before the caller is authenticated, and never more than the limit. It logs method, route, status
+    and time, but no texts, query strings or messages of exceptions.
     """
 
     def __init__(self, app: ASGIApp, backend: Backend, pulse: Pulse) -> None:
@@ -125,7 +125,7 @@ class Guard:
         _log.info("%s %s %d %.1f ms", _method(scope), route, status, 1000 * seconds)
 
     def _admit(self, scope: Scope) -> None:
-        """Sets what the caller may do, as `scope["state"]["scopes"]`."""
+        """Authenticates the caller and sets `scope["state"]["scopes"]`."""
         self._check_load(scope["path"])
         headers, address = Headers(scope=scope), str((scope.get("client") or ("",))[0])
         scopes: tuple[str, ...]
@@ -148,7 +148,7 @@ class Guard:
         scope.setdefault("state", {})["scopes"] = scopes
 
     def _check_load(self, path: str) -> None:
-        """Refuses before any work is done, since a crowd must not be kept waiting by those who are refused."""
+        """Refuses requests under overload before any work is done, so that refusals stay quick."""
         if path == _ROUTE:
             self._routes.admit()
         elif path == _ALIVE:
@@ -176,19 +176,19 @@ class Guard:
 
 
 def require_scope(scope: Scope, needed: str) -> None:
-    """Refuses a caller whose key does not allow this.
+    """Refuses a caller whose key lacks a scope.
 
     Raises:
-        RefusalError: 403.
+        RefusalError: 403, the key lacks the scope.
     """
     if needed not in scope["state"]["scopes"]:
         raise RefusalError(403, "forbidden", f"this key does not have the scope {needed!r}")
 
 
 def _check_local(headers: Headers) -> None:
-    """Without keys, pages of other sites must not get at the service through the user's browser.
+    """Refuses requests of other sites' pages, which reach a service without keys through the user's browser.
 
-    They could rebind a name to this machine (hence the check of Host), or post without reading the answer (Origin).
+    They could rebind a name to this machine (so Host is checked), or post without reading the answer (so is Origin).
     """
     host = headers.get("host", "")
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host

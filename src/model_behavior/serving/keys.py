@@ -1,6 +1,6 @@
-"""API keys: random, kept as SHA-256 only, compared in constant time.
+"""API keys: random, stored as SHA-256 only, compared in constant time.
 
-A key has 256 random bits, so that a fast hash is enough: there is nothing to guess (unlike with a password).
+A key has 256 random bits, so a fast hash is enough: unlike a password, it cannot be guessed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _LEAST_LENGTH = 16
 
 @dataclass(frozen=True)
 class Key:
-    """What is kept of a key.
+    """The stored record of a key.
 
     Attributes:
-        name: who has it; appears in logs.
-        scopes: what it allows: "read", or "read" and "admin".
+        name: name of its holder; appears in logs.
+        scopes: scopes that it grants: "read", or "read" and "admin".
         digest: SHA-256 of the key, hexadecimal.
     """
 
@@ -39,7 +39,7 @@ class Key:
 
 @final
 class KeyRing:
-    """The keys that a service accepts; without any, everything is allowed."""
+    """The keys that a service accepts; without keys, everything is allowed."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._keys = tuple(keys)
@@ -48,7 +48,7 @@ class KeyRing:
         return len(self._keys)
 
     def find(self, secret: str) -> Key | None:
-        """The key with this secret. All are compared, so that the time says nothing about which one is near."""
+        """The key with this secret. All keys are compared, so that the time taken reveals nothing."""
         asked = _digest(secret)
         found = None
         for key in self._keys:
@@ -58,7 +58,7 @@ class KeyRing:
 
 
 def make_key(name: str, scope: str) -> tuple[str, Key]:
-    """A new secret, and what is to be kept of it."""
+    """A new secret, and its record to store."""
     if scope not in SCOPES:
         raise UsageError(f"scope {scope!r}: unknown. Allowed: {', '.join(SCOPES)}")
     secret = _PREFIX + secrets.token_urlsafe(32)
@@ -69,7 +69,7 @@ def key_of_secret(secret: str) -> Key:
     """An admin key from a secret that the operator chose.
 
     Raises:
-        UsageError: it is too short to be safe.
+        UsageError: the secret is too short to be safe.
     """
     if len(secret) < _LEAST_LENGTH:
         raise UsageError(f"an API key of {len(secret)} characters is too short. Allowed: {_LEAST_LENGTH} or more")
@@ -80,24 +80,24 @@ def load_keys(path: Path) -> list[Key]:
     """The keys in a TOML file of tables `[name]` with `scope` and `sha256`.
 
     Raises:
-        UsageError: it cannot be read, or holds something else.
+        UsageError: the file cannot be read or is invalid.
     """
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
         keys = [Key(name, _scopes(table["scope"]), _check_digest(table["sha256"])) for name, table in tables.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f'{path}: no file of keys ({error!r}). Allowed: tables [name] with scope = "read" or "admin" and '
+            f'{path}: not a file of keys ({error!r}). Allowed: tables [name] with scope = "read" or "admin" and '
             "sha256. Fix: model-behavior create-key"
         ) from error
     return keys
 
 
 def add_key(path: Path, key: Key) -> None:
-    """Adds a key to a file, which is made where it is not there.
+    """Adds a key to a file, which is created if missing.
 
     Raises:
-        UsageError: the file is none of keys, or has a key of that name.
+        UsageError: the file is not a file of keys, or has a key of that name.
     """
     known = load_keys(path) if path.exists() else []
     if any(each.name == key.name for each in known):

@@ -1,7 +1,8 @@
-"""Work off the event loop: a lane is one thread with a bounded queue, a batcher answers waiting questions together.
+"""Runs work off the event loop, in threads with bounded queues.
 
-The service has a lane for quick answers and one for slow ones. Which model for a prompt goes through a batcher on the
-quick lane, since one more question in a batch costs little. Whoever would wait too long is refused at once.
+A `Lane` is one thread with a queue; the service has one for quick answers and one for slow ones. A `Batcher` answers
+waiting questions together: routing uses one on the quick lane, since one more question in a batch costs little. A
+request that would wait too long is refused at once.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _MAX_BATCH = 32
 
 @final
 class Lane:
-    """A thread that does one thing after the other.
+    """A thread that runs one piece of work after the other.
 
     Args:
         name: name of the thread, and of the lane in metrics.
-        queue: how many may wait.
-        wait_seconds: longest expected wait; whoever would wait longer is refused.
+        queue: most pieces of work that may wait.
+        wait_seconds: longest expected wait; beyond it work is refused.
     """
 
     def __init__(self, name: str, queue: int, wait_seconds: float = math.inf) -> None:
@@ -44,21 +45,21 @@ class Lane:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def count(self) -> float:
-        """How many are waiting or being done."""
+        """Number of pieces of work that wait or run."""
         return float(self.waiting)
 
     @property
     def wait(self) -> float:
-        """Seconds that the next one can expect to wait."""
+        """Expected wait of the next piece of work, in seconds."""
         return self.waiting * self._seconds
 
     @property
     def full(self) -> bool:
-        """Whether the next one would be refused."""
+        """True where the next request would be refused."""
         return self.waiting > self._queue or self.wait > self.wait_seconds
 
     def admit(self) -> None:
-        """Asks for a place without taking it.
+        """Checks that there is a place, without taking it.
 
         Raises:
             RefusalError: 503, too many wait already.
@@ -67,7 +68,7 @@ class Lane:
             raise overloaded(max(1, math.ceil(self.wait)))
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """The result of `work`, when its turn has come.
+        """Runs `work` in its turn and returns its result.
 
         Raises:
             RefusalError: 503, too many wait already.
@@ -79,7 +80,7 @@ class Lane:
         return await future
 
     def close(self) -> None:
-        """Ends the thread when what is running is done; what waits is dropped."""
+        """Ends the thread after the running work; waiting work is dropped."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _timed(self, work: Callable[[], _T]) -> _T:
@@ -95,11 +96,11 @@ class Lane:
 
 @final
 class Batcher(Generic[_Question, _Answer]):
-    """Takes all that waits, 32 at most, whenever the lane is free; nobody waits for others to come.
+    """Answers all waiting questions, 32 at most, whenever the lane is free; it never waits for more to come.
 
     Args:
         lane: lane that does the work.
-        queue: how many may wait.
+        queue: most questions that may wait.
         work: function that gives an answer or an exception for each question, in order.
     """
 
@@ -115,30 +116,30 @@ class Batcher(Generic[_Question, _Answer]):
 
     @property
     def wait(self) -> float:
-        """Seconds that the next one can expect to wait for the batches before its own; none while the lane is free."""
+        """Expected wait of the next question for the batches before its own, in seconds; 0 while the lane is free."""
         free = self._draining is None or self._draining.done()
         return 0.0 if free else self._seconds * (1 + len(self._waiting) // _MAX_BATCH)
 
     @property
     def full(self) -> bool:
-        """Whether the next one would be refused."""
+        """True where the next request would be refused."""
         return len(self._waiting) >= self._queue or self.wait > self._lane.wait_seconds
 
     def count(self) -> float:
-        """How many wait."""
+        """Number of waiting questions."""
         return float(len(self._waiting))
 
     def admit(self) -> None:
-        """Asks for a place without taking it.
+        """Checks that there is a place, without taking it.
 
         Raises:
-            RefusalError: 503, too many wait already, or the lane is too slow for them.
+            RefusalError: 503, too many wait already, or their expected wait is too long.
         """
         if self.full:
             raise overloaded(max(1, math.ceil(self.wait)))
 
     async def ask(self, question: _Question) -> _Answer:
-        """The answer.
+        """The answer to a question.
 
         Raises:
             RefusalError: as `admit` does.

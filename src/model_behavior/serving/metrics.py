@@ -1,4 +1,4 @@
-"""Figures for Prometheus. Labels come from a fixed set, so that clients cannot make series."""
+"""Metrics for Prometheus. Labels come from a fixed set, so that clients cannot create series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 @final
 class Metrics:
-    """The figures of one application."""
+    """The metrics of one application."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -33,22 +33,22 @@ class Metrics:
         self._models = Gauge("model_behavior_models", "Models in the catalog.", registry=self._registry)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered; `route` is the pattern, not the path."""
+        """Counts an answered request; `route` is the pattern, not the path."""
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def called_upstream(self, model: str, outcome: str) -> None:
-        """A configured upstream was called: "ok", "failed" or "refused"."""
+        """Counts a call of a configured upstream; `outcome` is "ok", "failed" or "refused"."""
         self._upstream.labels(model, outcome).inc()
 
     def watch(self, lane: str, waiting: Callable[[], float]) -> None:
-        """Asks for a queue's length whenever figures are read."""
+        """Reads the length of a queue whenever metrics are rendered."""
         self._waiting.labels(lane).set_function(waiting)
 
     def watch_models(self, count: Callable[[], float]) -> None:
-        """Asks for the number of models whenever figures are read."""
+        """Reads the number of models whenever metrics are rendered."""
         self._models.set_function(count)
 
     def render(self) -> bytes:
-        """In the text format of Prometheus."""
+        """Renders the metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

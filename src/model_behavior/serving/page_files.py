@@ -1,10 +1,9 @@
-"""The page's files: for the server by name, and put together as one HTML file that loads nothing.
+"""Files of the page: by name for the server, and bundled as one HTML file that loads nothing.
 
 The server reads them once, at the start, so no path of a client ever reaches the file system.
 
-In the one file are style sheets, modules and data. A browser imports modules from a server alone, so they become
-functions of one script, each with names of its own. A content security policy lets nothing run but that script, known
-by its hash.
+The bundled file contains style sheets, modules and data. Browsers import modules from servers only, so modules become
+functions of one script, each with its own scope. A content security policy allows that script alone, by its hash.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def load_static_files(folder: Traversable | None = None) -> Mapping[str, StaticF
 
 
 def fill_static_page(data: Mapping[str, Any]) -> str:
-    """The page with what it would ask a server for; `data` is JSON values."""
+    """The page with the answers that it would ask a server for; `data` holds JSON values."""
     files = {name: file.content.decode() for name, file in load_static_files().items()}
     page = files[INDEX]
     style = "\n".join(files[name] for name in _STYLE.findall(page))
@@ -80,15 +79,15 @@ def fill_static_page(data: Mapping[str, Any]) -> str:
 
 
 def bundle_modules(modules: Mapping[str, str], entry: str) -> str:
-    """One script that does what the entry module does.
+    """Bundles modules into one script that does what the entry module does.
 
     Args:
         modules: source by file name; imports are `import { a, b } from "./file.js";`, one a line; `export` stands
             before a declaration.
-        entry: the file that is started.
+        entry: name of the entry module.
 
     Raises:
-        ValueError: another form of import or export, or modules that import each other in a circle.
+        ValueError: an import or export has another form, or modules import each other in a circle.
     """
     parts: dict[str, str] = {}
 
@@ -129,5 +128,5 @@ def _policy(script: str, style: str) -> str:
 
 
 def _embed(data: Mapping[str, Any]) -> str:
-    """JSON that no text in it can end the script element of."""
+    """JSON, escaped so that no text in it can end the script element."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

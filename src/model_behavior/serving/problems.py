@@ -1,4 +1,4 @@
-"""Refused requests: which errors of the library become which refusal, and how a refusal is answered.
+"""Errors as HTTP responses: maps errors of the library to refusals, and refusals to responses.
 
 Every error has one JSON shape, which OpenAI clients can read. The command line imports this module through
 `settings.py`, so the web framework is imported only where an answer is made.
@@ -41,7 +41,7 @@ PROBLEM_SCHEMA: Final[dict[str, Any]] = {
 
 
 class RefusalError(Exception):
-    """A request that is answered with an error.
+    """Refusal of a request: the error that it is answered with.
 
     Attributes:
         status: HTTP status.
@@ -57,7 +57,7 @@ class RefusalError(Exception):
 
 
 def refusal_of(error: ModelBehaviorError) -> RefusalError:
-    """The refusal that an error of the library stands for."""
+    """The refusal for an error of the library."""
     if isinstance(error, UnknownModelError):
         return RefusalError(404, "invalid_request", str(error))
     if isinstance(error, NotPossibleError):
@@ -72,12 +72,12 @@ def refusal_of(error: ModelBehaviorError) -> RefusalError:
 
 
 def overloaded(seconds: int) -> RefusalError:
-    """Too many requests wait."""
+    """The refusal where too many requests wait."""
     return RefusalError(503, "overloaded", "too many requests are waiting", {"Retry-After": str(seconds)})
 
 
 def internal_error() -> RefusalError:
-    """What a client is told of a fault of the service: nothing."""
+    """The refusal after a fault of the service, without details."""
     return RefusalError(500, "internal", "the service failed to answer. Fix: try again; the operator has the log")
 
 
@@ -90,5 +90,5 @@ def problem_response(refusal: RefusalError, fields: Sequence[Mapping[str, str]] 
 
 
 def fields_of(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Validation errors without the values that were sent."""
+    """Validation errors, without the values that the client sent."""
     return [{"at": ".".join(map(str, each.get("loc", ()))), "message": str(each.get("msg", ""))} for each in errors]

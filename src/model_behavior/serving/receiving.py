@@ -1,4 +1,4 @@
-"""Uploads on their way in: a body, or the file of a form, streamed to a temporary file of the service's own naming."""
+"""Receives uploads: streams a body, or the file of a form, to a temporary file that the service names."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ UPLOAD_BODY: Final[dict[str, Any]] = {
         },
     }
 }
-"""Of an operation that takes an upload, for OpenAPI."""
+"""OpenAPI description of the body of an upload."""
 
 
 @asynccontextmanager
 async def receive_upload(request: Request, model: str | None) -> AsyncIterator[tuple[Path, str | None]]:
-    """The body of a request as a file that is there as long as the block runs, and the model that the request names.
+    """Yields the body of a request as a temporary file, and the model that the request names.
 
     Args:
-        request: its body is the file itself, or a form (RFC 7578) with `file` and maybe `model`.
-        model: that its address names.
+        request: request whose body is the file itself, or a form (RFC 7578) with `file` and optionally `model`.
+        model: model that the address of the request names.
 
     Raises:
-        RefusalError: 400 or 422, a form that cannot be meant.
+        RefusalError: 400 or 422, the form is invalid.
     """
     with tempfile.TemporaryDirectory(prefix="model-behavior-received-") as folder:
         path = Path(folder) / "received"

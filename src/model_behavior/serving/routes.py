@@ -1,13 +1,13 @@
 """The routes of the service, each a few lines around a method of `Service`.
 
 page        the page and its files
-operation   health, metrics, what the caller may do
-catalog     the models: reading, adding, taking out, drift; all of them as a Parquet table
+operation   health, metrics, session of the caller
+catalog     the models: reading, adding, removing, drift; export as a Parquet table
 scoring     questions about prompts and responses
-chat        OpenAI-compatible completions, sent on to the best upstream
+chat        OpenAI-compatible completions, sent to the best upstream
 
-Whoever changes something says which version of it they have seen, by If-Match, and who has a copy asks for
-another version only, by If-None-Match (RFC 9110, section 13.1).
+Requests are conditional (RFC 9110, section 13.1): with If-Match a change applies to a known version only, and with
+If-None-Match a client that has the current version gets no second copy.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ from model_behavior.serving.schemas import (
 from model_behavior.serving.service import Service
 from model_behavior.serving.settings import check_tokens
 
-# The guard has checked the key before; this tells clients how to send it.
-KEY: Any = Depends(HTTPBearer(auto_error=False, description="An API key, where the service has any."))
+# The guard has checked the key before; this only documents it in OpenAPI.
+KEY: Any = Depends(HTTPBearer(auto_error=False, description="API key; needed where the service has keys."))
 Name = Annotated[str, Path(min_length=1, max_length=200, examples=["gpt-4"])]
 ModelName = Annotated[str, Query(min_length=1, max_length=200)]
 IfMatch = Annotated[
-    str | None, Header(max_length=1000, description="The ETag of what is changed; 412 where it is another one by now.")
+    str | None, Header(max_length=1000, description="ETag of the version to change; 412 if it is no longer current.")
 ]
 
 _MEANING = {
-    400: "An argument that cannot be meant.",
-    401: "A key is needed.",
+    400: "Invalid argument.",
+    401: "An API key is needed.",
     403: "The key does not allow this.",
     404: "No such model.",
-    409: "This catalog cannot answer that.",
-    412: "It has changed meanwhile; see If-Match.",
+    409: "Not possible with this catalog.",
+    412: "The version has changed; see If-Match.",
     413: "Too large.",
-    415: "Another type of content is needed.",
-    422: "A request or a file that cannot be used.",
+    415: "Unsupported content type.",
+    422: "Invalid request or file.",
     429: "Too many requests of this client; see Retry-After.",
     502: "No upstream answered.",
     503: "Too many requests are waiting; see Retry-After.",
@@ -70,13 +70,13 @@ _TAG = re.compile(r'(?:^|,)\s*(W/)?"([^"]*)"\s*(?=,|$)')
 _ALWAYS = (400, 401, 403, 429, 503)
 _PARQUET = "application/vnd.apache.parquet"
 _TABLE: dict[str, Any] = {
-    "description": "One row a model.",
+    "description": "One row per model.",
     "content": {_PARQUET: {"schema": {"type": "string", "format": "binary"}}},
 }
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals of a route: those of all routes, and these."""
+    """Error responses of a route: those of all routes, and these."""
     content = {"application/json": {"schema": PROBLEM_SCHEMA}}
     return {status: {"description": _MEANING[status], "content": content} for status in {*_ALWAYS, *statuses}}
 
@@ -106,17 +106,17 @@ def make_page_router() -> APIRouter:
 
 
 def make_operation_router(backend: Backend) -> APIRouter:
-    """What operators look at, and what the caller may do."""
+    """Routes for operators, and the session of the caller."""
     router = APIRouter()
 
     @router.get("/healthz", tags=["operation"], responses=refusals())
     async def healthz() -> dict[str, str]:
-        """Whether the process runs."""
+        """Answers as long as the process runs."""
         return {"status": "ok"}
 
     @router.get("/readyz", tags=["operation"], responses=refusals())
     async def readyz() -> views.Readiness:
-        """Whether requests can be answered: 503 while too many wait."""
+        """Tells whether requests can be answered; 503 while too many wait."""
         if backend.quick.full or backend.routes.full:
             raise overloaded(1)
         snapshot = backend.service.snapshot
@@ -124,12 +124,12 @@ def make_operation_router(backend: Backend) -> APIRouter:
 
     @router.get("/metrics", tags=["operation"], dependencies=[KEY], responses=refusals(), response_class=Response)
     async def metrics() -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(backend.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @router.get("/v1/session", tags=["operation"], dependencies=[KEY], responses=refusals())
     async def session(request: Request) -> views.Session:
-        """What the caller may do."""
+        """Scopes and limits of the caller."""
         limits = backend.settings.limits
         return views.Session(
             scopes=tuple(request.scope["state"]["scopes"]),
@@ -143,7 +143,7 @@ def make_operation_router(backend: Backend) -> APIRouter:
 
 
 def make_catalog_router(backend: Backend) -> APIRouter:
-    """The catalog: reading it, adding to it, taking out."""
+    """Routes of the catalog: reading, adding, removing."""
     router = APIRouter(prefix="/v1", tags=["catalog"], dependencies=[KEY])
     service, quick, slow = backend.service, backend.quick, backend.slow
     _add_reading(router, backend)
@@ -157,8 +157,8 @@ def make_catalog_router(backend: Backend) -> APIRouter:
     async def upload(
         request: Request,
         response: Response,
-        model: Annotated[str | None, Query(min_length=1, max_length=200, description="Of rows that name none.")] = None,
-        dry_run: Annotated[bool, Query(description="Place the models and keep nothing.")] = False,
+        model: Annotated[str | None, Query(min_length=1, max_length=200, description="Model of unnamed rows.")] = None,
+        dry_run: Annotated[bool, Query(description="True to place the models without keeping them.")] = False,
         if_match: IfMatch = None,
     ) -> views.Upload:
         """Enrol the models in a file of responses. Needs the scope `admin`, or `read` for a dry run."""
@@ -174,13 +174,13 @@ def make_catalog_router(backend: Backend) -> APIRouter:
 
     @router.delete("/models/{name:path}", responses=refusals(404, 409, 412))
     async def remove(request: Request, name: Name, if_match: IfMatch = None) -> views.Removal:
-        """Take a model out that was never voted on. Needs the scope `admin`."""
+        """Remove a model that was never voted on. Needs the scope `admin`."""
         require_scope(request.scope, "admin")
         return await backend.ask(slow, lambda: service.remove(name, read_if_match(if_match)))
 
     @router.post("/drift", responses=refusals(404, 413, 422), openapi_extra=UPLOAD_BODY)
     async def check_drift(request: Request, model: ModelName) -> views.DriftCheck:
-        """Whether a model answers otherwise than when it was enrolled."""
+        """Test whether a model's answers have changed since it was enrolled."""
         slow.admit()
         async with receive_upload(request, model) as (file, _):
             return await backend.ask(slow, lambda: service.check_drift(file, model))
@@ -198,7 +198,7 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
 
     @router.get("/map", responses=refusals(409))
     async def draw_map() -> views.ModelMap:
-        """Where the models lie, and how well that is known."""
+        """The map: coordinates of all models, with regions of uncertainty."""
         return await backend.ask(quick, service.map)
 
     @router.get("/models", responses=refusals())
@@ -210,12 +210,12 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
 
     @router.get("/models/{name:path}/neighbours", responses=refusals(404, 422))
     async def neighbours(name: Name, n: Annotated[int, Query(ge=1, le=50)] = 5) -> views.NeighbourList:
-        """The models most like one."""
+        """The models nearest to one."""
         return await backend.ask(quick, lambda: service.neighbours(name, n))
 
     @router.get("/models/{name:path}", responses=refusals(404, 422))
     async def describe(name: Name, response: Response) -> views.ModelDetails:
-        """What sets a model apart from the average, typical responses, and what became of it."""
+        """What sets a model apart from the average, its typical responses, and its changes."""
         found = await backend.ask(quick, lambda: service.describe(name))
         response.headers["ETag"] = etag(found.revisions[0].tag)
         return found
@@ -232,7 +232,7 @@ def make_export_router(backend: Backend) -> APIRouter:
 
     @router.get("/models.parquet", response_class=Response, responses={**refusals(409), 200: _TABLE})
     async def export_models() -> Response:
-        """All models with place on the map, rating and embedding, as Parquet."""
+        """All models with coordinates on the map, rating and embedding, as Parquet."""
         content = await backend.ask(backend.quick, lambda: make_parquet(backend.service))
         headers = {"Content-Disposition": 'attachment; filename="models.parquet"'}
         return Response(content, media_type=_PARQUET, headers=headers)
@@ -265,7 +265,7 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
     @router.post("/predict", tags=["scoring"], responses=answers)
     async def predict(request: PredictRequest) -> views.Predictions:
-        """Who would win."""
+        """Predict votes: probabilities of the four outcomes."""
         votes = request.votes
         check([vote.prompt for vote in votes], len(votes))
         prompts, a, b = ([getattr(vote, name) for vote in votes] for name in ("prompt", "model_a", "model_b"))
@@ -273,7 +273,7 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
     @router.post("/route", tags=["scoring"], responses=answers)
     async def route(request: RouteRequest) -> views.Route:
-        """Which model for a prompt, and the other candidates, best first."""
+        """Choose a model for a prompt; the other candidates follow, best first."""
         check([request.prompt])
         query = RouteQuery(
             prompt=request.prompt,
@@ -290,13 +290,13 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
     @router.post("/encode", tags=["behaviour"], responses=answers)
     async def encode(request: EncodeRequest) -> views.Embeddings:
-        """Pairs to unit vectors."""
+        """Embed (prompt, response) pairs as unit vectors."""
         prompts, responses = check_pairs(request.pairs)
         return await backend.ask(slow, lambda: service.encode(prompts, responses))
 
     @router.post("/identify", tags=["behaviour"], responses=answers)
     async def identify(request: IdentifyRequest) -> views.IdentifiedModel:
-        """Which known model wrote these responses, or none."""
+        """Identify which known model, or none of them, wrote the responses."""
         prompts, responses = check_pairs(request.responses)
         return await backend.ask(slow, lambda: service.identify(prompts, responses, request.prior_none))
 
@@ -321,10 +321,10 @@ def make_chat_router(backend: Backend) -> APIRouter:
 
 
 def make_parquet(service: Service) -> bytes:
-    """One row a model, best rating first: columns of `ModelRow`, `x`, `y`, and `embedding`, fixed_size_list<float>.
+    """One row per model, best rating first: columns of `ModelRow`, `x`, `y`, and `embedding`, fixed_size_list<float>.
 
     Raises:
-        NotPossibleError: fewer than three models, which make no map.
+        NotPossibleError: there are fewer than three models, too few for a map.
     """
     snapshot = service.snapshot
     embeddings = snapshot.artifact.models.mean
@@ -342,17 +342,17 @@ def make_parquet(service: Service) -> bytes:
 
 
 def etag(version: str) -> str:
-    """The header of a version."""
+    """The ETag header of a version."""
     return f'"{version}"'
 
 
 def read_if_match(header: str | None) -> frozenset[str] | None:
-    """The versions one of which must be the current one; None where any will do. Weak tags match nothing."""
+    """The versions that If-Match allows; None for any. Weak tags match nothing."""
     if header is None or header.strip() == "*":
         return None
     return frozenset(version for weak, version in _TAG.findall(header) if not weak)
 
 
 def is_known(if_none_match: str, tag: str) -> bool:
-    """Whether a client that sends this header, "" for none, has the version with this ETag. Weak tags match, too."""
+    """True where If-None-Match ("" without one) names this ETag. Weak tags match, too."""
     return if_none_match.strip() == "*" or tag in (etag(version) for _, version in _TAG.findall(if_none_match))

@@ -1,4 +1,4 @@
-"""What clients send. Strict: no unknown fields, no silent conversion."""
+"""Request bodies. Strict: no unknown fields, no silent conversion."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class _Strict(BaseModel):
 
 
 class RankRequest(_Strict):
-    """Models to rank, all by default; on a prompt, or over all."""
+    """Models to rank, all by default, on one prompt or over all prompts."""
 
     prompt: FilledText | None = Field(None, examples=["Is 7 prime?"])
     models: list[Name] | None = Field(None, min_length=1, max_length=_MAX_ITEMS)
 
 
 class VoteQuestion(_Strict):
-    """Who would win on this prompt?"""
+    """A prompt and two models, whose vote is to be predicted."""
 
     prompt: FilledText
     model_a: Name
@@ -41,20 +41,20 @@ class PredictRequest(_Strict):
 
 
 class RouteRequest(_Strict):
-    """A prompt to find a model for."""
+    """A prompt to route, and routing settings."""
 
     prompt: FilledText = Field(examples=["Explain recursion to a child."])
     models: list[Name] | None = Field(None, min_length=1, max_length=_MAX_ITEMS, description="Candidates.")
     costs: dict[Name, Cost] | None = Field(
-        None, min_length=1, max_length=_MAX_ITEMS, description="Of a request, instead of the configured ones."
+        None, min_length=1, max_length=_MAX_ITEMS, description="Cost of a request; replaces the configured costs."
     )
     threshold: float | None = Field(
-        None, ge=-1e12, le=1e12, strict=False, description="Win rate that a unit of cost must add."
+        None, ge=-1e12, le=1e12, strict=False, description="Win rate that one unit of cost must add."
     )
     floor: float | None = Field(
-        None, ge=0, le=0.5, strict=False, description="Cheapest model with this win rate against the best one."
+        None, ge=0, le=0.5, strict=False, description="Least win rate of the chosen model against the best one."
     )
-    reference: Name | None = Field(None, description="That win rates are against.")
+    reference: Name | None = Field(None, description="Model that win rates are measured against.")
 
 
 class Pair(_Strict):
@@ -75,12 +75,12 @@ class IdentifyRequest(_Strict):
 
     responses: list[Pair] = Field(min_length=1, max_length=_MAX_ITEMS)
     prior_none: float = Field(
-        0.5, gt=0, lt=1, strict=False, description="Probability of a model that the catalog does not know."
+        0.5, gt=0, lt=1, strict=False, description="Prior probability that the model is not in the catalog."
     )
 
 
 class ChatMessage(BaseModel):
-    """One message; what else OpenAI defines goes to the upstream as it is."""
+    """One message; other fields are passed on to the upstream unchanged."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     role: str = Field(max_length=64)
@@ -88,7 +88,7 @@ class ChatMessage(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """OpenAI's request; what is not named here goes to the upstream as it is."""
+    """OpenAI's request; other fields are passed on to the upstream unchanged."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     model: Name = Field(examples=["auto"])

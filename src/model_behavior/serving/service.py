@@ -1,7 +1,7 @@
-"""The catalog over time, and every question to it, without a web framework.
+"""The service without a web framework: answers questions about the catalog, and changes it.
 
-Questions read the current snapshot, which never changes; an upload or a removal makes a new one. `load` and `save` run
-under the lock of the folder, so that other processes may change it too, and each folder on disk is whole.
+Questions read the current snapshot, which never changes; an upload or a removal makes a new one. Loading and saving
+hold the lock of the folder, so that other processes may change it, too, and every folder on disk is complete.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Versions = Collection[str]
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """What the service knows beside the artifact.
+    """Configuration of the service beside the artifact.
 
     Attributes:
-        costs: of a request, by model; with any, a model without one is never routed to.
+        costs: cost of a request, by model; where some are set, models without one are never routed to.
         upstreams: models that chat completions can reach.
         chat_models: names that chat completions accept, aliases included.
-        max_rows: of an uploaded file.
+        max_rows: most rows of an uploaded file.
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Service:
     Warns of each model with a cost that the catalog does not have.
 
     Raises:
-        UsageError: costs, and not one of a model of the catalog.
+        UsageError: costs are set, but none of a model of the catalog.
     """
 
     def __init__(self, folder: Path, config: ServiceConfig | None = None) -> None:
@@ -82,7 +82,7 @@ class Service:
         return self._snapshot
 
     def refresh(self) -> bool:
-        """Takes over what another process has changed in the folder; whether there was anything."""
+        """Reloads the folder where another process has changed it; returns True where it has."""
         if read_version(self.folder) == self._snapshot.version:
             return False
         with self._changing():
@@ -90,31 +90,31 @@ class Service:
         return True
 
     def models(self) -> views.ModelList:
-        """All models."""
+        """Lists all models."""
         return view_making.list_models(self._snapshot, self.config.chat_models)
 
     def map(self) -> views.ModelMap:
-        """The map."""
+        """The map of all models."""
         return view_making.draw_map(self._snapshot)
 
     def describe(self, name: str) -> views.ModelDetails:
-        """One model."""
+        """Describes one model."""
         return view_making.describe_model(self._snapshot, name)
 
     def neighbours(self, name: str, n: int = 5) -> views.NeighbourList:
-        """The models nearest to one."""
+        """Lists the models nearest to one."""
         return view_making.list_neighbours(self._snapshot, name, n)
 
     def compare(self, a: str, b: str) -> views.Comparison:
-        """Two models."""
+        """Compares two models."""
         return view_making.compare_models(self._snapshot, a, b)
 
     def rank(self, prompt: str | None = None, models: Sequence[str] | None = None) -> views.Ranking:
-        """Models by rating, best first."""
+        """Ranks models by rating, best first."""
         return view_making.rank_models(self._snapshot, prompt, models)
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> views.Predictions:
-        """Who would win."""
+        """Predicts votes."""
         snapshot = self._snapshot
         for name in {*models_a, *models_b}:
             snapshot.row_of(name)
@@ -122,21 +122,21 @@ class Service:
         return views.Predictions(snapshot.version, tuple(views.Prediction(*row) for row in rows))
 
     def route(self, query: RouteQuery) -> views.Route:
-        """Which model for a prompt."""
+        """Chooses a model for a prompt."""
         return find_route(self._snapshot, query)
 
     def route_together(self, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
-        """The same for several, in order."""
+        """Answers several routing queries, in order."""
         return find_routes(self._snapshot, queries)
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str]) -> views.Embeddings:
-        """Pairs to vectors."""
+        """Embeds (prompt, response) pairs."""
         snapshot = self._snapshot
         vectors = snapshot.artifact.encode(prompts, responses)
         return views.Embeddings(snapshot.version, vectors.shape[1], vectors.tolist())
 
     def identify(self, prompts: Sequence[str], responses: Sequence[str], prior_none: float) -> views.IdentifiedModel:
-        """Which known model wrote these responses, or none."""
+        """Identifies which known model, or none of them, wrote the responses."""
         snapshot = self._snapshot
         builder = PairBuilder()
         for prompt, response in zip(prompts, responses, strict=True):
@@ -145,16 +145,16 @@ class Service:
         return views.IdentifiedModel(snapshot.version, found.likeliest, found.none, found.n_responses, found.candidates)
 
     def upload(self, file: Path, model: str | None, dry_run: bool, expected: Versions | None = None) -> views.Upload:
-        """Enrols the models in a file of responses; a model that is there already is enrolled anew.
+        """Enrols the models in a file of responses; a model that is enrolled already is replaced.
 
         Args:
-            file: see `read_upload`.
-            model: of rows that name none.
-            dry_run: place them and keep nothing.
-            expected: versions one of which the catalog must have; any by default.
+            file: uploaded file, see `read_upload`.
+            model: model name for rows without one.
+            dry_run: True to place the models without keeping them.
+            expected: allowed versions of the catalog; any by default.
 
         Raises:
-            ChangedMeanwhileError: it has another one.
+            ChangedMeanwhileError: the catalog has another version.
         """
         pairs, report = read_upload(file, model, self.config.max_rows)
         new = catalog.enrol(self._snapshot.artifact.encoder, pairs, _BATCH)
@@ -177,15 +177,15 @@ class Service:
         )
 
     def remove(self, name: str, expected: Versions | None = None) -> views.Removal:
-        """Takes a model out.
+        """Removes a model.
 
         Args:
-            name: of the model.
-            expected: tags of revisions one of which it must be at; any by default.
+            name: name of the model.
+            expected: allowed tags of the model's latest revision; any by default.
 
         Raises:
-            ChangedMeanwhileError: it is at another one.
-            NotPossibleError: it was voted on.
+            ChangedMeanwhileError: the model has another revision.
+            NotPossibleError: the model was voted on.
         """
         with self._changing() as before:
             row = before.row_of(name)
@@ -197,7 +197,7 @@ class Service:
         return views.Removal(after.version, name)
 
     def check_drift(self, file: Path, model: str) -> views.DriftCheck:
-        """Whether a model answers otherwise than when it was enrolled; the finding is kept for `drift_checks`."""
+        """Tests whether a model's answers have changed since it was enrolled; keeps the result for `drift_checks`."""
         snapshot = self._snapshot
         snapshot.row_of(model)
         pairs, _ = read_upload(file, model, self.config.max_rows)
@@ -211,7 +211,7 @@ class Service:
         return check
 
     def drift_checks(self) -> views.DriftChecks:
-        """What was checked since the start."""
+        """Lists the latest drift check of each model since the service started."""
         return views.DriftChecks(self._snapshot.version, tuple(reversed(self._checks.values())))
 
     def _load(self) -> Snapshot:
@@ -219,7 +219,7 @@ class Service:
 
     @contextmanager
     def _changing(self) -> Iterator[Snapshot]:
-        """The catalog as it is on disk, which nobody else changes meanwhile."""
+        """Yields the catalog as it is on disk, and holds the lock of the folder."""
         with self._change, artifact.locked(self.folder):
             if read_version(self.folder) != self._snapshot.version:
                 self._snapshot = self._load()
@@ -233,11 +233,11 @@ class Service:
 
 def _check_unchanged(what: str, version: str, expected: Versions | None) -> None:
     if expected is not None and version not in expected:
-        raise ChangedMeanwhileError(f"{what} has changed meanwhile: its version is {version}. Fix: look at it again")
+        raise ChangedMeanwhileError(f"{what} has changed: its version is {version}. Fix: read it again")
 
 
 def _remove_stale_parts(folder: Path) -> None:
-    """Half-written folders of processes that were killed long ago."""
+    """Removes incomplete folders of processes that were killed long ago."""
     for part in folder.parent.glob(f".{folder.name[:100]}.*.part"):
         if time.time() - part.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(part, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Settings of the service, and the two checks that they set: tokens of a request, and requests of a client.
+"""Settings of the service, and two limits: tokens per request, and requests per client.
 
-Where a value comes from (flag, environment, file, default) is the business of the command line.
+The command line decides where a value comes from (flag, environment, file, default).
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from model_behavior.serving.keys import KeyRing
 from model_behavior.serving.problems import RefusalError
 from model_behavior.serving.upstreams import Upstreams
 
-_MAX_CLIENTS = 4096  # whose buckets are remembered
+_MAX_CLIENTS = 4096  # clients whose buckets are kept
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request, one client and all together may use.
+    """Limits of one request, one client, and all together.
 
     Attributes:
-        body_bytes: largest JSON body.
-        upload_bytes: largest uploaded file.
+        body_bytes: largest JSON body, in bytes.
+        upload_bytes: largest uploaded file, in bytes.
         upload_rows: most rows of an uploaded file.
         batch: most texts or votes of a request.
         tokens: most words and punctuation marks of all texts of a request.
-        requests_per_second: requests of one client in the long run; twice as many at once. A client is a key, or an
+        requests_per_second: long-run rate of one client, with bursts of twice as many. A client is a key, or else an
             address.
-        queue: requests for quick answers that may wait.
-        wait_seconds: longest expected wait of a request for a quick answer; beyond it the answer is 503 at once.
-        slow_queue: requests for slow answers (uploads, encoding, identification, drift) that may wait.
-        connections: most connections open at once.
+        queue: most quick requests that may wait.
+        wait_seconds: longest expected wait of a quick request, in seconds; beyond it the answer is 503.
+        slow_queue: most slow requests (uploads, encoding, identification, drift) that may wait.
+        connections: most open connections.
     """
 
     body_bytes: int = 1 << 20
@@ -58,19 +58,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """How the service runs.
+    """Settings of the service.
 
     Attributes:
-        host: address to listen on; without keys, of this machine only.
-        port: 0 for any free one.
+        host: address to listen on; without keys, only an address of this machine.
+        port: port to listen on; 0 for any free one.
         keys: accepted API keys.
-        limits: what clients may use.
-        upstreams: where chat completions go.
-        shutdown_seconds: time for requests under way to end when the service is stopped.
-        refresh_seconds: time between looks at whether another process has changed the folder.
+        limits: limits of requests and clients.
+        upstreams: upstreams of chat completions.
+        shutdown_seconds: time that running requests have to finish when the service stops.
+        refresh_seconds: time between checks for changes of the folder by another process.
 
     Raises:
-        UsageError: an address that others reach, without keys; or a port out of range.
+        UsageError: other machines can reach the address and there are no keys, or the port is out of range.
     """
 
     host: str = "127.0.0.1"
@@ -93,7 +93,7 @@ class ServeSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
+    """True for an address that only this machine can reach."""
     if host == "localhost":
         return True
     try:
@@ -103,10 +103,10 @@ def is_loopback(host: str) -> bool:
 
 
 def check_tokens(texts: Sequence[str], limit: int) -> None:
-    """Refuses texts that are too long together.
+    """Refuses texts with too many tokens in all.
 
     Raises:
-        RefusalError: 413.
+        RefusalError: 413, there are too many tokens.
     """
     if sum(map(len, texts)) <= limit:  # a token has one character at least
         return
@@ -117,7 +117,7 @@ def check_tokens(texts: Sequence[str], limit: int) -> None:
 
 @final
 class RateLimiter:
-    """Token buckets, one per client; of the many clients that an attacker may pose as, the latest are remembered."""
+    """Token buckets, one per client. Only the latest clients are kept, since an attacker may pose as many."""
 
     def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
         self._rate = per_second
@@ -132,7 +132,7 @@ class RateLimiter:
         """Takes one request from a client's bucket.
 
         Raises:
-            RefusalError: 429, it is empty.
+            RefusalError: 429, the bucket is empty.
         """
         now = self._clock()
         left, since = self._buckets.pop(client, (self._burst, now))

@@ -1,4 +1,4 @@
-"""One catalog with everything prepared that questions to it need. It never changes."""
+"""Immutable state of the catalog, with everything prepared that questions need."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from model_behavior.serving.views import ModelRow
 
 
 class UnknownModelError(UsageError):
-    """A model that the catalog does not have."""
+    """The catalog has no such model."""
 
 
 class NotPossibleError(UsageError):
-    """A question that this catalog cannot answer as it is."""
+    """This catalog cannot answer the question as it is."""
 
 
 class ChangedMeanwhileError(UsageError):
-    """A change of something that is not as the one who changes it has seen it."""
+    """The version to change is no longer the current one."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A loaded artifact, with ratings, routes and axes made once.
+    """A loaded artifact, with ratings, router and axes computed once.
 
     Attributes:
-        artifact: loaded, not to be changed.
-        version: changes with the folder's content.
-        costs: configured cost of a request, by model, also of models that the catalog lacks; none to leave costs out.
+        artifact: loaded artifact, never changed.
+        version: version of the folder, which changes with its content.
+        costs: configured cost of a request, by model, also of models that the catalog lacks; empty for no costs.
         upstreams: models that chat completions can reach.
     """
 
@@ -54,13 +54,13 @@ class Snapshot:
 
     @cached_property
     def ratings(self) -> Ratings | None:
-        """Of all models of the catalog, by name."""
+        """Ratings of all models of the catalog, by name; None without a scorer."""
         scorer = self.artifact.scorer
         return None if scorer is None else scorer.rate(self.artifact.models.names)
 
     @cached_property
     def rows(self) -> Mapping[str, ModelRow]:
-        """By name, best rating first."""
+        """All models by name, best rating first."""
         rows = [self._make_row(index) for index in range(len(self.artifact.models))]
         rows.sort(key=lambda row: (0.0 if row.rating is None else -row.rating, row.name))
         return {row.name: row for row in rows}
@@ -72,7 +72,7 @@ class Snapshot:
 
     @cached_property
     def axes(self) -> PrincipalAxes:
-        """Of the map."""
+        """Principal axes of the map."""
         n = len(self.artifact.models)
         if n < LEAST_MODELS:
             raise NotPossibleError(f"a map needs at least {LEAST_MODELS} models, and there are {n}. Fix: add models")
@@ -80,22 +80,22 @@ class Snapshot:
 
     @cached_property
     def prices(self) -> Mapping[str, float]:
-        """Cost of a request, by model that can be routed to: those with a cost, or all at 0 without any cost."""
+        """Cost of a request to each model that can be routed to: those with a cost, or all at 0 where none has one."""
         if not self.costs:
             return dict.fromkeys(self.rows, 0.0)
         return {name: cost for name, cost in self.costs.items() if name in self.rows}
 
     @cached_property
     def router(self) -> Router:
-        """The best of `prices` on each prompt; raises as `make_router`."""
+        """Router to the best model of `prices` on each prompt; raises as `make_router`."""
         return self.make_router(None, None)
 
     @property
     def scorer(self) -> DenseNetworkModel:
-        """Stage 2.
+        """The scoring model of stage 2.
 
         Raises:
-            NotPossibleError: it was not trained.
+            NotPossibleError: no scoring model was trained.
         """
         if self.artifact.scorer is None:
             raise NotPossibleError("this artifact has no scorer. Fix: model-behavior train-scorer DIR VOTES")
@@ -104,17 +104,17 @@ class Snapshot:
     def make_router(
         self, models: Sequence[str] | None, costs: Mapping[str, float] | None, reference: str | None = None
     ) -> Router:
-        """A router of one's own.
+        """A router with other settings than `router`.
 
         Args:
-            models: candidates; all with a cost by default.
-            costs: instead of the configured ones.
-            reference: that win rates are against; the best-rated candidate by default.
+            models: candidates; all models with a cost by default.
+            costs: costs to use in place of the configured ones.
+            reference: model that win rates are measured against; the best-rated candidate by default.
 
         Raises:
-            UnknownModelError: a name that the catalog does not have.
-            NotPossibleError: no scorer, or no model with a cost where others have been given one.
-            UsageError: a candidate without a cost.
+            UnknownModelError: the catalog lacks a named model.
+            NotPossibleError: there is no scorer, or costs are set but none of a model of the catalog.
+            UsageError: a candidate has no cost.
         """
         for name in (*(models or ()), *(costs or ()), *(() if reference is None else (reference,))):
             self.row_of(name)
@@ -127,7 +127,7 @@ class Snapshot:
         """A model by name.
 
         Raises:
-            UnknownModelError: names the nearest known ones.
+            UnknownModelError: there is no such model; the message lists the nearest names.
         """
         if name not in self.rows:
             try:
@@ -169,7 +169,7 @@ class Snapshot:
         )
 
     def prepare(self) -> Snapshot:
-        """Makes now what the first requests would wait for."""
+        """Computes in advance what the first requests would wait for."""
         _ = self.rows
         if self.artifact.scorer is not None and self.prices:
             self.router.route(["Hello."])
@@ -182,7 +182,7 @@ def read_version(folder: Path) -> str:
 
 
 def load_snapshot(folder: Path, costs: Mapping[str, float], upstreams: frozenset[str]) -> Snapshot:
-    """Loads a folder; texts that are encoded later leave no trace on disk.
+    """Loads a folder, without a cache on disk, so that texts encoded later are not stored.
 
     Raises:
         ArtifactError: as for `artifact.load`.

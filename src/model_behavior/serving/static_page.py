@@ -1,7 +1,7 @@
-"""The page as one file for people without a server: the map alone, or all views that need no encoder.
+"""The page as one HTML file that needs no server: the map alone, or all views that need no encoder.
 
-Modules, styles and answers are those of the served page, so both show the same. A server's answers are not repeated:
-the file holds what its views ask for.
+Modules, styles and answers are those of the served page, so both show the same. The file holds only the answers that
+its views ask for.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from model_behavior.serving.snapshot import Snapshot
 
 _MAP_VIEWS = ("map",)
 _FULL_VIEWS = ("map", "leaderboard", "compare")
-_DRIVERS = 6  # of each pair: with 300 models there are 44,850 pairs
+_DRIVERS = 6  # differences kept of each pair; 300 models make 44,850 pairs
 _FEATURES = {name: index for index, name in enumerate(StyleEncoder.feature_names)}
 
 
 @dataclass(frozen=True)
 class MapLook:
-    """How the map looks, beside what the models say.
+    """Appearance of the map.
 
     Attributes:
-        method: how to get to two dimensions; principal axes alone have regions of uncertainty.
+        method: method of projection to two dimensions; only principal axes have regions of uncertainty.
         seed: seed of t-SNE and UMAP.
         marked: names of models to draw as stars.
         title: heading of the map; the number of models by default.
@@ -45,13 +45,13 @@ class MapLook:
 
 
 def write_map_page(path: Path, snapshot: Snapshot, look: MapLook | None = None) -> None:
-    """Writes the map alone, with the card of each model, and without texts of prompts and responses.
+    """Writes the map alone, with a card of each model, without texts of prompts and responses.
 
-    An older file stays until the new one is whole.
+    An older file stays until the new one is complete.
 
     Raises:
-        UsageError: an unknown name among the marked ones, fewer than three models, or as for `project`.
-        MissingExtraError: UMAP is asked for and not installed.
+        UsageError: a marked name is unknown, there are fewer than three models, or as for `project`.
+        MissingExtraError: UMAP is requested but not installed.
     """
     _write(path, collect_map(snapshot, look or MapLook()))
 
@@ -62,10 +62,10 @@ def write_full_page(
     """Writes the page with the views that need no encoder: map, leaderboard, comparisons.
 
     Args:
-        path: HTML file to write; an older one stays until the new one is whole.
+        path: HTML file to write; an older one stays until the new one is complete.
         snapshot: models to show.
-        look: how the map looks.
-        progress: told (models compared with those after them, models in all).
+        look: appearance of the map.
+        progress: callback, called with (models compared with all later ones, models in all).
 
     Raises:
         UsageError, MissingExtraError: as for `write_map_page`.
@@ -74,7 +74,7 @@ def write_full_page(
 
 
 def collect_map(snapshot: Snapshot, look: MapLook) -> dict[str, Any]:
-    """What the map and its cards ask a server for, as JSON values; errors as for `write_map_page`."""
+    """Answers that the map and its cards ask a server for, as JSON values; raises as `write_map_page`."""
     for name in look.marked:
         snapshot.row_of(name)
     listed = list_models(snapshot, ())
@@ -95,10 +95,10 @@ def collect_map(snapshot: Snapshot, look: MapLook) -> dict[str, Any]:
 def collect_all(
     snapshot: Snapshot, look: MapLook, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """What all views that need no encoder ask a server for, as JSON values.
+    """Answers that all views without an encoder ask a server for, as JSON values.
 
-    Pairs of models are kept once, the subject first by name; of a difference there are the place of its feature, its
-    effect and its sentence, and the values are in the table of styles.
+    Each pair of models is kept once, with the subject first by name. A difference has the index of its feature, its
+    effect and its sentence; the values of both models are in the table of styles.
     """
     told = collect_map(snapshot, look)
     names = sorted(snapshot.rows)
@@ -124,7 +124,7 @@ def _write(path: Path, answers: dict[str, Any]) -> None:
 
 
 def _lay_out(snapshot: Snapshot, look: MapLook) -> dict[str, Any]:
-    """The map as a server tells it; by another method than principal axes there are places alone."""
+    """The map as a server answers it; other methods than principal axes give coordinates alone."""
     drawn = asdict(draw_map(snapshot))
     if look.method == "pca":
         return drawn
@@ -143,7 +143,7 @@ def _describe(snapshot: Snapshot, name: str) -> dict[str, Any]:
 
 
 def _quote(snapshot: Snapshot, name: str) -> dict[str, Any]:
-    """Texts of a model. Answers have the keys of their prompts, so that the page finds those that two models share."""
+    """Texts of a model. Answers have their prompts' keys, by which the page finds prompts that two models share."""
     index, samples = snapshot.index_of(name), snapshot.artifact.catalog.samples
     return {
         "exemplars": [asdict(exemplar) for exemplar in samples.exemplars[index]],
@@ -163,7 +163,7 @@ def _compare(snapshot: Snapshot, name: str, other: str) -> dict[str, Any]:
 
 
 def _show_styles(snapshot: Snapshot) -> dict[str, list[float]]:
-    """What is typical of each model in every style feature, in the unit that people see."""
+    """Mean of every style feature of each model, in the unit that the page shows."""
     samples = snapshot.artifact.catalog.samples
     labels = [STYLE_LABELS[name] for name in _FEATURES]
     return {

@@ -1,4 +1,4 @@
-"""Responses in an uploaded file, whose format its content says."""
+"""Reads responses from an uploaded file, whose format is detected from its content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model_behavior.errors import DataError, ModelBehaviorError, UsageError
 
 _MAX_NAME = 200
 _MAX_MODELS = 100
-_MAX_EXPANSION = 20  # of a compressed file, against the upload
+_MAX_EXPANSION = 20  # largest ratio of unpacked to uploaded size
 _HEAD = 4096
 _ALLOWED = (
     'Allowed: a file of responses as JSON lines, JSON, CSV, TSV or Parquet, or {"model": NAME, "responses": [...]}'
@@ -24,17 +24,17 @@ _ALLOWED = (
 
 
 def read_upload(file: Path, model: str | None, max_rows: int) -> tuple[PairTable, SourceReport]:
-    """The responses in an uploaded file.
+    """Reads the responses in an uploaded file.
 
     Args:
-        file: Parquet, JSON, JSON lines, CSV or TSV, in any format of responses or votes; or one JSON object with
-            `responses`, a list of such rows, and `model` where they do not name it. Its own name does not matter.
-        model: the model that rows without a model name are of.
-        max_rows: of the file.
+        file: Parquet, JSON, JSON lines, CSV or TSV file, in any format of responses or votes; or one JSON object with
+            `responses`, a list of such rows, and `model` where they do not name it. The file name does not matter.
+        model: model name for rows without one.
+        max_rows: most rows of the file.
 
     Raises:
-        DataError: the content cannot be used, or is too large.
-        UsageError: no model is named, or its name is none, or too many models.
+        DataError: the content is invalid or too large.
+        UsageError: no model is named, a name is invalid, or there are too many models.
     """
 
     def count(done: int, total: int | None) -> None:
@@ -48,7 +48,7 @@ def read_upload(file: Path, model: str | None, max_rows: int) -> tuple[PairTable
             if model is not None:
                 _check_name(model)
             pairs, report = load_responses(path, model=model, progress=count)
-        except ModelBehaviorError as error:  # their messages name the file, which is none of the client's
+        except ModelBehaviorError as error:  # their messages name the temporary file, which the client does not know
             raise type(error)(str(error).replace(str(path), "upload").replace("--model", "model=")) from None
     if len(pairs.models) > _MAX_MODELS:
         raise UsageError(f"the upload names {len(pairs.models)} models. Allowed: {_MAX_MODELS}")
@@ -58,10 +58,10 @@ def read_upload(file: Path, model: str | None, max_rows: int) -> tuple[PairTable
 
 
 def choose_name(*names: str | None) -> str | None:
-    """The one name that a request gives its model, wherever it stands in it.
+    """The one name that a request gives its model, in its address, form or document.
 
     Raises:
-        UsageError: two that differ.
+        UsageError: two names differ.
     """
     given = sorted({name for name in names if name is not None})
     if len(given) > 1:
@@ -70,7 +70,7 @@ def choose_name(*names: str | None) -> str | None:
 
 
 def _prepare(file: Path, path: Path, model: str | None) -> tuple[Path, str | None]:
-    """A path with the extension that the content asks for, and the name of the model, which a document may have."""
+    """A path with the extension of the detected format, and the model name, which a document may give."""
     with file.open("rb") as stream:
         extension = _find_extension(stream.read(_HEAD))
     path = path.with_suffix(extension)
@@ -98,10 +98,10 @@ def _find_extension(head: bytes) -> str:
 
 
 def _read_document(file: Path) -> tuple[bool, str | None]:
-    """Whether the file is one object with a list of responses, and the model that it names.
+    """Tests whether the file is one object with a list of responses; returns this, and the model that it names.
 
     Raises:
-        DataError: it is, with something else in it, or is broken off.
+        DataError: the object has unknown fields, or is not valid JSON.
     """
     found, model, unknown = False, None, []
     with file.open("rb") as stream:

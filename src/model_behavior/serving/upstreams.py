@@ -1,4 +1,4 @@
-"""OpenAI-compatible services that chat completions are sent to, and what is kept of how they do."""
+"""OpenAI-compatible services that answer chat completions, and their health."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _ALLOWED = (
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where a model answers.
+    """A service that answers for one model.
 
     Attributes:
-        name: of the model, as in the catalog.
-        base_url: up to and including `/v1`.
-        model: what the upstream calls it; `name` by default.
-        api_key: sent as a bearer token; "" for none.
-        cost: of a request, None for what the cost table says.
-        timeout_seconds: for the first byte, and between bytes.
+        name: name of the model in the catalog.
+        base_url: URL up to and including `/v1`.
+        model: name of the model at the upstream; `name` by default.
+        api_key: key sent as a bearer token; "" for none.
+        cost: cost of a request; None to use the cost table.
+        timeout_seconds: longest wait for the first byte, and between bytes.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Alias:
-    """A name that clients give as `model`, and how it is routed; None for what `auto` does."""
+    """A name that clients give as `model`, with its routing settings; None for those of `auto`."""
 
     name: str
     models: tuple[str, ...] | None = None
@@ -53,19 +53,19 @@ class Alias:
 
 @dataclass(frozen=True)
 class Upstreams:
-    """All upstreams by model, and all aliases by name, `auto` among them."""
+    """All upstreams by model, and all aliases by name, including `auto`."""
 
     models: Mapping[str, Upstream] = field(default_factory=lambda: MappingProxyType({}))
     aliases: Mapping[str, Alias] = field(default_factory=lambda: MappingProxyType({AUTO: Alias(AUTO)}))
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """What chat completions accept as `model`."""
+        """Names that chat completions accept as `model`."""
         return (*self.aliases, *self.models) if self.models else ()
 
     @property
     def costs(self) -> dict[str, float]:
-        """Costs that are configured with an upstream."""
+        """Costs configured with the upstreams, by model."""
         return {name: each.cost for name, each in self.models.items() if each.cost is not None}
 
 
@@ -73,11 +73,11 @@ def load_upstreams(path: Path, environment: Mapping[str, str] | None = None) -> 
     """The upstreams in a TOML file.
 
     Args:
-        path: see `_ALLOWED`; an API key is named by the variable that holds it and never stands in the file.
-        environment: that those variables are looked up in; the process's by default.
+        path: TOML file. It names the environment variables that hold API keys, and never holds a key itself.
+        environment: environment variables; those of the process by default.
 
     Raises:
-        UsageError: it cannot be read, or holds something else, or a variable is not set.
+        UsageError: the file cannot be read or is invalid, or a variable is not set.
     """
     values = os.environ if environment is None else environment
     try:
@@ -92,7 +92,7 @@ def load_upstreams(path: Path, environment: Mapping[str, str] | None = None) -> 
     for alias in aliases.values():
         missing = [name for name in alias.models or () if name not in models]
         if missing or alias.name in models:
-            raise UsageError(f"{path}: alias {alias.name!r} is a model, or of models not there: {', '.join(missing)}")
+            raise UsageError(f"{path}: alias {alias.name!r} is a model, or names unknown models: {', '.join(missing)}")
     return Upstreams(models, {AUTO: Alias(AUTO), **aliases})
 
 
@@ -100,13 +100,13 @@ def _read_upstream(name: str, table: dict[str, Any], environment: Mapping[str, s
     _check_names(table, {"base_url", "model", "api_key_env", "cost", "timeout_seconds"})
     base_url = str(table["base_url"]).rstrip("/")
     if not base_url.startswith(("http://", "https://")):
-        raise ValueError(f"base_url {base_url!r} of {name} is no http(s) address")
+        raise ValueError(f"base_url {base_url!r} of {name} is not an http(s) URL")
     variable = table.get("api_key_env")
     if variable is not None and not environment.get(variable):
         raise ValueError(f"the environment variable {variable} with the API key of {name} is not set")
     cost = table.get("cost")
     if cost is not None and not float(cost) >= 0:
-        raise ValueError(f"cost {cost!r} of {name} is no number of 0 or more")
+        raise ValueError(f"cost {cost!r} of {name} is not a number of 0 or more")
     return Upstream(
         name=name,
         base_url=base_url,
@@ -133,7 +133,7 @@ def _check_names(table: dict[str, Any], allowed: set[str]) -> None:
 
 @final
 class Health:
-    """Which upstreams have failed a moment ago and are asked last."""
+    """Keeps track of upstreams that have failed recently, so that they are asked last."""
 
     def __init__(self, rest_seconds: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._rest = rest_seconds
@@ -141,14 +141,14 @@ class Health:
         self._until: dict[str, float] = {}
 
     def failed(self, name: str) -> None:
-        """Lets an upstream rest."""
+        """Records a failure, after which the upstream is asked last for a while."""
         self._until[name] = self._clock() + self._rest
 
     def answered(self, name: str) -> None:
-        """It works again."""
+        """Records an answer, which ends the wait after a failure."""
         self._until.pop(name, None)
 
     def order(self, names: list[str]) -> list[str]:
-        """The same names, those that rest at the end."""
+        """The same names, with those that have failed recently at the end."""
         now = self._clock()
         return sorted(names, key=lambda name: self._until.get(name, 0.0) > now)

@@ -1,4 +1,4 @@
-"""What the service answers. Field names are the API's."""
+"""Answers of the service. Field names are those of the API."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class ModelRow:
     """One model. Ratings are None without a scorer.
 
     Attributes:
-        enrolled: whether it was never voted on, so that it is rated by what it answers.
+        enrolled: True for a model without votes, which is rated by its answers.
         cost: cost of a request, in the currency of the cost file; None where none is configured.
-        upstream: whether chat completions can reach it.
+        upstream: True where chat completions can reach it.
     """
 
     name: str
@@ -40,7 +40,7 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class ListedModel:
-    """What OpenAI clients expect of a model in a list."""
+    """A model in a list, in OpenAI's format."""
 
     id: str
     object: str = "model"
@@ -118,7 +118,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models side by side; `drivers` say how a departs from b, `prediction` is on the average prompt."""
+    """Two models side by side; `drivers` are differences of a from b, `prediction` is on the average prompt."""
 
     version: str
     a: ModelRow
@@ -142,7 +142,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Predictions:
-    """One per vote asked about, in order."""
+    """One prediction per vote, in order."""
 
     version: str
     predictions: tuple[Prediction, ...]
@@ -150,7 +150,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a prompt goes, and the other candidates, best first."""
+    """The model chosen for a prompt, and the other candidates, best first."""
 
     version: str
     model: str
@@ -173,7 +173,7 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class IdentifiedModel:
-    """Who wrote some responses; `likeliest` is None where that is no known model."""
+    """Result of identification; `likeliest` is None where the likeliest author is no known model."""
 
     version: str
     likeliest: str | None
@@ -192,7 +192,7 @@ class NearModel:
 
 @dataclass(frozen=True)
 class MoreResponses:
-    """About so many more responses make the rating's 95 % interval as narrow as +- `half_width`."""
+    """Number of further responses that narrow the rating's 95 % interval to about +- `half_width`."""
 
     responses: int
     half_width: float
@@ -200,9 +200,9 @@ class MoreResponses:
 
 @dataclass(frozen=True)
 class PlacedModel(MapPoint):
-    """A model that an upload has placed, in the coordinates of the map before the upload.
+    """A model placed by an upload, in the coordinates of the map before the upload.
 
-    `more` is empty where more responses would do next to nothing, or nothing is known of the rating.
+    `more` is empty where more responses would hardly help, or the model has no rating.
     """
 
     spread: float
@@ -214,7 +214,7 @@ class PlacedModel(MapPoint):
 
 @dataclass(frozen=True)
 class Upload:
-    """What an upload came to: rows of the file, and the models in it."""
+    """Result of an upload: counts of rows, and the models in the file."""
 
     version: str
     dry_run: bool
@@ -227,7 +227,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Removal:
-    """A model was taken out."""
+    """Result of a removal."""
 
     version: str
     removed: str
@@ -260,7 +260,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class SessionLimits:
-    """What one request may hold."""
+    """Limits of one request."""
 
     body_bytes: int
     upload_bytes: int
@@ -270,7 +270,7 @@ class SessionLimits:
 
 @dataclass(frozen=True)
 class Session:
-    """What the caller may do."""
+    """Scopes and limits of the caller."""
 
     scopes: tuple[str, ...]
     keys_needed: bool

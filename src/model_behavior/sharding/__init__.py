@@ -1,1 +1,1 @@
-"""Encoding, predicting and enrolling shard by shard: on this machine or on many, resumed where a run was cut off."""
+"""Encodes, predicts and enrols large inputs shard by shard, on one machine or many; interrupted runs are resumed."""

@@ -1,4 +1,4 @@
-"""Who does the shards: this process, or the workers of a Ray cluster."""
+"""Engines that process shards: this process, or the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from model_behavior.errors import MissingExtraError, ModelBehaviorError
 from model_behavior.sharding.worker import ShardReport, ShardTask, run_shard, run_shard_alone
 
 OnRows: TypeAlias = Callable[[int], None]
-"""Told the number of rows that are done."""
+"""Function called with the number of rows done."""
 
 _RETRIES = 5  # of a shard whose worker was killed
 _IN_FLIGHT = 1000  # shards that the cluster is told of at once
 
 
 class Engine(Protocol):
-    """Does shards, in any order."""
+    """Processes shards, in any order."""
 
     def run(self, tasks: Sequence[ShardTask], on_rows: OnRows) -> None:
-        """Does all of them.
+        """Processes all shards.
 
         Raises:
-            ModelBehaviorError: a shard cannot be done. What is finished stays.
+            ModelBehaviorError: a shard cannot be processed. Finished shards are kept.
         """
 
 
@@ -55,8 +55,8 @@ class RayEngine:
     """Shards as tasks of a Ray cluster, one core each; a task whose worker dies is given to another.
 
     Attributes:
-        address: of a cluster, "auto" for the one that runs on this machine; None starts one here for the run. All
-            machines of it see artifact, input and output under the same paths.
+        address: address of the cluster, "auto" for the one on this machine; None starts one here for the run. All
+            its machines must see artifact, input and output under the same paths.
     """
 
     address: str | None = None

@@ -1,7 +1,7 @@
-"""Whole runs over a source: cut it, have the shards done, put the output together.
+"""Runs over a large source: cut it into shards, process them, join the output.
 
-Finished shards lie in a hidden folder beside the output until the run ends well. A run that is started again after it
-was cut off finds them there and goes on; see `worker` for how it knows that they still fit.
+Finished shards stay in a hidden folder beside the output until the run succeeds. A run that is restarted after an
+interruption finds them there and continues; `worker` explains how it knows that they are still valid.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ DEFAULT_SHARD_ROWS = 8192
 
 @dataclass(frozen=True)
 class ShardedRun:
-    """How a run goes.
+    """Settings of a run.
 
     Attributes:
-        job: what is done with every shard.
-        engine: who does it.
-        shard_rows: rows of a Parquet file that make a shard, and pairs that do in enrolment, about.
+        job: work on every shard.
+        engine: engine that processes the shards.
+        shard_rows: approximate size of a shard: rows of a Parquet file, or pairs in enrolment.
     """
 
     job: ShardJob
@@ -51,7 +51,7 @@ class ShardedRun:
         the source.
 
         Raises:
-            DataError: shards of different columns, or as the work raises.
+            DataError: shards have different columns; or see the job.
         """
         folder = _work_folder(output)
         shards = cut_into_shards(source, self.shard_rows)

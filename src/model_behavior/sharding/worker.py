@@ -94,7 +94,7 @@ class UnknownName:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What came of some rows.
+    """Result of a shard, or of some of its rows.
 
     Attributes:
         rows: rows written.
@@ -189,10 +189,10 @@ def without_footer(schema: pa.Schema) -> pa.Schema:
 
 
 def encode_tables(loaded: Artifact, shard: Shard, job: ShardJob) -> Tables:
-    """All columns, and `embedding`: fixed_size_list<float>.
+    """All columns of the source, and `embedding`, a fixed_size_list<float>.
 
     Raises:
-        DataError: a row without a prompt or a response, or as for reading.
+        DataError: a row has no prompt or no response, or the source cannot be read.
         UsageError: the source has a column `embedding` already.
     """
     encoder = loaded.encoder

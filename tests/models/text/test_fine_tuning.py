@@ -300,7 +300,7 @@ class TestEncoder:
         assert loaded.fingerprint == tuned.fingerprint != untuned.fingerprint
         assert loaded.config == untuned.config
         name = sorted(arrays)[0]
-        with pytest.raises(ArtifactError, match="not the one"):
+        with pytest.raises(ArtifactError, match="differs from the one"):
             text_encoders_from_state(entries, {**arrays, name: arrays[name] + 1})
 
     def test_saved_by_an_earlier_release_it_loads_where_what_is_gone_was_off(
@@ -310,7 +310,7 @@ class TestEncoder:
         (entry,), arrays = text_encoders_to_state([tuned])
         entry = json.loads(json.dumps(entry))
         entry["config"]["tuning"]["objectives"] |= {"mining": "none", "proxy_margin": 0.0, "vote_ties": False}
-        with pytest.raises(ArtifactError, match="not the one"):
+        with pytest.raises(ArtifactError, match="differs from the one"):
             text_encoders_from_state([entry], arrays)  # the fingerprint is of what was saved
         entry["fingerprint"] = tuned.fingerprint_with(entry["config"])
         (loaded,) = text_encoders_from_state([entry], arrays)
@@ -391,7 +391,7 @@ def test_the_command_line_tunes_and_composes(
     ("values", "message"),
     [
         ({"mode": "half"}, "full, last-layers, lora"),
-        ({"steps": 2, "rounds": 3}, "a round needs a step"),
+        ({"steps": 2, "rounds": 3}, "every round needs at least one step"),
         ({"warmup": 1.0}, "warmup"),
         ({"micro_batch": 0}, "micro_batch=0"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),

@@ -1,1 +1,1 @@
-"""Scoring models that reports compare with and that no scorer is built on."""
+"""Baselines: scoring models for comparison in the reports, not used by the scorer."""

@@ -39,7 +39,7 @@ class MatrixFactorisationConfig:
     Attributes:
         dim: dimension of the space in which models and prompts meet.
         penalty: precision of the normal priors, per vote on the average prompt.
-        prompts: how prompts become vectors.
+        prompts: encoding of prompts as vectors.
         schedule: schedule of training.
     """
 

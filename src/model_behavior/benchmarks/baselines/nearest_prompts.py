@@ -1,4 +1,4 @@
-"""Bradley-Terry ratings afresh for each prompt, from votes on prompts like it."""
+"""Bradley-Terry ratings fitted for each prompt, from votes on similar prompts."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _VOTE_COLUMNS = ("prompt_index", "model_a", "model_b", "outcome")
 
 @dataclass(frozen=True)
 class NearestPromptsConfig:
-    """How much likeness counts.
+    """Settings of the similarity weights.
 
     Attributes:
-        base: weight of the likest training prompt over one at a right angle.
+        base: weight of the most similar training prompt, relative to an orthogonal one.
         penalty: penalty of the ratings, as in `BradleyTerryConfig`.
-        prompts: how prompts become vectors.
+        prompts: encoding of prompts as vectors.
     """
 
     base: float = 10.0
@@ -53,7 +53,7 @@ class NearestPrompts(ModelBase):
     Ong et al. 2024, "RouteLLM", section 4.2; weights are scaled to a mean of 1, since the ratings have a prior here.
 
     Args:
-        config: how much likeness counts.
+        config: settings of the similarity weights.
         cache: cache of prompt features.
     """
 

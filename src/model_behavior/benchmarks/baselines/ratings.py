@@ -145,7 +145,7 @@ def log_lengths(votes: ScoringVotes) -> tuple[Float64Array, Float64Array]:
 
 @dataclass(frozen=True)
 class StyleControlConfig:
-    """How it is fitted.
+    """Settings of the fit.
 
     Attributes:
         ratings: configuration of the ratings.

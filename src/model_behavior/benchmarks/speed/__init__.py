@@ -1,1 +1,1 @@
-"""Rates and memory of every stage, beside the least that it must do."""
+"""Benchmark of speed: rate and memory of every stage, compared with a lower bound."""

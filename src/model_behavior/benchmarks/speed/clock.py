@@ -1,7 +1,7 @@
-"""Time and memory of pieces of work, and the least that they can cost.
+"""Measures time and memory of pieces of work, and computes a lower bound of the time.
 
-Ways to compare take turns, so that what else the machine does hits all alike. The least is counted operations over what
-this machine does in a second.
+The ways that are compared take turns, so that other load on the machine affects all of them alike. The lower bound is
+the number of operations divided by this machine's rate.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HARDLY_FOUND = r"(?i)\b(?:zqxj|qzxj)\b"  # no literal start, so that every byte
 
 @dataclass(frozen=True)
 class Timing:
-    """One way's repetitions.
+    """Measurements of one way, by repetition.
 
     Attributes:
         items: number of things that one repetition handles, such as texts.
@@ -72,13 +72,13 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine does in a second, the best of a few trials.
+    """Rates of this machine per second, the best of a few trials.
 
     Attributes:
         flops: floating-point operations of a matrix product of the transformer's width, by precision.
         copied: bytes of memory copied.
         scanned: bytes of text that one regular expression goes through.
-        device: where the products were taken.
+        device: device of the matrix products.
     """
 
     flops: dict[Precision, float]
@@ -137,7 +137,7 @@ def measure_machine(width: int, precisions: Sequence[Precision], texts: Sequence
         width: width of the transformer.
         precisions: precisions of its products.
         texts: texts that a regular expression is tried on.
-        device: torch's name of where the products are taken.
+        device: torch device of the products.
     """
     column = pa.array(texts, pa.large_string())
     n_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)

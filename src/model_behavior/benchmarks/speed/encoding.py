@@ -39,16 +39,16 @@ _WAYS: tuple[tuple[Backend, Precision], ...] = (
 
 @dataclass(frozen=True)
 class EncodingSpeed:
-    """What encoding costs.
+    """Speed of encoding.
 
     Attributes:
         timings: timings by way.
         cosine: least cosine of a way's vectors with those of sentence-transformers.
         floor: seconds that the products of one turn take at the machine's rate, by precision, median over turns.
         machine: rates of the machine.
-        native: whether the processor has bf16.
+        native: True if the processor has bf16.
         tokens: mean tokens of a text.
-        chosen: the way that is chosen by itself.
+        chosen: way that `choose_execution` takes by default.
     """
 
     timings: dict[str, Timing]

@@ -48,7 +48,7 @@ elapsed time. Memory is the peak of the whole process, with what was loaded befo
 
 @dataclass(frozen=True)
 class SpeedPlan:
-    """What is measured.
+    """Settings of the benchmark.
 
     Attributes:
         texts: responses that the transformer encodes.
@@ -56,7 +56,7 @@ class SpeedPlan:
         turns: repetitions of every way, which take turns.
         epochs: epochs of the head.
         models: number of models in the enlarged catalog.
-        semantic: whether to run stage 1 with the semantic encoder, too.
+        semantic: run stage 1 with the semantic encoder, too.
     """
 
     texts: int = 2000

@@ -1,4 +1,4 @@
-"""What is timed beside the transformer: stage 1 whole and in parts, very many models, and a step of training.
+"""Speed of stage 1 as a whole and in parts, of a very large catalog, and of a step of training.
 
 Very many models are those of a trained stage 1, perturbed. A step of training is measured on the same triplets for
 sentence-transformers' trainer and for our fine-tuning.
@@ -72,9 +72,9 @@ class StageSpeed:
 
     Attributes:
         name: name of the stage.
-        unit: name of what it handles.
+        unit: name of the things that it handles.
         timing: timing of the stage.
-        floor: seconds of the least that it must do, and what that is; None where nothing simple can be counted.
+        floor: lower bound in seconds, and its description; None if there is no simple one.
     """
 
     name: str

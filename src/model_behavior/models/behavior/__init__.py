@@ -1,1 +1,1 @@
-"""Stage 1: (prompt, response) pairs to vectors, and models to the mean of their vectors."""
+"""Stage 1: embeds (prompt, response) pairs; a model's embedding is the mean over its pairs."""

@@ -1,4 +1,4 @@
-"""Which triplets go into a batch together, and their pairs."""
+"""Batches: the division of an epoch's triplets, and the embedding of a batch's pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the features of frozen text encoders to what the head reads, and the identity part beside it.
+"""Transforms features of frozen text encoders into the inputs of the head and the identity part.
 
 Each text encoder has a view of its features, fitted on training pairs: `DenseView` expands dense features and subtracts
 what the prompt predicts of them, `RateView` turns counts into rates. The head reads the dense views and the counts. The
@@ -23,17 +23,17 @@ from model_behavior.models.behavior.topic_removal import PromptFeatures, TopicRe
 from model_behavior.preprocessing.entry_file import inside
 from model_behavior.preprocessing.feature_cache import Features
 
-_CLIP = 5.0  # standard deviations; a longer tail says no more and would dominate a mean
-_RARE = 0.01  # a feature that fewer pairs have, or lack, says nothing by its presence
+_CLIP = 5.0  # standard deviations; larger values are clipped, since they would dominate a mean
+_RARE = 0.01  # the presence of a feature is not used if fewer pairs have it, or lack it
 _PER_TOKENS = 300.0
 
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """How features are freed of the topic, and how models are told apart.
+    """Settings of the topic removal and of the identity part.
 
     Attributes:
-        remove_topic: whether what the prompt predicts of dense features is subtracted from them.
+        remove_topic: subtract from dense features the part that the prompt predicts.
         identity_weight: length of the identity part of an embedding, where the trained part has length 1; 0 leaves it
             out.
         dense_shrinkage: shrinkage of the discriminant of dense features.
@@ -173,7 +173,7 @@ class RateView:
 
 @dataclass(frozen=True, eq=False)
 class BehaviorBlocks:
-    """Pairs as the head reads them, and their identity part.
+    """Inputs of the head for some pairs, and their identity part.
 
     Attributes:
         blocks: features of each text encoder, dense or counts, [n_pairs, n_columns] each.
@@ -184,7 +184,7 @@ class BehaviorBlocks:
     identity: Float32Array
 
     def of(self, part: slice) -> BehaviorBlocks:
-        """The same of some of the pairs."""
+        """The blocks of some of the pairs."""
         return BehaviorBlocks([block[part] for block in self.blocks], self.identity[part])
 
 
@@ -219,7 +219,7 @@ class BehaviorFeatures:
         config: FeatureConfig,
         identity_dim: int,
     ) -> tuple[BehaviorFeatures, BehaviorBlocks]:
-        """Fits on training pairs, and gives what they are trained on.
+        """Fits on training pairs, and returns their blocks for the training.
 
         Args:
             features: features of each text encoder, [n_pairs, dim] each.
@@ -247,7 +247,7 @@ class BehaviorFeatures:
         return fitted, BehaviorBlocks(blocks, fitted._project(joined))
 
     def transform(self, features: Sequence[Features], prompts: PromptFeatures) -> BehaviorBlocks:
-        """Any pairs as the head reads them, and their identity part.
+        """Transforms any pairs into inputs of the head and their identity part.
 
         Args:
             features: features of each text encoder, [n_pairs, dim] each.
@@ -269,7 +269,7 @@ class BehaviorFeatures:
         features: Sequence[Features],
         prompts: PromptFeatures,
     ) -> BehaviorBlocks:
-        """What `transform` gives, but for the pairs at `rows`, which keep what is known of them already.
+        """Transforms pairs as `transform` does, except the pairs at `rows`, which keep their known blocks.
 
         Args:
             known: blocks of the pairs at `rows`.

@@ -1,4 +1,4 @@
-"""State of a training in one verified file, from which it goes on after an interruption."""
+"""Checkpoints: the state of a training in one verified file, to resume it after an interruption."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryErro
 
 
 class Resumable(Protocol):
-    """A training that can be put where it was."""
+    """A training whose state can be saved and restored."""
 
     def state(self) -> CacheEntry:
         """Everything that the rest of the training depends on."""
 
     def restore(self, state: CacheEntry) -> None:
-        """Goes back to a `state`."""
+        """Restores a `state`."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training keeps its state.
+    """The checkpoint file of a training.
 
     Attributes:
-        path: file, replaced at each `save`; None for none.
-        key: hash of data and settings; only the same run can go on from the file.
-        group: processes that train together; all go on from the file, and the first alone writes it.
+        path: file, replaced at each `save`; None for no checkpoint.
+        key: hash of data and settings; a file with another key is refused.
+        group: processes that train together; all of them read the file, and only the first one writes it.
     """
 
     path: Path | None
@@ -48,10 +48,10 @@ class Checkpoint:
             write_entry(self.path, replace(state, metadata={**state.metadata, "key": self.key}))
 
     def restore(self, trainer: Resumable) -> None:
-        """Puts the trainer where the file says; warns where there is no file.
+        """Restores the trainer from the file; warns if there is no file.
 
         Raises:
-            ArtifactError: the file is damaged, or of another run.
+            ArtifactError: the file is damaged or belongs to another run.
         """
         if self.path is None:
             return
@@ -59,20 +59,21 @@ class Checkpoint:
             state = read_entry(self.path)
         except FileNotFoundError:
             if self.group.is_first:
-                message = f"there is no {self.path} to resume from; starting from the beginning"
+                message = f"there is no checkpoint {self.path} to resume from; starting from the beginning"
                 warnings.warn(message, UserWarning, stacklevel=4)
             return
         except DamagedEntryError as error:
             raise ArtifactError(f"{error}. Fix: start the training anew, without resuming") from error
         if state.metadata.get("key") != self.key:
             raise ArtifactError(
-                f"{self.path} is of a training with other votes or settings. Fix: use the same ones, or start anew"
+                f"{self.path} belongs to a training with other votes or settings. "
+                "Fix: use the same ones, or train without resuming"
             )
         trainer.restore(state)
 
 
 def tuning_checkpoint(path: Path) -> Path:
-    """Where fine-tuning keeps its state, beside the checkpoint of the training that it is part of."""
+    """The checkpoint file of fine-tuning, next to the checkpoint of the whole training."""
     return path.with_name(f"{path.name}.tuning")
 
 

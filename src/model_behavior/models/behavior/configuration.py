@@ -1,4 +1,4 @@
-"""Every choice of stage 1 in one place, and as JSON."""
+"""The configuration of stage 1, with its form in JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_DROPOUT = 0.9
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """How a `ModelBehaviorEncoder` is trained.
+    """Settings of a `ModelBehaviorEncoder` and its training.
 
     Attributes:
         seed: seed of weights, triplets and batches.
@@ -35,12 +35,12 @@ class EncoderConfig:
 
     @property
     def identity_dim(self) -> int:
-        """Columns of the embedding that tell models apart: half of them, none with the identity part off."""
+        """Number of columns that tell models apart: half of the embedding, or 0 with the identity part off."""
         return self.projection.dim // 2 if self.features.identity_weight else 0
 
     @property
     def quality_dim(self) -> int:
-        """Columns of the embedding that are trained with triplets: the others."""
+        """Number of columns that are trained with triplets: the rest of the embedding."""
         return self.projection.dim - self.identity_dim
 
     def for_size(self, n_votes: int, batch_size: int) -> tuple[EncoderConfig, int]:
@@ -74,10 +74,10 @@ class EncoderConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EncoderConfig:
-        """The inverse of `to_json`, also for what an earlier release saved.
+        """The inverse of `to_json`; reads values saved by earlier releases, too.
 
         Raises:
-            ArtifactError: a setting that this release no longer has was on.
+            ArtifactError: the values use a setting that this release no longer has.
         """
         return cls(
             preprocessing=PreprocessingConfig(

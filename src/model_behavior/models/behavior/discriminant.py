@@ -25,8 +25,8 @@ class Discriminant:
     (length normalisation, Garcia-Romero and Espy-Wilson 2011), which raises identification from many responses.
 
     Attributes:
-        centre: [n_features].
-        projection: [n_features, n_directions].
+        centre: centre of the features, [n_features].
+        projection: projection matrix A, [n_features, n_directions].
     """
 
     centre: Float32Array
@@ -37,11 +37,11 @@ class Discriminant:
         """Fits on training pairs.
 
         Args:
-            features: [n_pairs, n_features].
+            features: features of the pairs, [n_pairs, n_features].
             model: model index of each pair, [n_pairs].
-            shrinkage: at least 0; in units of the mean variance.
-            directions: at least 1; at most so many are kept, and at most one less than there are models, but never
-                none. Those beyond the rank of the means are arbitrary.
+            shrinkage: shrinkage of the covariance in units of the mean variance, at least 0.
+            directions: largest number of directions to keep, at least 1. At most n_models - 1 are kept, but always
+                one; directions beyond the rank of the means are arbitrary.
         """
         _, member = np.unique(model, return_inverse=True)
         n_models = int(member.max()) + 1
@@ -76,12 +76,12 @@ class Discriminant:
 def principal_span(vectors: Float32Array, model: IntArray, directions: int) -> tuple[Float32Array, Float32Array]:
     """The centre and the principal directions of the models' means, [n_features] and [n_features, n_directions].
 
-    What lies outside them tells no two of the models apart and is noise.
+    The rest of the space does not tell any two of the models apart and is noise.
 
     Args:
-        vectors: [n_pairs, n_features].
+        vectors: features of the pairs, [n_pairs, n_features].
         model: model index of each pair, [n_pairs].
-        directions: as for `Discriminant.fit`.
+        directions: largest number of directions to keep; see `Discriminant.fit`.
     """
     _, member = np.unique(model, return_inverse=True)
     n_models = int(member.max()) + 1

@@ -1,4 +1,4 @@
-"""The interface of everything that turns a (prompt, response) pair into numbers before training."""
+"""The interface of text encoders, which turn (prompt, response) pairs into numbers before training."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def portions(texts: Sequence[str], batch_size: int) -> Iterator[slice]:
 class TextEncoderBase(ABC):
     """A frozen encoder of (prompt, response) pairs.
 
-    What it gives for a pair depends on the pair, its configuration and its weights alone, so that its output can be
-    cached by content. Scaling, weighting and projection are learned by `ModelBehaviorEncoder` on top of it. One that
-    learns from votes does so once, in `fitted_on`, before anything is encoded; most have nothing to learn.
+    Its output for a pair depends only on the pair, its configuration and its weights, so that it can be cached by
+    content. `ModelBehaviorEncoder` learns scaling, weighting and projection on top of it. A text encoder that learns
+    from votes does so once, in `fitted_on`, before anything is encoded; most learn nothing.
     """
 
     name: ClassVar[str]
@@ -66,12 +66,12 @@ class TextEncoderBase(ABC):
         """Encodes pairs, in order.
 
         Args:
-            prompts: [n_pairs].
-            responses: [n_pairs].
-            batch_size: pairs handled at once, where that matters for memory.
+            prompts: prompts, [n_pairs].
+            responses: responses to them, [n_pairs].
+            batch_size: number of pairs handled at once, to bound memory.
 
         Returns:
-            [n_pairs, dim], dense or sparse, always the same kind for one encoder.
+            Features, [n_pairs, dim], dense or sparse, always the same kind for one encoder.
         """
 
     @property
@@ -80,44 +80,44 @@ class TextEncoderBase(ABC):
         return self.fingerprint_with(self.config)
 
     def fingerprint_with(self, config: Mapping[str, Any]) -> str:
-        """The fingerprint beside another form of the configuration: the one that an earlier release saved."""
+        """The fingerprint with another form of the configuration, such as one saved by an earlier release."""
         text = json.dumps([self.name, self.version, self.weights_digest(), dict(config)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def cache_fingerprint(self) -> str:
-        """Names cached output: the fingerprint, and what else changes the numbers, be it in the last digits."""
+        """Key of cached output: the fingerprint, and all else that changes the numbers, even in the last digits."""
         return self.fingerprint
 
     def use_cache(self, cache: ContentCache) -> None:  # noqa: B027 - nothing to do for most
-        """Told where files that are derived from the weights may be kept; most encoders have none."""
+        """Sets the cache for files that are derived from the weights; most encoders have none."""
 
     def use_backend(self, backend: Backend) -> None:  # noqa: B027
-        """Told which library is to run a transformer; most encoders have none."""
+        """Sets the library that runs a transformer; most encoders have none."""
 
     def weights_digest(self) -> str:
         """Hash of the weights, "" for an encoder without weights."""
         return ""
 
     def fitted_on(self, votes: EncoderVotes, runtime: Runtime) -> TextEncoderBase:
-        """An encoder of the same configuration that has learned from training votes; itself where there is nothing to.
+        """Returns an encoder of the same configuration that has learned from votes; itself if it learns nothing.
 
         Args:
-            votes: to learn from.
+            votes: votes to learn from.
             runtime: cache, progress and checkpoint.
         """
         del votes, runtime
         return self
 
     def tensors(self) -> Arrays:
-        """What it has learned from votes, for `with_tensors`."""
+        """Weights learned from votes, for `with_tensors`."""
         return {}
 
     def with_tensors(self, arrays: Mapping[str, AnyArray]) -> TextEncoderBase:
-        """An encoder of the same configuration that has learned this.
+        """Returns an encoder of the same configuration with these learned weights.
 
         Raises:
-            UsageError: it is not what such an encoder learns.
+            UsageError: the weights are not those of such an encoder.
         """
         if arrays:
             raise UsageError(f"text encoder {self.name!r} learns nothing, but was given {', '.join(sorted(arrays))}")

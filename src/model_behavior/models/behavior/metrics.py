@@ -1,4 +1,4 @@
-"""How good an embedding is: figures of stage 1 on vectors alone, used in training and in evaluation."""
+"""Metrics of stage 1, computed from vectors alone; used in training and in evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def triplet_hits(embeddings: Float32Array, triplets: Triplets) -> BoolArray:
     """Whether d(anchor, positive) < d(anchor, negative), cosine distance; a draw is a miss. [n_triplets].
 
     Args:
-        embeddings: [n_pairs, dim], any length but 0; for unit vectors Euclidean distance gives the same order.
+        embeddings: embeddings of pairs, [n_pairs, dim], of any length but 0; for unit vectors Euclidean distance gives
+            the same order.
         triplets: indices into `embeddings`.
     """
     unit = normalise(embeddings)
@@ -49,7 +50,7 @@ def identification_hits(means: Float32Array, truth: IntArray, known: Float32Arra
     Args:
         means: mean embedding of k responses of one model, [n, dim].
         truth: index into `known`, [n].
-        known: [n_models, dim]; rows of NaN are never chosen.
+        known: embeddings of the known models, [n_models, dim]; rows of NaN are never chosen.
     """
     similarity = normalise(means) @ np.nan_to_num(normalise(known)).T
     similarity[:, np.isnan(known).any(axis=1)] = -np.inf
@@ -68,7 +69,7 @@ def draw_groups(
 
     Args:
         member: group of each row, [n_rows]. Groups with fewer than `k` rows are left out.
-        weight: how likely each row is drawn, in relation to the others of its group, [n_rows]; equally by default.
+        weight: relative probability of each row within its group, [n_rows]; equal by default.
 
     Returns:
         Rows, [n_draws, k], and the group of each draw, [n_draws].

@@ -1,4 +1,4 @@
-"""Stage 1: what an LLM answers, as a vector."""
+"""The encoder of stage 1: embeds (prompt, response) pairs, and models by the mean over their pairs."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class ModelBehaviorEncoder:
     """A Siamese network over (prompt, response) pairs, trained with triplets from pairwise votes.
 
     Args:
-        text_encoders: whose features are used side by side; style and lexical by default. `train` replaces those
-            that learn from votes by fitted ones.
-        config: everything that decides the result of `train`.
-        runtime: cache, progress and checkpoint, which do not.
+        text_encoders: text encoders, whose features are used side by side; style and lexical by default. `train`
+            replaces those that learn from votes by fitted ones.
+        config: settings that decide the result of `train`.
+        runtime: cache, monitor and checkpoint, which do not change the result.
 
     Attributes:
         history: one `EpochLog` per trained epoch.
-        data_fingerprint: hash of the votes and settings that it was trained on, "" before.
+        data_fingerprint: hash of the training votes and their settings; "" before training.
     """
 
     def __init__(
@@ -85,18 +85,18 @@ class ModelBehaviorEncoder:
             batch_size: triplets per step, at least 1; fewer where there are few votes (`EncoderConfig.for_size`).
 
         Raises:
-            UsageError: an argument out of range.
-            DataError: too few votes for a single triplet on either side.
-            CollapseError: every pair is mapped to the same point.
+            UsageError: an argument is out of range.
+            DataError: the votes give no triplet on one side of the split.
+            CollapseError: the encoder maps every pair to the same point.
         """
         _check_positive(epochs=epochs, batch_size=batch_size)
         self.train_prepared(self.prepare(data, validation_split), epochs, batch_size)
 
     def prepare(self, data: TrainingData, validation_split: ValidationSplit) -> PreprocessedBehaviorEncoderData:
-        """Filters and splits votes as this encoder is configured to; the monitor is told what is left.
+        """Filters and splits votes by this encoder's configuration; the monitor receives what is left.
 
         Raises:
-            DataError: nothing is left.
+            DataError: no votes are left.
         """
         monitor = self.runtime.monitor
         with self.runtime.group.first_alone():
@@ -126,26 +126,26 @@ class ModelBehaviorEncoder:
         """Embeds pairs, in order.
 
         Args:
-            prompts: [n_samples].
-            responses: [n_samples].
+            prompts: prompts, [n_samples].
+            responses: responses to them, [n_samples].
             batch_size: pairs encoded at once.
 
         Returns:
             Unit vectors, float32, [n_samples, embedding_dim].
 
         Raises:
-            UsageError: lists of different lengths, or an encoder that was never trained.
+            UsageError: the lists have different lengths, or the encoder is not trained.
         """
         self._trained()
         _check_positive(batch_size=batch_size)
         if isinstance(prompts, str) or isinstance(responses, str):
-            raise UsageError("prompts and responses are lists of texts, not one text")
+            raise UsageError("prompts and responses must be lists of texts, not a single text")
         if len(prompts) != len(responses):
             raise UsageError(f"{len(prompts)} prompts but {len(responses)} responses: one of each per pair is needed")
         return self.encode_clean(*self.clean(prompts, responses), batch_size)
 
     def clean(self, prompts: list[str], responses: list[str]) -> tuple[list[str], list[str]]:
-        """The texts as they are encoded: lone surrogates replaced, self-naming masked. [n_samples] each."""
+        """Prepares texts for encoding: replaces lone surrogates and masks self-naming. [n_samples] each."""
         # JSON may hold lone surrogates, which no tokenizer and no file takes.
         prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
         if self.config.preprocessing.filters.mask_self_naming:
@@ -153,7 +153,7 @@ class ModelBehaviorEncoder:
         return prompts, responses
 
     def encode_clean(self, prompts: list[str], responses: list[str], batch_size: int) -> np.ndarray:
-        """Embeds what `clean` gives, as `encode` does, for a caller that needs those texts, too."""
+        """Embeds texts that `clean` has prepared, for callers that need those texts, too; see `encode`."""
         head, transforms = self._trained()
         if len(prompts) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
@@ -166,7 +166,7 @@ class ModelBehaviorEncoder:
         """The embedding of one model: the mean over its pairs, float32, [embedding_dim].
 
         Raises:
-            UsageError: no pairs, or as for `encode`.
+            UsageError: there are no pairs; or see `encode`.
         """
         if len(responses) == 0:
             raise UsageError("a model's embedding needs at least one (prompt, response) pair, got none")
@@ -174,15 +174,15 @@ class ModelBehaviorEncoder:
         return mean
 
     def rate(self, embeddings: np.ndarray) -> np.ndarray:
-        """Quality of model embeddings on the Bradley-Terry (log-odds) scale, up to a constant.
+        """Rates model embeddings on the Bradley-Terry (log-odds) scale, up to a constant.
 
-        A linear read-out, learned from the votes by the vote term of the objective.
+        The rating is a linear read-out, learned from the votes by the vote term of the objective.
 
         Args:
-            embeddings: [n_models, embedding_dim].
+            embeddings: embeddings of models, [n_models, embedding_dim].
 
         Returns:
-            [n_models], higher is better.
+            Ratings, [n_models]; higher is better.
 
         Raises:
             UsageError: the encoder was trained without the vote term.
@@ -206,7 +206,7 @@ class ModelBehaviorEncoder:
         return embeddings[:, self.config.quality_dim :]
 
     def get_state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs: JSON values under "config" and NumPy arrays under "tensors"."""
+        """Returns the state for `load_state_dict`: JSON values under "config" and NumPy arrays under "tensors"."""
         head, transforms = self._trained()
         tensors = {f"head.{name}": value.numpy().copy() for name, value in head.state_dict().items()}
         tensors |= {f"features.{name}": np.array(value) for name, value in transforms.to_arrays().items()}
@@ -225,11 +225,11 @@ class ModelBehaviorEncoder:
 
     @classmethod
     def load_state_dict(cls, state_dict: dict[str, Any]) -> ModelBehaviorEncoder:
-        """The inverse of `get_state_dict`, bit by bit.
+        """The inverse of `get_state_dict`; the loaded encoder is bit-identical.
 
         Raises:
-            ArtifactError: a state of another version, an incomplete one, one that was trained with what this release no
-                longer has, or one whose text encoder gives other vectors here (other weights under the same name, say).
+            ArtifactError: the state is of another version or incomplete, uses a setting that this release no longer
+                has, or its text encoder gives other vectors here, such as other weights of the same name.
         """
         check_version("encoder state:", state_dict.get("state_version"), STATE_VERSION)
         try:
@@ -250,7 +250,7 @@ class ModelBehaviorEncoder:
     def _run(self, trainer: Trainer, key: str) -> None:
         path, monitor = self.runtime.checkpoint, self.runtime.monitor
         checkpoint = Checkpoint(path, key, self.runtime.group)
-        # Where a text encoder was tuned first, the interruption may have come before the head's first epoch.
+        # If a text encoder was tuned first, training may have been interrupted before the head's first epoch.
         tuned = any(encoder.learns_from_votes for encoder in self.text_encoders)
         if path is not None and self.runtime.resume and (path.exists() or not tuned):
             checkpoint.restore(trainer)

@@ -1,4 +1,4 @@
-"""Where training keeps its state, and who is told how it goes."""
+"""The surroundings of a run, which do not change its result: cache, monitor, checkpoint, processes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from model_behavior.preprocessing.cache import ContentCache
 
 
 class TrainingMonitor(Protocol):
-    """Told of every step; the command line draws it, a library user may log it."""
+    """Receives the progress of a training; the command line draws it, a library user may log it."""
 
     def on_prepared(self, prepared: PreprocessedBehaviorEncoderData) -> None:
-        """Votes are filtered and split."""
+        """Called when the votes are filtered and split."""
 
     def on_progress(self, task: str, done: int, total: int) -> None:
-        """`done` of `total` units of a named task are finished."""
+        """Called when `done` of `total` units of a named task are finished."""
 
     def on_tuning_round(self, log: EpochLog) -> None:
-        """A round of fine-tuning a text encoder ended."""
+        """Called at the end of a round of fine-tuning a text encoder."""
 
     def on_epoch(self, log: EpochLog) -> None:
-        """An epoch ended."""
+        """Called at the end of an epoch."""
 
 
 class SilentMonitor:
-    """Says nothing."""
+    """Ignores the progress."""
 
     def on_prepared(self, prepared: PreprocessedBehaviorEncoderData) -> None:
         """Nothing."""
@@ -46,14 +46,14 @@ class SilentMonitor:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a run uses but its result does not depend on.
+    """Cache, monitor, checkpoint and processes of a run; its result does not depend on them.
 
     Attributes:
-        cache: of features and preprocessed votes.
-        monitor: told of the progress.
-        checkpoint: file to keep the state in after every epoch; None for none.
-        resume: go on from `checkpoint` where it exists.
-        group: the processes that train together; the first of them alone writes and is monitored.
+        cache: cache of features and preprocessed votes.
+        monitor: receiver of the progress.
+        checkpoint: file for the state of training, written after every epoch; None for none.
+        resume: continue from `checkpoint` if it exists.
+        group: processes that train together; only the first one writes and reports.
     """
 
     cache: ContentCache = field(default_factory=ContentCache)

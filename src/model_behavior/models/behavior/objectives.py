@@ -1,11 +1,11 @@
-"""What stage 1 minimises: a weighted sum of terms, each a function of embeddings alone.
+"""The objective of stage 1: a weighted sum of terms, each a function of embeddings alone.
 
 The loss of a batch is
 
     L = w_triplet T + w_proxy P + w_contrastive S + w_vote V + w_compactness C + w_kl K
 
-over raw embeddings h and unit embeddings z = h / |h|. The weights w are those of `ObjectiveConfig`; the equation of
-each term stands at its function. A term of weight 0 is not computed.
+over raw embeddings h and unit embeddings z = h / |h|. The weights w are those of `ObjectiveConfig`; each
+term's function has its equation. A term of weight 0 is not computed.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class ObjectiveConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `dataclasses.asdict`, also for what an earlier release saved.
+        """The inverse of `dataclasses.asdict`; reads values saved by earlier releases, too.
 
         Raises:
-            ArtifactError: a setting that this release no longer has was on.
+            ArtifactError: the values use a setting that this release no longer has.
         """
         for name, off in _REMOVED.items():
             if values.get(name, off) != off:
@@ -90,7 +90,7 @@ class TripletBatch:
     Attributes:
         raw: raw embeddings of the batch's distinct pairs, [n_pairs, dim].
         anchor: index into `raw`, [n_triplets]; `positive` and `negative` likewise.
-        decided: whether the anchor won and the negative lost one decided vote, [n_triplets].
+        decided: True if the anchor won and the negative lost one decided vote, [n_triplets].
         model: model index of each distinct pair, [n_pairs].
         prompt: id of its prompt, [n_pairs].
         text: id of its response, equal for equal texts, [n_pairs].
@@ -127,8 +127,8 @@ def proxy_softmax_loss(unit: torch.Tensor, proxies: torch.Tensor, model: torch.T
     m is the pair's own model, w_k the proxy of model k, and s the scale.
 
     Args:
-        unit: [n, dim].
-        proxies: one per model, [n_models, dim], any length.
+        unit: unit embeddings, [n, dim].
+        proxies: proxies of the models, [n_models, dim], of any length.
         model: model of each row, [n].
         scale: inverse temperature.
     """
@@ -144,7 +144,7 @@ def supervised_contrastive_loss(unit: torch.Tensor, batch: TripletBatch, tempera
     pushes. The mean is over pairs with a positive, 0 where there is none.
 
     Args:
-        unit: [n_pairs, dim].
+        unit: unit embeddings, [n_pairs, dim].
         batch: model, prompt and text of each row.
         temperature: t, above 0.
     """

@@ -51,11 +51,11 @@ class ProcessGroup:
     def gather_rows(self, own: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         """The rows of the first process, of the second and so on, [n_rows, dim]; the gradient flows to the own ones.
 
-        Right where every process goes on to compute the same loss from the rows, as they all do here.
+        The gradient is correct only if every process computes the same loss from the rows.
 
         Args:
-            own: those of this process, [n_own, dim].
-            lengths: how many each process has, [size].
+            own: rows of this process, [n_own, dim].
+            lengths: number of rows of each process, [size].
         """
         if self.size == 1:
             return own
@@ -69,7 +69,7 @@ class ProcessGroup:
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Makes the gradients of what embeds the own rows those of the whole batch, the same in every process.
 
-        What no process has a gradient of is left without one, as the optimiser passes such weights over.
+        Weights without a gradient in any process stay without one, and the optimiser skips them.
         """
         if self.size == 1:
             return
@@ -91,7 +91,7 @@ class ProcessGroup:
                 parameter.grad /= self.size
 
     def all_agree(self, answer: bool) -> bool:
-        """Whether the answer of every process is yes."""
+        """Tells if the answer of every process is yes."""
         if self.size == 1:
             return answer
         answers = torch.tensor(int(answer))
@@ -100,7 +100,7 @@ class ProcessGroup:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """The first process goes through the block before the others do, which find its results in the cache."""
+        """Runs the block in the first process before the others, which then find its results in the cache."""
         if self.size > 1 and not self.is_first:
             distributed.barrier()
         yield
@@ -127,7 +127,7 @@ class _GatherRows(torch.autograd.Function):
 
 @contextmanager
 def open_process_group() -> Iterator[ProcessGroup]:
-    """The processes that `torchrun` has started this one with; one alone where it was not started so."""
+    """Joins the processes that `torchrun` has started; without `torchrun` the group is this process alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ProcessGroup()
         return

@@ -1,4 +1,4 @@
-"""The trained part of the encoder: features of one or more text encoders to one unit vector."""
+"""The head, the trained part of the encoder: maps features of text encoders to one unit vector."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class ProjectionConfig:
         dropout: share of hidden units dropped in training.
         dense_dropout: share of standardised features dropped in training.
         sparse_dropout: share of n-grams dropped in training.
-        max_columns: the most frequent columns that are kept of a sparse encoder.
-        min_pairs: columns found in fewer training pairs, or in less than 1 % of them if that is fewer, are dropped.
+        max_columns: largest number of columns kept of a sparse encoder, the most frequent ones.
+        min_pairs: fewest training pairs that a column must be found in, or 1 % of them if that is fewer.
     """
 
     dim: int = 128

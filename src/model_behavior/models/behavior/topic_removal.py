@@ -1,4 +1,4 @@
-"""What the prompt alone predicts of a response's features, and its removal."""
+"""Topic removal: subtracts from a response's features the part that the prompt predicts."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ class PromptBasis:
 class TopicRemoval:
     """Ridge regression of pair features on prompt features (Hoerl and Kennard 1970), whose prediction is subtracted.
 
-    With f the features of a pair and g(p) those of its prompt, what is kept is f - (W g(p) + b). W is fitted on the
+    With f the features of a pair and g(p) those of its prompt, the residual is f - (W g(p) + b). W is fitted on the
     mean features of each training prompt, since that is all that a prompt can predict. It is nuisance attribute
     projection (Solomonoff et al. 2005), with the nuisance predicted instead of known.
 
     Attributes:
-        basis: how prompt features are scaled.
-        weight: [n_columns, n_features].
-        offset: [n_features].
-        explained: share of the variance between training prompts that the regression predicts for prompts that it
-            was not fitted on (five folds); below 0 where the mean would have done better, 0 where nothing varies.
+        basis: scaling of the prompt features.
+        weight: coefficients of the regression, W, [n_columns, n_features].
+        offset: offset of the regression, b, [n_features].
+        explained: share of the variance between training prompts that the regression predicts on held-out prompts
+            (five folds); below 0 if the mean predicts better, 0 if nothing varies.
     """
 
     basis: PromptBasis

@@ -52,7 +52,7 @@ class OptimisationConfig:
 
 @dataclass(frozen=True, eq=False)
 class TrainingExamples:
-    """What the loop reads.
+    """Input of the training loop.
 
     Attributes:
         prepared: features of every pair, one block per text encoder.
@@ -71,7 +71,7 @@ class TrainingExamples:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and by which seed."""
+    """Length and seed of a training."""
 
     epochs: int
     batch_size: int
@@ -82,8 +82,8 @@ class Schedule:
 class Trainer:
     """Trains a head in place.
 
-    Every epoch draws from a generator of its own, seeded by (seed, epoch), so that a run that goes on from a
-    checkpoint gives what an uninterrupted one gives.
+    Every epoch draws from a generator of its own, seeded by (seed, epoch), so that a run resumed from a
+    checkpoint gives the same result as an uninterrupted one.
     """
 
     def __init__(
@@ -102,10 +102,10 @@ class Trainer:
         )
 
     def run(self, on_step: Callable[[int, int], None], on_epoch: Callable[[EpochLog], None]) -> None:
-        """Trains the epochs that are left, then restores the best one.
+        """Trains the remaining epochs, then restores the best one.
 
         Raises:
-            CollapseError: all pairs are mapped to one point, or the loss is not a number.
+            CollapseError: the encoder maps all pairs to one point, or the loss is not a number.
         """
         for epoch in range(len(self.history) + 1, self._schedule.epochs + 1):
             log = self._run_epoch(epoch, on_step)
@@ -124,7 +124,7 @@ class Trainer:
         return CacheEntry(arrays, {"history": [asdict(log) for log in self.history]})
 
     def restore(self, state: CacheEntry) -> None:
-        """Goes back to a `state`."""
+        """Restores a `state`."""
         self.history = [EpochLog(**log) for log in state.metadata["history"]]
         self._network.load_state_dict(_tensors(state.arrays, "now."))
         self._best = _tensors(state.arrays, "best.")

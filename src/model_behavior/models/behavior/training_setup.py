@@ -1,4 +1,4 @@
-"""What the training of the head starts from: fitted transforms, fresh weights, and every pair as the head reads it.
+"""Prepares the training of the head: fitted transforms, fresh weights, and the inputs for every pair.
 
 Text encoders describe pairs and prompts through the cache. Transforms and head are fitted on training pairs, or on a
 sample of them where there are many. They are then applied to all pairs, a part at a time, and the result lies in mapped
@@ -33,13 +33,13 @@ from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmb
 
 @dataclass(frozen=True)
 class PairFeatureSource:
-    """Encodes pairs, and their prompts where the topic is to be removed.
+    """Encodes pairs, and their prompts for topic removal.
 
     Attributes:
         text_encoders: text encoders, whose features stand side by side.
         runtime: cache, and monitor of the progress.
         batch_size: number of pairs encoded at once.
-        with_prompts: whether prompts are encoded, too.
+        with_prompts: encode prompts, too.
     """
 
     text_encoders: Sequence[TextEncoderBase]
@@ -82,7 +82,7 @@ class PairFeatureSource:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSetup:
-    """What `Trainer` is given.
+    """The input of `Trainer`.
 
     Attributes:
         transforms: transforms fitted on training pairs.

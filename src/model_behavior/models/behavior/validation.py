@@ -1,4 +1,4 @@
-"""Votes that an encoder learns from and is validated on, the figures of an epoch, and the stop at collapse."""
+"""Training and validation votes of an encoder, the metrics of an epoch, and the stop at collapse."""
 
 from __future__ import annotations
 
@@ -165,10 +165,10 @@ class ValidationSide:
 
 
 def stop_if_collapsed(log: EpochLog, margin: float, learning_rate: float) -> None:
-    """Ends a training that cannot come to anything.
+    """Stops a training that has collapsed or diverged.
 
     Raises:
-        CollapseError: all pairs are mapped to one point, or the loss is not a number.
+        CollapseError: the encoder maps all pairs to one point, or the loss is not a number.
     """
     losses = (log.train_loss, log.validation_loss, log.mean_distance)
     if not all(map(math.isfinite, losses)):

@@ -111,7 +111,7 @@ class BradleyTerryConfig:
 
     Attributes:
         penalty: precision of the normal prior of each rating around their mean; keeps undefeated models finite.
-        learn_slopes: whether to learn how ties and both_bad depend on the pair's strength; Davidson's (1/2, 0) if not.
+        learn_slopes: True to learn how ties and both_bad depend on the pair's strength; Davidson's (1/2, 0) if not.
     """
 
     penalty: float = 0.1

@@ -38,7 +38,7 @@ def fit_temperature(probabilities: FloatArray, outcome: IntArray, prompt: IntArr
 
     Args:
         probabilities: [n, 4].
-        outcome: what happened, [n].
+        outcome: outcome of each vote, [n].
         prompt: the prompt of each vote, [n].
     """
     if not len(outcome):

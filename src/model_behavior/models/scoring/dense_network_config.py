@@ -23,12 +23,12 @@ class DenseNetworkConfig:
             with votes can be predicted.
         carry_over: share of what prompts do to the behaviour of voted models that is taken over to enrolled ones, which
             had no say in it; in [0, 1].
-        prompts: how prompts become vectors.
-        offset: of the Bradley-Terry ratings that everything is added to.
-        rating: how the offset of a model without votes is read from its embedding.
-        agreement: and from whom it agrees with on the same prompts.
+        prompts: features of prompts.
+        offset: fit of the Bradley-Terry ratings, to which everything else is added.
+        rating: reading of the offset of a model without votes from its embedding.
+        agreement: reading of that offset from the models whose answers to the same prompts it resembles.
         network: size and priors.
-        schedule: of training.
+        schedule: epochs, steps and folds of training.
     """
 
     model_source: Literal["behavior", "id"] = "behavior"

@@ -54,8 +54,8 @@ class DenseNetworkModel(ModelBase):
     Attributes:
         history: one log per epoch of the cross-validation, the first from before training.
         temperature: temperature fitted on held-out votes; 1 without.
-        held_out: those votes as they were predicted; None before `fit` and after loading.
-        notes: what to know of the votes before believing the ratings.
+        held_out: predictions of the held-out votes; None before `fit` and after loading.
+        notes: cautions about the votes that limit what the ratings mean.
     """
 
     name: ClassVar[str] = "dense-network"

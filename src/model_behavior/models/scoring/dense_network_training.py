@@ -26,8 +26,8 @@ class ScoringSchedule:
     Attributes:
         epochs: passes over the training votes at most.
         batch_size: votes per step.
-        learning_rate: at the beginning.
-        seed: of the order of votes, of the hidden layer and of the folds.
+        learning_rate: learning rate at the beginning.
+        seed: seed of the order of votes, the hidden layer and the folds.
         folds: parts that prompts are dealt out to; each is predicted by a network that learned from the others.
         enough_votes: no further fold is held out once this many votes were predicted.
     """
@@ -45,8 +45,8 @@ class HeldOutVotes:
     """Training votes as predicted by networks that did not learn from their prompts.
 
     Attributes:
-        probabilities: after the best epoch, float32, [n_held_out, 4].
-        outcome: what happened, [n_held_out].
+        probabilities: predictions after the best epoch, float32, [n_held_out, 4].
+        outcome: outcome of each vote, [n_held_out].
         prompt: prompt of each, [n_held_out].
         history: one log per epoch, the first from before training.
         best: epoch with the least log loss; 0, which is the offset alone, unless the gain over it is clear.
@@ -66,10 +66,10 @@ def cross_validate(
 
     Args:
         build: an untrained network for votes; the places of its models are those of `votes`.
-        votes: to learn from.
+        votes: votes to learn from.
         batch: the same votes as tensors.
-        schedule: how long, and in how many folds. With a single prompt nothing is held out.
-        progress: told (folds done, folds in all).
+        schedule: epochs and folds. With a single prompt nothing is held out.
+        progress: callback, called with (folds done, folds in all).
     """
     n_folds = min(schedule.folds, len(votes.prompts))
     fold = (np.random.default_rng(schedule.seed).permutation(len(votes.prompts)) % n_folds)[votes.prompt_index]

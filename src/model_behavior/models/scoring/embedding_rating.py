@@ -68,7 +68,7 @@ class EmbeddingRating:
         Args:
             table: their embeddings, [n_models].
             rating: [n_models].
-            variance: of the ratings, [n_models].
+            variance: variances of the ratings, [n_models].
         """
         centre = table.embedding.mean(axis=0, dtype=np.float64)
         offset = table.embedding - centre
@@ -141,7 +141,7 @@ def measure_inflation(
     """What `EmbeddingRatingConfig.inflation` should be, from models that an encoder was not trained on; at least 1.
 
     Args:
-        left_out: of the models that it was trained on.
+        left_out: left-out predictions of the models that it was trained on.
         rating: their ratings, [n_models].
         error: rating less prediction of held-out models, [n_held_out].
         error_variance: variance of those ratings themselves, [n_held_out].

@@ -41,8 +41,8 @@ class ModelBase(ABC):
         """Fits to votes, from scratch.
 
         Args:
-            votes: to learn from.
-            progress: told (steps done, steps in all) by models that take a while.
+            votes: votes to learn from.
+            progress: callback of models that take a while, called with (steps done, steps in all).
 
         Raises:
             DataError: no votes, or none that the model can use.

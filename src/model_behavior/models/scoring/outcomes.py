@@ -52,10 +52,10 @@ def outcome_logits(
     """Logits of the outcomes in the order of `Outcome`, [n, 4].
 
     Args:
-        score_a: [n], or [m, n] for m scores of each vote.
-        score_b: of the same shape.
-        constants: of the likelihood.
-        shift: added to `tie` and `both_bad`, [n, 2].
+        score_a: score of the left side, [n], or [m, n] for m scores of each vote.
+        score_b: score of the right side, of the same shape.
+        constants: constants of the likelihood.
+        shift: shift added to `tie` and `both_bad`, [n, 2].
     """
     total = score_a + score_b
     tie, bad = constants.tie_slope * total + constants.tie, -constants.bad_slope * total + constants.both_bad
@@ -90,7 +90,7 @@ def decided_hits(probabilities: FloatArray, outcome: IntArray) -> tuple[Float64A
 
     Args:
         probabilities: [n_votes, 4].
-        outcome: what happened, [n_votes].
+        outcome: outcome of each vote, [n_votes].
     """
     lead = probabilities[:, 0] - probabilities[:, 1]
     sign = np.where(outcome == Outcome.MODEL_A, 1, -1)
@@ -103,11 +103,11 @@ class UncertainVotes:
     """Scores with what is not known of them, [n_votes].
 
     Attributes:
-        score_a: of the left side.
-        score_b: of the right one.
+        score_a: score of the left side.
+        score_b: score of the right side.
         deviation_a: standard deviation of the left side's score, 0 where it is known.
-        deviation_b: and of the right one's.
-        shift: of tie and both_bad, [n_votes, 2].
+        deviation_b: standard deviation of the right side's score, likewise.
+        shift: shift of tie and both_bad, [n_votes, 2].
     """
 
     score_a: Float64Array

@@ -20,10 +20,10 @@ class PeerRatingConfig:
     """How far a rating that is read from agreement is trusted.
 
     Attributes:
-        correlation: of its error with the error of the rating that is read from the embedding: a model that is unlike
+        correlation: correlation of its error with that of the rating read from the embedding: a model that is unlike
             all others surprises both.
-        penalty: of the regression, in models.
-        least_models: with votes and shared prompts, below which nothing is read from agreement.
+        penalty: penalty of the regression, in models.
+        least_models: models with votes and shared prompts that are needed to read ratings from agreement.
     """
 
     correlation: float = 0.5
@@ -36,9 +36,9 @@ class PeerReading:
     """Ratings read from agreement; arrays [n_models].
 
     Attributes:
-        mean: of the rating.
-        variance: of it.
-        shared: responses with peers that it rests on; without any, mean and variance are those of all models.
+        mean: posterior mean of the rating, log-odds.
+        variance: posterior variance of the rating.
+        shared: number of responses with peers; without any, mean and variance are those of all models.
     """
 
     mean: Float64Array
@@ -75,8 +75,8 @@ class PeerRating:
         """Fits to rated models.
 
         Args:
-            agreement: of the peers with one another; its owners are its peers.
-            rating: of the peers, [n_peers].
+            agreement: agreement of the peers with one another; its owners are its peers.
+            rating: ratings of the peers, [n_peers].
         """
         self._peers, self._arrays = agreement.peers, {}
         spoken, among, owner = _spoken(agreement, rating)

@@ -47,10 +47,10 @@ class _Block:
     """One encoder's reduction: (weigh(features) - mean) @ projection.
 
     Attributes:
-        columns: of a sparse encoder, ascending; empty for a dense one.
+        columns: columns kept of a sparse encoder, ascending; empty for a dense one.
         weight: inverse document frequency of those columns, or the inverse scale of dense features.
-        centre: of dense features before weighting; empty for a sparse encoder.
-        mean: after weighting, [n_columns].
+        centre: mean of dense features before weighting; empty for a sparse encoder.
+        mean: mean after weighting, [n_columns].
         projection: [n_columns, dim]; training prompts get a mean square norm of 1 / number of blocks.
     """
 
@@ -66,8 +66,8 @@ class PromptFeatures:
     """Latent semantic features (Deerwester et al. 1990) of word counts beside principal components of dense features.
 
     Args:
-        config: which encoders, and how many dimensions.
-        cache: of the encoders' output, shared with stage 1.
+        config: encoders and numbers of dimensions.
+        cache: cache of the encoders' output, shared with stage 1.
     """
 
     def __init__(self, config: PromptFeaturesConfig | None = None, cache: ContentCache | None = None) -> None:

@@ -18,9 +18,9 @@ class ModelRows:
     """What is known of some models, one row each.
 
     Attributes:
-        names: [n_models].
+        names: model names, [n_models].
         level: score on the mean prompt, [n_models].
-        variance: of the level, 0 for a model with votes, [n_models].
+        variance: variance of the level, 0 for a model with votes, [n_models].
         own: learned vector of a voted model over the widened prompt, 0 for others, [n_models, width].
         behavior: standardised embedding, [n_models, behavior_dim].
     """
@@ -38,11 +38,11 @@ class ScoreBoard:
 
     Attributes:
         rows: models.
-        constants: of the outcome likelihood on the mean prompt.
-        shift: from the widened prompt to tie and both_bad, [width, 2].
-        interaction: between widened prompt and behaviour, [width, behavior_dim].
-        hidden_weight: [hidden, prompt_dim].
-        hidden_bias: [hidden].
+        constants: constants of the outcome likelihood on the mean prompt.
+        shift: weights from the widened prompt to tie and both_bad, [width, 2].
+        interaction: weights between widened prompt and behaviour, [width, behavior_dim].
+        hidden_weight: weights of the hidden layer, [hidden, prompt_dim].
+        hidden_bias: biases of the hidden layer, [hidden].
     """
 
     rows: ModelRows

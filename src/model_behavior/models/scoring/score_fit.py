@@ -27,8 +27,8 @@ class Design:
     """Votes as rows of a linear model: score_a = side_a @ theta, score_b = side_b @ theta.
 
     Attributes:
-        side_a: CSR, or dense where that is small and quicker, [n_rows, n_parameters].
-        side_b: as `side_a`.
+        side_a: design of the left side, CSR, or dense where that is small and quicker, [n_rows, n_parameters].
+        side_b: design of the right side, likewise.
         weight: votes of each row with each outcome, [n_rows, 4].
         penalty: precision of each parameter's normal prior around 0, [n_parameters].
     """
@@ -45,7 +45,7 @@ class ScoreFit:
 
     Attributes:
         theta: [n_parameters].
-        constants: of the likelihood.
+        constants: constants of the likelihood.
         information: Hessian of the penalised negative log-likelihood in (theta, tie, both_bad),
             [n_parameters + 2, n_parameters + 2].
     """
@@ -64,7 +64,7 @@ def fit_scores(design: Design, start: ScoreFit | None = None, learn_slopes: bool
     Args:
         design: rows and prior.
         start: fit to begin from; its slopes stay where `learn_slopes` is off.
-        learn_slopes: whether to search the slopes.
+        learn_slopes: True to search the slopes.
     """
     n_parameters = len(design.penalty)
     if start is None:
@@ -101,9 +101,9 @@ def clustered_covariance(design: Design, fit: ScoreFit, cluster: IntArray, contr
     C / (C - 1), and no variance below that of H^-1: with few clusters the sandwich alone is too narrow.
 
     Args:
-        design: with one vote a row.
-        fit: of this design.
-        cluster: the cluster of each row, here the prompt, [n_rows].
+        design: design with one vote per row.
+        fit: fit of this design.
+        cluster: cluster of each row, here its prompt, [n_rows].
         contrast: [n_contrasts, n_parameters].
 
     Returns:

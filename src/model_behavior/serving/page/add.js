@@ -1,4 +1,4 @@
-// Drop a chat log: the model behind it lands on the map, with its uncertainty and its nearest neighbours.
+// Places the model of an uploaded chat log on the map, with its uncertainty and its nearest neighbours.
 
 import { announce, h, some } from "./dom.js";
 import { fileDrop } from "./file_drop.js";
@@ -10,7 +10,7 @@ import { fill, heading, modelLink } from "./parts.js";
 
 /** Shows the view. */
 export function showAdd(place, app) {
-  const name = h("input", { type: "text", placeholder: "where the file does not say", autocomplete: "off", maxlength: 200 });
+  const name = h("input", { type: "text", placeholder: "if the file does not name it", autocomplete: "off", maxlength: 200 });
   const result = h("div", { class: "landing", "aria-live": "polite" });
   const open = [];
   const close = () => open.splice(0).forEach((figure) => figure.close());
@@ -35,7 +35,7 @@ export function showAdd(place, app) {
     await fill(result, "Keeping it …", ask, () => []);
   };
   place.append(
-    heading("Place a model", "Some of its responses are enough. First it is only tried: nothing is kept until you say so."),
+    heading("Place a model", "Drop some of its responses. The model is placed as a trial; nothing is kept until you confirm."),
     h("div", { class: "adding" }, h("label", { class: "field" }, h("span", {}, "Name of the model"), name), fileDrop("Drop a chat log here", (file) => tryFile(file, false))),
     result,
   );
@@ -66,14 +66,14 @@ function landing(app, told, figure, keep) {
     h("p", { class: "soft" }, `${count(told.used)} of ${plural(told.rows, "row")} used (${told.format})${skipped.length ? `; left out: ${skipped.join(", ")}` : ""}.`),
     admin
       ? h("p", { class: "actions" }, h("button", { type: "button", class: "main", on: { click: keep } }, told.models.length === 1 ? "Keep this model" : "Keep these models"))
-      : h("p", { class: "soft" }, "Keeping it needs a key with the admin scope."),
+      : h("p", { class: "soft" }, "To keep it, use a key with the admin scope."),
   );
 }
 
 function placedModel(model, known) {
   return some(
     h("h2", {}, `★ ${model.name}`),
-    known && h("p", { class: "notice" }, "A model of this name is known. Keeping this one replaces it; ", h("a", { href: addressOf("drift", { model: model.name }) }, "has it drifted?")),
+    known && h("p", { class: "notice" }, "A model of this name exists. Keeping this one replaces it; ", h("a", { href: addressOf("drift", { model: model.name }) }, "has it drifted?")),
     h(
       "dl",
       { class: "facts" },
@@ -81,7 +81,7 @@ function placedModel(model, known) {
       h("div", {}, h("dt", {}, "95 % interval"), h("dd", {}, interval(model))),
       h("div", {}, h("dt", {}, "Responses"), h("dd", {}, count(model.count))),
     ),
-    ...(model.more ?? []).map(({ responses, half_width: half }) => h("p", { class: "more" }, `About ${plural(responses, "more response")} for ±${decimal(half)}.`)),
+    ...(model.more ?? []).map(({ responses, half_width: half }) => h("p", { class: "more" }, `About ${plural(responses, "more response")} narrow the interval to ±${decimal(half)}.`)),
     h("h3", {}, "Nearest"),
     h("ol", { class: "nearest" }, ...model.neighbours.map(({ model: near, distance }) => h("li", {}, modelLink(near), h("span", {}, decimal(distance, 3))))),
   );

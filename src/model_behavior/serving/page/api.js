@@ -1,8 +1,8 @@
-// The models as a running server tells them.
+// Reads the models from a running server.
 
 const KEY = "model-behavior-key";
 
-/** An answer that says what went wrong. */
+/** An error, with the server's message. */
 export class ApiError extends Error {
   constructor(message, status = 0) {
     super(message);

@@ -1,4 +1,4 @@
-// What is known of one model, beside the map.
+// The card of one model, beside the map.
 
 import { h } from "./dom.js";
 import { COST_UNIT, cost, count, decimal, interval } from "./format.js";
@@ -16,11 +16,11 @@ export function modelCard({ model, drivers, exemplars }, neighbours, { links, on
     h("h3", {}, "Nearest"),
     neighbours.length
       ? h("ol", { class: "nearest" }, ...neighbours.map(({ model: name, distance }) => h("li", {}, modelLink(name), h("span", {}, decimal(distance, 3)))))
-      : h("p", { class: "soft" }, "It is alone."),
+      : h("p", { class: "soft" }, "There is no other model."),
     h("h3", {}, "What sets it apart"),
     drivers.length
       ? driverList(drivers, model.name, "the others")
-      : h("p", { class: "soft" }, "No difference of style from the others that could not be chance."),
+      : h("p", { class: "soft" }, "No statistically significant difference of style from the other models."),
     ...(exemplars.length ? [h("h3", {}, "Typical responses"), ...exemplars.map(exemplar)] : []),
     ...(onRemove ? [h("button", { type: "button", class: "danger", on: { click: onRemove } }, "Remove this model")] : []),
   ];

@@ -1,4 +1,4 @@
-// Two models beside each other: who would win, what sets them apart in words, what they answer.
+// Compares two models: predicted votes, differences of style in words, and answers side by side.
 
 import { h, some } from "./dom.js";
 import { decimal, interval, percent } from "./format.js";
@@ -7,7 +7,7 @@ import { driverList, empty, exemplar, fill, heading, modelChoice } from "./parts
 /** Shows the view; params: `a` and `b`, names. */
 export function showCompare(place, app, params) {
   const { models, families } = app.catalog;
-  place.append(heading("Compare two models", "Differences of style that are no accident, strongest first, and what both answered."));
+  place.append(heading("Compare two models", "Statistically significant differences of style, strongest first, and answers of both models."));
   if (models.length < 2) {
     place.append(empty("Two models are needed.", "Add one from its responses."));
     return {};
@@ -22,7 +22,7 @@ export function showCompare(place, app, params) {
       "div",
       { class: "tools pair" },
       modelChoice("First", families, a, (name) => app.go("compare", { a: name, b })),
-      h("button", { type: "button", class: "quiet", "aria-label": "Exchange the two", title: "Exchange the two", on: { click: () => app.go("compare", { a: b, b: a }) } }, "⇄"),
+      h("button", { type: "button", class: "quiet", "aria-label": "Swap the models", title: "Swap the models", on: { click: () => app.go("compare", { a: b, b: a }) } }, "⇄"),
       modelChoice("Second", families, b, (name) => app.go("compare", { a, b: name })),
     ),
     result,
@@ -66,7 +66,7 @@ function predictionBar(prediction, one, two) {
     bar.append(part);
   }
   const legend = parts.map(({ kind, share, label }) => h("li", {}, h("i", { class: `swatch ${kind}` }), `${label} `, h("strong", {}, percent(share))));
-  return h("section", {}, h("h2", {}, "A vote between them"), bar, h("ul", { class: "key" }, ...legend));
+  return h("section", {}, h("h2", {}, "Predicted vote"), bar, h("ul", { class: "key" }, ...legend));
 }
 
 function responses({ shared, a }, one, two) {

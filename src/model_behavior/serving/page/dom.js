@@ -21,7 +21,7 @@ export function set(element, attributes) {
   return element;
 }
 
-/** Says something to a screen reader. */
+/** Announces a text to screen readers. */
 export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
@@ -36,7 +36,7 @@ export function show(element, visible) {
   return set(element, { hidden: !visible });
 }
 
-/** Whether things may move. */
+/** True where animations are allowed. */
 export function mayMove() {
   return !matchMedia("(prefers-reduced-motion: reduce)").matches;
 }

@@ -1,4 +1,4 @@
-// Does a model still answer as it did when it was enrolled?
+// Tests whether a model's answers have changed since it was enrolled.
 
 import { h, some } from "./dom.js";
 import { fileDrop } from "./file_drop.js";
@@ -16,11 +16,11 @@ export function showDrift(place, app, params) {
       app.tellDrift(checks);
       return checks.length
         ? checks.map(check)
-        : [empty("Nothing was checked yet.", "Choose a model and drop new responses of it: they are compared with those that it was enrolled with.")];
+        : [empty("No model has been checked yet.", "Choose a model and drop new responses of it. They are compared with those that it was enrolled from.")];
     });
   const tryFile = (file) => fill(alerts, `Comparing ${file.name} with ${chosen} …`, () => app.source.checkDrift(file, chosen), () => (setTimeout(list), []));
   place.append(
-    heading("Drift", "Whether a model answers otherwise than when it was enrolled, by new responses to any prompts, best to the same ones."),
+    heading("Drift", "Tests whether a model's answers have changed since it was enrolled. New responses may answer any prompts; the same prompts work best."),
     h("div", { class: "adding" }, modelChoice("Model", families, chosen, (name) => ((chosen = name), app.note("drift", { model: name }))), fileDrop("Drop new responses here", tryFile)),
     alerts,
   );
@@ -32,7 +32,7 @@ function check(told) {
   return h(
     "section",
     { class: `check ${told.changed ? "changed" : "steady"}` },
-    h("h2", {}, modelLink(told.model), h("span", { class: "tag" }, told.changed ? "changed" : "no change seen")),
+    h("h2", {}, modelLink(told.model), h("span", { class: "tag" }, told.changed ? "changed" : "no change found")),
     h("p", {}, sentence(told)),
     ...some(
       told.caution && h("p", { class: "soft" }, told.caution),
@@ -44,7 +44,7 @@ function check(told) {
 
 function sentence({ effect, p_value: p, n_enrolled: before, n_new: now, needed, changed }) {
   const chance = p < 0.001 ? "less than 0.1 %" : `${decimal(100 * p, 1)} %`;
-  const size = `Effect ${decimal(effect)}; by chance as large in ${chance} of cases (${plural(now, "new response")}, ${count(before)} before).`;
+  const size = `Effect ${decimal(effect)}; without a change, an effect this large occurs in ${chance} of cases (${plural(now, "new response")}, ${count(before)} before).`;
   const enough = needed?.["0.5"];
-  return changed || !enough ? size : `${size} A change of 0.5 would be seen with about ${plural(enough, "response")}.`;
+  return changed || !enough ? size : `${size} Detecting an effect of 0.5 needs about ${plural(enough, "response")}.`;
 }

@@ -1,4 +1,4 @@
-// The models as `model-behavior map` wrote them into the page.
+// Reads the models from data that `model-behavior map` wrote into the page.
 
 /** The questions that need no server, answered from the data in the page. */
 export class EmbeddedSource {
@@ -41,7 +41,7 @@ export class EmbeddedSource {
     return this.#data.title;
   }
 
-  /** What is said below it. */
+  /** The note below the heading of the map. */
   get note() {
     return this.#data.note;
   }
@@ -62,7 +62,7 @@ export class EmbeddedSource {
     };
   }
 
-  // What both answered to the same prompts.
+  // Answers of both models to the same prompts.
   #shared(first, second) {
     const others = new Map(this.#data.details[second].answers.map(({ key, response }) => [key, response]));
     const both = this.#data.details[first].answers.filter(({ key }) => others.has(key));

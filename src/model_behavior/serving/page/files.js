@@ -1,4 +1,4 @@
-// Files that the page gives away.
+// Downloads from the page.
 
 /** Saves a Blob under a name. */
 export function save(blob, name) {

@@ -1,4 +1,4 @@
-// Numbers and dates as people read them.
+// Formats numbers and dates.
 
 const WHOLE = new Intl.NumberFormat("en");
 const COST = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
@@ -37,7 +37,7 @@ export function cost(value) {
 
 export const COST_UNIT = "per request, in the currency of the cost file";
 
-/** What is typical of a style feature, in its unit. */
+/** The mean of a style feature, in its unit. */
 export function amount(value) {
   return decimal(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0);
 }

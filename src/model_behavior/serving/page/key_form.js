@@ -1,4 +1,4 @@
-// Asks for the key that the server wants. It stays in this tab.
+// Asks for the API key of the server. It stays in this tab.
 
 import { h } from "./dom.js";
 import { heading } from "./parts.js";
@@ -15,7 +15,7 @@ export function showKeyForm(app, error) {
   return h(
     "form",
     { class: "asking key-form", on: { submit } },
-    heading("This server wants a key", "It is kept in this tab only, and sent with each question."),
+    heading("This server needs an API key", "The key is kept in this tab only, and sent with each request."),
     ...(tried ? [h("p", { class: "notice problem", role: "alert" }, error.message)] : []),
     h("label", { class: "field", for: "key" }, h("span", {}, "Key"), key),
     h("button", { type: "submit", class: "main" }, "Go on"),

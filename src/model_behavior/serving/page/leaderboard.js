@@ -33,7 +33,7 @@ export function showLeaderboard(place, app, params) {
     const scale = scaleOf(models);
     const places = placesOf(models);
     body.replaceChildren(...rows.map((model) => row(model, columns, scale, places)));
-    if (!rows.length) body.append(h("tr", {}, h("td", { colspan: columns.length + 2 }, empty("No model matches.", "Fewer letters may find one."))));
+    if (!rows.length) body.append(h("tr", {}, h("td", { colspan: columns.length + 2 }, empty("No model matches.", "Try fewer letters."))));
   };
   const note = () => {
     app.note("leaderboard", { q: state.q, sort: state.sort, order: state.order });
@@ -46,10 +46,10 @@ export function showLeaderboard(place, app, params) {
   });
   const csv = () => save(toCsv(EXPORTED, arrange(models, state).map((model) => EXPORTED.map((key) => model[key]))), "leaderboard.csv");
   place.append(
-    heading("Leaderboard", rated ? "Ratings on the log-odds scale; lines are 95 % intervals. A difference of 1 means odds of 2.7 to 1." : "These models have no ratings: no scorer was trained on their votes."),
+    heading("Leaderboard", rated ? "Ratings on the log-odds scale; lines are 95 % intervals. A difference of 1 means odds of 2.7 to 1." : "These models have no ratings, since no scorer was trained on votes."),
     h("div", { class: "tools" }, filter, tally, h("span", { class: "spring" }), h("button", { type: "button", class: "quiet", on: { click: csv } }, "CSV")),
     h("div", { class: "scroll" }, table(heads, rated, body)),
-    h("p", { class: "soft" }, enrolledMark(), " never voted on: rated by what it answers, with the wider interval that this deserves."),
+    h("p", { class: "soft" }, enrolledMark(), " models have no votes: they are rated by their answers, with wider intervals."),
     ...(priced ? [h("p", { class: "soft wide" }, `Costs are ${COST_UNIT}.`)] : []),
   );
   draw();

@@ -1,4 +1,4 @@
-// From map units to pixels and back. Both axes have one scale, so that distances on the screen are distances.
+// Converts map units to pixels and back. Both axes have the same scale, so distances on the screen are comparable.
 
 const PADDING = 48; // pixels around the outermost models
 const DEEPEST = 60; // how far to zoom in, as a multiple of the whole map

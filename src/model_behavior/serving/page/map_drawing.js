@@ -1,4 +1,4 @@
-// What the map is drawn with: an SVG of points, regions, lines, a grid and names, and the box that tells of one point.
+// Draws the map: an SVG of points, regions, lines, a grid and names, and a box about one point.
 
 import { h, s, set, show } from "./dom.js";
 import { count, decimal, interval, plural } from "./format.js";

@@ -1,4 +1,4 @@
-// The map of models, as it is panned, zoomed, hovered, clicked and walked through with the keyboard.
+// The interactive map of models: pan, zoom, hover, click, and keyboard.
 
 import { mayMove, set } from "./dom.js";
 import { Camera } from "./map_camera.js";

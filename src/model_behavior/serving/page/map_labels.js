@@ -1,4 +1,4 @@
-// Which names fit beside their points: the important ones first, each on its freest side, none over another.
+// Places names beside their points: important ones first, each on its freest side, without overlaps.
 
 const HEIGHT = 15;
 const GAP = 9;

@@ -9,13 +9,13 @@ import { pictureOf } from "./map_picture.js";
 import { familyColours, legendEntries, ratingScale } from "./palette.js";
 import { empty, fill, heading } from "./parts.js";
 
-const INTRODUCTION = "Models that answer alike lie close. Choose a point to see what sets a model apart.";
+const INTRODUCTION = "Models that answer alike are close together. Choose a point to see what sets a model apart.";
 const LAYOUTS = {
-  pca: "Near is alike; the two directions are those in which the models differ most.",
-  tsne: "Near is alike; t-SNE keeps neighbours, so long distances mean little.",
-  umap: "Near is alike; UMAP keeps neighbours, so long distances mean little.",
+  pca: "The axes are the two directions in which the models differ most.",
+  tsne: "t-SNE keeps neighbours together; long distances mean little.",
+  umap: "UMAP keeps neighbours together; long distances mean little.",
 };
-const UNRATED = "These models have no ratings, since no scorer was trained on votes: colours are families.";
+const UNRATED = "These models have no ratings, since no scorer was trained on votes. Colours are families.";
 
 /**
  * Shows the view; `params.model` is the chosen model, `params.colour` what colours mean (family, or rating), `params.family`
@@ -113,7 +113,7 @@ function key(app) {
     models.some(({ votes }) => votes > 0) && entry("voted", "voted on"),
     models.some(({ name, enrolled }) => enrolled && !app.fresh.has(name)) && entry("enrolled", "enrolled only"),
     app.fresh.size > 0 && h("li", {}, h("span", { "aria-hidden": "true" }, "★"), "new"),
-    models.some(({ ellipse }) => ellipse) && entry("region", "where it may lie (95 %)"),
+    models.some(({ ellipse }) => ellipse) && entry("region", "95 % region of uncertainty"),
   );
   return entries.length ? h("ul", { class: "key" }, ...entries) : null;
 }

@@ -1,4 +1,4 @@
-// Models by colour: by family, where the largest ones have a colour of their own and the rest share a neutral one, or by rating.
+// Colours of models: by family, where the largest ones have a colour of their own and the rest share a neutral one, or by rating.
 
 export const N_COLOURS = 10;
 export const OTHER = "other families";

@@ -1,4 +1,4 @@
-// Pieces that several views are made of.
+// Parts that several views share.
 
 import { h, some } from "./dom.js";
 import { amount, decimal } from "./format.js";
@@ -19,12 +19,12 @@ export function enrolledMark() {
   return h("span", { class: "tag", title: "Never voted on: rated by what it answers" }, "enrolled");
 }
 
-/** While something is fetched. */
+/** A message shown while something is fetched. */
 export function loading(text) {
   return h("p", { class: "loading", role: "status" }, text);
 }
 
-/** What went wrong, with a button to try again where that makes sense. */
+/** A message about an error, with a button to try again where that makes sense. */
 export function problem(error, again) {
   return h(
     "div",
@@ -34,12 +34,12 @@ export function problem(error, again) {
   );
 }
 
-/** Nothing to show, and what to do about it. */
+/** A message for an empty view, and what to do about it. */
 export function empty(title, text) {
   return h("div", { class: "notice" }, h("p", { class: "lead" }, title), h("p", {}, text));
 }
 
-/** Fills a place with what a promise gives; says that it is loading, and what went wrong. */
+/** Fills a place with the result of a promise; shows a message while it loads, and errors. */
 export async function fill(place, text, ask, draw) {
   const turn = (place.turn = (place.turn ?? 0) + 1);
   place.replaceChildren(loading(text));
@@ -54,7 +54,7 @@ export async function fill(place, text, ask, draw) {
 
 /** Differences of style in words, each with two bars: the subject above, the other below. */
 export function driverList(drivers, subject, other) {
-  if (!drivers.length) return h("p", { class: "soft" }, "No difference of style that could not be chance.");
+  if (!drivers.length) return h("p", { class: "soft" }, "No statistically significant difference of style.");
   return h("ol", { class: "drivers" }, ...drivers.map((driver) => driverItem(driver, subject, other)));
 }
 

@@ -1,4 +1,4 @@
-// Type a prompt: the order that is predicted for it, with costs, and where it would be sent.
+// Predicts the ranking of the models on a prompt, with costs, and the model that it would be routed to.
 
 import { h, some } from "./dom.js";
 import { COST_UNIT, cost, decimal, percent } from "./format.js";
@@ -33,12 +33,12 @@ export function showPrompt(place, app) {
     text,
     h("div", { class: "tools" }, h("label", { class: "field" }, h("span", {}, "Good enough"), floor), meaning, h("span", { class: "spring" }), h("button", { type: "submit", class: "main" }, "Predict")),
   );
-  place.append(heading("Who answers this best?", "No model is called: the order is read from how each of them answers."), form, result);
+  place.append(heading("Who answers this best?", "No model is called: a scorer predicts the order from the models' embeddings."), form, result);
   return {};
 }
 
 function describeFloor(floor) {
-  return floor >= 0.5 ? "only the best model will do" : `the cheapest model that wins ${percent(floor)} of votes against the best`;
+  return floor >= 0.5 ? "the best model only" : `the cheapest model that wins ${percent(floor)} of votes against the best`;
 }
 
 function prediction(app, ranking, route) {
@@ -57,7 +57,7 @@ function prediction(app, ranking, route) {
       priced ? `, for ${cost(route.cost)} a request` : "",
       ".",
     ),
-    h("p", { class: "soft" }, priced ? `Costs are ${COST_UNIT}.` : "No costs are set, so the best model is also the cheapest: start the server with costs to route by them."),
+    h("p", { class: "soft" }, priced ? `Costs are ${COST_UNIT}.` : "No costs are set, so the best model is chosen. Start the server with costs to route by them."),
     h("div", { class: "scroll" }, orderTable(order, { rows, ranked, scale, priced, route })),
   );
 }

@@ -1,4 +1,4 @@
-// Light, dark, or as the system says. The choice is kept in this browser.
+// Theme: light, dark, or that of the system. The choice is kept in this browser.
 
 import { set } from "./dom.js";
 

@@ -1,1 +1,1 @@
-"""Text encoders: what turns a (prompt, response) pair into numbers before training."""
+"""Text encoders, which turn (prompt, response) pairs into numbers before training."""

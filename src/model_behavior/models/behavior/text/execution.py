@@ -1,4 +1,4 @@
-"""Which library runs a transformer, and in which precision: chosen by what is installed and what the processor has."""
+"""Chooses the library, precision and device that run a transformer, from what is installed and the hardware."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Execution:
-    """How a transformer is run. All three change the numbers, if only in the last digits.
+    """How a transformer is run. All three settings change the vectors, at least in the last digits.
 
     Attributes:
-        backend: the library.
-        precision: of the matrix products.
-        device: where.
+        backend: library that runs it.
+        precision: precision of the matrix products.
+        device: processor or GPU.
     """
 
     backend: Literal["openvino", "onnxruntime", "torch"]
@@ -44,16 +44,17 @@ class Execution:
 
 
 def choose_execution(backend: Backend = "auto", precision: Precision = "bf16") -> Execution:
-    """The fastest way that is there, or the one asked for.
+    """Chooses the requested backend, or the fastest installed one.
 
     Args:
-        backend: "auto" takes $MODEL_BEHAVIOR_BACKEND if that is set, else torch where there is a GPU, else the first of
-            openvino, onnxruntime and torch that is installed.
-        precision: "bf16" is taken where backend and processor have it, since it is only slower elsewhere; "f32" always.
+        backend: library; "auto" takes $MODEL_BEHAVIOR_BACKEND if that is set, else torch if there is a GPU, else the
+            first of openvino, onnxruntime and torch that is installed.
+        precision: requested precision; "bf16" falls back to f32 if backend or hardware lacks it, since it would only
+            be slower.
 
     Raises:
-        UsageError: an unknown backend or precision.
-        MissingExtraError: the backend asked for is not installed.
+        UsageError: the backend or precision is unknown.
+        MissingExtraError: the requested backend is not installed.
     """
     wanted = os.environ.get(BACKEND_VARIABLE) or "auto" if backend == "auto" else backend
     if wanted not in get_args(Backend):
@@ -86,7 +87,7 @@ def _first_installed() -> str:
 @cache
 def _say_once(chosen: str, missing: str) -> None:
     _logger.warning(
-        "transformers are run by %s, since %s is not installed. Faster: pip install 'model-behavior[fast]'",
+        "transformers run on %s, since %s is not installed. Faster: pip install 'model-behavior[fast]'",
         chosen,
         missing,
     )
@@ -94,6 +95,6 @@ def _say_once(chosen: str, missing: str) -> None:
 
 @cache
 def _processor_has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself (AVX-512 BF16, AMX; BF16 on ARM)."""
+    """Tells if the processor multiplies bfloat16 natively (AVX-512 BF16, AMX; BF16 on ARM)."""
     found = torch.cpu.get_capabilities()
     return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))

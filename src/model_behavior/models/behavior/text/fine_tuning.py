@@ -1,8 +1,7 @@
-"""Which weights are tuned, how long, and to which end.
+"""Fine-tunes a transformer on votes, with the objectives of stage 1 over its pooled vectors.
 
-Which weights of a transformer are tuned, and their values.
-
-The loop that fine-tunes a transformer: a fixed number of steps in rounds, of which the best is kept.
+`FineTuningConfig` chooses the weights to tune, the budget of steps and the objectives. `FineTuner` runs the steps in
+rounds and keeps the round with the best validation. The functions at the end freeze, read and set the tuned weights.
 """
 
 from __future__ import annotations
@@ -36,33 +35,35 @@ from model_behavior.preprocessing.entry_file import CacheEntry, inside
 TuningMode: TypeAlias = Literal["full", "last-layers", "lora"]
 
 PEAK_LEARNING_RATES: Final[Mapping[TuningMode, float]] = {"full": 1e-4, "last-layers": 2e-4, "lora": 1e-3}
-"""Of AdamW, where none is chosen: the fewer weights are tuned, the larger."""
+"""Default peak learning rates of AdamW by mode; the fewer weights are tuned, the larger the rate."""
 
 _COUNTS = ("last_layers", "lora_rank", "steps", "rounds", "batch_size", "micro_batch", "validation_pairs")
 _RATES = ("lora_alpha", "learning_rate", "proxy_learning_rate", "weight_decay")
+_LONGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
 class FineTuningConfig:
-    """A fixed budget of steps, of which the round that validates best is kept.
+    """Settings of fine-tuning: a fixed budget of steps in rounds, of which the one with the best validation is kept.
 
     Attributes:
-        mode: "full" tunes every weight, "last-layers" those of the upper layers, "lora" low-rank differences in every
+        mode: weights to tune: "full" for all, "last-layers" for the upper layers, "lora" for low-rank adapters in every
             layer.
-        last_layers: so many, in that mode.
-        lora_rank: of the differences, in that mode.
-        lora_alpha: differences count `lora_alpha / lora_rank` times.
-        steps: of the optimiser.
-        rounds: so often the encoder is validated and the checkpoint written, after equally many steps.
+        last_layers: number of layers tuned in mode "last-layers".
+        lora_rank: rank of the adapters in mode "lora".
+        lora_alpha: scale of the adapters, which are multiplied by `lora_alpha / lora_rank`.
+        steps: number of optimiser steps.
+        rounds: number of rounds of equally many steps; each ends with a validation and a checkpoint.
         batch_size: triplets per step.
-        micro_batch: pairs whose activations are in memory at once; those of a larger batch are computed again for the
+        micro_batch: number of pairs whose activations are in memory at once; a larger batch recomputes them for the
             gradient.
-        learning_rate: peak, of AdamW with a linear warm-up and a linear decay to 0; None for `PEAK_LEARNING_RATES`.
-        proxy_learning_rate: the same for proxies and read-out, which start from nothing.
-        weight_decay: of weight matrices.
+        learning_rate: peak of AdamW's learning rate, with linear warm-up and linear decay to 0; None for
+            `PEAK_LEARNING_RATES`.
+        proxy_learning_rate: peak of the learning rate of proxies and read-out, which start untrained.
+        weight_decay: weight decay of weight matrices.
         warmup: share of the steps before the peak, in [0, 1).
-        validation_pairs: at most so many of each side of the split are encoded in a round.
-        objectives: what is minimised, over the pooled vectors themselves.
+        validation_pairs: largest number of pairs of each side of the split that are encoded in a round.
+        objectives: objectives, computed on the pooled vectors.
     """
 
     mode: TuningMode = "full"
@@ -92,7 +93,9 @@ class FineTuningConfig:
         if not 0 <= self.warmup < 1:
             raise UsageError(f"fine-tuning: warmup={self.warmup}: a share in [0, 1) is needed")
         if self.rounds > self.steps:
-            raise UsageError(f"fine-tuning: rounds={self.rounds} of steps={self.steps}: a round needs a step")
+            raise UsageError(
+                f"fine-tuning: rounds={self.rounds} exceeds steps={self.steps}: every round needs at least one step"
+            )
 
     @property
     def peak(self) -> float:
@@ -101,116 +104,31 @@ class FineTuningConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FineTuningConfig:
-        """The inverse of `dataclasses.asdict`; what is left out has its default.
+        """The inverse of `dataclasses.asdict`; missing settings take their defaults.
 
         Raises:
-            ArtifactError: an objective's setting that this release no longer has was on.
+            ArtifactError: the values use an objective that this release no longer has.
         """
         nested = {"objectives": ObjectiveConfig.from_json(values["objectives"])} if "objectives" in values else {}
         return cls(**{**values, **nested})
 
 
 @final
-class LowRankDifference(nn.Module):
-    """W' = W + (alpha / rank) B A, with W frozen (Hu et al. 2022, LoRA).
-
-    A is drawn from N(0, 1 / n_in), B is 0, so that W' is W before the first step.
-
-    Args:
-        weight: W, [n_out, n_in].
-        rank: rows of A, columns of B.
-        alpha: see above.
-    """
-
-    def __init__(self, weight: torch.Tensor, rank: int, alpha: float) -> None:
-        super().__init__()
-        n_out, n_in = weight.shape
-        self.a = nn.Parameter(torch.randn(rank, n_in).to(weight.device) / n_in**0.5)
-        self.b = nn.Parameter(torch.zeros(n_out, rank, device=weight.device))
-        self._scale = alpha / rank
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """[n_out, n_in] to [n_out, n_in]."""
-        return weight + self._scale * (self.b @ self.a)
-
-
-def choose_tuned_weights(network: nn.Module, config: FineTuningConfig) -> None:
-    """Freezes all weights but those that are tuned; in mode "lora", adds the differences first.
-
-    Raises:
-        UsageError: a transformer without a stack of layers, or with fewer than are to be tuned.
-    """
-    network.requires_grad_(config.mode == "full")
-    if config.mode == "full":
-        return
-    layers = _layers_of(network)
-    if config.mode == "last-layers":
-        if config.last_layers > len(layers):
-            raise UsageError(
-                f"fine-tuning: last_layers={config.last_layers}, but the transformer has {len(layers)}. "
-                "Fix: fewer, or mode 'full'"
-            )
-        for layer in layers[-config.last_layers :]:
-            layer.requires_grad_(True)
-        return
-    for module in [module for module in layers.modules() if isinstance(module, nn.Linear)]:
-        difference = LowRankDifference(module.weight, config.lora_rank, config.lora_alpha)
-        parametrize.register_parametrization(module, "weight", difference)
-
-
-def tuned_weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Those that are not frozen, by name."""
-    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-
-
-def weights_to_arrays(weights: Mapping[str, torch.Tensor]) -> Arrays:
-    """A copy of the values."""
-    return {name: weight.detach().cpu().numpy().copy() for name, weight in weights.items()}
-
-
-def set_tuned_weights(network: nn.Module, arrays: Mapping[str, AnyArray]) -> None:
-    """The inverse of `weights_to_arrays`, in place.
-
-    Raises:
-        UsageError: they are not those of this network.
-    """
-    weights = tuned_weights(network)
-    expected = {name: tuple(weight.shape) for name, weight in weights.items()}
-    found = {name: array.shape for name, array in arrays.items()}
-    if expected != found:
-        odd = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-        raise UsageError(f"{len(odd)} of the tuned weights do not fit the transformer, {odd[0]} first")
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(torch.from_numpy(np.array(arrays[name])))
-
-
-def _layers_of(network: nn.Module) -> nn.ModuleList:
-    stacks = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
-    if not stacks:
-        raise UsageError("fine-tuning: the transformer has no stack of layers. Fix: mode 'full'")
-    return max(stacks, key=len)
-
-
-_LONGEST_GRADIENT = 1.0
-
-
-@final
 class FineTuner:
     """Tunes a transformer in place, on the objectives of stage 1 over its pooled vectors.
 
-    Alone or as one process of a `ProcessGroup`: a batch's micro-batches are dealt out, and each draws dropout by a seed
-    of its own, so that the vectors are the same whichever process computes them.
+    In a `ProcessGroup`, the micro-batches of a batch are divided among the processes. Each micro-batch draws dropout
+    with a seed of its own, so that the vectors do not depend on the process that computes them.
 
-    Triplets of a prompt go into a batch together, so that several models' answers to it meet there and the prompt
-    tells none of them from the others. Every round draws from a generator of its own, seeded by (seed, round), so that
-    a run that goes on from a checkpoint gives what an uninterrupted one gives.
+    Triplets of the same prompt go into a batch together: several models' responses to it meet there, so the prompt
+    cannot tell the models apart. Every round draws from a generator of its own, seeded by (seed, round), so that a run
+    resumed from a checkpoint gives the same result as an uninterrupted one.
 
     Args:
-        transformer: as it was loaded.
-        votes: to learn from.
+        transformer: transformer with its original weights.
+        votes: votes to learn from.
         config: settings.
-        group: the processes that tune it together; this one alone by default.
+        group: processes that tune together; only this one by default.
 
     Attributes:
         history: one log per round.
@@ -236,10 +154,10 @@ class FineTuner:
         self._optimizer = self._make_optimizer()
 
     def run(self, on_step: Callable[[int, int], None], on_round: Callable[[EpochLog], None]) -> Arrays:
-        """Tunes the rounds that are left, and leaves the transformer with the weights of the best one.
+        """Runs the remaining rounds, and leaves the transformer with the weights of the best round.
 
         Returns:
-            These weights: all that differ from the transformer's own.
+            The tuned weights of that round.
 
         Raises:
             CollapseError: all pairs are mapped to one point, or the loss is not a number.
@@ -267,7 +185,7 @@ class FineTuner:
         return CacheEntry(arrays, {"history": [asdict(log) for log in self.history]})
 
     def restore(self, state: CacheEntry) -> None:
-        """Goes back to a `state`."""
+        """Restores a `state`."""
         self.history = [EpochLog(**log) for log in state.metadata["history"]]
         self._best = inside(state.arrays, "best.")
         set_tuned_weights(self._transformer.network, inside(state.arrays, "now."))
@@ -324,11 +242,11 @@ class FineTuner:
         return {"total": float(loss.detach()), **terms}
 
     def _embed(self, pairs: Int64Array, dropout: np.random.Generator) -> torch.Tensor:
-        """Pooled vectors, [n, dim], of which this process computes those of its micro-batches."""
+        """Pooled vectors of pairs, [n, dim]; this process computes its own micro-batches."""
         token_ids = self._transformer.tokenize(*self._votes.texts(pairs))
         parts = list(plan_batches(token_ids, self._config.micro_batch))
         seeds = dropout.integers(2**31, size=len(parts)).tolist()
-        # In turn, since the texts of the first are the longest.
+        # Dealt out in turn, since the micro-batches are sorted by length.
         dealt = [range(rank, len(parts), self._group.size) for rank in range(self._group.size)]
         own = dealt[self._group.rank]
         vectors = self._pool(
@@ -339,11 +257,11 @@ class FineTuner:
         return gathered[torch.from_numpy(np.argsort(order, kind="stable")).to(gathered.device)]
 
     def _pool(self, micro_batches: Sequence[Sequence[TokenArray]], seeds: Sequence[int]) -> torch.Tensor:
-        """Pooled vectors of some micro-batches, one after the other, [n, dim].
+        """Pooled vectors of micro-batches, one after the other, [n, dim].
 
-        Where there are several only the vectors are kept; the activations of a micro-batch are computed again, with the
-        same dropout, when its gradient is due (gradient checkpointing, Chen et al. 2016; for contrastive batches also
-        known as gradient cache, Gao et al. 2021). So memory is that of one micro-batch.
+        If there are several, only the vectors are kept; the activations of a micro-batch are recomputed with the same
+        dropout for its gradient (gradient checkpointing, Chen et al. 2016; for contrastive batches also known as
+        gradient cache, Gao et al. 2021). Memory is therefore that of one micro-batch.
         """
         transformer = self._transformer
 
@@ -359,7 +277,7 @@ class FineTuner:
         return torch.cat([nothing, *(run(seed, *padded) for seed, padded in tokens)])
 
     def _encode_measured(self) -> Float32Array:
-        """What rounds are compared on, of which this process encodes its share, [n_measured, dim]."""
+        """Vectors of the validation pairs, [n_measured, dim]; this process encodes its share."""
         n_pairs = len(self._measured)
         texts = self._votes.texts(self._measured[self._group.own(n_pairs)])
         own = torch.from_numpy(self._transformer.encode(*texts, self._config.micro_batch))
@@ -367,7 +285,7 @@ class FineTuner:
         return vectors
 
     def _set_learning_rates(self, step: int) -> None:
-        """Linear from 0 to the peak, and linear to 0."""
+        """Sets learning rates that rise linearly from 0 to the peak and fall linearly to 0."""
         config = self._config
         warmup = config.warmup * config.steps
         factor = min((step + 1) / (warmup + 1), (config.steps - step) / (config.steps - warmup))
@@ -377,7 +295,89 @@ class FineTuner:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's global generators, which dropout draws from, and leaves them as they were."""
+    """Seeds torch's global generators, which dropout uses, and restores them after the block."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+def choose_tuned_weights(network: nn.Module, config: FineTuningConfig) -> None:
+    """Freezes all weights except the tuned ones; mode "lora" first adds its adapters.
+
+    Raises:
+        UsageError: the transformer has no stack of layers, or fewer layers than are to be tuned.
+    """
+    network.requires_grad_(config.mode == "full")
+    if config.mode == "full":
+        return
+    layers = _layers_of(network)
+    if config.mode == "last-layers":
+        if config.last_layers > len(layers):
+            raise UsageError(
+                f"fine-tuning: last_layers={config.last_layers}, but the transformer has {len(layers)}. "
+                "Fix: fewer, or mode 'full'"
+            )
+        for layer in layers[-config.last_layers :]:
+            layer.requires_grad_(True)
+        return
+    for module in [module for module in layers.modules() if isinstance(module, nn.Linear)]:
+        difference = LowRankDifference(module.weight, config.lora_rank, config.lora_alpha)
+        parametrize.register_parametrization(module, "weight", difference)
+
+
+def tuned_weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that are not frozen, by name."""
+    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+
+
+def weights_to_arrays(weights: Mapping[str, torch.Tensor]) -> Arrays:
+    """Copies the values of weights to arrays."""
+    return {name: weight.detach().cpu().numpy().copy() for name, weight in weights.items()}
+
+
+def set_tuned_weights(network: nn.Module, arrays: Mapping[str, AnyArray]) -> None:
+    """The inverse of `weights_to_arrays`, in place.
+
+    Raises:
+        UsageError: they are not those of this network.
+    """
+    weights = tuned_weights(network)
+    expected = {name: tuple(weight.shape) for name, weight in weights.items()}
+    found = {name: array.shape for name, array in arrays.items()}
+    if expected != found:
+        odd = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+        raise UsageError(f"{len(odd)} of the tuned weights do not fit the transformer, {odd[0]} first")
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(torch.from_numpy(np.array(arrays[name])))
+
+
+def _layers_of(network: nn.Module) -> nn.ModuleList:
+    stacks = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
+    if not stacks:
+        raise UsageError("fine-tuning: the transformer has no stack of layers. Fix: mode 'full'")
+    return max(stacks, key=len)
+
+
+@final
+class LowRankDifference(nn.Module):
+    """W' = W + (alpha / rank) B A, with W frozen (Hu et al. 2022, LoRA).
+
+    A is drawn from N(0, 1 / n_in), B is 0, so that W' is W before the first step.
+
+    Args:
+        weight: W, [n_out, n_in].
+        rank: number of rows of A and of columns of B.
+        alpha: numerator of the scale alpha / rank.
+    """
+
+    def __init__(self, weight: torch.Tensor, rank: int, alpha: float) -> None:
+        super().__init__()
+        n_out, n_in = weight.shape
+        self.a = nn.Parameter(torch.randn(rank, n_in).to(weight.device) / n_in**0.5)
+        self.b = nn.Parameter(torch.zeros(n_out, rank, device=weight.device))
+        self._scale = alpha / rank
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Returns W' for W, both [n_out, n_in]."""
+        return weight + self._scale * (self.b @ self.a)

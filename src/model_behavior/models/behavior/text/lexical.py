@@ -1,4 +1,4 @@
-"""Which words, punctuation and word pairs a response uses: hashed n-gram counts."""
+"""The text encoder `lexical`: hashed counts of the words, punctuation and word pairs of a response."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LexicalEncoder(TextEncoderBase):
     Args:
         word_sizes: sizes of the word and punctuation n-grams.
         char_sizes: sizes of the byte n-grams, none by default.
-        bits: there are 2**bits columns; two n-grams share one with probability 2**-bits.
+        bits: binary logarithm of the number of columns; two n-grams share a column with probability 2**-bits.
     """
 
     name: ClassVar[str] = "lexical"
@@ -37,7 +37,7 @@ class LexicalEncoder(TextEncoderBase):
 
     @property
     def dim(self) -> int:
-        """2**bits."""
+        """Number of columns, 2**bits."""
         return 1 << self.bits
 
     @property
@@ -46,7 +46,7 @@ class LexicalEncoder(TextEncoderBase):
         return {"word_sizes": list(self.word_sizes), "char_sizes": list(self.char_sizes), "bits": self.bits}
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> sparse.csr_matrix:
-        """CSR counts, float32, [n_pairs, dim]. The prompt is not looked at."""
+        """Counts n-grams of the responses as CSR, float32, [n_pairs, dim]; prompts are ignored."""
         batches = [self._count(responses[part]) for part in portions(responses, batch_size)]
         return sparse.vstack(batches, format="csr") if batches else sparse.csr_matrix((0, self.dim), dtype=np.float32)
 

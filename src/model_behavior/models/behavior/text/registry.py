@@ -1,6 +1,6 @@
-"""The text encoders by name, for configurations and the command line.
+"""The registry of text encoders: finds them by name, and saves and loads them.
 
-Text encoders as JSON values and arrays, and back.
+Configurations and the command line name text encoders; a saved encoder has their names, settings and learned weights.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ DEFAULT_ENCODERS = ("style", "lexical")
 
 
 def register_text_encoder(encoder: type[TextEncoderBase]) -> type[TextEncoderBase]:
-    """Makes an encoder of your own known by its name, so that what was trained with it can be loaded.
+    """Registers a text encoder of your own under its `name`, so that artifacts trained with it can be loaded.
 
-    A class decorator; call it before loading, too.
+    Use it as a class decorator; the class must also be registered before an artifact is loaded.
+
+    Raises:
+        UsageError: another text encoder has that name.
     """
     if TEXT_ENCODERS.get(encoder.name, encoder) is not encoder:
-        raise UsageError(f"a text encoder is registered as {encoder.name!r} already. Fix: choose another name")
+        raise UsageError(f"a text encoder named {encoder.name!r} is registered already. Fix: choose another name")
     TEXT_ENCODERS[encoder.name] = encoder
     return encoder
 
@@ -42,7 +45,7 @@ def check_registered(encoder: TextEncoderBase) -> None:
     """Refuses an encoder that could be saved but not loaded.
 
     Raises:
-        UsageError: its class is not registered.
+        UsageError: the encoder's class is not registered.
     """
     if TEXT_ENCODERS.get(encoder.name) is not type(encoder):
         raise UsageError(
@@ -53,12 +56,12 @@ def check_registered(encoder: TextEncoderBase) -> None:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Which text encoders describe a pair, and how the transformers among them read it.
+    """The text encoders that describe a pair, and the settings of the transformers among them.
 
     Attributes:
-        encoders: names, in the order of their columns.
+        encoders: names of the text encoders, in the order of their columns.
         reading: weights, token budgets, pooling and precision of `semantic` and `finetuned`.
-        tuning: what is tuned of `finetuned`, and how.
+        tuning: settings of the fine-tuning of `finetuned`.
     """
 
     encoders: tuple[str, ...] = DEFAULT_ENCODERS
@@ -66,17 +69,17 @@ class TextConfig:
     tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
 
     def make(self, backend: Backend = "auto") -> tuple[TextEncoderBase, ...]:
-        """The encoders; `backend` runs the transformers among them."""
+        """Makes the encoders; `backend` runs the transformers among them."""
         reading = {**asdict(self.reading), "backend": backend}
         configs = {"semantic": reading, "finetuned": {**reading, "tuning": self.tuning}}
         return make_text_encoders(self.encoders, configs)
 
 
 def make_text_encoder(name: str, config: Mapping[str, Any] | None = None) -> TextEncoderBase:
-    """The text encoder of that name.
+    """Makes the text encoder of a name.
 
     Raises:
-        UsageError: an unknown name, or an argument that the encoder does not have.
+        UsageError: the name is unknown, or the encoder does not take the settings.
     """
     if name not in TEXT_ENCODERS:
         near = nearest(TEXT_ENCODERS, name, 1, 0.6)
@@ -91,11 +94,11 @@ def make_text_encoder(name: str, config: Mapping[str, Any] | None = None) -> Tex
 def make_text_encoders(
     names: Sequence[str] = DEFAULT_ENCODERS, configs: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[TextEncoderBase, ...]:
-    """Several text encoders, whose features are used side by side.
+    """Makes several text encoders, whose features are used side by side.
 
     Args:
-        names: which.
-        configs: settings by name, where they are not the default ones.
+        names: names of the text encoders.
+        configs: settings by name; default settings for names that are missing.
     """
     if not names or len(set(names)) < len(names):
         raise UsageError(f"text encoders {list(names)}: at least one is needed, and each only once")
@@ -103,10 +106,10 @@ def make_text_encoders(
 
 
 def text_encoders_to_state(encoders: Sequence[TextEncoderBase]) -> tuple[list[dict[str, Any]], Arrays]:
-    """Name, configuration and fingerprint of each, and what they learned from votes, by their place.
+    """Saves encoders: name, configuration and fingerprint of each, and their learned weights by position.
 
     Raises:
-        UsageError: an encoder that could not be loaded again.
+        UsageError: an encoder is not registered, so that it could not be loaded again.
     """
     entries: list[dict[str, Any]] = []
     arrays: Arrays = {}
@@ -123,16 +126,16 @@ def text_encoders_from_state(
     """The inverse of `text_encoders_to_state`.
 
     Raises:
-        ArtifactError: an encoder gives other vectors here (another backbone under the same name, say).
-        UsageError: an unknown encoder, or one that cannot take what was learned.
+        ArtifactError: an encoder gives other vectors here, such as another backbone of the same name.
+        UsageError: an encoder is unknown, or cannot take the saved weights.
     """
     encoders = []
     for place, entry in enumerate(entries):
         encoder = make_text_encoder(entry["name"], entry["config"]).with_tensors(inside(arrays, f"{place}."))
-        # What was saved may have settings that are gone; the encoder was made from the rest.
+        # Saved settings may include some that this release no longer has; the encoder was made from the others.
         if encoder.fingerprint_with(entry["config"]) != entry["fingerprint"]:
             raise ArtifactError(
-                f"text encoder {encoder.name!r} {dict(encoder.config)} is not the one that this encoder "
+                f"text encoder {encoder.name!r} {dict(encoder.config)} differs from the one that this encoder "
                 "was trained with. Fix: install the same weights and release, or train again."
             )
         encoders.append(encoder)

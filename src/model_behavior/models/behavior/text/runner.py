@@ -1,6 +1,7 @@
-"""A torch network of tokens as an ONNX file, made once per weights and kept in the cache.
+"""Runs a transformer with OpenVINO, onnxruntime or torch: tokens in, pooled vectors out.
 
-Tokens in, pooled vectors out: one transformer run by OpenVINO, onnxruntime or torch.
+OpenVINO and onnxruntime read an ONNX file, which torch exports once for given weights and the cache keeps. Every
+run begins with a comparison of the export with torch.
 """
 
 from __future__ import annotations
@@ -32,76 +33,21 @@ from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 
 INPUT_NAMES = ("input_ids", "attention_mask")
-_VERSION = 1  # goes up when the same network is exported in another way
+_VERSION = 1  # increases when the export changes
+_TOKENS_AT_ONCE = 1024  # per batch, padding included: large matrix products that still fit in the processor's caches
+_AGREEMENT = 0.999  # least cosine between vectors of the export and of torch
+
+_Run: TypeAlias = Callable[[TokenArray, TokenArray], Float32Array]
+"""Function from (ids, mask), [n_texts, n_tokens] each, to [n_texts, dim]."""
 
 
 class ExportError(ModelBehaviorError):
-    """A network that `torch.onnx.export` cannot write, or writes as another one."""
-
-
-def exported_onnx(network: nn.Module, fingerprint: str, cache: ContentCache) -> UInt8Array:
-    """The network as the bytes of an ONNX file, from the cache if it was exported before.
-
-    Args:
-        network: (input_ids, attention_mask), int64 [n_texts, n_tokens] each, to [n_texts, dim].
-        fingerprint: of its weights and of all else that decides its output.
-        cache: where the export is kept.
-
-    Raises:
-        ExportError: torch cannot export it.
-    """
-    key = digest_of("onnx", str(_VERSION), torch.__version__, fingerprint)
-
-    def build() -> CacheEntry:
-        return CacheEntry({"onnx": _export(network)}, {})
-
-    content: UInt8Array = cache.get_or_build("exports", key, build).arrays["onnx"]
-    return content
-
-
-def _export(network: nn.Module) -> UInt8Array:
-    # The exporter that traces one call: a tenth of a second where the one over torch.export takes ten. What it may take
-    # for a constant wrongly is found by `TransformerRunner`, which compares a batch of another shape with torch.
-    ids = torch.arange(2 * 3).reshape(2, 3)
-    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    sizes = {0: "texts", 1: "tokens"}
-    with tempfile.TemporaryDirectory() as folder, _quiet_exporter():
-        path = Path(folder) / "network.onnx"
-        try:
-            torch.onnx.export(
-                network.eval(),
-                (ids, mask),
-                path,
-                input_names=list(INPUT_NAMES),
-                output_names=["pooled"],
-                dynamic_axes={**dict.fromkeys(INPUT_NAMES, sizes), "pooled": {0: "texts"}},
-                dynamo=False,
-            )
-        except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ExportError(f"the transformer cannot be exported to ONNX ({reason}). Fix: --backend torch") from error
-        return np.fromfile(path, dtype=np.uint8)
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """The exporter warns of every value that it takes for a constant, and that another exporter is the usual one."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-_TOKENS_AT_ONCE = 1024  # of a batch, padding included: full matrix products whose results stay in the caches
-
-_AGREEMENT = 0.999
-
-_Run: TypeAlias = Callable[[TokenArray, TokenArray], Float32Array]
-"""(ids, mask), [n_texts, n_tokens] each, to [n_texts, dim]."""
+    """`torch.onnx.export` cannot export the network, or its export gives other vectors."""
 
 
 @final
 class PooledTransformer(nn.Module):
-    """A Hugging Face transformer and the pooling of its last layer, as one function of ids and mask."""
+    """A Hugging Face transformer with the pooling of its last layer, as one network of ids and mask."""
 
     def __init__(self, transformer: nn.Module, pooling: PoolingMode) -> None:
         super().__init__()
@@ -109,7 +55,7 @@ class PooledTransformer(nn.Module):
         self.pooling = Pooling(pooling)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """[n_texts, n_tokens] twice to [n_texts, dim]."""
+        """Maps ids and mask, [n_texts, n_tokens] each, to pooled vectors, [n_texts, dim]."""
         output = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
         pooled: torch.Tensor = self.pooling(output.last_hidden_state, attention_mask)
         return pooled
@@ -120,10 +66,10 @@ class TransformerSource:
     """The transformer to run.
 
     Attributes:
-        network: with its pooling.
-        fingerprint: of the weights and the pooling; names the export.
-        dim: columns of its output.
-        padding: token id for padding.
+        network: transformer with its pooling.
+        fingerprint: fingerprint of the weights and the pooling; key of the export in the cache.
+        dim: number of columns of the output.
+        padding: id of the padding token.
     """
 
     network: PooledTransformer
@@ -134,17 +80,17 @@ class TransformerSource:
 
 @final
 class TransformerRunner:
-    """Runs a transformer over texts of any lengths, in batches of a number of tokens, sorted by length.
+    """Runs a transformer over texts of any length, in batches of a bounded number of tokens, sorted by length.
 
-    It takes as many threads as torch does, so that one setting (`torch.set_num_threads`) holds for all.
+    It uses as many threads as torch, so that `torch.set_num_threads` holds for every library.
 
     Args:
-        source: the transformer.
-        execution: which library runs it, and how.
-        cache: where its export is kept, if it needs one.
+        source: transformer to run.
+        execution: library, precision and device.
+        cache: cache that keeps the export, if the library needs one.
 
     Raises:
-        ExportError: the library needs an export, and torch cannot make it, or makes one that differs.
+        ExportError: the library needs an export, and torch cannot make it, or the export gives other vectors.
     """
 
     def __init__(self, source: TransformerSource, execution: Execution, cache: ContentCache) -> None:
@@ -155,11 +101,11 @@ class TransformerRunner:
             _check_agreement(self._run, _start_torch(source, Execution("torch", "f32"), cache))
 
     def run(self, token_ids: Sequence[TokenArray], max_rows: int) -> Float32Array:
-        """Pooled vectors in order, float32, [n_texts, dim].
+        """Computes pooled vectors in order, float32, [n_texts, dim].
 
         Args:
-            token_ids: of each text, at least one each; [n_texts].
-            max_rows: texts in a batch, at most.
+            token_ids: token ids of each text, at least one per text, [n_texts].
+            max_rows: largest number of texts in a batch.
         """
         vectors = np.empty((len(token_ids), self._source.dim), dtype=np.float32)
         for rows in plan_batches(token_ids, max_rows, _TOKENS_AT_ONCE):
@@ -169,15 +115,15 @@ class TransformerRunner:
 
 @final
 class TransformerRuns:
-    """How the transformer of a text encoder is run, and the runner once it is started.
+    """The choice of how a text encoder's transformer is run, and the runner once it is started.
 
     Args:
         precision: see `ReadingConfig`.
         backend: see `choose_execution`.
 
     Attributes:
-        execution: what was chosen.
-        cache: where an export is kept.
+        execution: chosen library, precision and device.
+        cache: cache that keeps an export.
     """
 
     def __init__(self, precision: Precision, backend: Backend) -> None:
@@ -186,16 +132,16 @@ class TransformerRuns:
         self.choose(backend)
 
     def choose(self, backend: Backend) -> None:
-        """Chooses again.
+        """Chooses the library anew.
 
         Raises:
-            UsageError, MissingExtraError: as for `choose_execution`.
+            UsageError, MissingExtraError: see `choose_execution`.
         """
         self.execution: Execution = choose_execution(backend, self._precision)
         self._runner: TransformerRunner | None = None
 
     def start(self, transformer: PairTransformer, weights_digest: str) -> TransformerRunner:
-        """The runner of this transformer, whose weights do not change any more."""
+        """Returns the runner of this transformer, whose weights must not change any more."""
         if self._runner is None:
             pooling = transformer.config.pooling
             network = PooledTransformer(transformer.network.auto_model, pooling)
@@ -206,13 +152,13 @@ class TransformerRuns:
 
 
 def _check_agreement(run: _Run, reference: _Run) -> None:
-    """Compares a batch of another shape than the exported one, with padding."""
+    """Compares the export with torch on a padded batch whose shape differs from the exported one."""
     ids, mask = pad([np.arange(length) for length in (2, 7, 4)], padding=0)
     one, other = run(ids, mask), reference(ids, mask)
     cosine = (one * other).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1))
     if not cosine.min() >= _AGREEMENT:
         raise ExportError(
-            f"the exported transformer gives other vectors than torch (cosine {cosine.min():.4f}, at least "
+            f"the exported transformer gives other vectors than torch (cosine {cosine.min():.4f}; at least "
             f"{_AGREEMENT} is needed). Fix: --backend torch"
         )
 
@@ -262,3 +208,55 @@ def _start_onnxruntime(source: TransformerSource, execution: Execution, cache: C
         return vectors
 
     return run
+
+
+def exported_onnx(network: nn.Module, fingerprint: str, cache: ContentCache) -> UInt8Array:
+    """Returns the network as the bytes of an ONNX file, from the cache if it was exported before.
+
+    Args:
+        network: network from (input_ids, attention_mask), int64 [n_texts, n_tokens] each, to [n_texts, dim].
+        fingerprint: fingerprint of its weights and of everything else that decides its output.
+        cache: cache that keeps the export.
+
+    Raises:
+        ExportError: torch cannot export the network.
+    """
+    key = digest_of("onnx", str(_VERSION), torch.__version__, fingerprint)
+
+    def build() -> CacheEntry:
+        return CacheEntry({"onnx": _export(network)}, {})
+
+    content: UInt8Array = cache.get_or_build("exports", key, build).arrays["onnx"]
+    return content
+
+
+def _export(network: nn.Module) -> UInt8Array:
+    # The exporter that traces one call takes a tenth of a second; the one over torch.export takes ten seconds. A trace
+    # may turn a variable into a constant: `TransformerRunner` compares a batch of another shape with torch.
+    ids = torch.arange(2 * 3).reshape(2, 3)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    sizes = {0: "texts", 1: "tokens"}
+    with tempfile.TemporaryDirectory() as folder, _quiet_exporter():
+        path = Path(folder) / "network.onnx"
+        try:
+            torch.onnx.export(
+                network.eval(),
+                (ids, mask),
+                path,
+                input_names=list(INPUT_NAMES),
+                output_names=["pooled"],
+                dynamic_axes={**dict.fromkeys(INPUT_NAMES, sizes), "pooled": {0: "texts"}},
+                dynamo=False,
+            )
+        except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ExportError(f"the transformer cannot be exported to ONNX ({reason}). Fix: --backend torch") from error
+        return np.fromfile(path, dtype=np.uint8)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Hides the exporter's warnings about traced constants and about the newer exporter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,4 +1,4 @@
-"""The table of style features: what is counted in a response, and per what.
+"""The table of style features: the patterns that are counted, and the unit that each count is divided by.
 
 Patterns are RE2, run by Arrow over a whole column at once. `per` says what a count is divided by: "chars" (per 100
 characters), "words" (per 100 words), "lines" (share of lines that match) or "text" (1 if found, else 0).
@@ -12,9 +12,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class StyleFeature:
-    """One counted pattern. A `literal` is matched as it stands, which is several times faster.
+    """One counted pattern. A `literal` is matched as plain text, which is several times faster.
 
-    `screen`, for a pattern that is slow, is a fast one that every text with a match has, too.
+    A slow pattern has a `screen`: a fast pattern that also matches in every text in which the slow one does.
     """
 
     name: str

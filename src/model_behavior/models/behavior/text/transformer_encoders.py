@@ -1,8 +1,7 @@
-"""The text encoders with a transformer over prompt and response together.
+"""The text encoders with a transformer: `semantic`, a frozen one, and `finetuned`, one that is tuned on votes.
 
-One hears what a response says, by a sentence-transformers model as it is (`SentenceTransformerEncoder`), the other how
-it sounds to a transformer that was tuned on votes (`FineTunedEncoder`). Both run a `PairTransformer`, with the library
-of the user's choice.
+`SentenceTransformerEncoder` takes a sentence-transformers model unchanged; `FineTunedEncoder` tunes one on votes first.
+Both run a `PairTransformer` over prompt and response together, with the library that the user chooses.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _KIND = "tuned-weights"
 
 
 class ReadingOptions(TypedDict, total=False):
-    """What of `ReadingConfig` may be chosen beside the model, as keyword arguments; the defaults are there."""
+    """The fields of `ReadingConfig` apart from the model, as keyword arguments; defaults as there."""
 
     prompt_tokens: int
     response_tokens: int
@@ -48,9 +47,9 @@ class TransformerEncoderBase(TextEncoderBase):
     """A text encoder that gives the pooled vectors of a transformer.
 
     Args:
-        reading: which transformer, and how much of a pair it reads.
-        backend: what runs it; see `choose_execution`. It is no part of `config`, since what was trained with one
-            library can be used with another: their vectors agree.
+        reading: transformer and token budgets.
+        backend: library that runs it; see `choose_execution`. It is not part of `config`: the vectors of all
+            libraries agree, so a training done with one can be used with another.
     """
 
     def __init__(self, reading: ReadingConfig, backend: Backend) -> None:
@@ -76,7 +75,7 @@ class TransformerEncoderBase(TextEncoderBase):
         return self._load()
 
     def weights_digest(self) -> str:
-        """Hash of every parameter, so that other weights under the same name are other vectors."""
+        """Hash of every parameter; it tells other weights of the same name apart."""
         return self._digest
 
     @cached_property
@@ -90,15 +89,15 @@ class TransformerEncoderBase(TextEncoderBase):
 
     @property
     def cache_fingerprint(self) -> str:
-        """The fingerprint, and how the transformer is run."""
+        """The fingerprint, with the library, precision and device that run the transformer."""
         return f"{self.fingerprint} {self._runs.execution}"
 
     def use_cache(self, cache: ContentCache) -> None:
-        """Keeps the export of the transformer there."""
+        """Stores exports of the transformer in this cache."""
         self._runs.cache = cache
 
     def use_backend(self, backend: Backend) -> None:
-        """Chooses what runs the transformer; see `choose_execution`."""
+        """Chooses the library that runs the transformer; see `choose_execution`."""
         self._runs.choose(backend)
 
 
@@ -127,17 +126,17 @@ class SentenceTransformerEncoder(TransformerEncoderBase):
 class FineTunedEncoder(TransformerEncoderBase):
     """A `PairTransformer` that is tuned on votes and then frozen.
 
-    `ModelBehaviorEncoder.train` tunes it on its training votes before anything else. The tuned weights are kept in the
-    cache, so that the same tuning is never done twice.
+    `ModelBehaviorEncoder.train` tunes it on its training votes before the first epoch. The cache keeps the tuned
+    weights, so that the same tuning is never repeated.
 
     Args:
         model: backbone, see `ReadingConfig`.
-        tuning: how it is tuned.
-        backend: library that runs it once it is tuned, see `TransformerEncoderBase`; torch tunes it.
+        tuning: settings of the tuning, which runs on torch.
+        backend: library that runs the tuned transformer, see `TransformerEncoderBase`.
         reading: token budgets, pooling and precision, see `ReadingConfig`.
 
     Attributes:
-        history: one log per round of its tuning; empty for one that was loaded.
+        history: one log per round of the tuning; empty for a loaded encoder.
     """
 
     name: ClassVar[str] = "finetuned"
@@ -173,19 +172,19 @@ class FineTunedEncoder(TransformerEncoderBase):
         """Pooled vectors, float32, [n_pairs, dim].
 
         Raises:
-            UsageError: it is not tuned yet.
+            UsageError: the encoder is not tuned yet.
         """
         if not self._tuned:
             raise UsageError(
                 "the text encoder 'finetuned' is not tuned yet. Fix: ModelBehaviorEncoder.train, which tunes it, or "
-                "'semantic' for the backbone as it is"
+                "'semantic' for the backbone without tuning"
             )
         return super().encode(prompts, responses, batch_size)
 
     def fitted_on(self, votes: EncoderVotes, runtime: Runtime) -> Self:
-        """An encoder of the same configuration, tuned on these votes from the backbone on; this one stays as it is.
+        """Returns an encoder of the same configuration, tuned on these votes; this one stays unchanged.
 
-        Every process of `runtime.group` must call it, since they tune together.
+        Every process of `runtime.group` must call this method, since they tune together.
 
         Raises:
             CollapseError: all pairs are mapped to one point, or the loss is not a number.
@@ -207,10 +206,10 @@ class FineTunedEncoder(TransformerEncoderBase):
         return self._tuned
 
     def with_tensors(self, arrays: Mapping[str, AnyArray]) -> Self:
-        """An encoder of the same configuration with tuned weights.
+        """Returns an encoder of the same configuration with tuned weights.
 
         Raises:
-            UsageError: they are not those of this backbone and mode, on first use.
+            UsageError: on first use, if the weights do not fit this backbone and mode.
         """
         tuned = type(self)(**self.config, backend=self._runs.execution.backend)
         tuned._tuned = dict(arrays)
