@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -13,14 +13,17 @@ from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
     CacheFolder,
+    Columns,
     ConfigFile,
     EngineName,
     Json,
+    Outcomes,
     Sharding,
     ShardRows,
     TableFile,
     describe_job,
     open_scored,
+    reading_options,
 )
 from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.files import check_output_file
@@ -86,6 +89,8 @@ def predict(
     engine: EngineName = "local",
     address: Address = None,
     shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
+    columns: Columns = None,
+    outcome: Outcomes = None,
     strict: Annotated[bool, typer.Option("--strict", help="Treat a model that DIR does not know as an error.")] = False,
     cache: CacheFolder = None,
     config: ConfigFile = None,
@@ -96,10 +101,11 @@ def predict(
     A row with a model that DIR does not know has no prediction; such names are counted.
     """
     check_output_file(output)
+    reading = reading_options(columns, outcome)
     sharding = Sharding(engine, address, shard_rows)
     loaded = open_scored(folder, cache)
     progress = Progress()
-    run = sharding.plan(replace(describe_job("predict", folder, cache), strict=strict), loaded)
+    run = sharding.plan(describe_job("predict", folder, cache, reading=reading, strict=strict), loaded)
     report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))
     n_rows, n_used = report.rows, report.used
     if n_used < n_rows:

@@ -27,10 +27,13 @@ from model_behavior.cli.options import (
     BatchSize,
     CacheFolder,
     Change,
+    Columns,
     ConfigFile,
     EngineName,
     Json,
     OtherFolder,
+    Outcomes,
+    Questions,
     ResponseSources,
     Seed,
     Sharding,
@@ -38,6 +41,7 @@ from model_behavior.cli.options import (
     TableFile,
     describe_job,
     open_artifact,
+    reading_options,
 )
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, load_responses
 from model_behavior.data_models.votes import PairTable
@@ -57,6 +61,9 @@ def onboard(
         bool, typer.Option("--add", help="Add to the responses of a model already in DIR instead of replacing them.")
     ] = False,
     output: OtherFolder = None,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
     half_width: Annotated[
         float | None,
         typer.Option(
@@ -73,9 +80,10 @@ def onboard(
 ) -> None:
     """Add every model in RESPONSES to DIR. Responses replace those of a known model; with --add they extend them."""
     check_half_width(half_width)
+    reading = reading_options(columns, outcome, questions)
     sharding = Sharding(engine, address, shard_rows)
     change = Change(folder, output, lambda: open_artifact(folder, cache, backend))
-    pairs, report = load_responses(*responses, model=model)
+    pairs, report = load_responses(*responses, model=model, reading=reading)
     print_load_report(report)
 
     def enrol(loaded: Artifact) -> Artifact:
@@ -227,14 +235,18 @@ def identify(
         float, typer.Option(help="Prior probability that none of the models in DIR wrote the responses.")
     ] = 0.5,
     top: Annotated[int, typer.Option(min=1, help="Number of models to show; --json has all.")] = 5,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
     cache: CacheFolder = None,
     backend: BackendChoice = "auto",
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
     """Identify which model in DIR wrote RESPONSES, if any; each model name in the file is judged separately."""
+    reading = reading_options(columns, outcome, questions)
     loaded = open_artifact(folder, cache, backend)
-    pairs, report = as_anonymous_responses(responses)
+    pairs, report = as_anonymous_responses(responses, reading)
     if report is not None:
         print_load_report(report)
     found = loaded.identify(pairs, prior_none)
@@ -269,6 +281,9 @@ def drift(
     alpha: Annotated[
         float, typer.Option(min=0, max=1, help="Significance level: accepted rate of false alarms.")
     ] = _DRIFT.alpha,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
     seed: Seed = _DRIFT.seed,
     cache: CacheFolder = None,
     backend: BackendChoice = "auto",
@@ -276,9 +291,10 @@ def drift(
     json: Json = False,
 ) -> None:
     """Test whether the answers of a model in DIR have changed since it was enrolled."""
+    reading = reading_options(columns, outcome, questions)
     loaded = open_artifact(folder, cache, backend)
     find_model(loaded.models.names, model)  # reports an unknown name before the responses are read
-    pairs, report = load_responses(*responses, model=model)
+    pairs, report = load_responses(*responses, model=model, reading=reading)
     print_load_report(report)
     found = loaded.drift(pairs, model, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
     print_result(asdict(found), json, describe_drift(found))
@@ -336,6 +352,9 @@ def encode(
         ),
     ],
     output: TableFile,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
     batch_size: BatchSize = 512,
     engine: EngineName = "local",
     address: Address = None,
@@ -347,10 +366,11 @@ def encode(
 ) -> None:
     """Embed (prompt, response) pairs. Keeps all columns and the order of rows; adds the column `embedding`."""
     check_output_file(output)
+    reading = reading_options(columns, outcome, questions)
     sharding = Sharding(engine, address, shard_rows)
     loaded = open_artifact(folder, cache, backend)
     progress = Progress()
-    run = sharding.plan(describe_job("encode", folder, cache, backend, batch_size), loaded)
+    run = sharding.plan(describe_job("encode", folder, cache, backend, batch_size, reading), loaded)
     report = run.over_file(pairs, output, lambda done: progress.show("encoding", done, None))
     value = {"output": str(output), "rows": report.rows, "dim": loaded.encoder.dim}
     print_result(value, json, f"{output}: {report.rows:,} rows, {loaded.encoder.dim} dimensions")

@@ -14,13 +14,17 @@ from model_behavior.cli.options import (
     BackendChoice,
     BatchSize,
     CacheFolder,
+    Columns,
     ConfigFile,
     Json,
+    Outcomes,
+    Questions,
     Seed,
     VoteSources,
     open_artifact,
     open_cache,
     read_votes,
+    reading_options,
 )
 from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig
 from model_behavior.evaluation.evaluated_encoder import EncoderFigures
@@ -36,6 +40,9 @@ _CONFIG = EvaluationConfig()
 def evaluate_artifact(
     folder: ArtifactFolder,
     votes: VoteSources,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
     seed: Seed = _CONFIG.seed,
     semantic: Annotated[
         bool, typer.Option(help="Include the MiniLM baseline, which needs the extra semantic.")
@@ -47,8 +54,9 @@ def evaluate_artifact(
     json: Json = False,
 ) -> None:
     """Evaluate both stages on votes, against baselines, on prompts that they were not trained on."""
+    reading = reading_options(columns, outcome, questions)
     loaded = open_artifact(folder, cache, backend)
-    data = read_votes(votes)
+    data = read_votes(votes, reading)
     evaluation = loaded.evaluate(data, EvaluationConfig(seed, batch_size, semantic))
     print_result(evaluation.to_json(), json, describe_evaluation(evaluation))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -12,7 +12,9 @@ import typer
 from model_behavior.artifact import Artifact, check_output, fingerprint, locked
 from model_behavior.cli.configuration import nearest_keys, read_toml
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, stderr
+from model_behavior.data.hub_rows import HUB_PREFIX
 from model_behavior.data.loading import load_votes
+from model_behavior.data.reading import AS_IT_IS, ReadingOptions
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.monitor import Runtime
@@ -20,7 +22,7 @@ from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE, Back
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.sharding.engines import LocalEngine, RayEngine
 from model_behavior.sharding.runs import ShardedRun
-from model_behavior.sharding.worker import JobKind, ShardJob
+from model_behavior.sharding.worker import JobKind, ShardJob, digest_of_reading
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -51,7 +53,7 @@ def names_of_options(context: typer.Context) -> dict[str, Any]:
     return {name: each for name, each in found.items() if name not in ("help", "config", "show_config")}
 
 
-RUNNING, _LARGE = "Running", "Large inputs"
+RUNNING, _LARGE, _READING = "Running", "Large inputs", "Reading"
 
 VoteSources: TypeAlias = Annotated[
     list[str], typer.Argument(metavar="VOTES", help="Vote files, folders of shards, or hf://owner/name.")
@@ -68,6 +70,32 @@ OtherFolder: TypeAlias = Annotated[
 ]
 TableFile: TypeAlias = Annotated[Path, typer.Option("--output", help="Parquet file to write.")]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Random seed.")]
+Columns: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="KNOWN=NAME",
+        help="Name of a column in the file, as in prompt=query,response=text; repeatable.",
+        rich_help_panel=_READING,
+    ),
+]
+Outcomes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--outcome",
+        metavar="VALUE=OUTCOME",
+        help="Outcome that a value of the file means: model_a, model_b, tie or both_bad, as in 1=model_a; repeatable.",
+        rich_help_panel=_READING,
+    ),
+]
+Questions: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--questions",
+        help="File or folder with the prompts of answers that refer to them by id.",
+        rich_help_panel=_READING,
+    ),
+]
 BatchSize: TypeAlias = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.", rich_help_panel=_LARGE)]
 EngineName: TypeAlias = Annotated[
     Literal["local", "ray"],
@@ -120,10 +148,19 @@ def open_cache(path: Path | None) -> ContentCache:
     return ContentCache(path)
 
 
-def read_votes(sources: Sequence[str]) -> TrainingData:
+def reading_options(
+    columns: Sequence[str] | None, outcomes: Sequence[str] | None, questions: str | None = None
+) -> ReadingOptions:
+    """How to read the sources, from the values of `Columns`, `Outcomes` and `Questions`."""
+    return ReadingOptions.parse(columns or (), outcomes or (), questions)
+
+
+def read_votes(sources: Sequence[str], reading: ReadingOptions) -> TrainingData:
     """The votes, with progress and a report on stderr."""
     progress = Progress()
-    data, report = load_votes(*sources, progress=lambda done, total: progress.show("reading votes", done, total))
+    data, report = load_votes(
+        *sources, progress=lambda done, total: progress.show("reading votes", done, total), reading=reading
+    )
     print_load_report(report)
     return data
 
@@ -218,7 +255,26 @@ class Sharding:
 
 
 def describe_job(
-    kind: JobKind, folder: Path, cache: Path | None, backend: Backend = "auto", batch_size: int = ShardJob.batch_size
+    kind: JobKind,
+    folder: Path,
+    cache: Path | None,
+    backend: Backend = "auto",
+    batch_size: int = ShardJob.batch_size,
+    reading: ReadingOptions = AS_IT_IS,
+    strict: bool = False,
 ) -> ShardJob:
-    """The job for every shard, in a form that can be sent to another machine."""
-    return ShardJob(kind, folder.resolve(), fingerprint(folder), batch_size, cache and cache.resolve(), backend)
+    """The job for every shard, with paths that other machines can use."""
+    questions = reading.questions
+    if questions is not None and not str(questions).startswith(HUB_PREFIX):
+        reading = replace(reading, questions=str(Path(str(questions)).resolve()))
+    return ShardJob(
+        kind,
+        folder.resolve(),
+        fingerprint(folder),
+        batch_size,
+        cache and cache.resolve(),
+        backend,
+        strict,
+        reading,
+        digest_of_reading(reading),
+    )

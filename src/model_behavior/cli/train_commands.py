@@ -22,17 +22,22 @@ from model_behavior.cli.options import (
     BackendChoice,
     CacheFolder,
     Change,
+    Columns,
     Json,
     OtherFolder,
+    Outcomes,
+    Questions,
     Seed,
     VoteSources,
     names_of_options,
     open_artifact,
     open_cache,
     read_votes,
+    reading_options,
     set_defaults,
 )
 from model_behavior.data.loading import load_votes
+from model_behavior.data.reading import ReadingOptions
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
@@ -161,6 +166,9 @@ def train(
     context: typer.Context,
     votes: VoteSources,
     output: NewFolder,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
     encoder: TextEncoders = None,
     epochs: Epochs = _DEFAULT.epochs,
     batch_size: StepSize = _DEFAULT.batch_size,
@@ -183,7 +191,8 @@ def train(
         _print_config(training, (*_STAGE_1, *_STAGE_2))
         return
     started = time.monotonic()
-    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend)
+    reading = reading_options(columns, outcome, questions)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
     trained, prepared = run.train(votes, training)
     scored = fit_scorer(trained, prepared, training.scorer)
     run.finish(scored)
@@ -197,6 +206,9 @@ def train_encoder(
     context: typer.Context,
     votes: VoteSources,
     output: NewFolder,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
     encoder: TextEncoders = None,
     epochs: Epochs = _DEFAULT.epochs,
     batch_size: StepSize = _DEFAULT.batch_size,
@@ -218,7 +230,8 @@ def train_encoder(
         _print_config(training, _STAGE_1)
         return
     started = time.monotonic()
-    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend)
+    reading = reading_options(columns, outcome, questions)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
     trained, _ = run.train(votes, training)
     run.finish(trained)
     value, text = describe_encoder(trained, output, time.monotonic() - started)
@@ -230,6 +243,9 @@ def train_scorer(
     folder: ArtifactFolder,
     votes: VoteSources,
     output: OtherFolder = None,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
     scorer_epochs: Annotated[
         int, typer.Option("--epochs", "--scorer-epochs", envvar="MODEL_BEHAVIOR_TRAIN_SCORER_EPOCHS", **_SCORER_EPOCHS)
     ] = _DEFAULT.scorer.schedule.epochs,
@@ -245,8 +261,9 @@ def train_scorer(
     if show_config:
         _print_config(training, _STAGE_2)
         return
+    reading = reading_options(columns, outcome, questions)
     change = Change(folder, output, lambda: open_artifact(folder, cache))  # a folder that cannot be used is said first
-    data = read_votes(votes)
+    data = read_votes(votes, reading)
     scored = change.apply(lambda loaded: pipeline.train_scorer(loaded, data, training.scorer))
     print_notes(scored.trained_scorer.notes)
     value, text = describe_scorer(scored.trained_scorer)
@@ -286,6 +303,7 @@ class TrainingRun:
         overwrite: overwrite an existing artifact.
         cache: cache of features.
         backend: library that runs transformers.
+        reading: names of columns and outcomes in the vote files.
     """
 
     output: Path
@@ -293,6 +311,7 @@ class TrainingRun:
     overwrite: bool
     cache: ContentCache
     backend: Backend
+    reading: ReadingOptions
 
     def __post_init__(self) -> None:
         check_output(self.output, self.overwrite, ", or add --overwrite")
@@ -313,14 +332,14 @@ class TrainingRun:
                 return self._train(make_encoder(config, None, self.backend), sources, config, group)
             runtime = Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group)
             encoder = make_encoder(config, runtime, self.backend)
-            encoder.train(load_votes(*sources)[0], config.split, config.epochs, config.batch_size)
+            encoder.train(load_votes(*sources, reading=self.reading)[0], config.split, config.epochs, config.batch_size)
         raise typer.Exit
 
     def _train(
         self, encoder: ModelBehaviorEncoder, sources: Sequence[str], config: TrainingConfig, group: ProcessGroup
     ) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
         encoder.runtime = Runtime(self.cache, ConsoleMonitor(), self.checkpoint, self.resume, group)
-        votes = read_votes(sources)
+        votes = read_votes(sources, self.reading)
         try:
             prepared = encoder.prepare(votes, config.split)
             return fit_encoder(encoder, prepared, config), prepared

@@ -177,13 +177,13 @@ def as_responses(
 
 
 def as_anonymous_responses(
-    data: PairTable | TrainingData | Source | Sequence[Source],
+    data: PairTable | TrainingData | Source | Sequence[Source], reading: ReadingOptions = AS_IT_IS
 ) -> tuple[PairTable, LoadReport | None]:
     """`as_responses` where the data may or may not say whose the responses are; if not, they are of `UNNAMED`."""
     try:
-        return as_responses(data)
+        return as_responses(data, reading=reading)
     except UsageError:  # nothing names the model; any other fault is found again
-        return as_responses(data, UNNAMED)
+        return as_responses(data, UNNAMED, reading)
 
 
 def iter_pairs(

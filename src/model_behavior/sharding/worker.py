@@ -9,6 +9,7 @@ finished shard is skipped.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -25,7 +26,8 @@ from model_behavior.artifact import Artifact
 from model_behavior.catalog.embeddings import EncodedPart, encode_parts
 from model_behavior.data.loading import iter_pairs
 from model_behavior.data.questions import Matchup, iter_matchups
-from model_behavior.data.sources import Shard
+from model_behavior.data.reading import AS_IT_IS, ReadingOptions
+from model_behavior.data.sources import Shard, cut_into_shards
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.files import written_aside
 from model_behavior.models.behavior.monitor import Runtime
@@ -56,6 +58,8 @@ class ShardJob:
         cache: folder of cached features; None for the default one of the machine that a worker runs on.
         backend: library that runs the transformers of the artifact.
         strict: whether a model that is not known is an error, rather than a row without a prediction.
+        reading: names of columns and outcomes that the source has of its own, and where its questions are.
+        reading_digest: digest of these, see `digest_of_reading`.
     """
 
     kind: JobKind
@@ -65,6 +69,8 @@ class ShardJob:
     cache: Path | None = None
     backend: Backend = "auto"
     strict: bool = False
+    reading: ReadingOptions = AS_IT_IS
+    reading_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,8 @@ class ShardTask:
         part = self.shard.part
         rows = "all" if part is None else f"{part.start}:{part.stop}"
         settings = f"{_VERSION} {self.job.kind} {self.job.batch_size} {self.job.strict} {rows}"
+        if self.job.reading_digest:
+            settings = f"{settings} {self.job.reading_digest}"
         return digest_of(self.job.artifact_digest, self.shard.digest, settings)
 
 
@@ -127,6 +135,19 @@ Tables: TypeAlias = Iterator[tuple[pa.Table, ShardReport]]
 """Tables of one schema, each with what came of its rows."""
 
 
+def digest_of_reading(reading: ReadingOptions) -> str:
+    """Hash of how sources are read, with the contents of the file of questions; empty where nothing is said of it.
+
+    Raises:
+        DataError: there are no such questions.
+    """
+    if reading == AS_IT_IS:
+        return ""
+    said = {"columns": dict(reading.columns), "outcomes": {key: each.label for key, each in reading.outcomes.items()}}
+    shards = [] if reading.questions is None else cut_into_shards(str(reading.questions), sys.maxsize)
+    return digest_of(json.dumps(said, sort_keys=True), *(shard.digest for shard in shards))
+
+
 def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = None) -> ShardReport:
     """Processes a shard, unless it is finished.
 
@@ -168,7 +189,8 @@ def run_shard_alone(task: ShardTask) -> ShardReport:
     Raises:
         ArtifactError: the artifact in the folder has changed since the run began.
     """
-    return run_shard(task, _open(task.job))
+    job = task.job
+    return run_shard(task, _open(job.folder, job.artifact_digest, job.cache, job.backend))
 
 
 def finished_report(task: ShardTask) -> ShardReport | None:
@@ -196,7 +218,7 @@ def encode_tables(loaded: Artifact, shard: Shard, job: ShardJob) -> Tables:
         UsageError: the source has a column `embedding` already.
     """
     encoder = loaded.encoder
-    for batch, prompts, responses in iter_pairs(shard.source, part=shard.part):
+    for batch, prompts, responses in iter_pairs(shard.source, part=shard.part, reading=job.reading):
         if EMBEDDING_COLUMN in batch.schema.names:
             raise UsageError(f"{shard.source} has a column {EMBEDDING_COLUMN!r} already. Fix: rename or remove it")
         vectors = _to_column(encoder.encode(prompts, responses, job.batch_size))
@@ -215,7 +237,7 @@ def predict_tables(loaded: Artifact, shard: Shard, job: ShardJob) -> Tables:
     scorer = loaded.trained_scorer  # prompts are few beside rows, and it encodes each once, whatever the batch
     known = frozenset(scorer.models)
     done = shard.part.start if shard.part is not None else 0
-    for batch, matchups in iter_matchups(shard.source, part=shard.part):
+    for batch, matchups in iter_matchups(shard.source, part=shard.part, reading=job.reading):
         taken = [name for name in PREDICTION_COLUMNS if name in batch.schema.names]
         if taken:
             raise UsageError(f"{shard.source} has a column {taken[0]!r} already. Fix: rename or remove it")
@@ -280,12 +302,12 @@ TABLES: Mapping[str, Callable[[Artifact, Shard, ShardJob], Tables]] = {
 
 
 @lru_cache(maxsize=1)
-def _open(job: ShardJob) -> Artifact:
-    if artifact.fingerprint(job.folder) != job.artifact_digest:
-        raise ArtifactError(f"{job.folder} has changed since the run began. Fix: start the run again")
-    loaded = Artifact.load(job.folder, Runtime(ContentCache(job.cache)))
+def _open(folder: Path, digest: str, cache: Path | None, backend: Backend) -> Artifact:
+    if artifact.fingerprint(folder) != digest:
+        raise ArtifactError(f"{folder} has changed since the run began. Fix: start the run again")
+    loaded = Artifact.load(folder, Runtime(ContentCache(cache)))
     for encoder in loaded.encoder.text_encoders:
-        encoder.use_backend(job.backend)
+        encoder.use_backend(backend)
     return loaded
 
 
