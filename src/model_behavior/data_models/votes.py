@@ -128,7 +128,7 @@ class SourceReport:
         rows: number of rows.
         used: number of rows that became a vote or a response; a row of several answers becomes several.
         skipped: number of rows left out, by reason.
-        warnings: what the user should know about such data.
+        warnings: cautions about such data, for the user.
         notes: columns that were not read, or were taken for others, and files of the source that were not read.
     """
 
