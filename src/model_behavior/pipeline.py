@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,6 +16,7 @@ from model_behavior.catalog.embeddings import encode_pairs
 from model_behavior.data.loading import as_votes
 from model_behavior.data.split import hash_prompts, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
+from model_behavior.data_models.scoring_types import ScoringVotes
 from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
@@ -23,7 +25,8 @@ from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+from model_behavior.models.scoring.vote_notes import describe_islands
+from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_scoring_votes
 
 
 @dataclass(frozen=True)
@@ -134,13 +137,39 @@ def fit_encoder(
 def fit_scorer(
     artifact: Artifact, prepared: PreprocessedBehaviorEncoderData, config: DenseNetworkConfig | None = None
 ) -> Artifact:
-    """Trains stage 2 on prepared votes, with frozen embeddings."""
-    encoder = artifact.encoder
-    training = to_scoring_votes(prepared.data, prepared.split.train)
-    table = model_table(encoder, artifact.catalog, training.models)
-    scorer = DenseNetworkModel(table, config, encoder.runtime.cache)
-    scorer.fit(training, partial(encoder.runtime.monitor.on_progress, "scorer"))
-    return replace(artifact, scorer=scorer)
+    """Trains stage 2 on prepared votes, with frozen embeddings: once on the training votes, once on all.
+
+    What the first has chosen by cross-validation, the second takes over. `rank` and `predict` use the second, and
+    `evaluate` uses the first (decision 0018).
+    """
+    encoder, catalog, split = artifact.encoder, artifact.catalog, prepared.split
+    training = to_scoring_votes(prepared.data, split.train)
+    table = model_table(encoder, catalog, training.models)
+    measured = DenseNetworkModel(table, config, encoder.runtime.cache)
+    measured.fit(training, partial(encoder.runtime.monitor.on_progress, "scorer"))
+    kept = np.sort(np.concatenate([split.train, split.validation]))
+    everything = _of_embedded_models(to_scoring_votes(prepared.data, kept), catalog.models.names)
+    if everything.models != training.models:
+        table = model_table(encoder, catalog, everything.models)
+    if islands := describe_islands(everything):
+        warnings.warn(islands, UserWarning, stacklevel=2)
+    return replace(artifact, scorer=measured.refitted(everything, table), training_scorer=measured)
+
+
+def _of_embedded_models(votes: ScoringVotes, embedded: Sequence[str]) -> ScoringVotes:
+    """The votes without those of models that have no training response; these are warned of."""
+    known = np.isin(np.array(votes.models, dtype=object), np.array(embedded, dtype=object))
+    if known.all():
+        return votes
+    chosen = np.flatnonzero(known[votes.model_a] & known[votes.model_b])
+    missing = [name for name, here in zip(votes.models, known, strict=True) if not here]
+    warnings.warn(
+        f"not rated, since all their votes are on validation prompts: {', '.join(missing)} "
+        f"({len(votes) - len(chosen):,} votes). Fix: another seed, or a smaller validation fraction",
+        UserWarning,
+        stacklevel=3,
+    )
+    return select_scoring_votes(votes, chosen)
 
 
 def enrol_training_models(

@@ -256,3 +256,11 @@ def test_errors() -> None:
     catalog.samples.embedded.prompt_keys[:] = 7
     with pytest.raises(DataError, match="too few prompts in common"):
         fit_identifier(catalog)
+
+
+def test_a_search_that_goes_too_far_overflows_nothing() -> None:
+    steep = Calibration(weight=Curve((0.0, 0.0, 40.0)))  # exp(40 log^2 128) is beyond every float
+    ratios, k = np.array([[-3.0, 2.0], [1.0, -5.0], [-9.0, -9.0]]), np.full(3, 128.0)
+    logit = steep.logit_known(ratios, k)
+    assert np.isfinite(logit).all() and logit[0] > 1e6 and logit[2] < -1e6
+    np.testing.assert_allclose(steep.probabilities(ratios, k, 0.5).sum(axis=1), 1)

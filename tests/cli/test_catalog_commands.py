@@ -83,6 +83,8 @@ def test_identify_says_none_then_the_name(
 ) -> None:
     (before,) = answer(capsys, "identify", encoder, folder / "log.jsonl")
     assert before["likeliest"] is None and before["name"] is None and before["none"] > 0.5
+    given = len((folder / "log.jsonl").read_text("utf-8").splitlines())
+    assert before["given_responses"] == given >= before["n_responses"] > 0
     assert run(["onboard", str(encoder), str(folder / "responses.parquet")]) == 0
     (after,) = answer(capsys, "identify", encoder, folder / "log.jsonl")
     assert after["likeliest"] == arena.held_out[0] and len(after["candidates"]) == 24

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -163,3 +164,16 @@ def test_a_threshold_is_measured_on_votes(folder: Path, capsys: pytest.CaptureFi
     value = answer(capsys, folder, "calibrate-threshold", prompts, "--budget", 2, "--votes", votes)
     assert [key for key in plain if plain[key] is None and value[key] is not None]
     assert all(plain[key] == value[key] for key in ("threshold", "mean_cost", "shares"))
+
+
+def test_rows_without_a_prompt_keep_their_place(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": "Is 7 prime?"}, {"prompt": None}, {"prompt": " "}, {"prompt": "Name a river."}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "asked.parquet")
+    output = tmp_path / "out.parquet"
+    value = answer(capsys, folder, "route", "--prompts", tmp_path / "asked.parquet", "--output", output)
+    table = pq.read_table(output)
+    assert [model is not None for model in table["model"].to_pylist()] == [True, False, False, True]
+    assert [text for text in table["prompt"].to_pylist() if text] == ["Is 7 prime?", "Name a river."]
+    assert [choice["prompt"] for choice in value["choices"]] == ["Is 7 prime?", "Name a river."]

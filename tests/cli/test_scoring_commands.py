@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
+from model_behavior.data.filters import select_votes
 from model_behavior.errors import ArtifactError
 from model_behavior.sharding.worker import PREDICTION_COLUMNS
 from tests.conftest import answer, held_out_rows
@@ -41,7 +43,8 @@ def test_rank_lists_every_model_best_first(folder: Path, arena: Arena, capsys: p
     rows = answer(capsys, "rank", folder / "a")
     assert {row["model"] for row in rows} == set(arena.votes.pairs.models)
     assert [row["rating"] for row in rows] == sorted((row["rating"] for row in rows), reverse=True)
-    assert all(set(row) == {"model", "rating", "low", "high", "votes"} for row in rows)
+    assert all(set(row) == {"model", "rating", "low", "high", "votes", "component"} for row in rows)
+    assert sum(row["votes"] for row in rows) == 2 * len(arena.votes) and {row["component"] for row in rows} == {0}
     assert all(row["low"] <= row["rating"] <= row["high"] and row["votes"] > 0 for row in rows)
     on_prompt = answer(capsys, "rank", folder / "a", "--prompt", "Write a haiku.")
     assert {row["model"] for row in on_prompt} == {row["model"] for row in rows}
@@ -128,14 +131,36 @@ def test_predict_reads_every_format_of_votes(folder: Path, tmp_path: Path, capsy
     assert (value["rows"], value["predicted"]) == (n_votes, n_votes)
 
 
-def test_an_unknown_model_is_an_error_with_near_names(
+def test_unknown_models_are_counted_and_leave_the_other_rows_their_predictions(
+    folder: Path, arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = arena.votes.pairs.models[:2]
+    odd = a.upper().replace("-", " ")
+    rows = [(a, b), (odd, b), (b, "zzz"), (odd, "zzz"), (b, a)]
+    lines = [f"hello,{left},{right}\n" for left, right in rows]
+    (tmp_path / "v.csv").write_text("prompt,model_a,model_b\n" + "".join(lines))
+    value = answer(capsys, "predict", folder / "a", tmp_path / "v.csv", "--output", tmp_path / "p.parquet")
+    assert (value["rows"], value["predicted"]) == (5, 2)
+    counts = {name: (found["rows"], found["first"]) for name, found in value["unknown_models"].items()}
+    file = tmp_path / "v.csv"
+    assert counts == {odd: (2, f"{file}, row 2"), "zzz": (2, f"{file}, row 3")}
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert [value is not None for value in table["p_tie"].to_pylist()] == [True, False, False, False, True]
+    command = ["predict", str(folder / "a"), str(file), "--output", str(tmp_path / "q.parquet")]
+    assert run(command) == 0
+    assert f"unknown model {odd!r}: 2 rows, first {file}, row 2; nearest known names: {a}," in capsys.readouterr().err
+
+
+def test_an_unknown_model_is_an_error_with_near_names_where_it_is_strict(
     folder: Path, arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = arena.votes.pairs.models[0]
     (tmp_path / "v.csv").write_text(f"prompt,model_a,model_b\nhello,{name}x,{name}\n")
     output = tmp_path / "p.parquet"
-    assert run(["predict", str(folder / "a"), str(tmp_path / "v.csv"), "--output", str(output)]) == 2
-    assert f"unknown model '{name}x'" in (said := capsys.readouterr().err) and name in said.split("Nearest")[1]
+    command = ["predict", str(folder / "a"), str(tmp_path / "v.csv"), "--output", str(output), "--strict"]
+    assert run(command) == 2
+    said = capsys.readouterr().err
+    assert f"v.csv, row 1: unknown model '{name}x'" in said and name in said.split("Nearest")[1]
     assert not output.exists()
 
 
@@ -178,3 +203,28 @@ def test_options_reach_the_scorer(folder: Path, trained: Path, tmp_path: Path) -
     assert run(["train-scorer", str(trained), votes, "--model-source", "id", "--epochs", "2"]) == 0
     scorer = Artifact.load(trained).scorer
     assert scorer is not None and (scorer.config.model_source, scorer.config.schedule.epochs) == ("id", 2)
+
+
+@pytest.mark.filterwarnings("ignore:no chain of votes")
+def test_islands_are_ranked_by_group_and_predictions_across_them_are_counted(
+    arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = arena.votes
+    half = len(data.pairs.models) // 2
+    a, b = (data.pairs.model_index[side] for side in (data.pair_a, data.pair_b))
+    islands = replace(arena, votes=select_votes(data, np.flatnonzero((a < half) == (b < half))))
+    write_votes(islands, tmp_path / "votes.parquet")
+    assert run(["train", str(tmp_path / "votes.parquet"), "--output", str(tmp_path / "a"), *FAST]) == 0
+    rows = answer(capsys, "rank", tmp_path / "a")
+    groups = [row["component"] for row in rows]
+    assert set(groups) == {0, 1} and groups == sorted(groups)
+    assert sum(row["votes"] for row in rows) == 2 * len(islands.votes)
+    assert run(["rank", str(tmp_path / "a")]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "group 0:\n   1  " in shown and "group 1:\n   1  " in shown and "no chain of votes connects the groups" in shown
+    )
+    one, other = rows[0]["model"], rows[-1]["model"]
+    (tmp_path / "v.csv").write_text(f"prompt,model_a,model_b\nhello,{one},{other}\nhello,{one},{rows[1]['model']}\n")
+    value = answer(capsys, "predict", tmp_path / "a", tmp_path / "v.csv", "--output", tmp_path / "p.parquet")
+    assert (value["predicted"], value["apart"]) == (2, 1)

@@ -113,7 +113,9 @@ def test_an_unknown_held_out_model_lists_near_names() -> None:
     data = make_votes([("p", "vicuna-7b", "gpt-4"), ("q", "vicuna-13b", "gpt-4")])
     with pytest.raises(UsageError) as caught:
         split_votes(data, ValidationSplit(held_out_models=("vicuna-7",)))
-    assert str(caught.value) == "held-out model 'vicuna-7': no vote has it. Nearest names: vicuna-7b, vicuna-13b."
+    assert (
+        str(caught.value) == "held-out model 'vicuna-7': no vote has it. Nearest names: vicuna-7b, vicuna-13b, gpt-4."
+    )
 
 
 def test_an_unknown_way_to_split_is_an_error() -> None:

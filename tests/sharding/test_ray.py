@@ -135,6 +135,6 @@ def test_an_error_of_a_worker_is_the_error_of_the_run(
 ) -> None:
     table = tmp_path / "bad.csv"
     table.write_text("prompt,model_a,model_b\nHello?,nobody-knows-it,gpt-4\n")
-    options = ["--output", str(tmp_path / "p.parquet"), "--engine", "ray", "--address", cluster]
+    options = ["--output", str(tmp_path / "p.parquet"), "--engine", "ray", "--address", cluster, "--strict"]
     assert run(["predict", str(material.folder), str(table), *options]) == 2
     assert "nobody-knows-it" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from model_behavior.catalog.drift import DriftConfig, DriftReport, measure_drift
 from model_behavior.catalog.enrolment import EnrolmentConfig
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
 from model_behavior.catalog.neighbours import Neighbourhood, find_neighbours
-from model_behavior.catalog.revisions import record_changes
+from model_behavior.catalog.revisions import Revisions, record_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, as_responses, as_votes
 from model_behavior.data.sources import Source
 from model_behavior.data_models.scoring_types import RankedModel
@@ -308,12 +308,25 @@ class Artifact(Contents):
             UsageError: a model with votes in the scorer is missing from the catalog.
         """
         revisions = record_changes(self.revisions, self.catalog, catalog)
-        scorer = copy(self.scorer)
-        if scorer is not None:
-            names = catalog.models.names
-            scorer.remove(sorted(set(scorer.models) - set(names)))
-            known = set(scorer.models)
-            changed = [name for name in names if name not in known or revisions.get(name) != self.revisions.get(name)]
-            if changed:
-                scorer.enrol(model_table(self.encoder, catalog, scorer.voted_models, changed))
-        return replace(self, models=catalog.models, samples=catalog.samples, scorer=scorer, revisions=revisions)
+        scorer, training_scorer = (
+            None if each is None else self._follow_catalog(each, catalog, revisions)
+            for each in (self.scorer, self.training_scorer)
+        )
+        return replace(
+            self,
+            models=catalog.models,
+            samples=catalog.samples,
+            scorer=scorer,
+            training_scorer=training_scorer,
+            revisions=revisions,
+        )
+
+    def _follow_catalog(self, scorer: DenseNetworkModel, catalog: Catalog, revisions: Revisions) -> DenseNetworkModel:
+        """A scorer that has enrolled what changed and what it did not know, and has forgotten models that are gone."""
+        other, names = copy(scorer), catalog.models.names
+        other.remove(sorted(set(scorer.models) - set(names)))
+        known = set(other.models)
+        changed = [name for name in names if name not in known or revisions.get(name) != self.revisions.get(name)]
+        if changed:
+            other.enrol(model_table(self.encoder, catalog, other.voted_models, changed))
+        return other

@@ -13,6 +13,7 @@ Files that the user has added are kept.
     history.json          one record per trained epoch
     scorer.safetensors    stage 2, arrays; absent if no scorer was trained
     scorer.json           stage 2, the rest of its state
+    scorer-training.*     the same for stage 2 fitted to the training votes only, which `evaluate` measures
     README.md             model card; an edited card is kept when the folder is written again
 """
 
@@ -59,9 +60,12 @@ _NAMES, _HISTORY = "models.json", "history.json"
 _SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
 _REVISIONS = "revisions.json"
 _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
+_TRAINING_SCORER, _TRAINING_SCORER_STATE = "scorer-training.safetensors", "scorer-training.json"
 _VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
-WRITTEN = (CONFIG, *_VERIFIED, _REVISIONS, *_WITH_SCORER, CARD)
+_WITH_TRAINING_SCORER = (_TRAINING_SCORER, _TRAINING_SCORER_STATE)
+_OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, (_REVISIONS,))
+WRITTEN = (CONFIG, *_VERIFIED, *(name for group in _OPTIONAL for name in group), CARD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +76,9 @@ class Contents:
         encoder: stage 1, trained.
         models: embeddings of the models.
         samples: samples of their responses, in the same rows; None if no responses are kept.
-        scorer: stage 2, with all the models enrolled; None before it is trained.
+        scorer: stage 2, fitted to all votes, with all the models enrolled; None before it is trained.
+        training_scorer: stage 2 fitted to the training votes only, for unbiased results on the validation votes; None
+            if it is not kept.
         training: record of the encoder's training split; None if unknown.
         revisions: changes of the models since the training.
     """
@@ -83,6 +89,12 @@ class Contents:
     scorer: DenseNetworkModel | None = None
     training: TrainingRecord | None = None
     revisions: Revisions = field(default_factory=dict)
+    training_scorer: DenseNetworkModel | None = None
+
+    @property
+    def measured_scorer(self) -> DenseNetworkModel | None:
+        """Stage 2 that has seen no validation vote."""
+        return self.scorer if self.scorer is None or self.training_scorer is None else self.training_scorer
 
     @property
     def catalog(self) -> Catalog:
@@ -166,8 +178,8 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
     config = read_config(path)
     digests = config.get("files")
     digests = digests if isinstance(digests, dict) else {}
-    scored, changed = any(name in digests for name in _WITH_SCORER), _REVISIONS in digests
-    for name in (*_VERIFIED, *(_WITH_SCORER if scored else ()), *((_REVISIONS,) if changed else ())):
+    present = [group for group in _OPTIONAL if any(name in digests for name in group)]
+    for name in (*_VERIFIED, *(name for group in present for name in group)):
         verify(path / name, digests.get(name))
     try:
         state: dict[str, Any] = {
@@ -181,8 +193,12 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
         exemplars = json.loads((path / _EXEMPLARS).read_text("utf-8"))
         samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
         cache = None if runtime is None else runtime.cache
-        scorer = _read_scorer(path, cache) if scored else None
-        revisions = revisions_from_stored(json.loads((path / _REVISIONS).read_text("utf-8"))) if changed else {}
+        scorer, measured = (
+            _read_scorer(path, group, cache) if group in present else None
+            for group in (_WITH_SCORER, _WITH_TRAINING_SCORER)
+        )
+        stored = json.loads((path / _REVISIONS).read_text("utf-8")) if (_REVISIONS,) in present else None
+        revisions = {} if stored is None else revisions_from_stored(stored)
         split = config["split"]
         record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
@@ -190,7 +206,7 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
     encoder = ModelBehaviorEncoder.load_state_dict(state)
     if runtime is not None:
         encoder.runtime = runtime
-    return Contents(encoder, models, samples, scorer, record, revisions)
+    return Contents(encoder, models, samples, scorer, record, revisions, measured)
 
 
 def without_texts(contents: Contents) -> Contents:
@@ -221,11 +237,13 @@ def _write_files(contents: Contents, folder: Path) -> None:
     if contents.revisions:
         write_json(folder / _REVISIONS, revisions_to_json(contents.revisions))
         written = (*written, _REVISIONS)
-    if contents.scorer is not None:
-        scorer = contents.scorer.get_state_dict()
-        save_file(scorer.pop("tensors"), folder / _SCORER)
-        write_json(folder / _SCORER_STATE, scorer)
-        written = (*written, *_WITH_SCORER)
+    scorers = {_WITH_SCORER: contents.scorer, _WITH_TRAINING_SCORER: contents.training_scorer}
+    for (tensors, rest), scorer in scorers.items():
+        if scorer is not None and contents.scorer is not None:
+            values = scorer.get_state_dict()
+            save_file(values.pop("tensors"), folder / tensors)
+            write_json(folder / rest, values)
+            written = (*written, tensors, rest)
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -234,13 +252,15 @@ def _write_files(contents: Contents, folder: Path) -> None:
         "files": {name: digest(folder / name) for name in written},
     }
     write_config(folder, config)
-    for name in (ENCODER, _MODELS, _SAMPLES, *((_SCORER,) if contents.scorer is not None else ())):
-        open_to_others(folder / name)
+    for name in written:
+        if name.endswith(".safetensors"):
+            open_to_others(folder / name)
 
 
-def _read_scorer(path: Path, cache: ContentCache | None) -> DenseNetworkModel:
-    state = json.loads((path / _SCORER_STATE).read_text("utf-8"))
-    return DenseNetworkModel.load_state_dict({**state, "tensors": load_file(path / _SCORER)}, cache)
+def _read_scorer(path: Path, files: tuple[str, ...], cache: ContentCache | None) -> DenseNetworkModel:
+    tensors, rest = files
+    state = json.loads((path / rest).read_text("utf-8"))
+    return DenseNetworkModel.load_state_dict({**state, "tensors": load_file(path / tensors)}, cache)
 
 
 def _read_split(values: dict[str, Any]) -> ValidationSplit:

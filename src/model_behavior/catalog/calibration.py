@@ -26,6 +26,7 @@ from model_behavior.arrays import Float64Array, IntArray
 
 _SCALE_START, _SCALE_WIDTH = np.array([0.0, np.log(0.02)]), 2.0
 _CURVE_START, _CURVE_WIDTH = np.zeros(6), 3.0
+_LARGEST_EXPONENT = 100.0  # of exp(a): a search that tries larger ones would overflow, and finds nothing there
 _PRIOR_TRIALS = 1.0  # the prior counts as this many trials; it decides only where there are hardly any
 
 
@@ -80,7 +81,7 @@ class Calibration:
 
     def logit_known(self, ratios: Float64Array, k: Float64Array) -> Float64Array:
         """Log-odds that the model is a known one, at even prior odds, [n_trials]."""
-        known: Float64Array = np.exp(self.weight.at(k)) * _support(self.identity, ratios, k) + self.offset.at(k)
+        known: Float64Array = _exponential(self.weight, k) * _support(self.identity, ratios, k) + self.offset.at(k)
         return known
 
     def probabilities(self, ratios: Float64Array, k: Float64Array, prior_none: float) -> Float64Array:
@@ -108,7 +109,7 @@ def fit_calibration(trials: Trials) -> Calibration:
 
     def presence_loss(parameters: Float64Array) -> float:
         slope, offset = _curves(parameters, most)
-        logit = np.exp(slope.at(trials.k)) * support + offset.at(trials.k)
+        logit = _exponential(slope, trials.k) * support + offset.at(trials.k)
         return _penalty(parameters, _CURVE_START, _CURVE_WIDTH) - float((weight * log_expit(sign * logit)).sum())
 
     return Calibration(identity, *_curves(minimize(presence_loss, _CURVE_START, method="L-BFGS-B").x, most))
@@ -121,8 +122,14 @@ def _support(identity: Scale, ratios: Float64Array, k: Float64Array) -> Float64A
     return support
 
 
+def _exponential(curve: Curve, k: Float64Array) -> Float64Array:
+    exponential: Float64Array = np.exp(np.minimum(curve.at(k), _LARGEST_EXPONENT))
+    return exponential
+
+
 def _scale(parameters: Float64Array) -> Scale:
-    return Scale(float(np.exp(parameters[0])), float(np.exp(parameters[1])))
+    size, correlation = np.exp(np.minimum(parameters, _LARGEST_EXPONENT)).tolist()
+    return Scale(size, correlation)
 
 
 def _curves(parameters: Float64Array, most: float) -> tuple[Curve, Curve]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
 
-from model_behavior.cli.console import Progress, print_result, stderr
+from model_behavior.cli.console import Progress, print_notes, print_result, stderr
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
@@ -24,7 +24,11 @@ from model_behavior.cli.options import (
 )
 from model_behavior.data_models.scoring_types import RankedModel
 from model_behavior.files import check_output_file
+from model_behavior.names import nearest_models
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
+from model_behavior.sharding.worker import ShardReport
+
+_SHOWN_NAMES = 10
 
 
 def rank(
@@ -36,22 +40,38 @@ def rank(
     json: Json = False,
 ) -> None:
     """Rank all models, best first, with 95 % intervals; models without votes are rated from their responses."""
-    ranked = open_scored(folder, cache).rank(prompt)
+    loaded = open_scored(folder, cache)
+    ranked = loaded.rank(prompt)
+    print_notes(loaded.trained_scorer.notes)
     print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked))
 
 
 def _describe_ranking(rows: Sequence[RankedModel]) -> str:
     width = max(len(row.model) for row in rows) + 2
     lines = [f"{'rank':>4}  {'model':<{width}} {'rating':>7}  {'95 % interval':<16} {'votes':>7}"]
-    for place, row in enumerate(rows, 1):
+    several = len({row.component for row in rows}) > 1
+    group, place = rows[0].component, 0
+    for row in rows:
+        if several and (not place or row.component != group):
+            group, place = row.component, 0
+            lines.append(_describe_group(row.component))
+        place += 1
         name = row.model if row.votes else f"{row.model} *"
         span = f"{row.low:.2f} to {row.high:.2f}"
         lines.append(f"{place:>4}  {name:<{width}} {row.rating:>7.2f}  {span:<16} {row.votes:>7,}")
+    if several:
+        lines.append("no chain of votes connects the groups, so that ratings of different groups cannot be compared")
     if any(not row.votes for row in rows):
         lines.append(
             "* no votes: rated from its responses; `onboard` shows how many more responses would narrow the interval"
         )
     return "\n".join(lines)
+
+
+def _describe_group(component: int | None) -> str:
+    if component is None:
+        return "read from their responses, against the mean of all groups:"
+    return f"group {component}:"
 
 
 def predict(
@@ -66,19 +86,46 @@ def predict(
     engine: EngineName = "local",
     address: Address = None,
     shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat a model that DIR does not know as an error.")] = False,
     cache: CacheFolder = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Predict votes. Keeps all columns and the order of rows; adds p_model_a, p_model_b, p_tie and p_both_bad."""
+    """Predict votes. Keeps all columns and the order of rows; adds p_model_a, p_model_b, p_tie and p_both_bad.
+
+    A row with a model that DIR does not know has no prediction; such names are counted.
+    """
     check_output_file(output)
     sharding = Sharding(engine, address, shard_rows)
     loaded = open_scored(folder, cache)
     progress = Progress()
-    run = sharding.plan(describe_job("predict", folder, cache), loaded)
+    run = sharding.plan(replace(describe_job("predict", folder, cache), strict=strict), loaded)
     report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))
     n_rows, n_used = report.rows, report.used
     if n_used < n_rows:
-        stderr().print(f"{n_rows - n_used:,} rows without a prompt or a model have no prediction")
-    value = {"output": str(output), "rows": n_rows, "predicted": n_used}
+        stderr().print(f"{n_rows - n_used:,} rows without a prompt or a known model have no prediction")
+    for line in _describe_unknown(report, loaded.trained_scorer.models):
+        stderr().print(line, markup=False)
+    if report.apart:
+        stderr().print(
+            f"{report.apart:,} rows compare models that no chain of votes connects: their probabilities are near the "
+            "prior, averaged over how the groups' levels may differ"
+        )
+    value = {
+        "output": str(output),
+        "rows": n_rows,
+        "predicted": n_used,
+        "apart": report.apart,
+        "unknown_models": {name: asdict(found) for name, found in report.unknown.items()},
+    }
     print_result(value, json, f"{output}: {n_used:,} of {n_rows:,} rows predicted")
+
+
+def _describe_unknown(report: ShardReport, known: Sequence[str]) -> list[str]:
+    names = sorted(report.unknown, key=lambda name: (-report.unknown[name].rows, name))
+    lines = [
+        f"  unknown model {name!r}: {report.unknown[name].rows:,} rows, first {report.unknown[name].first}; "
+        f"nearest known names: {', '.join(nearest_models(known, name, 3))}"
+        for name in names[:_SHOWN_NAMES]
+    ]
+    return [*lines, f"  and {len(names) - _SHOWN_NAMES:,} other unknown names"] if len(names) > _SHOWN_NAMES else lines

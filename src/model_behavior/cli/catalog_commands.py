@@ -238,15 +238,20 @@ def identify(
     if report is not None:
         print_load_report(report)
     found = loaded.identify(pairs, prior_none)
-    value = [{"name": name, "likeliest": each.likeliest, **asdict(each)} for name, each in found.items()]
-    text = "\n\n".join(describe_identification(name, each, top) for name, each in found.items())
+    given = Counter(pairs.models[index] for index in pairs.model_index.tolist())
+    value = [
+        {"name": name, "likeliest": each.likeliest, "given_responses": given[name or UNNAMED], **asdict(each)}
+        for name, each in found.items()
+    ]
+    text = "\n\n".join(describe_identification(name, each, top, given[name or UNNAMED]) for name, each in found.items())
     print_result(value, json, text)
 
 
-def describe_identification(name: str | None, found: Identification, top: int) -> str:
-    """The likeliest models with their probabilities."""
+def describe_identification(name: str | None, found: Identification, top: int, given: int) -> str:
+    """The likeliest models with their probabilities, from some of the responses that were given."""
     answer = found.likeliest or "none of the known models"
-    lines = [f"{name or UNNAMED}, {found.n_responses} responses: {answer}"]
+    number = f"{found.n_responses:,}" if found.n_responses == given else f"{found.n_responses:,} of {given:,}"
+    lines = [f"{name or UNNAMED}, {number} responses: {answer}"]
     lines += [f"  {each.probability:6.1%}  {each.model}" for each in found.candidates[:top]]
     rest = sum(each.probability for each in found.candidates[top:])
     if len(found.candidates) > top:

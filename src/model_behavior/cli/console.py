@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO, final
 
 from rich.console import Console
@@ -85,6 +86,12 @@ def print_load_report(report: LoadReport) -> None:
         )
 
 
+def print_notes(notes: Sequence[str]) -> None:
+    """What to know of the votes before believing the ratings, on stderr."""
+    for note in notes:
+        stderr().print(f"note: {note}", markup=False)
+
+
 def print_filter_report(report: FilterReport) -> None:
     """Votes kept and removed."""
     removed = ", ".join(f"{count:,} {reason}" for reason, count in report.removed.items() if count)
@@ -93,6 +100,9 @@ def print_filter_report(report: FilterReport) -> None:
     console.print(f"filters: {report.votes_after:,} of {report.votes_before:,} votes kept{tail}", markup=False)
     if report.rare_models:
         console.print(f"filters: rare models left out: {', '.join(report.rare_models)}", markup=False)
+        console.print("filters: --min-comparisons  models   votes", style="bold")
+        for each in report.thresholds:
+            console.print(f"filters: {each.votes_per_model:>17}  {each.models:>6,}  {each.votes:>6,}")
     if report.masked_responses:
         console.print(f"filters: self-naming masked in {report.masked_responses:,} responses", markup=False)
 

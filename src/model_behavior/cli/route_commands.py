@@ -17,7 +17,7 @@ from model_behavior.artifact import Artifact
 from model_behavior.cli.console import print_load_report, print_result, stderr
 from model_behavior.cli.options import ArtifactFolder, Json
 from model_behavior.data.loading import load_votes
-from model_behavior.data.questions import load_prompts
+from model_behavior.data.questions import load_prompt_rows, load_prompts
 from model_behavior.errors import UsageError
 from model_behavior.evaluation.figures import Figure
 from model_behavior.evaluation.routing import RoutingFigures, measure_routing, measure_win_rates, votes_between
@@ -65,11 +65,12 @@ def route(
     if output is not None:
         check_output_file(output)
     router = _open_router(folder, costs, models, reference)
-    asked = [prompt] if prompt is not None else _read_prompts(str(prompts))
+    rows: list[str | None] = [prompt] if prompt is not None else _read_prompt_rows(str(prompts))
+    asked = [text for text in rows if text is not None]
     router = apply_rule(router, asked, RoutingRule(budget, floor, threshold))
     choices = router.route(asked)
     if output is not None:
-        _write_choices(output, asked, choices)
+        _write_choices(output, rows, choices)
     value = {
         "reference": router.reference,
         "threshold": None if floor is not None else router.threshold,
@@ -155,6 +156,12 @@ def _read_prompts(source: str) -> list[str]:
     return prompts
 
 
+def _read_prompt_rows(source: str) -> list[str | None]:
+    rows, report = load_prompt_rows(source)
+    print_load_report(report)
+    return rows
+
+
 def _measure(router: Router, sources: list[str], thresholds: list[float]) -> tuple[RoutingFigures, list[float]]:
     data, report = load_votes(*sources)
     print_load_report(report)
@@ -163,9 +170,11 @@ def _measure(router: Router, sources: list[str], thresholds: list[float]) -> tup
     return measure_routing(router.scorer, votes, costs), measure_win_rates(router, votes, thresholds)
 
 
-def _write_choices(path: Path, prompts: list[str], choices: list[Choice]) -> None:
+def _write_choices(path: Path, rows: list[str | None], choices: list[Choice]) -> None:
+    """One row per row of the prompts' file; a row without a prompt has no choice."""
+    chosen = iter(choices)
     table = pa.Table.from_pylist(
-        [{"prompt": prompt, **asdict(choice)} for prompt, choice in zip(prompts, choices, strict=True)],
+        [{"prompt": prompt, **(asdict(next(chosen)) if prompt is not None else {})} for prompt in rows],
         pa.schema(
             [
                 ("prompt", pa.large_string()),

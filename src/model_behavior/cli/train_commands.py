@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import typer
 from model_behavior import pipeline
 from model_behavior.artifact import Artifact, check_output, locked
 from model_behavior.cli.configuration import check_moved, read_settings, read_toml, to_toml, with_settings
-from model_behavior.cli.console import ConsoleMonitor, print_result, stderr
+from model_behavior.cli.console import ConsoleMonitor, print_notes, print_result, stderr
 from model_behavior.cli.options import (
     RUNNING,
     ArtifactFolder,
@@ -120,9 +121,12 @@ HoldOut: TypeAlias = Annotated[
     list[str] | None, typer.Option(help="Model to hold out of training; repeatable.", rich_help_panel=_VOTES)
 ]
 MinComparisons: TypeAlias = Annotated[
-    int,
+    int | None,
     typer.Option(
-        min=0, help="Minimum number of votes per model; models with fewer are left out.", rich_help_panel=_VOTES
+        min=0,
+        help="Minimum number of votes per model; models with fewer are left out. "
+        "[default: a quarter of the mean, at most 20]",
+        rich_help_panel=_VOTES,
     ),
 ]
 Resume: TypeAlias = Annotated[
@@ -183,6 +187,7 @@ def train(
     trained, prepared = run.train(votes, training)
     scored = fit_scorer(trained, prepared, training.scorer)
     run.finish(scored)
+    print_notes(scored.trained_scorer.notes)
     value, text = describe_encoder(scored, output, time.monotonic() - started)
     scorer_value, scorer_text = describe_scorer(scored.trained_scorer)
     print_result({**value, "scorer": scorer_value}, json, f"{text}\n{scorer_text}")
@@ -243,6 +248,7 @@ def train_scorer(
     change = Change(folder, output, lambda: open_artifact(folder, cache))  # a folder that cannot be used is said first
     data = read_votes(votes)
     scored = change.apply(lambda loaded: pipeline.train_scorer(loaded, data, training.scorer))
+    print_notes(scored.trained_scorer.notes)
     value, text = describe_scorer(scored.trained_scorer)
     print_result({"output": str(change.target), **value}, json, f"{change.target}: {text}")
 
@@ -355,19 +361,25 @@ def describe_encoder(trained: Artifact, output: Path, seconds: float) -> tuple[d
 def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
     """Results of stage 2, as JSON and as text."""
     history = scorer.history
-    best = min(history, key=lambda log: log.validation_loss)
-    value = {
-        "voted_models": len(scorer.voted_models),
-        "enrolled_models": len(scorer.models) - len(scorer.voted_models),
-        "validation_loss": best.validation_loss,
-        "ratings_alone_loss": history[0].validation_loss,
-        "accuracy": best.accuracy,
+    n_voted, n_enrolled = len(scorer.voted_models), len(scorer.models) - len(scorer.voted_models)
+    value: dict[str, Any] = {
+        "voted_models": n_voted,
+        "enrolled_models": n_enrolled,
+        "validation_loss": None,
+        "ratings_alone_loss": None,
+        "accuracy": None,
         "temperature": scorer.temperature.value,
+        "notes": list(scorer.notes),
         "history": [log.to_json() for log in history],
     }
-    text = (
-        f"scorer of {len(scorer.voted_models)} voted and {value['enrolled_models']} enrolled models; cross-validated "
-        f"log loss {best.validation_loss:.4f} (ratings alone {history[0].validation_loss:.4f}), accuracy of "
-        f"decided votes {best.accuracy:.3f}, temperature {scorer.temperature.value:.3f}"
+    text = f"scorer of {n_voted} voted and {n_enrolled} enrolled models"
+    if not history:
+        return value, f"{text}; nothing is measured, since all training votes are on one prompt"
+    best = min(history, key=lambda log: log.validation_loss)
+    alone = history[0].validation_loss
+    value |= {"validation_loss": best.validation_loss, "ratings_alone_loss": alone, "accuracy": best.accuracy}
+    decided = (
+        f", accuracy of decided votes {best.accuracy:.3f}" if math.isfinite(best.accuracy) else ", no vote decided"
     )
-    return value, text
+    text += f"; cross-validated log loss {best.validation_loss:.4f} (ratings alone {alone:.4f})"
+    return value, f"{text}{decided}, temperature {scorer.temperature.value:.3f}"

@@ -11,8 +11,11 @@ import pyarrow as pa
 from model_behavior.arrays import BoolArray, Int32Array, IntArray
 from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data.text_columns import TextColumnBuilder, is_blank, parts_of, take_texts
-from model_behavior.data_models.votes import FilterReport, PairTable, TrainingData
+from model_behavior.data_models.votes import FilterReport, KeptByThreshold, PairTable, TrainingData
 from model_behavior.errors import DataError
+
+_MOST_COMPARISONS = 20
+_THRESHOLDS = (1, 2, 5, 10, 20)
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,12 @@ class FilterConfig:
     """Settings of the filters.
 
     Attributes:
-        min_comparisons: least number of votes of a model; models with fewer are dropped, with their votes.
+        min_comparisons: least number of votes of a model; models with fewer are dropped, with their votes. None for a
+            quarter of the mean over models, but at most 20: at least half of the votes are then kept (decision 0019).
         mask_self_naming: True to mask the names by which a response names its model or its maker.
     """
 
-    min_comparisons: int = 20
+    min_comparisons: int | None = None
     mask_self_naming: bool = True
 
 
@@ -45,7 +49,10 @@ def filter_votes(
     blank = is_blank(data.pairs.responses)
     empty_response = (blank[data.pair_a] | blank[data.pair_b]) & ~empty_prompt
     full = ~(empty_prompt | empty_response)
-    kept, is_rare = _drop_rare_models(data, full, config.min_comparisons)
+    minimum = config.min_comparisons
+    minimum = choose_min_comparisons(data, full) if minimum is None else minimum
+    kept, is_rare = _drop_rare_models(data, full, minimum)
+    thresholds = compare_thresholds(data, full, minimum) if is_rare.any() else ()
     removed = {
         "empty prompt": int(empty_prompt.sum()),
         "empty response": int(empty_response.sum()),
@@ -54,10 +61,13 @@ def filter_votes(
     removed = {reason: count for reason, count in removed.items() if count}
     if not kept.any():
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in removed.items()) or "there were none"
+        table = "; ".join(
+            f"{each.votes_per_model}: {each.models:,} models, {each.votes:,} votes" for each in thresholds
+        )
+        hint = f" Kept by --min-comparisons: {table}." if table else ""
         raise DataError(
-            f"no vote is left of {len(data):,} after filtering (removed: {counts}). "
-            f"Fix: lower the threshold of {config.min_comparisons} votes per model "
-            "(--min-comparisons), or give more votes."
+            f"no vote is left of {len(data):,} after filtering (removed: {counts}). Fix: lower the threshold of "
+            f"{minimum} votes per model (--min-comparisons), or give more votes.{hint}"
         )
     used, pair_a, pair_b = _renumber(data, np.flatnonzero(kept))
     masked = 0
@@ -67,7 +77,33 @@ def filter_votes(
         responses = take_texts(data.pairs.responses, used)
     chosen = TrainingData(_select_pairs(data.pairs, used, responses), pair_a, pair_b, data.outcome[kept])
     rare_models = tuple(data.pairs.models[index] for index in np.flatnonzero(is_rare))
-    return chosen, FilterReport(len(data), len(chosen), removed, rare_models, masked)
+    return chosen, FilterReport(len(data), len(chosen), removed, rare_models, masked, thresholds)
+
+
+def choose_min_comparisons(data: TrainingData, kept: BoolArray) -> int:
+    """A quarter of the votes that a model has on average, at most 20.
+
+    Of a graph of mean degree d, taking out nodes of degree below d / 4 until none is left takes out less than half of
+    the edges, so that no file loses more than half of its votes by this.
+
+    Args:
+        data: votes.
+        kept: whether each vote counts, [n_votes].
+    """
+    models = data.pairs.model_index[np.concatenate([data.pair_a[kept], data.pair_b[kept]])]
+    n_models = len(np.unique(models))
+    return min(_MOST_COMPARISONS, len(models) // (4 * n_models)) if n_models else 0
+
+
+def compare_thresholds(data: TrainingData, kept: BoolArray, chosen: int) -> tuple[KeptByThreshold, ...]:
+    """What some thresholds would keep, and the chosen one keeps, ascending."""
+    found = []
+    for minimum in sorted({*_THRESHOLDS, chosen}):
+        remaining, _ = _drop_rare_models(data, kept, minimum)
+        pairs = np.concatenate([data.pair_a[remaining], data.pair_b[remaining]])
+        n_models = len(np.unique(data.pairs.model_index[pairs]))
+        found.append(KeptByThreshold(minimum, n_models, int(remaining.sum())))
+    return tuple(found)
 
 
 def _mask(

@@ -37,6 +37,16 @@ class Matchup:
 
 
 def load_prompts(source: Source, reading: ReadingOptions = AS_IT_IS) -> tuple[list[str], LoadReport]:
+    """`load_prompt_rows` without the rows that have no prompt.
+
+    Raises:
+        DataError: see there.
+    """
+    rows, report = load_prompt_rows(source, reading)
+    return [prompt for prompt in rows if prompt is not None], report
+
+
+def load_prompt_rows(source: Source, reading: ReadingOptions = AS_IT_IS) -> tuple[list[str | None], LoadReport]:
     """One prompt per row, in order and as often as they are there, since traffic repeats itself.
 
     Args:
@@ -44,16 +54,23 @@ def load_prompts(source: Source, reading: ReadingOptions = AS_IT_IS) -> tuple[li
             responses, of which the last user turn counts; a folder of a benchmark gives its questions.
         reading: names of columns that the source has of its own.
 
+    Returns:
+        None for a row that has no prompt or an unusable one; empty lines of a text file are no rows.
+
     Raises:
         DataError: the source cannot be read, or has no usable prompt.
     """
-    prompts: list[str] = []
+    prompts: list[str | None] = []
     reports = []
     for each in _open_for_prompts(source, reading):
-        found, report = _read_lines(each) if isinstance(each, Path) else _read_rows(each)
-        prompts += found
+        if isinstance(each, Path):
+            lines, report = _read_lines(each)
+            prompts += lines
+        else:
+            found, report = _read_rows(each)
+            prompts += found
         reports.append(report)
-    if not prompts:
+    if all(prompt is None for prompt in prompts):
         name = source if isinstance(source, str | Path) else describe_rows(source)
         raise DataError(f"{name}: no prompt in it. Allowed: .txt with one per line, or a column {_PROMPT!r}")
     return prompts, LoadReport(tuple(reports))
@@ -112,17 +129,23 @@ def _is_text(source: Source) -> bool:
     return isinstance(source, str | Path) and str(source).lower().endswith(".txt")
 
 
-def _read_rows(opened: OpenedSource) -> tuple[list[str], SourceReport]:
-    prompts, n_rows = [], 0
+def _read_rows(opened: OpenedSource) -> tuple[list[str | None], SourceReport]:
+    prompts: list[str | None] = []
+    without: list[int] = []
+    n_rows = 0
     for batch in opened.rows.rows(opened.columns):
         for number, row in enumerate(batch, n_rows + 1):
             try:
                 found = _read_prompts(opened.convert(row))
             except DataError as error:
                 raise DataError(f"{opened.rows.name}, row {number}: {error}") from None
-            prompts += [prompt for prompt in found if prompt.strip()]
+            usable = [prompt for prompt in found if prompt.strip()]
+            prompts += usable or [None]
+            if not usable:
+                without.append(number)
         n_rows += len(batch)
-    return prompts, _report(opened.rows.name, opened.format.name, n_rows, len(prompts), "no prompt, or unusable")
+    reason = f"no prompt, or unusable (first: row {without[0]})" if without else ""
+    return prompts, _report(opened.rows.name, opened.format.name, n_rows, n_rows - len(without), reason)
 
 
 def _read_prompts(record: Record) -> list[str]:

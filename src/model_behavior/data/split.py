@@ -17,7 +17,7 @@ from model_behavior.arrays import BoolArray, Int32Array, Int64Array, UInt64Array
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import SplitVotes, TrainingData, ValidationSplit
 from model_behavior.errors import DataError, UsageError
-from model_behavior.names import nearest
+from model_behavior.names import nearest_models
 
 PromptKeys = UInt64Array
 """Keys of prompts from `hash_prompts`, [n_prompts]."""
@@ -104,7 +104,7 @@ def _held_out(data: TrainingData, names: tuple[str, ...]) -> BoolArray:
     is_held = np.isin(np.array(models, dtype=object), np.array(names, dtype=object))
     unknown = sorted(set(names) - set(models))
     if unknown:
-        near = ", ".join(nearest(models, unknown[0], 3, 0.4) or models[:5])
+        near = ", ".join(nearest_models(models, unknown[0]))
         raise UsageError(f"held-out model {unknown[0]!r}: no vote has it. Nearest names: {near}.")
     held: BoolArray = is_held[data.pairs.model_index]
     return held[data.pair_a] | held[data.pair_b]

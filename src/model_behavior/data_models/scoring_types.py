@@ -54,6 +54,8 @@ class Ratings:
         low: lower end of the interval, `rating` where the model has none.
         high: upper end.
         votes: votes behind the rating; 0 for a model that was only enrolled.
+        component: group of models that chains of votes connect, from 0, -1 for a model that is read from its responses
+            beside several groups; ratings of different groups cannot be compared. None where all can be.
     """
 
     models: tuple[str, ...]
@@ -61,17 +63,24 @@ class Ratings:
     low: Float64Array
     high: Float64Array
     votes: Int64Array
+    component: Int64Array | None = None
 
 
 @dataclass(frozen=True)
 class RankedModel:
-    """A rating with its 95 % interval, as `rank` returns it; `votes` is 0 for a model that was only enrolled."""
+    """A rating with its 95 % interval, as `rank` returns it; `votes` is 0 for a model that was only enrolled.
+
+    Attributes:
+        component: group of models that chains of votes connect, from 0; ratings of different groups cannot be compared.
+            None for a model that was only enrolled, where there are several groups.
+    """
 
     model: str
     rating: float
     low: float
     high: float
     votes: int
+    component: int | None = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -155,6 +155,15 @@ class LoadReport:
 
 
 @dataclass(frozen=True)
+class KeptByThreshold:
+    """What is kept where models with fewer votes than a threshold are dropped."""
+
+    votes_per_model: int
+    models: int
+    votes: int
+
+
+@dataclass(frozen=True)
 class FilterReport:
     """Counts of what filtering removed; `votes_before` == `votes_after` + the sum of `removed`.
 
@@ -164,6 +173,7 @@ class FilterReport:
         removed: votes removed, by reason.
         rare_models: models dropped because they had too few comparisons, sorted.
         masked_responses: responses in which the model named itself or its maker, now masked.
+        thresholds: what other thresholds would have kept; empty where no model was rare.
     """
 
     votes_before: int
@@ -171,3 +181,4 @@ class FilterReport:
     removed: Mapping[str, int]
     rare_models: tuple[str, ...]
     masked_responses: int
+    thresholds: tuple[KeptByThreshold, ...] = ()

@@ -98,14 +98,14 @@ def evaluate(artifact: Trained, votes: TrainingData, config: EvaluationConfig | 
         DataError: no vote is left after filtering, or none is on a new prompt.
     """
     config = config if config is not None else EvaluationConfig()
-    runtime = artifact.encoder.runtime
+    runtime, scorer = artifact.encoder.runtime, artifact.measured_scorer
     measured = select_measured(artifact, votes, config.seed, partial(runtime.monitor.on_progress, "filters"))
     encoder = measure_encoder(artifact, measured, config.batch_size, config.seed, runtime.monitor.on_progress)
     return Evaluation(
         votes=_count(artifact, votes, measured),
         stage1=encoder,
         baselines=_measure_baselines(measured, config, runtime),
-        stage2=None if artifact.scorer is None else measure_scorer(artifact.scorer, measured, config.seed),
+        stage2=None if scorer is None else measure_scorer(scorer, measured, config.seed),
     )
 
 

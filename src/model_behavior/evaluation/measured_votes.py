@@ -32,8 +32,8 @@ class Trained(Protocol):
         """Embeddings of the models."""
 
     @property
-    def scorer(self) -> DenseNetworkModel | None:
-        """The scoring model of stage 2; None where it was not trained."""
+    def measured_scorer(self) -> DenseNetworkModel | None:
+        """The scoring model of stage 2, fitted without the validation votes; None where it was not trained."""
 
     @property
     def training(self) -> TrainingRecord | None:

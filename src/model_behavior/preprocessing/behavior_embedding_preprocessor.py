@@ -17,7 +17,15 @@ from model_behavior.arrays import Arrays
 from model_behavior.data.filters import FilterConfig, filter_votes
 from model_behavior.data.split import split_votes
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, Triplets
-from model_behavior.data_models.votes import FilterReport, PairTable, SplitVotes, TrainingData, ValidationSplit
+from model_behavior.data_models.votes import (
+    FilterReport,
+    KeptByThreshold,
+    Outcome,
+    PairTable,
+    SplitVotes,
+    TrainingData,
+    ValidationSplit,
+)
 from model_behavior.errors import DataError
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
@@ -158,6 +166,7 @@ def _from_entries(
             removed=report["removed"],
             rare_models=tuple(report["rare_models"]),
             masked_responses=report["masked_responses"],
+            thresholds=tuple(KeptByThreshold(**each) for each in report.get("thresholds", ())),
         ),
         fingerprint=key,
     )
@@ -168,11 +177,13 @@ def _check_triplets(prepared: PreprocessedBehaviorEncoderData, sampler: TripletS
     for side, triplets in sides.items():
         if not len(triplets):
             reasons = ", ".join(f"{count} x {reason}" for reason, count in triplets.skipped.items()) or "no votes"
-            raise DataError(
-                f"no {side} triplet can be formed ({reasons}). A decided vote needs a model with responses to "
-                "two prompts on its side of the split, a tie a third model. Fix: more votes, or another "
-                "validation fraction."
+            why = (
+                "Every vote is both_bad, so that no response is known to be good. Fix: votes that a model won, or ties."
+                if (prepared.data.outcome == Outcome.BOTH_BAD).all()
+                else "A decided vote needs a model with responses to two prompts on its side of the split, a tie a "
+                "third model. Fix: more votes, or another validation fraction."
             )
+            raise DataError(f"no {side} triplet can be formed ({reasons}). {why}")
 
 
 def _split_texts(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:

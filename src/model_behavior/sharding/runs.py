@@ -60,7 +60,7 @@ class ShardedRun:
         with written_aside(output) as aside:
             _join(tasks, aside)
         shutil.rmtree(folder, ignore_errors=True)
-        return ShardReport(sum(report.rows for report in reports), sum(report.used for report in reports))
+        return sum(reports, ShardReport(0, 0))
 
     @contextlib.contextmanager
     def over_pairs(self, pairs: PairTable, folder: Path, on_rows: OnRows) -> Iterator[Iterator[EncodedPart]]:

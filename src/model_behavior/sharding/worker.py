@@ -9,11 +9,11 @@ finished shard is skipped.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,25 +24,24 @@ from model_behavior.arrays import Float32Array
 from model_behavior.artifact import Artifact
 from model_behavior.catalog.embeddings import EncodedPart, encode_parts
 from model_behavior.data.loading import iter_pairs
-from model_behavior.data.questions import iter_matchups
+from model_behavior.data.questions import Matchup, iter_matchups
 from model_behavior.data.sources import Shard
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.files import written_aside
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.execution import Backend
+from model_behavior.names import nearest_models
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
 
 EMBEDDING_COLUMN = "embedding"
 PREDICTION_COLUMNS = ("p_model_a", "p_model_b", "p_tie", "p_both_bad")
-_VERSION = 1  # goes up when the same shard and artifact give another file
+_VERSION = 2  # goes up when the same shard and artifact give another file
 _FOOTER = b"model_behavior.shard"
 _VECTORS, _STYLES = "vector", "style"
 
 JobKind: TypeAlias = Literal["encode", "predict", "enrol"]
 Progress: TypeAlias = Callable[[int], None]
-Tables: TypeAlias = Iterator[tuple[pa.Table, int]]
-"""Tables of one schema, each with the number of its rows that were usable."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class ShardJob:
         batch_size: pairs encoded at once.
         cache: folder of cached features; None for the default one of the machine that a worker runs on.
         backend: library that runs the transformers of the artifact.
+        strict: whether a model that is not known is an error, rather than a row without a prediction.
     """
 
     kind: JobKind
@@ -64,6 +64,7 @@ class ShardJob:
     batch_size: int = 512
     cache: Path | None = None
     backend: Backend = "auto"
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,51 @@ class ShardTask:
         """Hash of everything that decides the content of the output."""
         part = self.shard.part
         rows = "all" if part is None else f"{part.start}:{part.stop}"
-        settings = f"{_VERSION} {self.job.kind} {self.job.batch_size} {rows}"
+        settings = f"{_VERSION} {self.job.kind} {self.job.batch_size} {self.job.strict} {rows}"
         return digest_of(self.job.artifact_digest, self.shard.digest, settings)
 
 
 @dataclass(frozen=True)
+class UnknownName:
+    """A name of a model that the scorer does not know: the rows that have it, and where the first of them is."""
+
+    rows: int
+    first: str
+
+
+@dataclass(frozen=True)
 class ShardReport:
-    """Result of a shard.
+    """Result of a shard, or of some of its rows.
 
     Attributes:
         rows: rows written.
         used: rows that could be encoded or predicted.
+        unknown: names for which rows have no prediction.
+        apart: predicted rows between models that no chain of votes connects.
     """
 
     rows: int
     used: int
+    apart: int = 0
+    unknown: Mapping[str, UnknownName] = field(default_factory=dict)
+
+    def __add__(self, later: ShardReport) -> ShardReport:
+        """Both together."""
+        unknown = dict(self.unknown)
+        for name, found in later.unknown.items():
+            known = unknown.get(name, UnknownName(0, found.first))
+            unknown[name] = UnknownName(known.rows + found.rows, known.first)
+        return ShardReport(self.rows + later.rows, self.used + later.used, self.apart + later.apart, unknown)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ShardReport:
+        """The inverse of `asdict`."""
+        unknown = {name: UnknownName(**found) for name, found in values["unknown"].items()}
+        return cls(**{**values, "unknown": unknown})
+
+
+Tables: TypeAlias = Iterator[tuple[pa.Table, ShardReport]]
+"""Tables of one schema, each with what came of its rows."""
 
 
 def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = None) -> ShardReport:
@@ -112,18 +143,17 @@ def run_shard(task: ShardTask, loaded: Artifact, progress: Progress | None = Non
     if finished is not None:
         return finished
     writer: pq.ParquetWriter | None = None
-    n_rows = n_used = 0
+    report = ShardReport(0, 0)
     with written_aside(task.output) as aside:
         try:
-            for table, used in TABLES[task.job.kind](loaded, task.shard, task.job.batch_size):
+            for table, of_table in TABLES[task.job.kind](loaded, task.shard, task.job):
                 writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
                 writer.write_table(table)
-                n_rows, n_used = n_rows + table.num_rows, n_used + used
+                report += of_table
                 if progress is not None:
-                    progress(n_rows)
+                    progress(report.rows)
             if writer is None:
                 raise DataError(f"{task.shard.source} has no rows")
-            report = ShardReport(n_rows, n_used)
             footer = json.dumps({"fingerprint": task.fingerprint, **asdict(report)})
             writer.add_key_value_metadata({_FOOTER.decode(): footer})
         finally:
@@ -147,7 +177,7 @@ def finished_report(task: ShardTask) -> ShardReport | None:
         footer = json.loads((pq.read_metadata(task.output).metadata or {})[_FOOTER])
         if footer.pop("fingerprint") != task.fingerprint:
             return None
-        return ShardReport(**footer)
+        return ShardReport.from_json(footer)
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
         return None
 
@@ -158,7 +188,7 @@ def without_footer(schema: pa.Schema) -> pa.Schema:
     return schema.with_metadata(kept) if kept else schema.remove_metadata()
 
 
-def encode_tables(loaded: Artifact, shard: Shard, batch_size: int) -> Tables:
+def encode_tables(loaded: Artifact, shard: Shard, job: ShardJob) -> Tables:
     """All columns of the source, and `embedding`, a fixed_size_list<float>.
 
     Raises:
@@ -169,46 +199,71 @@ def encode_tables(loaded: Artifact, shard: Shard, batch_size: int) -> Tables:
     for batch, prompts, responses in iter_pairs(shard.source, part=shard.part):
         if EMBEDDING_COLUMN in batch.schema.names:
             raise UsageError(f"{shard.source} has a column {EMBEDDING_COLUMN!r} already. Fix: rename or remove it")
-        vectors = _to_column(encoder.encode(prompts, responses, batch_size))
-        yield pa.Table.from_batches([batch]).append_column(EMBEDDING_COLUMN, vectors), batch.num_rows
+        vectors = _to_column(encoder.encode(prompts, responses, job.batch_size))
+        table = pa.Table.from_batches([batch]).append_column(EMBEDDING_COLUMN, vectors)
+        yield table, ShardReport(table.num_rows, table.num_rows)
 
 
-def predict_tables(loaded: Artifact, shard: Shard, batch_size: int) -> Tables:
-    """All columns, and `PREDICTION_COLUMNS`; null in a row without a prompt or a model.
+def predict_tables(loaded: Artifact, shard: Shard, job: ShardJob) -> Tables:
+    """All columns, and `PREDICTION_COLUMNS`; null in a row without a prompt or a model, or with an unknown model.
 
     Raises:
         DataError: as for `iter_matchups`.
-        UsageError: a model that the scorer does not know, or a prediction column that the source has already.
+        UsageError: a prediction column that the source has already; in a strict job also a model that the scorer does
+            not know.
     """
-    del batch_size  # prompts are few beside rows, and the scorer encodes each once
-    if loaded.scorer is None:
-        raise UsageError("this artifact has no scorer. Fix: model-behavior train-scorer")
+    scorer = loaded.trained_scorer  # prompts are few beside rows, and it encodes each once, whatever the batch
+    known = frozenset(scorer.models)
+    done = shard.part.start if shard.part is not None else 0
     for batch, matchups in iter_matchups(shard.source, part=shard.part):
         taken = [name for name in PREDICTION_COLUMNS if name in batch.schema.names]
         if taken:
             raise UsageError(f"{shard.source} has a column {taken[0]!r} already. Fix: rename or remove it")
-        usable = [index for index, matchup in enumerate(matchups) if matchup is not None]
-        known = [matchup for matchup in matchups if matchup is not None]
-        columns = zip(*((each.prompt, each.model_a, each.model_b) for each in known), strict=True)
-        predicted = loaded.scorer.predict(*(list(column) for column in columns)) if known else np.empty((0, 4), "f4")
+        unknown = _find_unknown(matchups, known, f"{shard.source}, row ", done + 1)
+        if unknown and job.strict:
+            name, found = next(iter(unknown.items()))
+            near = ", ".join(nearest_models(scorer.models, name))
+            raise UsageError(f"{found.first}: unknown model {name!r}. Nearest known names: {near}")
+        usable = [
+            (index, each)
+            for index, each in enumerate(matchups)
+            if each is not None and each.model_a in known and each.model_b in known
+        ]
+        prompts = [each.prompt for _, each in usable]
+        sides = [each.model_a for _, each in usable], [each.model_b for _, each in usable]
+        predicted, apart = scorer.predict(prompts, *sides), int(scorer.are_apart(*sides).sum())
         table = pa.Table.from_batches([batch])
         for name, values in zip(PREDICTION_COLUMNS, predicted.T, strict=True):
             column = np.full(len(matchups), np.nan, dtype=np.float32)
-            column[usable] = values
+            column[[index for index, _ in usable]] = values
             table = table.append_column(name, pa.array(column, from_pandas=True))
-        yield table, len(usable)
+        done += len(matchups)
+        yield table, ShardReport(len(matchups), len(usable), apart, unknown)
 
 
-def enrol_tables(loaded: Artifact, shard: Shard, batch_size: int) -> Tables:
+def _find_unknown(
+    matchups: Sequence[Matchup | None], known: frozenset[str], place: str, first: int
+) -> dict[str, UnknownName]:
+    """Names that are not known, in the order of their first rows."""
+    unknown: dict[str, UnknownName] = {}
+    for number, each in enumerate(matchups, first):
+        for name in dict.fromkeys(() if each is None else (each.model_a, each.model_b)):
+            if name not in known:
+                found = unknown.get(name, UnknownName(0, f"{place}{number}"))
+                unknown[name] = replace(found, rows=found.rows + 1)
+    return unknown
+
+
+def enrol_tables(loaded: Artifact, shard: Shard, job: ShardJob) -> Tables:
     """What `catalog.enrol` needs of pairs, one row group for each part that they are encoded in.
 
     The shard begins where such a part begins, so that its parts are those of the whole.
     """
     texts = pq.read_table(shard.source)
     prompts, responses = (texts[name].to_pylist() for name in ("prompt", "response"))
-    for part in encode_parts(loaded.encoder, prompts, responses, batch_size):
+    for part in encode_parts(loaded.encoder, prompts, responses, job.batch_size):
         table = pa.table({_VECTORS: _to_column(part.vectors), _STYLES: _to_column(part.styles)})
-        yield table, table.num_rows
+        yield table, ShardReport(table.num_rows, table.num_rows)
 
 
 def part_of(table: pa.Table, start: int) -> EncodedPart:
@@ -216,7 +271,7 @@ def part_of(table: pa.Table, start: int) -> EncodedPart:
     return EncodedPart(slice(start, start + table.num_rows), *(_to_rows(table[name]) for name in (_VECTORS, _STYLES)))
 
 
-TABLES: Mapping[str, Callable[[Artifact, Shard, int], Tables]] = {
+TABLES: Mapping[str, Callable[[Artifact, Shard, ShardJob], Tables]] = {
     "encode": encode_tables,
     "predict": predict_tables,
     "enrol": enrol_tables,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from model_behavior.data.filters import FilterConfig
@@ -13,6 +13,9 @@ from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.training import OptimisationConfig
 from model_behavior.preprocessing.behavior_embedding_preprocessor import PreprocessingConfig
 from model_behavior.preprocessing.triplets import TripletConfig
+
+_LEAST_BATCH = 16
+_MOST_DROPOUT = 0.9
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,31 @@ class EncoderConfig:
         """Number of columns that are trained with triplets: the rest of the embedding."""
         return self.projection.dim - self.identity_dim
 
+    def for_size(self, n_votes: int, batch_size: int) -> tuple[EncoderConfig, int]:
+        """The same for few votes: smaller batches, so that there are as many steps, and more dropout.
+
+        From `OptimisationConfig.many_votes` on both stay as they are (decision 0019).
+
+        Args:
+            n_votes: training votes.
+            batch_size: triplets per step where there are many votes.
+
+        Returns:
+            The configuration, and the triplets per step.
+        """
+        share = min(n_votes / self.optimisation.many_votes, 1.0)
+        if share == 1:
+            return self, batch_size
+        rise = 1 - share
+        projection = replace(
+            self.projection,
+            dropout=_raise(self.projection.dropout, 0.2 * rise),
+            sparse_dropout=_raise(self.projection.sparse_dropout, 0.2 * rise),
+            dense_dropout=_raise(self.projection.dense_dropout, 0.1 * rise),
+        )
+        fewest = min(batch_size, _LEAST_BATCH)
+        return replace(self, projection=projection), max(fewest, round(batch_size * share))
+
     def to_json(self) -> dict[str, Any]:
         """Nested dictionaries of JSON values."""
         return asdict(self)
@@ -61,3 +89,8 @@ class EncoderConfig:
             optimisation=OptimisationConfig(**values["optimisation"]),
             seed=values["seed"],
         )
+
+
+def _raise(dropout: float, by: float) -> float:
+    """A dropout that is 0 is off and stays so."""
+    return min(dropout + by, max(dropout, _MOST_DROPOUT)) if dropout else 0.0

@@ -82,7 +82,7 @@ class ModelBehaviorEncoder:
             data: votes, unfiltered.
             validation_split: divides the votes before triplets are formed.
             epochs: number of passes, at least 1.
-            batch_size: triplets per step, at least 1.
+            batch_size: triplets per step, at least 1; fewer where there are few votes (`EncoderConfig.for_size`).
 
         Raises:
             UsageError: an argument is out of range.
@@ -112,9 +112,10 @@ class ModelBehaviorEncoder:
         with self.runtime.group.first_alone():
             votes = EncoderVotes(prepared, preprocessor.sampler(prepared), self.config.seed)
         encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
+        config, per_step = self.config.for_size(len(prepared.split.train), batch_size)
         with self.runtime.group.first_alone():
-            setup = set_up_training(votes, self._feature_source(encoders, batch_size), self.config)
-        schedule = Schedule(epochs, batch_size, self.config.seed, self.config.optimisation)
+            setup = set_up_training(votes, self._feature_source(encoders, batch_size), config)
+        schedule = Schedule(epochs, per_step, config.seed, config.optimisation)
         trainer = Trainer(setup.head, setup.objective, setup.examples, schedule)
         self._run(trainer, self._run_key(prepared, encoders, (epochs, batch_size)))
         self.text_encoders, self._head, self._features = encoders, setup.head.eval(), setup.transforms

@@ -14,6 +14,7 @@ from torch import nn
 from model_behavior.arrays import Arrays, Float32Array, Int64Array
 from model_behavior.data_models.behavior_encoder_types import Triplets
 from model_behavior.data_models.training_log import EpochLog
+from model_behavior.errors import UsageError
 from model_behavior.models.behavior.batches import draw_batches, embed_batch
 from model_behavior.models.behavior.behavior_features import compose
 from model_behavior.models.behavior.checkpoint import optimizer_to_arrays, restore_optimizer
@@ -34,11 +35,19 @@ class OptimisationConfig:
         learning_rate: learning rate at its peak.
         weight_decay: weight decay of AdamW.
         warmup: share of all steps before the peak.
+        many_votes: training votes from which on batches and dropout are as configured; see `EncoderConfig.for_size`.
     """
 
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: float = 0.1
+    many_votes: int = 2500
+
+    def __post_init__(self) -> None:
+        if self.many_votes < 1:
+            raise UsageError(
+                f"many_votes={self.many_votes}: at least 1 is needed, which leaves batches and dropout alone"
+            )
 
 
 @dataclass(frozen=True, eq=False)

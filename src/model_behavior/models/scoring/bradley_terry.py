@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse import csgraph
 
 from model_behavior.arrays import Float32Array, Float64Array, Int64Array, IntArray
 from model_behavior.data_models.scoring_types import Ratings, ScoringVotes
@@ -126,15 +127,32 @@ class BradleyTerry(RatingsBase):
 
     Attributes:
         covariance: covariance of the ratings, clustered by prompt, [n_models, n_models].
+        component: group of each model that a chain of votes connects, see `find_components`, [n_models].
     """
 
     name: ClassVar[str] = "bradley-terry"
-    tensors: ClassVar[tuple[str, ...]] = ("rating", "covariance", "votes")
+    tensors: ClassVar[tuple[str, ...]] = ("rating", "covariance", "votes", "component")
 
     def __init__(self, config: BradleyTerryConfig | None = None) -> None:
         super().__init__()
         self.config = config if config is not None else BradleyTerryConfig()
         self.covariance: Float64Array = np.zeros((0, 0))
+        self.component: Int64Array = np.zeros(0, np.int64)
+
+    @property
+    def level(self) -> Float64Array:
+        """Mean of the ratings of each component, [n_components]; 0 where there is one component.
+
+        Nothing is known of how one component's level compares with another's, so `rate` leaves it out.
+        """
+        n_models = np.bincount(self.component)
+        level: Float64Array = np.bincount(self.component, self.rating) / n_models
+        return level if len(level) > 1 else np.zeros(1)
+
+    @property
+    def level_variance(self) -> float:
+        """Variance of a component's level: two levels differ as the prior lets a rating differ from the mean."""
+        return 0.5 / self.config.penalty
 
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings."""
@@ -142,13 +160,32 @@ class BradleyTerry(RatingsBase):
         n_models = len(votes.models)
         design = aggregated_design(votes, self.config.penalty)
         fit = fit_scores(design, learn_slopes=self.config.learn_slopes)
-        centring = np.eye(n_models) - 1 / n_models
+        component = find_components(votes)
+        together = component[:, None] == component
+        centring = np.eye(n_models) - together / together.sum(axis=1)
         one_by_one = vote_design(votes, self.config.penalty)
         self._models, self.constants = votes.models, fit.constants
         self.rating = fit.theta - fit.theta.mean()
         self.constants = centred_constants(fit.constants, float(fit.theta.mean()))
         self.covariance = clustered_covariance(one_by_one, fit, votes.prompt_index, centring)
-        self.votes = count_votes(votes)
+        self.votes, self.component = count_votes(votes), component
+
+    def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
+        """Ratings around a mean of 0 over the models of the same component, whatever the prompt."""
+        rated = super().rate(models, prompt)
+        component = self.component[locate_models(rated.models, self._models)]
+        level = self.level[component]
+        return replace(
+            rated, rating=rated.rating - level, low=rated.low - level, high=rated.high - level, component=component
+        )
+
+    @classmethod
+    def load_state_dict(cls, state_dict: Mapping[str, Any]) -> Self:
+        """See the base; version 2 does not tell components apart."""
+        if state_dict.get("state_version") == 2 and "models" in state_dict:
+            one = np.zeros(len(state_dict["models"]), np.int64)
+            state_dict = {**state_dict, "tensors": {**state_dict["tensors"], "component": one}}
+        return super().load_state_dict(state_dict)
 
     def _deviation(self) -> Float64Array:
         deviation: Float64Array = np.sqrt(np.diag(self.covariance))
@@ -160,6 +197,20 @@ class BradleyTerry(RatingsBase):
     @classmethod
     def _from_config(cls, values: Mapping[str, Any]) -> Self:
         return cls(BradleyTerryConfig(**values))
+
+
+def find_components(votes: ScoringVotes) -> Int64Array:
+    """Groups of models that chains of votes connect, whatever their outcomes, [n_models].
+
+    Numbered from 0, the group with the most models first; of equally large ones the one with the first name.
+    """
+    n_models = len(votes.models)
+    edges = sparse.csr_matrix((np.ones(len(votes)), (votes.model_a, votes.model_b)), (n_models, n_models))
+    _, label = csgraph.connected_components(edges, directed=False)
+    first = np.unique(label, return_index=True)[1]
+    order = np.lexsort((first, -np.bincount(label)))
+    component: Int64Array = np.argsort(order)[label]
+    return component
 
 
 def vote_design(votes: ScoringVotes, penalty: float) -> Design:

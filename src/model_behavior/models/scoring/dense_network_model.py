@@ -8,18 +8,19 @@ held-out votes calibrates the probabilities. Ratings, their reading and the untr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import torch
 
-from model_behavior.arrays import Float32Array, Float64Array, Int64Array
+from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from model_behavior.data_models.scoring_types import ModelTable, Ratings, ScoringEpochLog, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
-from model_behavior.models.scoring.dense_network import DenseNetwork, batch_of
+from model_behavior.models.scoring.dense_network import DenseNetwork, VoteBatch, batch_of
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_training import HeldOutVotes, cross_validate, train_network
 from model_behavior.models.scoring.model_base import (
@@ -35,6 +36,7 @@ from model_behavior.models.scoring.model_base import (
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.rating_reader import RatingPrecision, RatingReader, RatingReading
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
+from model_behavior.models.scoring.vote_notes import describe_votes
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import inside
 
@@ -53,6 +55,7 @@ class DenseNetworkModel(ModelBase):
         history: one log per epoch of the cross-validation, the first from before training.
         temperature: temperature fitted on held-out votes; 1 without.
         held_out: predictions of the held-out votes; None before `fit` and after loading.
+        notes: cautions about the votes that limit what the ratings mean.
     """
 
     name: ClassVar[str] = "dense-network"
@@ -71,6 +74,7 @@ class DenseNetworkModel(ModelBase):
         self.history: list[ScoringEpochLog] = []
         self.temperature = Temperature()
         self.held_out: HeldOutVotes | None = None
+        self.notes: tuple[str, ...] = ()
         self._cache = cache if cache is not None else ContentCache()
         self._table = table if self.config.model_source == "behavior" else None
         self._features = PromptFeatures(self.config.prompts, self._cache)
@@ -118,11 +122,38 @@ class DenseNetworkModel(ModelBase):
             return lay_foundation(some, voted, dim, self.config).network
 
         self.held_out = held = cross_validate(build, votes, batch, schedule, progress)
-        base = lay_foundation(votes, voted, dim, self.config)
-        train_network(base.network, batch, schedule, held.best)
         self.history = list(held.history)
         self.temperature = fit_temperature(held.probabilities, held.outcome, held.prompt)
-        self._ratings, self._reader = base.ratings, base.reader
+        self._settle(votes, voted, batch, held.best)
+
+    def refitted(self, votes: ScoringVotes, table: ModelTable | None = None) -> DenseNetworkModel:
+        """Another model, of other votes, right after `fit`: this one stays as it is.
+
+        What this one has chosen is taken over: features of prompts, number of epochs, temperature.
+
+        Args:
+            votes: to fit ratings and network to.
+            table: embeddings as in the constructor; by default those of this one.
+
+        Raises:
+            DataError: no votes, or a voted model that the table has no embedding of.
+        """
+        check_votes(votes)
+        if self.held_out is None:
+            raise UsageError("this scoring model was not fitted here. Fix: call fit() before refitted()")
+        other = copy(self)
+        if other._table is not None and table is not None:
+            other._table = table
+        voted = None if other._table is None else rows_of_models(other._table, votes.models)
+        other._settle(votes, voted, batch_of(votes, other._features), self.held_out.best)
+        return other
+
+    def _settle(self, votes: ScoringVotes, voted: ModelTable | None, batch: VoteBatch, epochs: int) -> None:
+        """Fits all but what cross-validation chooses, and enrols the models of the table that no vote has."""
+        dim = self._features.dim
+        base = lay_foundation(votes, voted, dim, self.config)
+        train_network(base.network, batch, self.config.schedule, epochs)
+        self._ratings, self._reader, self.notes = base.ratings, base.reader, describe_votes(votes)
         self._board, self._enrolled = board_of(base.network, votes.models, dim), {}
         if self._table is not None:
             self.enrol(self._table)
@@ -178,14 +209,22 @@ class DenseNetworkModel(ModelBase):
         row = np.fromiter((distinct[prompt] for prompt in prompts), np.int64, len(prompts))
         board = self._fitted()
         wide = board.widen(self._features.transform(list(distinct)))
-        return self.temperature.apply(board.probabilities(wide, row, *sides))
+        return self.temperature.apply(board.probabilities(wide, row, *sides, self._apart(*sides)))
 
     def predict_on_average(self, models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
         """`predict` for the mean training prompt, which is where all prompt features are 0, [n_votes, 4]."""
         board = self._fitted()
         wide = board.widen(np.zeros((1, self._features.dim), np.float32))
         sides = locate_sides([""] * len(models_a), models_a, models_b, self.models)
-        return self.temperature.apply(board.probabilities(wide, np.zeros(len(models_a), np.int64), *sides))
+        row = np.zeros(len(models_a), np.int64)
+        return self.temperature.apply(board.probabilities(wide, row, *sides, self._apart(*sides)))
+
+    def are_apart(self, models_a: Sequence[str], models_b: Sequence[str]) -> BoolArray:
+        """Whether no chain of votes connects the two models of a pair, both of them voted, [n]."""
+        component = self._components()
+        a, b = locate_sides([""] * len(models_a), models_a, models_b, self.models)
+        apart: BoolArray = (component[a] != component[b]) & (component[a] >= 0) & (component[b] >= 0)
+        return apart
 
     def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
         """Ratings with 95 % intervals.
@@ -197,11 +236,13 @@ class DenseNetworkModel(ModelBase):
         names = tuple(self.models if models is None else models)
         rows = locate_models(names, self.models)
         rating, deviation, votes = self._overall(names)
+        component = self._components()[rows]
         if prompt is not None:
-            board = self._fitted()
+            board, (slope, _) = self._fitted(), self._network_scale()
             rating = board.scores(board.widen(self._features.transform([prompt])))[0, rows]
-            deviation = deviation * self._network_scale()[0]
-        return rate_with_interval(rating, deviation, votes, names)
+            rating = rating - slope * np.where(component >= 0, self._ratings.level[component], 0)
+            deviation = deviation * slope
+        return replace(rate_with_interval(rating, deviation, votes, names), component=component)
 
     def precision(self, model: str, responses: int) -> RatingPrecision | None:
         """How precise the rating of a model without votes is, and what more responses would do.
@@ -241,6 +282,7 @@ class DenseNetworkModel(ModelBase):
             "enrolled": {name: asdict(reading) for name, reading in self._enrolled.items()},
             "temperature": self.temperature.value,
             "history": [log.to_json() for log in self.history],
+            "notes": list(self.notes),
             "tensors": tensors,
         }
 
@@ -260,6 +302,7 @@ class DenseNetworkModel(ModelBase):
                 model._reader = RatingReader.load_state_dict(parts["reader"], config.rating, config.agreement)
             model._enrolled = {name: RatingReading(**reading) for name, reading in state_dict["enrolled"].items()}
             model.temperature = Temperature(state_dict["temperature"])
+            model.notes = tuple(state_dict.get("notes", ()))
             model.history = [ScoringEpochLog.from_json(log) for log in state_dict["history"]]
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise ArtifactError(f"incomplete or unknown state of {cls.name!r}: {error}") from error
@@ -278,11 +321,33 @@ class DenseNetworkModel(ModelBase):
         slope = float(rating @ (level - level.mean())) / spread if spread > 1e-9 else 1.0
         return max(slope, 0.1), float(level.mean())
 
+    def _components(self) -> Int64Array:
+        """Component of each model, -1 for an enrolled one where there are several, [n_models]."""
+        voted = dict(zip(self.voted_models, self._ratings.component.tolist(), strict=True))
+        enrolled = 0 if len(self._ratings.level) == 1 else -1
+        return np.array([voted.get(name, enrolled) for name in self.models], dtype=np.int64)
+
+    def _apart(self, a: Int64Array, b: Int64Array) -> Float64Array | None:
+        """Variance of the difference of two scores that comes from the levels of their components, [n_votes].
+
+        A voted model has its component's level. An enrolled one is read from the ratings of all voted models, so that
+        it has the mean of their levels.
+        """
+        n_components = len(self._ratings.level)
+        if n_components == 1:
+            return None
+        shares = np.bincount(self._ratings.component) / len(self._ratings.component)
+        weights = np.vstack([np.eye(n_components), shares])[self._components()]
+        variance = self._network_scale()[0] ** 2 * self._ratings.level_variance
+        difference: Float64Array = variance * np.square(weights[a] - weights[b]).sum(axis=1)
+        return difference
+
     def _overall(self, names: tuple[str, ...]) -> tuple[Float64Array, Float64Array, Int64Array]:
         voted = dict(zip(self.voted_models, range(len(self.voted_models)), strict=True))
         variance = np.diag(self._ratings.covariance)
+        rated = self._ratings.rate().rating
         found = [
-            (self._ratings.rating[voted[name]], variance[voted[name]], self._ratings.votes[voted[name]])
+            (rated[voted[name]], variance[voted[name]], self._ratings.votes[voted[name]])
             if name in voted
             else (self._enrolled[name].mean, self._enrolled[name].variance, 0)
             for name in names

@@ -78,10 +78,10 @@ class EmbeddingRating:
         found = optimize.minimize(
             _left_out_loss, _START, (inputs, rating, variance, groups), "Nelder-Mead", options={"maxiter": 300}
         )
-        signal, residual = np.exp(found.x)
+        signal, residual = _variances(found.x)
         self.left_out = _leave_out(inputs, rating, variance + residual, signal, groups)
-        residual = max(float(residual), self.config.least_residual * float(np.var(rating)))
-        self._signal, self._residual = float(signal), residual * self.config.inflation
+        residual = max(residual, self.config.least_residual * float(np.var(rating)))
+        self._signal, self._residual = signal, residual * self.config.inflation
         within = float(np.square(table.spread, dtype=np.float64).mean())
         noise = float((np.square(table.spread, dtype=np.float64) / np.maximum(table.count, 1)).mean())
         self._noise_ratio = within / max(scale**2 - noise, 0.05 * scale**2)
@@ -174,6 +174,11 @@ def _leave_out(
     return LeaveOutFit(mean, variance)
 
 
+def _variances(logs: Float64Array) -> tuple[float, float]:
+    signal, residual = np.exp(np.clip(logs, -10, 10)).tolist()
+    return signal, residual
+
+
 def _left_out_loss(
     logs: Float64Array,
     inputs: Float64Array,
@@ -181,7 +186,7 @@ def _left_out_loss(
     variance: Float64Array,
     groups: Sequence[Int64Array],
 ) -> float:
-    signal, residual = np.exp(np.clip(logs, -10, 10))
-    fit = _leave_out(inputs, rating, variance + residual, float(signal), groups)
+    signal, residual = _variances(logs)
+    fit = _leave_out(inputs, rating, variance + residual, signal, groups)
     loss = (np.log(fit.variance) + np.square(rating - fit.mean) / fit.variance).sum()
     return float(loss + np.square((logs - _START) / _PRIOR_SD).sum()) / 2

@@ -13,9 +13,12 @@ from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Arr
 from model_behavior.data_models.scoring_types import RankedModel, Ratings, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError, check_version
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
-from model_behavior.names import nearest
+from model_behavior.names import nearest_models
 
-STATE_VERSION = 2
+STATE_VERSION = 3
+"""Of what is saved. 2 is read as well: it lacks the scorer of the training votes beside the one of all votes."""
+
+_READ_VERSIONS = (2, STATE_VERSION)
 NORMAL_QUANTILE = 1.959964
 
 
@@ -98,7 +101,7 @@ def locate_models(names: Sequence[str], known: Sequence[str]) -> Int64Array:
     try:
         return np.fromiter((place[name] for name in names), np.int64, len(names))
     except KeyError as error:
-        near = ", ".join(nearest(known, str(error.args[0]), 3, 0.4) or known[:5])
+        near = ", ".join(nearest_models(known, str(error.args[0])))
         raise UsageError(f"unknown model {error.args[0]!r}. Nearest known names: {near}") from None
 
 
@@ -139,7 +142,9 @@ def check_state(state_dict: Mapping[str, Any], name: str) -> None:
             f"scoring state of model {state_dict.get('model')!r}; {name!r} is read here. Fix: load it with the class "
             "that wrote it"
         )
-    check_version(f"scoring state of {name!r}:", state_dict.get("state_version"), STATE_VERSION)
+    found = state_dict.get("state_version")
+    if found not in _READ_VERSIONS:
+        check_version(f"scoring state of {name!r}:", found, STATE_VERSION)
 
 
 def pack_state(
@@ -169,13 +174,15 @@ def predict_from_ratings(
 
 
 def rank_best_first(ratings: Ratings) -> list[RankedModel]:
-    """Ratings as rows, best first; equal ones by name."""
-    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes)
+    """Ratings as rows, best first within each component; equal ones by name."""
+    component = np.zeros(len(ratings.models), np.int64) if ratings.component is None else ratings.component
+    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes, component)
     rows = [
-        RankedModel(model, float(rating), float(low), float(high), int(votes))
-        for model, rating, low, high, votes in zip(*columns, strict=True)
+        RankedModel(model, float(rating), float(low), float(high), int(votes), int(group) if group >= 0 else None)
+        for model, rating, low, high, votes, group in zip(*columns, strict=True)
     ]
-    return sorted(rows, key=lambda row: (-row.rating, row.model))
+    last = int(component.max(initial=0)) + 1
+    return sorted(rows, key=lambda row: (last if row.component is None else row.component, -row.rating, row.model))
 
 
 def rate_with_interval(

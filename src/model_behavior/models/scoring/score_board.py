@@ -64,7 +64,9 @@ class ScoreBoard:
         scores: Float64Array = rows.level + added.astype(np.float64)
         return scores
 
-    def probabilities(self, wide: Float32Array, prompt: Int64Array, a: Int64Array, b: Int64Array) -> Float64Array:
+    def probabilities(
+        self, wide: Float32Array, prompt: Int64Array, a: Int64Array, b: Int64Array, apart: Float64Array | None = None
+    ) -> Float64Array:
         """Of the outcomes, averaged over what is not known of the scores, [n_votes, 4].
 
         Args:
@@ -72,10 +74,12 @@ class ScoreBoard:
             prompt: row of each vote there, [n_votes].
             a: row of the left model, [n_votes].
             b: row of the right model, [n_votes].
+            apart: variance of what is not known of the scores' difference beside the rows' own, [n_votes].
         """
         scores, shift = self.scores(wide), (wide @ self.shift).astype(np.float64)
-        deviation = np.sqrt(self.rows.variance)
-        votes = UncertainVotes(scores[prompt, a], scores[prompt, b], deviation[a], deviation[b], shift[prompt])
+        half = 0.0 if apart is None else apart / 2
+        deviation_a, deviation_b = (np.sqrt(self.rows.variance[side] + half) for side in (a, b))
+        votes = UncertainVotes(scores[prompt, a], scores[prompt, b], deviation_a, deviation_b, shift[prompt])
         return average_probabilities(votes, self.constants)
 
     def with_rows(self, new: ModelRows) -> ScoreBoard:
