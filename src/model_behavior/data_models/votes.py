@@ -173,7 +173,7 @@ class FilterReport:
         removed: votes removed, by reason.
         rare_models: models dropped because they had too few comparisons, sorted.
         masked_responses: responses in which the model named itself or its maker, now masked.
-        thresholds: what other thresholds would have kept; empty where no model was rare.
+        thresholds: models and votes that other thresholds would have kept; empty where no model was rare.
     """
 
     votes_before: int

@@ -55,7 +55,7 @@ class ShardJob:
         batch_size: pairs encoded at once.
         cache: folder of cached features; None for the default one of the machine that a worker runs on.
         backend: library that runs the transformers of the artifact.
-        strict: whether a model that is not known is an error, rather than a row without a prediction.
+        strict: True to make an unknown model an error rather than a row without a prediction.
     """
 
     kind: JobKind

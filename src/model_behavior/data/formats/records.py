@@ -103,7 +103,7 @@ class Format:
 
     Attributes:
         name: name in messages and reports.
-        family: kind of the rows. Questions are only read with the answers to them, or for prompts; battles have no texts.
+        family: kind of the rows. Questions are only read with their answers, or for prompts; battles have no texts.
         required: columns that must be there.
         convert: makes a row a record. Raises `DataError`, without the place, for an impossible value.
         optional: columns used where they are there.
