@@ -14,10 +14,10 @@ from model_behavior.cli.options import describe_job
 from model_behavior.data.arena import Arena
 from model_behavior.data.reading import ReadingOptions
 from model_behavior.data.sources import Shard
-from model_behavior.sharding.worker import ShardTask
+from model_behavior.sharding.worker import PREDICTION_COLUMNS, ShardTask
 from tests.conftest import answer, held_out_rows
 
-OUTCOMES = {"model_a": "left", "model_b": "right", "tie": "=", "both_bad": "neither"}
+OUTCOMES = {"model_a": "2", "model_b": "1", "tie": "0", "both_bad": "9"}
 SAID = [part for meant, value in OUTCOMES.items() for part in ("--outcome", f"{value}={meant}")]
 
 
@@ -60,7 +60,7 @@ def test_columns_have_names_of_their_own(
     known = expected[0]["candidates"][0]["model"]
     tested = []
     for rows, said in ((responses, []), (other, columns[:2])):
-        nameless = [dict(list(row.items())[:2]) for row in rows]
+        nameless = [{key: value for key, value in row.items() if key not in ("model", "who")} for row in rows]
         path = write_table(tmp_path / "nameless.parquet", nameless)
         tested.append(answer(capsys, "drift", stage1, path, "--model", known, *said))
     assert tested[0] == tested[1]
@@ -87,17 +87,16 @@ def test_outcomes_have_values_of_their_own(
     ]
     assert scored[0]["validation_loss"] == scored[1]["validation_loss"]
     assert scored[0]["accuracy"] == scored[1]["accuracy"]
-    columns = ["prompt", "model_a", "model_b"]
     predicted = []
     for path, said in ((votes, []), (named, SAID)):
         output = tmp_path / f"{path.stem}.out.parquet"
         answer(capsys, "predict", tmp_path / "votes", path, "--output", output, *said)
-        predicted.append(pq.read_table(output).select([*columns, "p_model_a"]))
-    assert predicted[0].equals(predicted[1])
-    assert run(["train-scorer", str(stage1), str(named), "--output", str(tmp_path / "b"), "--outcome", "left=won"]) == 2
+        predicted.append(pq.read_table(output).select(PREDICTION_COLUMNS).to_pylist())
+    assert predicted[0] == predicted[1] and None not in predicted[0][0].values()
+    assert run(["train-scorer", str(stage1), str(named), "--output", str(tmp_path / "b"), "--outcome", "2=won"]) == 2
     assert "VALUE=OUTCOME" in capsys.readouterr().err
     assert run(["train-scorer", str(stage1), str(named), "--output", str(tmp_path / "b"), *SAID[2:]]) == 3
-    assert "left" in capsys.readouterr().err
+    assert "'2'" in capsys.readouterr().err
 
 
 def test_questions_are_in_another_file(

@@ -108,7 +108,7 @@ def test_nothing_to_resume_is_said(
 ) -> None:
     arguments = ["train-encoder", str(votes), "--output", str(tmp_path / "e"), "--epochs", "1", *fast]
     assert run([*arguments, "--resume"]) == 0
-    assert re.search(r"warning: there is no \S*\.e\.checkpoint to resume from", capsys.readouterr().err)
+    assert re.search(r"warning: there is no checkpoint \S*\.e\.checkpoint to resume from", capsys.readouterr().err)
 
 
 def _long_training(folder: Path, output: Path, fast: list[str]) -> list[str]:

@@ -360,7 +360,8 @@ def test_the_interface_is_recognised() -> None:
 def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     from_file(tmp_path / "more_votes.jsonl", ROWS)
-    section = (ROOT / "docs" / "formats.md").read_text("utf-8").split("## From Python: lists and DataFrames")[1]
+    page = (ROOT / "docs" / "reference" / "formats.md").read_text("utf-8")
+    section = page.split("## From Python: lists and DataFrames")[1]
     (example,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(example, "formats.md", "exec"), names)

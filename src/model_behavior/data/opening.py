@@ -52,10 +52,10 @@ class OpenedSource:
     Attributes:
         rows: the source.
         format: the layout of its rows.
-        names: where each column of the format is that is not under its own name: a column, and a path in its values.
-        notes: what the report says of how it was read.
-        reading: what the caller has said.
-        links: what other files hold, for formats that need them.
+        names: place of each column that is not under its own name: a column, and a path in its values.
+        notes: remarks of the report on how it was read.
+        reading: options of the caller.
+        links: content of other files, for formats that need them.
     """
 
     rows: RowSource
@@ -114,7 +114,7 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
 
     Args:
         rows: the source.
-        reading: what the caller has said.
+        reading: options of the caller.
         also: format of rows that have its columns and are in no other.
 
     Raises:

@@ -57,7 +57,7 @@ class RowSource:
     """One opened source; nothing but its beginning has been read.
 
     Attributes:
-        name: what messages call it: the path or address as given, or a description such as "list of 12 rows".
+        name: name in messages: the path or address as given, or a description such as "list of 12 rows".
         columns: column names; for JSON, the keys of the first 1,000 rows.
         n_rows: number of rows where it is known before they are read (Parquet, rows in memory), else None.
         texts: columns that hold text, lists or objects, as far as the beginning or the types say.

@@ -128,7 +128,7 @@ class SourceReport:
         rows: number of rows.
         used: number of rows that became a vote or a response; a row of several answers becomes several.
         skipped: number of rows left out, by reason.
-        warnings: what the user should know about such data.
+        warnings: cautions about such data, for the user.
         notes: columns that were not read, or were taken for others, and files of the source that were not read.
     """
 
@@ -173,7 +173,7 @@ class FilterReport:
         removed: votes removed, by reason.
         rare_models: models dropped because they had too few comparisons, sorted.
         masked_responses: responses in which the model named itself or its maker, now masked.
-        thresholds: what other thresholds would have kept; empty where no model was rare.
+        thresholds: models and votes that other thresholds would have kept; empty where no model was rare.
     """
 
     votes_before: int

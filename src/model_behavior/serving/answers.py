@@ -199,9 +199,8 @@ def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:
 def _router_for(snapshot: Snapshot, query: RouteQuery) -> Router:
     if query.threshold is not None and query.floor is not None:
         raise UsageError("threshold and floor given. Allowed: one of them")
-    router = snapshot.router
-    if query.models is not None or query.costs is not None or query.reference is not None:
-        router = snapshot.make_router(query.models, query.costs, query.reference)
+    own = query.models is not None or query.costs is not None or query.reference is not None
+    router = snapshot.make_router(query.models, query.costs, query.reference) if own else snapshot.router
     if query.threshold is not None or query.floor is not None:
         router = replace(router, threshold=query.threshold or 0.0, floor=query.floor)
     return router

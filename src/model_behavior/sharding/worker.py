@@ -57,9 +57,9 @@ class ShardJob:
         batch_size: pairs encoded at once.
         cache: folder of cached features; None for the default one of the machine that a worker runs on.
         backend: library that runs the transformers of the artifact.
-        strict: whether a model that is not known is an error, rather than a row without a prediction.
-        reading: names of columns and outcomes that the source has of its own, and where its questions are.
-        reading_digest: digest of these, see `digest_of_reading`.
+        strict: True to make an unknown model an error rather than a row without a prediction.
+        reading: names of columns and outcomes that the source has of its own, and the place of its questions.
+        reading_digest: digest of `reading`, see `digest_of_reading`.
     """
 
     kind: JobKind

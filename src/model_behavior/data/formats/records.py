@@ -102,20 +102,20 @@ class Format:
     """One published layout of rows.
 
     Attributes:
-        name: what messages and reports call it.
-        family: what rows are. Questions are only read with the answers to them, or for prompts; battles have no texts.
+        name: name in messages and reports.
+        family: kind of the rows. Questions are only read with their answers, or for prompts; battles have no texts.
         required: columns that must be there.
         convert: makes a row a record. Raises `DataError`, without the place, for an impossible value.
         optional: columns used where they are there.
         unread: columns of text that are known and not read; a file with any other known one is in another format.
         model_columns: columns that name the model of a response, the first that is there counts.
-        names_models: whether rows name the model elsewhere, inside an object.
+        names_models: True where rows name the model inside an object rather than in a column.
         outcome_column: column that holds the outcome as one value.
-        warning: what the user should know about such data.
-        note: what the report says of the columns taken.
+        warning: caution about such data, for the user.
+        note: remark of the report on the columns taken.
         prefixes: beginnings of the names of further columns that are used.
         needs: other files without which rows have no text; `link` is called in place of `convert`.
-        link: as `convert`, with the other files.
+        link: function like `convert` that is also given the other files.
     """
 
     name: str
