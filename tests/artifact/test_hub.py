@@ -156,7 +156,8 @@ def test_a_later_push_leaves_nothing_of_ours_behind_and_all_that_is_not(
     repository.commit({**repository.files, "LICENSE": b"mine", "plots/map.png": b"mine"})
     replace(both, scorer=None, revisions={}).save(tmp_path / "arena")
     client.push(tmp_path / "arena", "lab/later")
-    assert set(contents(folder)) - set(repository.files) == {"scorer.safetensors", "scorer.json", "revisions.json"}
+    scorers = {f"{name}.{ending}" for name in ("scorer", "scorer-training") for ending in ("safetensors", "json")}
+    assert set(contents(folder)) - set(repository.files) == {*scorers, "revisions.json"}
     assert set(repository.files) - set(contents(folder)) == {".gitattributes", "LICENSE", "plots/map.png"}
     assert client.load("hf://lab/later").ranks is None
     assert_same(client.load(f"hf://lab/later@{first}"), expected)
