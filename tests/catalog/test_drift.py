@@ -167,7 +167,7 @@ def test_errors() -> None:
     catalog = catalog_of(m=(vectors, prompts))
     with pytest.raises(UsageError, match="unknown model 'n'; nearest"):
         measure_drift(catalog, "n", catalog)
-    with pytest.raises(UsageError, match="responses of 2 models"):
+    with pytest.raises(UsageError, match="responses are of 2 models"):
         measure_drift(catalog, "m", catalog_of(a=(vectors, prompts), b=(vectors, prompts)))
     with pytest.raises(DataError, match="1 new responses of m"):
         measure_drift(catalog, "m", catalog_of(m=(vectors[:1], prompts[:1])))
