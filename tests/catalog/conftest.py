@@ -13,12 +13,14 @@ from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.text.registry import TextConfig
+from model_behavior.models.behavior.training import OptimisationConfig
 from model_behavior.pipeline import TrainingConfig
 from model_behavior.preprocessing.cache import ContentCache
 
 CONFIG = TrainingConfig(
     TextConfig(("style",)),
-    EncoderConfig(projection=ProjectionConfig(dim=16, hidden=32)),
+    # Two epochs are too few for the dropout that few votes are given otherwise.
+    EncoderConfig(projection=ProjectionConfig(dim=16, hidden=32), optimisation=OptimisationConfig(many_votes=1)),
     split=ValidationSplit(0.3, seed=1),
     epochs=2,
     batch_size=256,

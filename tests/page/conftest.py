@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 from model_behavior.serving.app import address_of, open_server
@@ -135,7 +136,7 @@ def arena_folder(arena: Arena, chat_logs: dict[str, Path], make_once: MakeOnce) 
 @pytest.fixture(scope="session")
 def arena_service(arena_folder: Path, arena: Arena) -> Service:
     """The arena, where better models cost more. Tests may not change it."""
-    by_quality = sorted(arena.quality, key=arena.quality.__getitem__)
+    by_quality = sorted(Artifact.load(arena_folder).models.names, key=arena.quality.__getitem__)
     return Service(arena_folder, ServiceConfig({name: (place + 1) / 1000 for place, name in enumerate(by_quality)}))
 
 
