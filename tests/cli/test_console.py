@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import textwrap
 
 import pytest
 
 from model_behavior.cli.app import run
 from model_behavior.cli.console import Progress, clear_bar, print_result, stderr
-from model_behavior.cli.entry import remembering_interrupts
 
 
 class Clock:
@@ -178,28 +176,41 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "plain\n"
 
 
-@pytest.fixture
-def default_interrupt() -> Iterator[None]:
-    """SIGINT as it is in a terminal; a test that a script started in the background would inherit it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+def in_a_process_of_its_own(body: str) -> None:
+    """Runs statements where SIGINT is as in a terminal; an interrupt that is not caught must not end the tests."""
+    script = f"""
+import contextlib, signal
+from model_behavior.cli.console import Progress
+from model_behavior.cli.entry import remembering_interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+progress = Progress()
+{textwrap.dedent(body)}
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
-def test_an_interrupt_that_a_library_has_swallowed_is_raised_again(default_interrupt: None) -> None:
-    progress = Progress()
-    with remembering_interrupts():
-        progress.show("training", 1, 9)
-        with contextlib.suppress(KeyboardInterrupt):
+def test_an_interrupt_that_a_library_has_swallowed_is_raised_again() -> None:
+    in_a_process_of_its_own("""
+        with remembering_interrupts():
+            progress.show("training", 1, 9)
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            try:
+                progress.show("training", 2, 9)
+            except KeyboardInterrupt:
+                pass
+            else:
+                raise AssertionError("the interrupt was lost")
+        progress.show("training", 3, 9)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    """)
+
+
+def test_an_interrupt_that_was_ignored_before_stays_ignored() -> None:
+    in_a_process_of_its_own("""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with remembering_interrupts():
             signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            progress.show("training", 2, 9)
-    progress.show("training", 3, 9)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_an_interrupt_that_was_ignored_before_stays_ignored(default_interrupt: None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with remembering_interrupts():
-        signal.raise_signal(signal.SIGINT)
-        Progress().show("training", 1, 9)
+            progress.show("training", 1, 9)
+    """)

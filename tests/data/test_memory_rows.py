@@ -325,9 +325,11 @@ def test_what_is_no_source_is_refused_clearly(source: Any, message: str) -> None
             read(source)
 
 
-def test_a_list_of_paths_goes_to_the_arguments(tmp_path: Path) -> None:
-    path: Any = [str(from_file(tmp_path / "a.jsonl", ROWS))]
-    with pytest.raises(DataError, match=r"row 1: '.*a\.jsonl' is not a dictionary.* Fix: give several files or tables"):
+def test_a_list_of_paths_goes_to_the_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # messages shorten a long path
+    from_file(tmp_path / "a.jsonl", ROWS)
+    path: Any = ["a.jsonl"]
+    with pytest.raises(DataError, match=r"row 1: 'a\.jsonl' is not a dictionary.* Fix: give several files or tables"):
         load_votes(path)
     with pytest.raises(UsageError, match=r"no source was given\. Allowed: files, .* lists of dictionaries, and Data"):
         load_votes()

@@ -156,5 +156,5 @@ def test_a_catalog_of_two_models_has_all_views_but_no_map(
         expect(page.get_by_text("no scorer was trained")).to_be_visible()
         expect(page.locator(".board tbody tr")).to_have_count(2)
         page.goto(f"{address}/#/compare")
-        expect(page.get_by_text("No difference of style")).to_be_visible()
+        expect(page.get_by_text("No statistically significant difference of style")).to_be_visible()
     open_page.complaints.clear()  # type: ignore[attr-defined]  # the map's refusal
