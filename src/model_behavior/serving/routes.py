@@ -60,7 +60,6 @@ _MEANING = {
     409: "Not possible with this catalog.",
     412: "The version has changed; see If-Match.",
     413: "Too large.",
-    415: "Unsupported content type.",
     422: "Invalid request or file.",
     429: "Too many requests of this client; see Retry-After.",
     502: "No upstream answered.",

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_behavior.arrays import Float64Array
 from model_behavior.data.arena import Arena
-from model_behavior.models.behavior.text.style import Counts, count_bytes, count_in_few, count_in_many, count_patterns
+from model_behavior.models.behavior.text.style import count_bytes, count_in_few, count_in_many, count_patterns
 from model_behavior.models.behavior.text.style_features import FEATURES
 
 # fmt: off
@@ -26,12 +27,12 @@ TEXTS = st.lists(
 ).map("".join)
 
 
-def counted(texts: list[str]) -> Counts:
+def counted(texts: list[str]) -> Float64Array:
     column = pa.array(texts, pa.large_string())
     return count_patterns(column, count_bytes(column))
 
 
-def by_arrow(texts: list[str]) -> Counts:
+def by_arrow(texts: list[str]) -> Float64Array:
     column = pa.array(texts, pa.large_string())
     return count_in_many(column, count_bytes(column))
 

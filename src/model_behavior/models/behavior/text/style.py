@@ -40,9 +40,6 @@ _RE2_SPACE = r"\t\n\f\r "
 _N_OPENING_TOKENS = 5
 _HASH_BITS = 64
 
-Counts = Float64Array
-FloatColumn = Float64Array
-
 
 @final
 class StyleEncoder(TextEncoderBase):
@@ -162,7 +159,7 @@ def _sum_between(found: BoolArray, offsets: Int64Array) -> Int64Array:
     return np.diff(places).astype(np.int64)
 
 
-def count_patterns(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Counts:
+def count_patterns(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Float64Array:
     """Counts each of `FEATURES`: its matches, its matching lines ("lines"), or 1 if found ("text").
 
     Args:
@@ -179,7 +176,7 @@ def count_patterns(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Coun
     return count_in_many(column, bytes_found)
 
 
-def count_in_few(texts: Sequence[str]) -> Counts:
+def count_in_few(texts: Sequence[str]) -> Float64Array:
     """Counts with Python's `re`. Counts may differ from RE2's in texts with the two letters that only RE2 folds."""
     counters = _counters()
     return np.array([[counter(text) for text in texts] for counter in counters], dtype=np.float64).reshape(
@@ -187,7 +184,7 @@ def count_in_few(texts: Sequence[str]) -> Counts:
     )
 
 
-def count_in_many(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Counts:
+def count_in_many(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Float64Array:
     """Counts with Arrow; single-byte patterns are read from the byte counts."""
     lines = pc.split_pattern(column, "\n")
     counts = np.empty((len(FEATURES), len(column)))
@@ -199,31 +196,26 @@ def count_in_many(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Count
     return counts
 
 
-def _find(column: pa.LargeStringArray, feature: StyleFeature) -> Counts:
+def _find(column: pa.LargeStringArray, feature: StyleFeature) -> Float64Array:
     """Gives 1 for each text with the pattern. If the feature has a `screen`, only texts that match it are searched."""
     if feature.screen is None:
-        return _patterns_to_numpy(pc.match_substring_regex(column, feature.pattern))
-    found = _patterns_to_numpy(pc.match_substring_regex(column, feature.screen))
+        return _to_numpy(pc.match_substring_regex(column, feature.pattern))
+    found = _to_numpy(pc.match_substring_regex(column, feature.screen))
     passed = np.flatnonzero(found)
-    found[passed] = _patterns_to_numpy(pc.match_substring_regex(column.take(pa.array(passed)), feature.pattern))
+    found[passed] = _to_numpy(pc.match_substring_regex(column.take(pa.array(passed)), feature.pattern))
     return found
 
 
-def _count(column: pa.LargeStringArray, lines: pa.ListArray, feature: StyleFeature) -> Counts:
+def _count(column: pa.LargeStringArray, lines: pa.ListArray, feature: StyleFeature) -> Float64Array:
     if feature.per == "text":
         return _find(column, feature)
     if feature.per != "lines":
         count = pc.count_substring if feature.literal else pc.count_substring_regex
-        return _patterns_to_numpy(count(column, feature.pattern))
+        return _to_numpy(count(column, feature.pattern))
     # Lines are matched one by one: in a count over the whole text, `^` also matches at the end of the last match.
-    found = _patterns_to_numpy(pc.match_substring_regex(lines.flatten(), feature.pattern))
-    owner = _patterns_to_numpy(pc.list_parent_indices(lines)).astype(np.int64)
+    found = _to_numpy(pc.match_substring_regex(lines.flatten(), feature.pattern))
+    owner = _to_numpy(pc.list_parent_indices(lines)).astype(np.int64)
     return np.bincount(owner, found, len(column)).astype(np.float64)
-
-
-def _patterns_to_numpy(column: pa.Array) -> Counts:
-    values: Counts = column.to_numpy(zero_copy_only=False).astype(np.float64)
-    return values
 
 
 @cache
@@ -260,12 +252,12 @@ def _as_python(pattern: str) -> str:
     return "".join(parts)
 
 
-def distinct_share(tokens: Tokens) -> FloatColumn:
+def distinct_share(tokens: Tokens) -> Float64Array:
     """Share of distinct tokens among all tokens of each text, 0 for a text without tokens, [n_texts]."""
     return _count_tokens(_distinct(_keys(tokens)), tokens.n_texts) / np.maximum(_per_text(tokens), 1)
 
 
-def overlap(prompts: Tokens, responses: Tokens) -> list[FloatColumn]:
+def overlap(prompts: Tokens, responses: Tokens) -> list[Float64Array]:
     """Measures how many tokens prompt and response share.
 
     Returns:
@@ -320,7 +312,7 @@ def _first(tokens: Tokens, n: int) -> Tokens:
     return Tokens(tokens.hashes[position < n], tokens.text[position < n], tokens.n_texts)
 
 
-def _share_in(keys: UIntArray, others: UIntArray, n_texts: int) -> FloatColumn:
+def _share_in(keys: UIntArray, others: UIntArray, n_texts: int) -> Float64Array:
     """Share of each text's keys that are among the ascending `others`."""
     if not len(others):
         return np.zeros(n_texts)
