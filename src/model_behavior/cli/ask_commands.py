@@ -103,9 +103,10 @@ def predict(
     check_output_file(output)
     reading = reading_options(columns, outcome)
     sharding = Sharding(engine, address, shard_rows)
+    job = describe_job("predict", folder, cache, reading=reading, strict=strict)
     loaded = open_scored(folder, cache)
     progress = Progress()
-    run = sharding.plan(describe_job("predict", folder, cache, reading=reading, strict=strict), loaded)
+    run = sharding.plan(job, loaded)
     report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))
     n_rows, n_used = report.rows, report.used
     if n_used < n_rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -90,7 +90,9 @@ def onboard(
         if not sharding.is_needed(len(pairs)):
             return loaded.onboard(pairs, add=add)
         progress = partial(Progress().show, "model embeddings", total=len(pairs))
-        run = sharding.plan(describe_job("enrol", folder, cache, backend), loaded)
+        # Shards are named after what was read, not after what another process may have put there since.
+        job = replace(describe_job("enrol", folder, cache, backend), artifact_digest=change.version)
+        run = sharding.plan(job, loaded)
         with run.over_pairs(pairs, change.target, progress) as parts:
             return loaded.onboard(pairs, add=add, parts=parts)
 
@@ -368,9 +370,10 @@ def encode(
     check_output_file(output)
     reading = reading_options(columns, outcome, questions)
     sharding = Sharding(engine, address, shard_rows)
+    job = describe_job("encode", folder, cache, backend, batch_size, reading)
     loaded = open_artifact(folder, cache, backend)
     progress = Progress()
-    run = sharding.plan(describe_job("encode", folder, cache, backend, batch_size, reading), loaded)
+    run = sharding.plan(job, loaded)
     report = run.over_file(pairs, output, lambda done: progress.show("encoding", done, None))
     value = {"output": str(output), "rows": report.rows, "dim": loaded.encoder.dim}
     print_result(value, json, f"{output}: {report.rows:,} rows, {loaded.encoder.dim} dimensions")

@@ -199,6 +199,7 @@ class Change:
     Attributes:
         target: folder that is written.
         before: artifact that the change is made of.
+        version: fingerprint of the folder just before it was read.
 
     Raises:
         UsageError: `output` cannot be written, which is said before any work.
@@ -212,7 +213,7 @@ class Change:
         self._read()
 
     def _read(self) -> None:
-        self._version = fingerprint(self._folder)
+        self.version = fingerprint(self._folder)
         self.before = self._load()
 
     def apply(self, compute: Callable[[Artifact], Artifact]) -> Artifact:
@@ -220,7 +221,7 @@ class Change:
         while True:
             after = compute(self.before)
             with locked(self.target):
-                if self.target != self._folder or fingerprint(self._folder) == self._version:
+                if self.target != self._folder or fingerprint(self._folder) == self.version:
                     after.save(self.target)
                     return after
             stderr().print(f"{self._folder} was changed by another process; repeating this change", markup=False)
