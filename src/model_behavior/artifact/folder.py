@@ -46,7 +46,6 @@ from model_behavior.files import name_aside, open_to_others
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
@@ -169,11 +168,12 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
 
     Args:
         path: folder to read.
-        runtime: cache and monitor of the encoder; the scorer uses the cache, too.
+        runtime: cache, monitor and backend of the encoder; the scorer uses cache and backend, too.
 
     Raises:
         ArtifactError: the folder is missing, not an artifact, of another version, or incomplete or altered.
     """
+    runtime = runtime if runtime is not None else Runtime()
     restore(path.resolve())
     config = read_config(path)
     digests = config.get("files")
@@ -192,9 +192,8 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
         models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
         exemplars = json.loads((path / _EXEMPLARS).read_text("utf-8"))
         samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
-        cache = None if runtime is None else runtime.cache
         scorer, measured = (
-            _read_scorer(path, group, cache) if group in present else None
+            _read_scorer(path, group, runtime) if group in present else None
             for group in (_WITH_SCORER, _WITH_TRAINING_SCORER)
         )
         stored = json.loads((path / _REVISIONS).read_text("utf-8")) if (_REVISIONS,) in present else None
@@ -204,8 +203,9 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
     encoder = ModelBehaviorEncoder.load_state_dict(state)
-    if runtime is not None:
-        encoder.runtime = runtime
+    encoder.runtime = runtime
+    for text_encoder in encoder.text_encoders:
+        text_encoder.use_backend(runtime.backend)
     return Contents(encoder, models, samples, scorer, record, revisions, measured)
 
 
@@ -257,10 +257,12 @@ def _write_files(contents: Contents, folder: Path) -> None:
             open_to_others(folder / name)
 
 
-def _read_scorer(path: Path, files: tuple[str, ...], cache: ContentCache | None) -> DenseNetworkModel:
+def _read_scorer(path: Path, files: tuple[str, ...], runtime: Runtime) -> DenseNetworkModel:
     tensors, rest = files
     state = json.loads((path / rest).read_text("utf-8"))
-    return DenseNetworkModel.load_state_dict({**state, "tensors": load_file(path / tensors)}, cache)
+    scorer = DenseNetworkModel.load_state_dict({**state, "tensors": load_file(path / tensors)}, runtime.cache)
+    scorer.use_backend(runtime.backend)
+    return scorer
 
 
 def _read_split(values: dict[str, Any]) -> ValidationSplit:
