@@ -73,6 +73,17 @@ CASES: list[tuple[str, bytes, str]] = [
         r"Fix, where the file is Latin-1: iconv -f LATIN1",
     ),
     ("i.csv", (HEADER + GOOD).encode("utf-16"), r"i\.csv: this is a UTF-16 text file\. Fix: iconv -f UTF-16"),
+    ("i32.csv", (HEADER + GOOD).encode("utf-32"), r"i32\.csv: this is a UTF-32 text file\. Fix: iconv -f UTF-32"),
+    (
+        "cr.csv",
+        (HEADER + GOOD).replace("\n", "\r").encode(),
+        r"cr\.csv: lines end in a carriage return alone\. Fix: tr",
+    ),
+    (
+        "nan.json",
+        b'[{"prompt": "p", "winner": NaN}]',
+        r"nan\.json, row 1: not valid JSON \(NaN and Infinity are no JSON: write null instead",
+    ),
     ("j.csv", (HEADER + GOOD).encode("utf-16-le"), r"j\.csv, line 1: holds a null byte \(0x00\)\. .*UTF-16"),
     ("k.csv", (HEADER + "p,m,\0,n,y,tie\n").encode(), r"k\.csv, line 2: holds a null byte"),
     (

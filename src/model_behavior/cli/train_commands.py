@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from model_behavior import pipeline
-from model_behavior.artifact import Artifact, check_output, locked
+from model_behavior.artifact import Artifact
 from model_behavior.cli.configuration import check_moved, read_settings, read_toml, to_toml, with_settings
 from model_behavior.cli.console import ConsoleMonitor, print_notes, print_result, stderr
 from model_behavior.cli.options import (
@@ -24,6 +25,7 @@ from model_behavior.cli.options import (
     Change,
     Columns,
     Json,
+    NewArtifact,
     OtherFolder,
     Outcomes,
     Questions,
@@ -313,8 +315,13 @@ class TrainingRun:
     backend: Backend
     reading: ReadingOptions
 
+    @cached_property
+    def target(self) -> NewArtifact:
+        """The folder as it was before the training."""
+        return NewArtifact(self.output, self.overwrite, ", or add --overwrite")
+
     def __post_init__(self) -> None:
-        check_output(self.output, self.overwrite, ", or add --overwrite")
+        _ = self.target
 
     @property
     def checkpoint(self) -> Path:
@@ -352,8 +359,7 @@ class TrainingRun:
 
     def finish(self, trained: Artifact) -> None:
         """Writes the folder; the checkpoints are not needed any more."""
-        with locked(self.output):
-            trained.save(self.output)
+        self.target.write(trained)
         for path in (self.checkpoint, tuning_checkpoint(self.checkpoint)):
             path.unlink(missing_ok=True)
 

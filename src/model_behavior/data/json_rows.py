@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
@@ -20,6 +21,7 @@ import ijson
 import pyarrow as pa
 
 from model_behavior.data.byte_streams import (
+    NothingToReadError,
     encoding_error,
     iterate_lines,
     null_byte_error,
@@ -72,7 +74,7 @@ def read_json_columns(path: Path) -> dict[str, bool]:
         n_rows += 1
     rows.close()
     if not n_rows:
-        raise DataError(f"{path}: the file holds no rows. {_ALLOWED}")
+        raise NothingToReadError(f"{path}: the file holds no rows. {_ALLOWED}", "no rows")
     return columns
 
 
@@ -273,6 +275,8 @@ def _describe_json_error(error: Exception) -> str:
         message = message.decode("utf-8", "replace")
     problem, *context = [line.strip() for line in str(message).splitlines() if line.strip()]
     near = [line for line in context if "right here" not in line]
+    if near and re.search(r":\s*-?(NaN|Infinity)\b", near[0]):
+        problem = "NaN and Infinity are no JSON: write null instead;"
     return f"{problem} near {shorten(near[0])}" if near else problem
 
 

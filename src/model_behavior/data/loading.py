@@ -292,6 +292,7 @@ def read_records(
     total = None if None in sizes else sum(size or 0 for size in sizes)
     done = 0
     reports = []
+    problems: list[DataError | UsageError | None] = []
     for source in opened:
         skipped: Counter[str] = Counter()
         n_rows = 0
@@ -309,7 +310,12 @@ def read_records(
             if progress is not None:
                 progress(done + n_rows, total)
         done += n_rows
+        problems.append(_find_problem(source, n_rows, skipped))
         reports.append(_report(source, n_rows, skipped))
+        if problems[-1] is not None and not source.is_part:
+            raise problems[-1]
+    if problems and problems[0] is not None and all(problems):
+        raise problems[0]
     return tuple(reports)
 
 
@@ -320,22 +326,28 @@ def _convert_row(row: Row, source: OpenedSource, number: int, convert: Callable[
         raise type(error)(f"{source.rows.name}, row {number}: {error}") from None
 
 
-def _report(source: OpenedSource, n_rows: int, skipped: Counter[str]) -> SourceReport:
+def _find_problem(source: OpenedSource, n_rows: int, skipped: Counter[str]) -> DataError | UsageError | None:
+    """Why nothing of a source was used; None where something was."""
     name, known = source.rows.name, source.format
     if n_rows == 0:
-        raise DataError(
+        return DataError(
             f"{name}: there is no row ({known.name}). Fix: give at least one; a stream can be read once only."
         )
-    used = n_rows - skipped.total()
-    if used == 0 and set(skipped) == {_NAMELESS} and known.family == "responses":
-        raise UsageError(
+    if n_rows > skipped.total():
+        return None
+    if set(skipped) == {_NAMELESS} and known.family == "responses":
+        return UsageError(
             f"{name}: none of its {n_rows:,} rows names its model ({known.name}). Fix: give its name with --model."
         )
-    if used == 0:
-        counts = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(skipped.items()))
-        raise DataError(
-            f"{name}: none of its {n_rows:,} rows can be used ({known.name}; {counts}). "
-            f"Fix: check the columns {', '.join(known.required)}."
-        )
-    warnings = () if known.warning is None else (known.warning,)
-    return SourceReport(name, known.name, n_rows, used, dict(sorted(skipped.items())), warnings, source.notes)
+    counts = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(skipped.items()))
+    return DataError(
+        f"{name}: none of its {n_rows:,} rows can be used ({known.name}; {counts}). "
+        f"Fix: check the columns {', '.join(known.required)}."
+    )
+
+
+def _report(source: OpenedSource, n_rows: int, skipped: Counter[str]) -> SourceReport:
+    known, used = source.format, n_rows - skipped.total()
+    warnings = (known.warning or "", "" if used else "none of its rows can be used")
+    shown = tuple(warning for warning in warnings if warning)
+    return SourceReport(source.rows.name, known.name, n_rows, used, dict(sorted(skipped.items())), shown, source.notes)

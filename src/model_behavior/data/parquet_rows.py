@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_behavior.data.byte_streams import COMPRESSIONS, find_archive, open_bytes, shorten
+from model_behavior.data.byte_streams import COMPRESSIONS, NothingToReadError, find_archive, open_bytes, shorten
 from model_behavior.errors import DataError
 
 _BUFFER_BYTES = 1 << 20
@@ -28,7 +28,7 @@ def read_parquet_columns(path: Path) -> tuple[pa.Schema, int]:
     with _open_parquet(path) as file:
         schema, n_rows = file.schema_arrow, int(file.metadata.num_rows)
     if n_rows == 0:
-        raise DataError(f"{path}: there are columns ({', '.join(schema.names)}) but no row.")
+        raise NothingToReadError(f"{path}: there are columns ({', '.join(schema.names)}) but no row.", "no rows")
     return schema, n_rows
 
 
