@@ -14,7 +14,7 @@ demo: $(VENV)/.core  ## Train on the built-in arena and place models that were n
 test: $(VENV)/.dev browser  ## Run the tests: two at once, then by themselves those that need the machine
 	@$(MAKE) --no-print-directory litellm || echo "LiteLLM could not be installed: the test of its plugin will be skipped"
 	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m alone $$(grep --recursive --files-with-matches --include='test_*.py' mark.alone tests)
 
 browser:  ## Debian's Chromium, which the tests of the page drive; they are skipped without it
 	@command -v chromium >/dev/null || { \

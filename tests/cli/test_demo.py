@@ -34,13 +34,13 @@ def shape(text: str) -> list[str]:
     return [re.sub(r"\d\.\d+|\d+ s\.", "#", line) for line in rows]
 
 
-@pytest.mark.alone
+@pytest.mark.timeout(600)
 def test_it_prints_what_the_readme_shows_cold_and_in_time(tmp_path: Path) -> None:
     output = io.StringIO()
     started = time.monotonic()
     with contextlib.chdir(tmp_path), contextlib.redirect_stdout(output):
         assert run(["demo", "--output", "demo", "--cache", "cache"]) == 0
-    assert time.monotonic() - started < 90
+    assert time.monotonic() - started < 90  # beside other tests, which can only make it slower
     (shown,) = re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert shape(shown) == shape(output.getvalue())
     assert "The built-in arena (synthetic)" in (tmp_path / "demo" / MAP).read_text("utf-8")

@@ -15,7 +15,7 @@ import typer
 
 from model_behavior.artifact import Artifact
 from model_behavior.cli.console import print_load_report, print_result, stderr
-from model_behavior.cli.options import ArtifactFolder, Json
+from model_behavior.cli.options import ArtifactFolder, BackendChoice, CacheFolder, Json, open_artifact
 from model_behavior.data.loading import load_votes
 from model_behavior.data.questions import load_prompt_rows, load_prompts
 from model_behavior.errors import UsageError
@@ -57,6 +57,8 @@ def route(
     models: Models = None,
     reference: Reference = None,
     output: Annotated[Path | None, typer.Option(help="Parquet file to write, one row per prompt.")] = None,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Choose a model for each prompt by expected win rate and cost."""
@@ -64,7 +66,7 @@ def route(
     _allow_one({"--budget": budget, "--floor": floor, "--threshold": threshold})
     if output is not None:
         check_output_file(output)
-    router = _open_router(folder, costs, models, reference)
+    router = _make_router(open_artifact(folder, cache, backend), costs, models, reference)
     rows: list[str | None] = [prompt] if prompt is not None else _read_prompt_rows(str(prompts))
     asked = [text for text in rows if text is not None]
     router = apply_rule(router, asked, RoutingRule(budget, floor, threshold))
@@ -99,6 +101,8 @@ def calibrate_threshold(
     votes: Annotated[
         list[str] | None, typer.Option(help="Held-out votes to evaluate the router on; repeatable.")
     ] = None,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Find the threshold that meets a budget on your own prompts, and show its expected cost and win rate."""
@@ -106,7 +110,7 @@ def calibrate_threshold(
     if curve is not None:
         check_curve_file(curve)
         check_output_file(curve)
-    router = _open_router(folder, costs, models, reference)
+    router = _make_router(open_artifact(folder, cache, backend), costs, models, reference)
     traffic = Traffic.of_prompts(router, _read_prompts(prompts))
     if budget is not None:
         threshold = traffic.threshold_for_budget(budget)
@@ -140,9 +144,8 @@ def _allow_one(options: dict[str, Any], at_least: int = 0) -> None:
         raise UsageError(f"{found} given. Allowed: one of {', '.join(options)}{'' if at_least else ', or none'}")
 
 
-def _open_router(folder: Path, costs: Path, models: list[str] | None, reference: str | None) -> Router:
+def _make_router(loaded: Artifact, costs: Path, models: list[str] | None, reference: str | None) -> Router:
     table = load_costs(costs)
-    loaded = Artifact.load(folder)
     router = loaded.router(table, models, reference)
     unpriced = table.unpriced(loaded.models.names)
     if unpriced and not models:

@@ -18,6 +18,7 @@ import torch
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from model_behavior.data_models.scoring_types import ModelTable, Ratings, ScoringEpochLog, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
 from model_behavior.models.scoring.dense_network import DenseNetwork, VoteBatch, batch_of
@@ -97,6 +98,10 @@ class DenseNetworkModel(ModelBase):
     def voted_models(self) -> tuple[str, ...]:
         """Models that were voted on in training, sorted."""
         return self._ratings.models
+
+    def use_backend(self, backend: Backend) -> None:
+        """Sets the library that runs transformers over prompts, where there are any; see `choose_execution`."""
+        self._features.use_backend(backend)
 
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings, the network on top, and the temperature; enrols the rest of the table.
