@@ -314,6 +314,7 @@ class JsonReader:
         self._failure: UnicodeDecodeError | str | None = None
 
     def read(self, size: int = -1) -> bytes:
+        """Reads at most `size` bytes, all by default."""
         if self._failure is not None:
             raise self._error()
         if size == 0:
