@@ -29,6 +29,9 @@ from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
 
 REAL_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
+FAST = ("--encoder", "style", "--epochs", "1", "--scorer-epochs", "2", "--validation-fraction", "0.3")
+"""Options of `train` where a test needs both stages and no quality."""
+
 VoteRow = tuple[str, str, str, str, str, Outcome]
 """prompt, model_a, response_a, model_b, response_b, outcome"""
 

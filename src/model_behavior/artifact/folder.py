@@ -16,7 +16,8 @@ and the files that the user has added, and it may be a mount point.
     history.json          one record per trained epoch
     scorer.safetensors    stage 2, arrays; absent if no scorer was trained
     scorer.json           stage 2, the rest of its state
-    scorer-training.*     the same for stage 2 fitted to the training votes only, which `evaluate` measures
+    votes.safetensors     votes behind the ratings, by hashes of prompts; absent if no scorer was trained
+    scorer-training.*     the same as scorer.* for stage 2 fitted to the training votes only, which `evaluate` measures
     times.json            seconds of each epoch; the one file that a second training with the same seed writes otherwise
     README.md             model card; an edited card is kept when the folder is written again
     .lock                 locked by whoever writes
@@ -45,6 +46,7 @@ from model_behavior.artifact.card import write_card
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
 from model_behavior.catalog.revisions import Revisions, revisions_from_stored, revisions_to_json
 from model_behavior.catalog.samples import samples_from_stored, samples_to_arrays, samples_to_json
+from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
 from model_behavior.errors import ArtifactError, UsageError, check_version
 from model_behavior.files import (
@@ -74,10 +76,11 @@ _SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
 _REVISIONS = "revisions.json"
 _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
 _TRAINING_SCORER, _TRAINING_SCORER_STATE = "scorer-training.safetensors", "scorer-training.json"
+_VOTES = "votes.safetensors"
 _VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
 _WITH_TRAINING_SCORER = (_TRAINING_SCORER, _TRAINING_SCORER_STATE)
-_OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, (_REVISIONS,))
+_OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, (_REVISIONS,), (_VOTES,))
 WRITTEN = (*_VERIFIED, *(name for group in _OPTIONAL for name in group), _TIMES, CARD, CONFIG)
 
 
@@ -94,6 +97,7 @@ class Contents:
             if it is not kept.
         training: record of the encoder's training split; None if unknown.
         revisions: changes of the models since the training.
+        votes: votes behind the ratings of `scorer`; None before it is trained, and in artifacts of earlier releases.
     """
 
     encoder: ModelBehaviorEncoder
@@ -103,6 +107,7 @@ class Contents:
     training: TrainingRecord | None = None
     revisions: Revisions = field(default_factory=dict)
     training_scorer: DenseNetworkModel | None = None
+    votes: VoteLedger | None = None
 
     @property
     def measured_scorer(self) -> DenseNetworkModel | None:
@@ -334,6 +339,7 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
             for group in (_WITH_SCORER, _WITH_TRAINING_SCORER)
         )
         revisions = revisions_from_stored(json.loads(raw[_REVISIONS])) if (_REVISIONS,) in present else {}
+        votes = VoteLedger.from_arrays(load(raw.pop(_VOTES))) if (_VOTES,) in present else None
         split = config["split"]
         record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
@@ -342,7 +348,7 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
     encoder.runtime = runtime
     for text_encoder in encoder.text_encoders:
         text_encoder.use_backend(runtime.backend)
-    return Contents(encoder, models, samples, scorer, record, revisions, measured)
+    return Contents(encoder, models, samples, scorer, record, revisions, measured, votes)
 
 
 def without_texts(contents: Contents) -> Contents:
@@ -382,6 +388,9 @@ def _write_files(contents: Contents, folder: Path) -> None:
             values["history"] = _without_times(values["history"], times.setdefault(rest, []))
             write_json(folder / rest, values)
             written = (*written, tensors, rest)
+    if contents.votes is not None and contents.scorer is not None:
+        save_file(contents.votes.to_arrays(), folder / _VOTES)
+        written = (*written, _VOTES)
     write_json(folder / _TIMES, times)
     config = {
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""`model-behavior train`, `train-encoder` and `train-scorer`."""
+"""`model-behavior train`, `train-encoder`, `train-scorer` and `update`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ from model_behavior.cli.options import (
 )
 from model_behavior.data.loading import load_votes
 from model_behavior.data.reading import ReadingOptions
+from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
+from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
 from model_behavior.models.behavior.monitor import Runtime
@@ -270,6 +272,51 @@ def train_scorer(
     print_notes(scored.trained_scorer.notes)
     value, text = describe_scorer(scored.trained_scorer)
     print_result({"output": str(change.target), **value}, json, f"{change.target}: {text}")
+
+
+def update(
+    folder: ArtifactFolder,
+    votes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[VOTES]", help="More votes: files, folders of shards, or hf://owner/name."),
+    ] = None,
+    output: OtherFolder = None,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Count new votes in the ratings of DIR: those that `serve` has received, and VOTES. No stage is trained again."""
+    reading = reading_options(columns, outcome, questions)
+    change = Change(folder, output, lambda: open_artifact(folder, cache))
+    given = read_votes(votes, reading) if votes else None
+    log = VoteLog(folder / LOG)
+    received = ledger_of_log(log.entries())
+    if log.damaged:
+        stderr().print(f"{log.path}: {log.damaged:,} lines cannot be read and are left out", markup=False)
+
+    def new_votes(loaded: Artifact) -> VoteLedger:
+        return received if given is None else received.joined(pipeline.as_ledger(loaded, given))
+
+    updated = change.apply(lambda loaded: pipeline.update_ratings(loaded, new_votes(loaded)))
+    assert updated.votes is not None and change.before.votes is not None
+    print_notes(updated.trained_scorer.notes)
+    new = new_votes(change.before)
+    known_models = new.between(updated.models.names)
+    counted = len(updated.votes) - len(change.before.votes)
+    value = {
+        "output": str(change.target),
+        "new_votes": counted,
+        "counted_before": len(known_models) - counted,
+        "models_unknown": len(new) - len(known_models),
+        "votes": len(updated.votes),
+    }
+    text = (
+        f"{change.target}: {counted:,} new votes, {value['counted_before']:,} counted before, "
+        f"{value['models_unknown']:,} of models without an embedding left out; {len(updated.votes):,} votes in all"
+    )
+    print_result(value, json, text)
 
 
 def _configure(context: typer.Context) -> TrainingConfig:

@@ -16,7 +16,10 @@ from typing import final
 
 from model_behavior import artifact, catalog
 from model_behavior.artifact import Artifact
+from model_behavior.data.split import hash_text
 from model_behavior.data.text_columns import PairBuilder
+from model_behavior.data.vote_log import LOG, Entry, LoggedThumb, LoggedVote, VoteLog
+from model_behavior.errors import UsageError
 from model_behavior.routing.costs import CostTable
 from model_behavior.serving import answers as view_making
 from model_behavior.serving import views
@@ -25,10 +28,11 @@ from model_behavior.serving.snapshot import (
     ChangedMeanwhileError,
     NotPossibleError,
     Snapshot,
+    UnknownModelError,
     load_snapshot,
     read_version,
 )
-from model_behavior.serving.uploads import read_upload
+from model_behavior.serving.upload_process import UploadProcess
 
 _BATCH = 256
 _MAX_CHECKS = 1000
@@ -66,8 +70,10 @@ class Service:
     def __init__(self, folder: Path, config: ServiceConfig | None = None) -> None:
         self.folder = folder.resolve()
         self.config = config if config is not None else ServiceConfig()
+        self.uploads = UploadProcess()
         self._change = threading.Lock()
         self._checks: dict[str, views.DriftCheck] = {}
+        self._log = VoteLog(self.folder / LOG)
         self._snapshot = self._load()
         CostTable(self.config.costs).warn_of_unknown(self._snapshot.artifact.models.names)
 
@@ -151,7 +157,7 @@ class Service:
         Raises:
             ChangedMeanwhileError: the catalog has another version.
         """
-        pairs, report = read_upload(file, model, self.config.max_rows)
+        pairs, report = self.uploads.read(file, model, self.config.max_rows)
         encoded: dict[str, catalog.Catalog] = {}
 
         def enrol(before: Snapshot) -> Artifact:
@@ -204,7 +210,7 @@ class Service:
         """Tests whether a model's answers have changed since it was enrolled; keeps the result for `drift_checks`."""
         snapshot = self._snapshot
         snapshot.row_of(model)
-        pairs, _ = read_upload(file, model, self.config.max_rows)
+        pairs, _ = self.uploads.read(file, model, self.config.max_rows)
         report = snapshot.artifact.drift(pairs, model)
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         check = views.DriftCheck(**vars(report), version=snapshot.version, checked_at=now)
@@ -217,6 +223,42 @@ class Service:
     def drift_checks(self) -> views.DriftChecks:
         """Lists the latest drift check of each model since the service started."""
         return views.DriftChecks(self._snapshot.version, tuple(reversed(self._checks.values())))
+
+    def name_of(self, model: int) -> str:
+        """The model with this hash of its name.
+
+        Raises:
+            UnknownModelError: there is none.
+        """
+        for name in self._snapshot.rows:
+            if hash_text(name) == model:
+                return name
+        raise UnknownModelError("the model that gave this response is not in the catalog")
+
+    def record_vote(self, vote: LoggedVote) -> bool:
+        """Appends a vote to the log; False where it was there already. Returns once it is on the disk.
+
+        Raises:
+            UnknownModelError: a model is not in the catalog.
+            NotPossibleError: the two models are one, another vote has this id, or the log cannot be written.
+        """
+        for name in (vote.model_a, vote.model_b):
+            self._snapshot.row_of(name)
+        if vote.model_a == vote.model_b:
+            raise NotPossibleError("a vote between a model and itself. Fix: name two models")
+        return self._record(vote)
+
+    def record_thumb(self, thumb: LoggedThumb) -> bool:
+        """Appends a thumb to the log, as `record_vote` does."""
+        return self._record(thumb)
+
+    def _record(self, entry: Entry) -> bool:
+        try:
+            return self._log.append(entry)
+        except UsageError as error:
+            raise NotPossibleError(str(error)) from error
+        except OSError as error:
+            raise _not_writable(error) from error
 
     def _load(self) -> Snapshot:
         return load_snapshot(self.folder, self.config.costs, self.config.upstreams).prepare()
@@ -244,12 +286,16 @@ class Service:
                         changed.save(self.folder)
                         version = read_version(self.folder)
                 except OSError as error:
-                    raise NotPossibleError(
-                        f"the catalog cannot be changed: {error.strerror or 'writing failed'}. Fix: give the service a "
-                        "folder that it can write to, with free space"
-                    ) from error
+                    raise _not_writable(error) from error
                 self._snapshot = replace(before, artifact=changed, version=version).prepare()
                 return before, self._snapshot
+
+
+def _not_writable(error: OSError) -> NotPossibleError:
+    return NotPossibleError(
+        f"the folder of the service cannot be changed: {error.strerror or 'writing failed'}. Fix: give the service a "
+        "folder that it can write to, with free space"
+    )
 
 
 def _check_unchanged(what: str, version: str, expected: Versions | None) -> None:
