@@ -26,7 +26,7 @@ from model_behavior.cli.options import (
     reading_options,
 )
 from model_behavior.data_models.scoring_types import RankedModel
-from model_behavior.files import check_output_file
+from model_behavior.files import check_table_file
 from model_behavior.names import nearest_models
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 from model_behavior.sharding.worker import ShardReport
@@ -100,7 +100,7 @@ def predict(
 
     A row with a model that DIR does not know has no prediction; such names are counted.
     """
-    check_output_file(output)
+    check_table_file(output)
     reading = reading_options(columns, outcome)
     sharding = Sharding(engine, address, shard_rows)
     job = describe_job("predict", folder, cache, reading=reading, strict=strict)
