@@ -73,7 +73,7 @@ def _describe_ranking(rows: Sequence[RankedModel]) -> str:
 
 def _describe_group(component: int | None) -> str:
     if component is None:
-        return "read from their responses, against the mean of all groups:"
+        return "read from their responses; the intervals include how the groups' levels may differ:"
     return f"group {component}:"
 
 
