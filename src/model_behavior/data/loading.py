@@ -358,11 +358,12 @@ def _find_problem(source: OpenedSource, n_rows: int, skipped: Counter[str]) -> D
         )
     if n_rows > skipped.total():
         return None
-    if set(skipped) == {_NAMELESS} and known.family == "responses":
-        return UsageError(
-            f"{name}: none of its {n_rows:,} rows names its model ({known.name}). Fix: give its name with --model."
-        )
     counts = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(skipped.items()))
+    if _NAMELESS in skipped and known.family == "responses":
+        return UsageError(
+            f"{name}: none of its {n_rows:,} rows names its model ({known.name}; {counts}). Fix: give its name with "
+            "--model."
+        )
     return DataError(
         f"{name}: none of its {n_rows:,} rows can be used ({known.name}; {counts}). "
         f"Fix: check the columns {', '.join(known.required)}."
