@@ -108,6 +108,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
             "Stage 2: train the scorer on the embeddings.",
             ("train-scorer arena votes.parquet",),
         ),
+        Row(
+            "update",
+            "train_commands:update",
+            "Count new votes in the ratings, in seconds.",
+            ("update arena", "update arena new_votes.parquet"),
+        ),
     ),
     "New models": (
         Row(

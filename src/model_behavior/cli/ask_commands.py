@@ -12,6 +12,7 @@ from model_behavior.cli.console import Progress, print_notes, print_result, stde
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
+    BackendChoice,
     CacheFolder,
     Columns,
     ConfigFile,
@@ -40,10 +41,11 @@ def rank(
         str | None, typer.Option(help="Prompt to rank on; by default the ranking is over all prompts.")
     ] = None,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Rank all models, best first, with 95 % intervals; models without votes are rated from their responses."""
-    loaded = open_scored(folder, cache)
+    loaded = open_scored(folder, cache, backend)
     ranked = loaded.rank(prompt)
     print_notes(loaded.trained_scorer.notes)
     print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked))
@@ -93,6 +95,7 @@ def predict(
     outcome: Outcomes = None,
     strict: Annotated[bool, typer.Option("--strict", help="Treat a model that DIR does not know as an error.")] = False,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -103,8 +106,8 @@ def predict(
     check_table_file(output)
     reading = reading_options(columns, outcome)
     sharding = Sharding(engine, address, shard_rows)
-    job = describe_job("predict", folder, cache, reading=reading, strict=strict)
-    loaded = open_scored(folder, cache)
+    job = describe_job("predict", folder, cache, backend, reading=reading, strict=strict)
+    loaded = open_scored(folder, cache, backend)
     progress = Progress()
     run = sharding.plan(job, loaded)
     report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))

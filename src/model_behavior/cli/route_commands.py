@@ -15,7 +15,18 @@ import typer
 
 from model_behavior.artifact import Artifact
 from model_behavior.cli.console import print_load_report, print_result, stderr
-from model_behavior.cli.options import ArtifactFolder, Columns, Json, Outcomes, Questions, read_votes, reading_options
+from model_behavior.cli.options import (
+    ArtifactFolder,
+    BackendChoice,
+    CacheFolder,
+    Columns,
+    Json,
+    Outcomes,
+    Questions,
+    open_artifact,
+    read_votes,
+    reading_options,
+)
 from model_behavior.data.filters import select_votes
 from model_behavior.data.questions import load_prompt_rows, load_prompts
 from model_behavior.data.reading import ReadingOptions
@@ -62,6 +73,8 @@ def route(
     output: Annotated[Path | None, typer.Option(help="Parquet file to write, one row per prompt.")] = None,
     columns: Columns = None,
     questions: Questions = None,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Choose a model for each prompt by expected win rate and cost."""
@@ -69,7 +82,7 @@ def route(
     _allow_one({"--budget": budget, "--floor": floor, "--threshold": threshold})
     if output is not None:
         check_table_file(output)
-    _, router = _open_router(folder, costs, models, reference)
+    router = _make_router(open_artifact(folder, cache, backend), costs, models, reference)
     reading = reading_options(columns, None, questions)
     rows: list[str | None] = [prompt] if prompt is not None else _read_prompt_rows(str(prompts), reading)
     asked = [text for text in rows if text is not None]
@@ -111,6 +124,8 @@ def calibrate_threshold(
     columns: Columns = None,
     outcome: Outcomes = None,
     questions: Questions = None,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Find the threshold that meets a budget on your own prompts, and show its expected cost and win rate."""
@@ -119,7 +134,8 @@ def calibrate_threshold(
         check_curve_file(curve)
         check_output_file(curve)
     reading = reading_options(columns, outcome, questions)
-    loaded, router = _open_router(folder, costs, models, reference)
+    loaded = open_artifact(folder, cache, backend)
+    router = _make_router(loaded, costs, models, reference)
     traffic = Traffic.of_prompts(router, _read_prompts(prompts, reading))
     if budget is not None:
         threshold = traffic.threshold_for_budget(budget)
@@ -154,14 +170,13 @@ def _allow_one(options: dict[str, Any], at_least: int = 0) -> None:
         raise UsageError(f"{found} given. Allowed: one of {', '.join(options)}{'' if at_least else ', or none'}")
 
 
-def _open_router(folder: Path, costs: Path, models: list[str] | None, reference: str | None) -> tuple[Artifact, Router]:
+def _make_router(loaded: Artifact, costs: Path, models: list[str] | None, reference: str | None) -> Router:
     table = load_costs(costs)
-    loaded = Artifact.load(folder)
     router = loaded.router(table, models, reference)
     unpriced = table.unpriced(loaded.models.names)
     if unpriced and not models:
         stderr().print(f"no cost, so nothing is routed to: {', '.join(unpriced)}", markup=False)
-    return loaded, router
+    return router
 
 
 def _read_prompts(source: str, reading: ReadingOptions) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from model_behavior.arrays import BoolArray, Int32Array, Int64Array, UInt64Array
+from model_behavior.data.canonical_text import canonical_prompt
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import SplitVotes, TrainingData, ValidationSplit
 from model_behavior.errors import DataError, UsageError
@@ -24,7 +25,8 @@ PromptKeys = UInt64Array
 
 
 def normalise_prompt(text: str) -> str:
-    """The normalised prompt: NFKC, case folded, white space collapsed and stripped. Idempotent."""
+    """The canonical prompt in NFKC, case folded, white space collapsed and stripped. Idempotent."""
+    text = canonical_prompt(text)
     if text.isascii():
         return " ".join(text.lower().split())
     folded = text

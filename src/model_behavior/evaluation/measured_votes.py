@@ -10,6 +10,7 @@ import numpy as np
 
 from model_behavior.arrays import Int32Array, Int64Array
 from model_behavior.catalog.embeddings import ModelEmbeddings
+from model_behavior.data.canonical_text import canonical_prompt
 from model_behavior.data.filters import filter_votes, select_votes
 from model_behavior.data.split import PromptKeys, hash_prompts, normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, Triplets
@@ -100,7 +101,8 @@ def separate_new_prompts(artifact: Trained, data: TrainingData) -> tuple[Int64Ar
         UsageError: the artifact does not record which prompts it was trained on.
         DataError: no vote is on a new prompt.
     """
-    prompt_is_seen = np.isin(hash_prompts(data.pairs.prompts.to_pylist()), training_prompts_of(artifact))
+    prompts = list(map(canonical_prompt, data.pairs.prompts.to_pylist()))  # as training has hashed them
+    prompt_is_seen = np.isin(hash_prompts(prompts), training_prompts_of(artifact))
     vote_is_seen = prompt_is_seen[data.pairs.prompt_index[data.pair_a]]
     new, seen = np.flatnonzero(~vote_is_seen), np.flatnonzero(vote_is_seen)
     if not len(new):
