@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena
+from model_behavior.data.split import hash_prompts
 from model_behavior.models.behavior.text.style import StyleEncoder
 
 
@@ -162,6 +164,28 @@ def test_a_threshold_is_measured_on_votes(folder: Path, capsys: pytest.CaptureFi
     value = answer(capsys, folder, "calibrate-threshold", prompts, "--budget", 2, "--votes", votes)
     assert [key for key in plain if plain[key] is None and value[key] is not None]
     assert all(plain[key] == value[key] for key in ("threshold", "mean_cost", "shares"))
+    rows = pq.read_table(votes).to_pylist()
+    known = set(Artifact.load(folder / "a").training.prompts.tolist())  # type: ignore[union-attr]
+    fresh = [row for row in rows if hash_prompts([row["prompt"]])[0] not in known]
+    assert 0 < len(fresh) < len(rows)
+    assert 0 < value["measured"]["apgr"]["n"] <= len(fresh)
+    seen = folder / "seen.jsonl"
+    seen.write_text("".join(json.dumps(row) + "\n" for row in rows if row not in fresh))
+    arguments = [folder / "a", prompts, "--costs", folder / "costs.json", "--budget", 2, "--votes", seen]
+    assert run(["calibrate-threshold", *map(str, arguments)]) == 3
+    assert "on prompts that the encoder was trained on" in capsys.readouterr().err
+
+
+def test_columns_of_prompts_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_text(json.dumps({"ask": "Is 7 prime?"}))
+    value = answer(capsys, folder, "route", "--prompts", path, "--columns", "prompt=ask")
+    assert [choice["prompt"] for choice in value["choices"]] == ["Is 7 prime?"]
+    value = answer(capsys, folder, "calibrate-threshold", path, "--budget", 2, "--columns", "prompt=ask")
+    assert value["prompts"] == 1
+    arguments = [folder / "a", "--costs", folder / "costs.json", "--prompts", path, "--output", tmp_path / "x.csv"]
+    assert run(["route", *map(str, arguments)]) == 2
+    assert f"Fix: --output {tmp_path / 'x.parquet'}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_rows_without_a_prompt_keep_their_place(

@@ -816,6 +816,17 @@ def test_other_calls_in_a_log_are_skipped(tmp_path: Path) -> None:
     assert report.sources[0].skipped == {"no response": 1}
 
 
+def test_one_judge_is_said_once(tmp_path: Path) -> None:
+    rows = [{**ARENA, "prompt": TREE, "response_a": OAK, "response_b": "Elm.", "judge": name} for name in ("x", "x")]
+    first, second = (write(tmp_path / f"{name}.jsonl", rows) for name in "ab")
+    _, report = load_votes(first, second)
+    assert [source.notes for source in report.sources] == [("one judge has cast every vote: 'x'",), ()]
+    write(second, [{**rows[0], "judge": "y"}])
+    assert not any(source.notes for source in load_votes(first, second)[1].sources)
+    write(second, [without_keys(rows[0], "judge")])
+    assert not any(source.notes for source in load_votes(first, second)[1].sources)
+
+
 @pytest.mark.parametrize("header", ["prompt\u00a0", "\u200bprompt", "\uff50rompt", "PROMPT", "\ufeffPrompt"])
 def test_headers_are_forgiven(tmp_path: Path, header: str) -> None:
     (tmp_path / "a.csv").write_text(f"model,{header},response\nm,{TREE},{OAK}\n", "utf-8")

@@ -27,7 +27,7 @@ from model_behavior.cli.options import (
     reading_options,
 )
 from model_behavior.data_models.scoring_types import RankedModel
-from model_behavior.files import check_output_file
+from model_behavior.files import check_table_file
 from model_behavior.names import nearest_models
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 from model_behavior.sharding.worker import ShardReport
@@ -75,7 +75,7 @@ def _describe_ranking(rows: Sequence[RankedModel]) -> str:
 
 def _describe_group(component: int | None) -> str:
     if component is None:
-        return "read from their responses, against the mean of all groups:"
+        return "read from their responses; the intervals include how the groups' levels may differ:"
     return f"group {component}:"
 
 
@@ -103,7 +103,7 @@ def predict(
 
     A row with a model that DIR does not know has no prediction; such names are counted.
     """
-    check_output_file(output)
+    check_table_file(output)
     reading = reading_options(columns, outcome)
     sharding = Sharding(engine, address, shard_rows)
     job = describe_job("predict", folder, cache, backend, reading=reading, strict=strict)

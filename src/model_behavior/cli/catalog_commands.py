@@ -46,7 +46,7 @@ from model_behavior.cli.options import (
 from model_behavior.data.canonical_text import Changes, describe_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, load_responses
 from model_behavior.data_models.votes import PairTable
-from model_behavior.files import check_output_file
+from model_behavior.files import check_table_file
 from model_behavior.names import find_model
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
@@ -375,7 +375,7 @@ def encode(
     json: Json = False,
 ) -> None:
     """Embed (prompt, response) pairs. Keeps all columns and the order of rows; adds the column `embedding`."""
-    check_output_file(output)
+    check_table_file(output)
     reading = reading_options(columns, outcome, questions)
     sharding = Sharding(engine, address, shard_rows)
     job = describe_job("encode", folder, cache, backend, batch_size, reading)

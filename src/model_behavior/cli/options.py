@@ -75,7 +75,7 @@ Columns: TypeAlias = Annotated[
     typer.Option(
         "--columns",
         metavar="KNOWN=NAME",
-        help="Name of a column in the file, as in prompt=query,response=text; repeatable.",
+        help="Name of a column, the same in all files, as in prompt=query,response=text; repeatable.",
         rich_help_panel=_READING,
     ),
 ]

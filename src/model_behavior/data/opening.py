@@ -16,7 +16,7 @@ from model_behavior.data.formats.detection import (
     near_column,
     unaccounted,
 )
-from model_behavior.data.formats.records import Format, Links, Record, Row
+from model_behavior.data.formats.records import Format, Links, Record, Row, is_missing
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions, dig
 from model_behavior.data.sources import RowSource
 from model_behavior.errors import DataError
@@ -44,6 +44,8 @@ _NO_NEWS = frozenset(
     )
 )
 """Columns that hold no prompt and no answer, so that no one needs to hear that they were not read."""
+
+_JUDGES = ("judge", "annotator")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,18 @@ class OpenedSource:
         """The columns of the source that are read."""
         own = [self.names.get(column, (column,))[0] for column in self.format.used]
         own += [column for column in self.rows.columns if self.format.uses(column)]
+        own += self._judges[:1]
         return [column for column in dict.fromkeys(own) if column in self.rows.columns]
+
+    @cached_property
+    def _judges(self) -> list[str]:
+        """Columns that name who voted."""
+        return [c for c in _JUDGES if c in self.rows.columns] if self.format.family == "votes" else []
+
+    def judge_of(self, row: Row) -> str:
+        """Who voted; "" where the row does not say it."""
+        value = row.get(self._judges[0]) if self._judges else None
+        return "" if is_missing(value) else str(value)
 
     @cached_property
     def _known(self) -> frozenset[str]:

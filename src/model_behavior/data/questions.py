@@ -195,6 +195,11 @@ def _open_matchups(rows: RowSource, reading: ReadingOptions) -> OpenedSource:
     hint = f" To predict, at least: {', '.join(MATCHUP_COLUMNS)}."
     opened = _open(rows, MATCHUP_COLUMNS, hint, reading)
     known = opened.format
+    if known.needs is not None:
+        raise DataError(
+            f"{rows.name}: holds {known.name}, whose texts are in other files, but each row needs its own here. Fix: "
+            f"write one row for each prediction, with the columns {', '.join(MATCHUP_COLUMNS)}."
+        )
     if known is _MATCHUPS or (known.family == "votes" and known not in (PLAIN, PPE)):
         return opened
     if set(MATCHUP_COLUMNS) <= {*rows.columns, *opened.names}:
