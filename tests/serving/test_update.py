@@ -185,3 +185,28 @@ def test_the_service_takes_votes_and_thumbs(
     assert service.refresh()
     after = {name: row.votes for name, row in service.snapshot.rows.items()}
     assert {name for name in after if after[name] != before[name]} == {a, b}
+
+
+def test_votes_that_say_something_else_are_told_and_others_are_not(
+    folder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert answer(capsys, "drift", folder) == []
+    scorer, rng = Artifact.load(folder).trained_scorer, np.random.default_rng(0)
+    names, log = scorer.voted_models, VoteLog(folder / LOG)
+    fallen = max(names, key=lambda name: arena.quality[name])
+    labels = ("model_a", "model_b", "tie", "both_bad")
+    pairs = [rng.choice(len(names), 2, replace=False) for _ in range(600)]
+    sides = [[names[pair[side]] for pair in pairs] for side in (0, 1)]
+    probabilities = scorer.predict_on_average(*sides).astype(np.float64)
+    rows = []
+    for number, (a, b) in enumerate(zip(*sides, strict=True)):
+        drawn = labels[rng.choice(4, p=probabilities[number] / probabilities[number].sum())]
+        outcome = "model_b" if a == fallen else "model_a" if b == fallen else drawn
+        rows.append(LoggedVote(f"v{number}", hash_text(str(number)), a, b, outcome))
+    log.path.write_text("".join(json.dumps({"kind": "vote", **vars(row)}) + "\n" for row in rows))
+    found = answer(capsys, "drift", folder)
+    assert found[0]["model"] == fallen and found[0]["changed"] and found[0]["observed"] == 0
+    assert [each["model"] for each in found if each["changed"]] == [fallen]
+    assert run(["update", str(folder)]) == 0
+    assert answer(capsys, "drift", folder) == []  # they are counted now
+    assert run(["drift", str(folder), "some.jsonl"]) == 2

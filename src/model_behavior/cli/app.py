@@ -143,8 +143,8 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "drift",
             "catalog_commands:drift",
-            "Test whether a model's answers have changed.",
-            ("drift arena today.jsonl --model my-model",),
+            "Test whether a model's answers, or people's votes, have changed.",
+            ("drift arena today.jsonl --model my-model", "drift arena"),
         ),
         Row("remove", "catalog_commands:remove", "Remove models.", ("remove arena old-model",)),
         Row(

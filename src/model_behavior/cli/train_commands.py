@@ -43,7 +43,7 @@ from model_behavior.data.reading import ReadingOptions
 from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.vote_ledger import VoteLedger
-from model_behavior.errors import UsageError
+from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.process_group import ProcessGroup, open_process_group
@@ -406,7 +406,14 @@ class TrainingRun:
 
     def finish(self, trained: Artifact) -> None:
         """Writes the folder; the checkpoints are not needed any more."""
-        self.target.write(trained)
+        try:
+            self.target.write(trained)
+        except ArtifactError:  # written beside it
+            self._forget_checkpoints()
+            raise
+        self._forget_checkpoints()
+
+    def _forget_checkpoints(self) -> None:
         for path in (self.checkpoint, tuning_checkpoint(self.checkpoint)):
             path.unlink(missing_ok=True)
 
