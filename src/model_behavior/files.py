@@ -29,6 +29,9 @@ _ACL = ("system.posix_acl_access", "system.nfs4_acl")
 _CONTENT = "content"
 
 
+_OTHER_TABLES = frozenset((".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt", ".xlsx", ".gz", ".zst", ".zip"))
+
+
 def check_output_file(path: Path) -> None:
     """Checks before any work that a file can be written there.
 
@@ -50,6 +53,20 @@ def check_writable(folder: Path, what: str) -> None:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{what}: {folder} is not a folder that can be written to. Fix: choose another one")
+
+
+def check_table_file(path: Path) -> None:
+    """`check_output_file`, for a Parquet file.
+
+    Raises:
+        UsageError: also an ending that says another format.
+    """
+    check_output_file(path)
+    if path.suffix.lower() in _OTHER_TABLES:
+        raise UsageError(
+            f"--output {path}: the table is written as Parquet, which is not what {path.suffix} says. "
+            f"Fix: --output {path.with_suffix('.parquet')}"
+        )
 
 
 @contextmanager

@@ -24,7 +24,6 @@ from model_behavior.errors import ArtifactError
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
-from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
@@ -114,11 +113,10 @@ def train_scorer(artifact: Artifact, votes: Votes, config: DenseNetworkConfig | 
     return fit_scorer(artifact, prepared, config)
 
 
-def make_encoder(
-    config: TrainingConfig, runtime: Runtime | None = None, backend: Backend = "auto"
-) -> ModelBehaviorEncoder:
-    """Makes the untrained encoder of a training; `backend` runs its transformers."""
-    return ModelBehaviorEncoder(config.text.make(backend), config.encoder, runtime)
+def make_encoder(config: TrainingConfig, runtime: Runtime | None = None) -> ModelBehaviorEncoder:
+    """Makes the untrained encoder of a training."""
+    runtime = runtime if runtime is not None else Runtime()
+    return ModelBehaviorEncoder(config.text.make(runtime.backend), config.encoder, runtime)
 
 
 def fit_encoder(
@@ -149,6 +147,7 @@ def fit_scorer(
     training = to_scoring_votes(prepared.data, split.train)
     table = model_table(encoder, catalog, training.models)
     measured = DenseNetworkModel(table, config, encoder.runtime.cache)
+    measured.use_backend(encoder.runtime.backend)
     measured.fit(training, partial(encoder.runtime.monitor.on_progress, "scorer"))
     kept = np.sort(np.concatenate([split.train, split.validation]))
     everything = _of_embedded_models(to_scoring_votes(prepared.data, kept), catalog.models.names)

@@ -22,10 +22,8 @@ from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 from model_behavior.errors import ArtifactError
 from model_behavior.files import written_aside
-from tests.conftest import MakeOnce
+from tests.conftest import FAST, MakeOnce
 from tests.faults.power_loss import recorded, write_state
-
-FAST = ["--encoder", "style", "--epochs", "1", "--scorer-epochs", "2", "--validation-fraction", "0.3"]
 
 
 @pytest.fixture(scope="module")

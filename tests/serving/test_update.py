@@ -28,9 +28,8 @@ from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.pipeline import as_ledger, update_ratings
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 from model_behavior.serving.service import Service
-from tests.conftest import MakeOnce, answer
+from tests.conftest import FAST, MakeOnce, answer
 from tests.faults.power_loss import recorded
-from tests.serving.conftest import FAST
 
 VOTE = LoggedVote("v1", hash_text("p"), "a", "b", "model_a")
 

@@ -60,7 +60,6 @@ from model_behavior.files import (
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
@@ -310,11 +309,12 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
 
     Args:
         path: folder to read.
-        runtime: cache and monitor of the encoder; the scorer uses the cache, too.
+        runtime: cache, monitor and backend of the encoder; the scorer uses cache and backend, too.
 
     Raises:
         ArtifactError: the folder is missing, not an artifact, of another version, or incomplete or altered.
     """
+    runtime = runtime if runtime is not None else Runtime()
     with _open_all(path) as (config, files):
         digests = config.get("files")
         digests = digests if isinstance(digests, dict) else {}
@@ -334,9 +334,8 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
         names = tuple(json.loads(raw[_NAMES]))
         models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
         samples = samples_from_stored(names, load(raw.pop(_SAMPLES)), json.loads(raw[_EXEMPLARS]))
-        cache = None if runtime is None else runtime.cache
         scorer, measured = (
-            _read_scorer(raw, group, times, cache) if group in present else None
+            _read_scorer(raw, group, times, runtime) if group in present else None
             for group in (_WITH_SCORER, _WITH_TRAINING_SCORER)
         )
         revisions = revisions_from_stored(json.loads(raw[_REVISIONS])) if (_REVISIONS,) in present else {}
@@ -346,8 +345,9 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
     encoder = ModelBehaviorEncoder.load_state_dict(state)
-    if runtime is not None:
-        encoder.runtime = runtime
+    encoder.runtime = runtime
+    for text_encoder in encoder.text_encoders:
+        text_encoder.use_backend(runtime.backend)
     return Contents(encoder, models, samples, scorer, record, revisions, measured, votes)
 
 
@@ -426,12 +426,14 @@ def _read_times(file: IO[bytes] | None) -> Mapping[str, Any]:
 
 
 def _read_scorer(
-    raw: Mapping[str, bytes], files: tuple[str, ...], times: Mapping[str, Any], cache: ContentCache | None
+    raw: Mapping[str, bytes], files: tuple[str, ...], times: Mapping[str, Any], runtime: Runtime
 ) -> DenseNetworkModel:
     tensors, rest = files
     state = json.loads(raw[rest])
     state["history"] = _with_times(state["history"], times.get(rest))
-    return DenseNetworkModel.load_state_dict({**state, "tensors": load(raw[tensors])}, cache)
+    scorer = DenseNetworkModel.load_state_dict({**state, "tensors": load(raw[tensors])}, runtime.cache)
+    scorer.use_backend(runtime.backend)
+    return scorer
 
 
 def _read_split(values: dict[str, Any]) -> ValidationSplit:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from model_behavior.arrays import Float64Array
 from model_behavior.catalog.samples import ModelSamples, style_sums_of
@@ -148,7 +148,7 @@ def find_drivers(profile: StyleProfile, reference: StyleProfile, n: int = 5) -> 
     scale = np.sqrt(sum(variances) / 2)
     effect = (profile.mean - reference.mean) / scale
     error = np.sqrt(variances[0] / profile.count + variances[1] / reference.count) / scale
-    threshold = stats.t.isf(_FAMILY_WISE_ERROR / 2 / len(names), profile.count + reference.count - 2)
+    threshold = stdtrit(profile.count + reference.count - 2, 1 - _FAMILY_WISE_ERROR / 2 / len(names))
     drivers: dict[str, StyleDriver] = {}
     for index in np.argsort(-np.abs(effect), kind="stable").tolist():
         label = STYLE_LABELS[names[index]]
@@ -206,9 +206,9 @@ _PER_CHARACTERS = {
     "question_mark": "question marks",
     "colon": "colons",
     "semicolon": "semicolons",
-    "hyphen": "hyphens",
-    "double_quote": "straight double quotes",
-    "apostrophe": "straight apostrophes",
+    "hyphen": "hyphens and dashes",
+    "double_quote": "double quotes",
+    "apostrophe": "apostrophes",
     "open_parenthesis": "parentheses",
     "open_bracket": "square brackets",
     "open_brace": "braces",
@@ -219,11 +219,6 @@ _PER_CHARACTERS = {
     "dollar": "dollar signs",
     "less_than": "less-than signs",
     "line_break": "line breaks",
-    "double_space": "double spaces",
-    "space_before_line_break": "spaces at line ends",
-    "tab": "tabs",
-    "dash": "dashes (– and —)",
-    "curly_quote": "curly quotes",
     "ellipsis": "ellipses",
     "emoji": "emoji",
     "non_ascii": "characters beyond ASCII",
@@ -280,7 +275,6 @@ _PER_WORDS = {
     "or": "'or'",
 }
 _OF_RESPONSES = {
-    "opens_with_space": "starts with white space",
     "opens_with_lower_case": "opens in lower case",
     "opens_with_consent": "opens with consent ('Sure', 'Certainly')",
     "opens_with_apology": "opens with an apology",
@@ -294,7 +288,6 @@ _OF_RESPONSES = {
     "opens_with_code": "opens with code",
     "first_line_ends_with_colon": "ends the first line with a colon",
     "first_line_exclaims": "ends the first line with an exclamation mark",
-    "ends_with_space": "ends with white space",
     "ends_with_full_stop": "ends with a full stop",
     "ends_with_exclamation_mark": "ends with an exclamation mark",
     "ends_with_question_mark": "ends with a question mark",
@@ -347,11 +340,7 @@ _TOPICS = {
     "emoji": "emoji",
     "ends_with_emoji": "emoji",
     "non_ascii": "emoji",
-    "space_before_line_break": "white space",
-    "ends_with_space": "white space",
-    "opens_with_space": "white space",
     "indented_line": "white space",
-    "double_space": "white space",
     "colon": "colon",
     "label_line": "colon",
 }

@@ -14,13 +14,13 @@ import typer
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.certainty import ModelCertainty, PlannedSize, RatingCertainty, check_half_width
 from model_behavior.catalog.drift import DriftConfig, DriftReport
-from model_behavior.catalog.embeddings import ModelEmbeddings, usable_models, usable_pairs
+from model_behavior.catalog.embeddings import ModelEmbeddings, count_changes, usable_models, usable_pairs
 from model_behavior.catalog.identification import Identification
 from model_behavior.catalog.neighbours import Neighbourhood
 from model_behavior.catalog.revisions import revisions_of
 from model_behavior.catalog.samples import Exemplar, SharedPrompt
 from model_behavior.catalog.style_drivers import StyleDriver
-from model_behavior.cli.console import Progress, print_load_report, print_result, stderr
+from model_behavior.cli.console import Progress, print_changes, print_load_report, print_result, stderr
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
@@ -44,11 +44,12 @@ from model_behavior.cli.options import (
     open_artifact,
     reading_options,
 )
+from model_behavior.data.canonical_text import Changes, describe_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, load_responses
 from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import UsageError
-from model_behavior.files import check_output_file
+from model_behavior.files import check_table_file
 from model_behavior.models.scoring.vote_watch import WatchedModel, watch_votes
 from model_behavior.names import find_model
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
@@ -89,6 +90,7 @@ def onboard(
     change = Change(folder, output, lambda: open_artifact(folder, cache, backend))
     pairs, report = load_responses(*responses, model=model, reading=reading)
     print_load_report(report)
+    print_changes(count_changes(pairs))
 
     def enrol(loaded: Artifact) -> Artifact:
         if not sharding.is_needed(len(pairs)):
@@ -274,7 +276,13 @@ def describe_identification(name: str | None, found: Identification, top: int, g
     rest = sum(each.probability for each in found.candidates[top:])
     if len(found.candidates) > top:
         lines.append(f"  {rest:6.1%}  {len(found.candidates) - top} other known models")
-    return "\n".join([*lines, f"  {found.none:6.1%}  none of them"])
+    lines.append(f"  {found.none:6.1%}  none of them")
+    return "\n".join([*lines, *_changes(found.canonicalised)])
+
+
+def _changes(changes: Changes) -> list[str]:
+    text = describe_changes(changes)
+    return [f"  canonical text: {text} responses"] if text else []
 
 
 def drift(
@@ -361,7 +369,7 @@ def describe_drift(found: DriftReport) -> str:
         lines += ["  new responses, against the enrolled ones:", *_drivers(found.drivers, "")]
     if found.caution:
         lines.append(f"  caution: {found.caution}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_changes(found.canonicalised)])
 
 
 def _number(needed: int | None) -> str:
@@ -408,7 +416,7 @@ def encode(
     json: Json = False,
 ) -> None:
     """Embed (prompt, response) pairs. Keeps all columns and the order of rows; adds the column `embedding`."""
-    check_output_file(output)
+    check_table_file(output)
     reading = reading_options(columns, outcome, questions)
     sharding = Sharding(engine, address, shard_rows)
     job = describe_job("encode", folder, cache, backend, batch_size, reading)

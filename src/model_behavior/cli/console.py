@@ -17,8 +17,10 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from model_behavior.cli.entry import raise_lost_interrupt
+from model_behavior.data.canonical_text import describe_changes
 
 if TYPE_CHECKING:  # names of types alone: the list of commands is printed without loading what they need
+    from model_behavior.data.canonical_text import Changes
     from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
     from model_behavior.data_models.training_log import EpochLog
     from model_behavior.data_models.votes import FilterReport, LoadReport
@@ -107,6 +109,12 @@ def print_load_report(report: LoadReport) -> None:
         )
 
 
+def print_changes(changes: Changes) -> None:
+    """What of the responses was made canonical before anything was counted."""
+    if text := describe_changes(changes):
+        stderr().print(f"canonical text: {text} responses", markup=False)
+
+
 def print_notes(notes: Sequence[str]) -> None:
     """What to know of the votes before believing the ratings, on stderr."""
     for note in notes:
@@ -124,6 +132,7 @@ def print_filter_report(report: FilterReport) -> None:
         console.print("filters: --min-comparisons  models   votes", style="bold")
         for each in report.thresholds:
             console.print(f"filters: {each.votes_per_model:>17}  {each.models:>6,}  {each.votes:>6,}")
+    print_changes(report.canonicalised)
     if report.masked_responses:
         console.print(f"filters: self-naming masked in {report.masked_responses:,} responses", markup=False)
 

@@ -75,7 +75,7 @@ Columns: TypeAlias = Annotated[
     typer.Option(
         "--columns",
         metavar="KNOWN=NAME",
-        help="Name of a column in the file, as in prompt=query,response=text; repeatable.",
+        help="Name of a column, the same in all files, as in prompt=query,response=text; repeatable.",
         rich_help_panel=_READING,
     ),
 ]
@@ -167,19 +167,16 @@ def read_votes(sources: Sequence[str], reading: ReadingOptions) -> TrainingData:
 
 def open_artifact(folder: Path, cache: Path | None, backend: Backend = "auto") -> Artifact:
     """The artifact in a folder, ready to encode with progress on stderr."""
-    loaded = Artifact.load(folder, Runtime(open_cache(cache), ConsoleMonitor()))
-    for encoder in loaded.encoder.text_encoders:
-        encoder.use_backend(backend)
-    return loaded
+    return Artifact.load(folder, Runtime(open_cache(cache), ConsoleMonitor(), backend=backend))
 
 
-def open_scored(folder: Path, cache: Path | None) -> Artifact:
+def open_scored(folder: Path, cache: Path | None, backend: Backend) -> Artifact:
     """The artifact in a folder, with a scorer.
 
     Raises:
         UsageError: it has none.
     """
-    loaded = open_artifact(folder, cache)
+    loaded = open_artifact(folder, cache, backend)
     if loaded.scorer is None:
         raise UsageError(f"{folder} has no scorer. Fix: model-behavior train-scorer {folder} VOTES")
     return loaded

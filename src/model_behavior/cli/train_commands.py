@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -45,7 +45,6 @@ from model_behavior.data_models.behavior_encoder_types import PreprocessedBehavi
 from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
-from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.process_group import ProcessGroup, open_process_group
 from model_behavior.models.behavior.text.execution import Backend
@@ -256,6 +255,7 @@ def train_scorer(
     model_source: ModelSource = _DEFAULT.scorer.model_source,
     seed: Seed = 0,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     config: TrainingFile = None,
     show_config: ShowConfig = False,
     json: Json = False,
@@ -266,7 +266,7 @@ def train_scorer(
         _print_config(training, _STAGE_2)
         return
     reading = reading_options(columns, outcome, questions)
-    change = Change(folder, output, lambda: open_artifact(folder, cache))  # a folder that cannot be used is said first
+    change = Change(folder, output, lambda: open_artifact(folder, cache, backend))  # a useless folder is said first
     data = read_votes(votes, reading)
     scored = change.apply(lambda loaded: pipeline.train_scorer(loaded, data, training.scorer))
     print_notes(scored.trained_scorer.notes)
@@ -383,16 +383,18 @@ class TrainingRun:
         """
         with open_process_group() as group:
             if group.is_first:
-                return self._train(make_encoder(config, None, self.backend), sources, config, group)
-            runtime = Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group)
-            encoder = make_encoder(config, runtime, self.backend)
+                return self._train(sources, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
+            encoder = make_encoder(config, self._runtime(group))
             encoder.train(load_votes(*sources, reading=self.reading)[0], config.split, config.epochs, config.batch_size)
         raise typer.Exit
 
+    def _runtime(self, group: ProcessGroup) -> Runtime:
+        return Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group, backend=self.backend)
+
     def _train(
-        self, encoder: ModelBehaviorEncoder, sources: Sequence[str], config: TrainingConfig, group: ProcessGroup
+        self, sources: Sequence[str], config: TrainingConfig, runtime: Runtime
     ) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
-        encoder.runtime = Runtime(self.cache, ConsoleMonitor(), self.checkpoint, self.resume, group)
+        encoder = make_encoder(config, runtime)
         votes = read_votes(sources, self.reading)
         try:
             prepared = encoder.prepare(votes, config.split)

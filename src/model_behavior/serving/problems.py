@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
 from model_behavior.serving.snapshot import ChangedMeanwhileError, NotPossibleError, UnknownModelError
+from model_behavior.serving.upload_process import BusyError
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -80,6 +81,8 @@ def refusal_of(error: ModelBehaviorError) -> RefusalError:
         return RefusalError(409, "invalid_request", str(error))
     if isinstance(error, ChangedMeanwhileError):
         return RefusalError(412, "changed_meanwhile", str(error))
+    if isinstance(error, BusyError):
+        return RefusalError(503, "overloaded", str(error), {"Retry-After": "5"})
     if isinstance(error, DataError):
         return RefusalError(422, "invalid_request", str(error))
     if isinstance(error, UsageError):

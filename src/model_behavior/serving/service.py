@@ -32,7 +32,7 @@ from model_behavior.serving.snapshot import (
     load_snapshot,
     read_version,
 )
-from model_behavior.serving.uploads import read_upload
+from model_behavior.serving.upload_process import UploadProcess
 
 _BATCH = 256
 _MAX_CHECKS = 1000
@@ -70,6 +70,7 @@ class Service:
     def __init__(self, folder: Path, config: ServiceConfig | None = None) -> None:
         self.folder = folder.resolve()
         self.config = config if config is not None else ServiceConfig()
+        self.uploads = UploadProcess()
         self._change = threading.Lock()
         self._checks: dict[str, views.DriftCheck] = {}
         self._log = VoteLog(self.folder / LOG)
@@ -156,7 +157,7 @@ class Service:
         Raises:
             ChangedMeanwhileError: the catalog has another version.
         """
-        pairs, report = read_upload(file, model, self.config.max_rows)
+        pairs, report = self.uploads.read(file, model, self.config.max_rows)
         encoded: dict[str, catalog.Catalog] = {}
 
         def enrol(before: Snapshot) -> Artifact:
@@ -209,7 +210,7 @@ class Service:
         """Tests whether a model's answers have changed since it was enrolled; keeps the result for `drift_checks`."""
         snapshot = self._snapshot
         snapshot.row_of(model)
-        pairs, _ = read_upload(file, model, self.config.max_rows)
+        pairs, _ = self.uploads.read(file, model, self.config.max_rows)
         report = snapshot.artifact.drift(pairs, model)
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         check = views.DriftCheck(**vars(report), version=snapshot.version, checked_at=now)

@@ -13,6 +13,7 @@ import numpy as np
 
 from model_behavior.arrays import AnyArray, Float32Array
 from model_behavior.data.byte_streams import replace_surrogates
+from model_behavior.data.canonical_text import canonical_prompt, canonical_response
 from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.training_log import EpochLog
@@ -35,7 +36,7 @@ from model_behavior.models.behavior.validation import EncoderVotes
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.entry_file import digest_of, inside
 
-STATE_VERSION = 2
+STATE_VERSION = 3  # goes up when the same texts are encoded otherwise
 
 
 @final
@@ -145,9 +146,10 @@ class ModelBehaviorEncoder:
         return self.encode_clean(*self.clean(prompts, responses), batch_size)
 
     def clean(self, prompts: list[str], responses: list[str]) -> tuple[list[str], list[str]]:
-        """Prepares texts for encoding: replaces lone surrogates and masks self-naming. [n_samples] each."""
+        """Prepares texts for encoding: makes them canonical, and masks self-naming. [n_samples] each."""
         # JSON may hold lone surrogates, which no tokenizer and no file takes.
-        prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
+        prompts = [canonical_prompt(replace_surrogates(text)) for text in prompts]
+        responses = [canonical_response(replace_surrogates(text)) for text in responses]
         if self.config.preprocessing.filters.mask_self_naming:
             responses, _ = mask_self_naming(responses)
         return prompts, responses

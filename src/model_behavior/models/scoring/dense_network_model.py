@@ -18,6 +18,7 @@ import torch
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from model_behavior.data_models.scoring_types import ModelTable, Ratings, ScoringEpochLog, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
 from model_behavior.models.scoring.dense_network import DenseNetwork, VoteBatch, batch_of
@@ -98,6 +99,10 @@ class DenseNetworkModel(ModelBase):
     def voted_models(self) -> tuple[str, ...]:
         """Models that were voted on in training, sorted."""
         return self._ratings.models
+
+    def use_backend(self, backend: Backend) -> None:
+        """Sets the library that runs transformers over prompts, where there are any; see `choose_execution`."""
+        self._features.use_backend(backend)
 
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings, the network on top, and the temperature; enrols the rest of the table.
@@ -272,8 +277,9 @@ class DenseNetworkModel(ModelBase):
         """Ratings with 95 % intervals.
 
         Without a prompt: the Bradley-Terry rating of a voted model, the rating read from its embedding for an enrolled
-        one, on one scale. With a prompt: scores on it; the interval is that of the rating, so what is not known of
-        the prompt's effect is not in it.
+        one, on one scale. Where no chain of votes connects groups of models, the interval of an enrolled one includes
+        how the groups' levels may differ. With a prompt: scores on it; the interval is that of the rating, so what is
+        not known of the prompt's effect is not in it.
         """
         names = tuple(self.models if models is None else models)
         rows = locate_models(names, self.models)
@@ -304,7 +310,8 @@ class DenseNetworkModel(ModelBase):
             return None
         reading = self._enrolled[model]
         falling = self._reader.sampling_variance(reading)
-        return RatingPrecision(reading.mean, reading.variance, responses, falling, reading.shared)
+        variance = reading.variance + self._ratings.mixed_level_variance
+        return RatingPrecision(reading.mean, variance, responses, falling, reading.shared)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
@@ -391,7 +398,7 @@ class DenseNetworkModel(ModelBase):
         found = [
             (rated[voted[name]], variance[voted[name]], self._ratings.votes[voted[name]])
             if name in voted
-            else (self._enrolled[name].mean, self._enrolled[name].variance, 0)
+            else (self._enrolled[name].mean, self._enrolled[name].variance + self._ratings.mixed_level_variance, 0)
             for name in names
         ]
         rating, spread, votes = (np.array([row[column] for row in found]) for column in range(3))

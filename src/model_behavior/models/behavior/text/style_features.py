@@ -72,15 +72,10 @@ PUNCTUATION = _literals(
         "dollar": "$",
         "less_than": "<",
         "line_break": "\n",
-        "double_space": "  ",
-        "space_before_line_break": " \n",
-        "tab": "\t",
     },
 ) + _patterns(
     "chars",
     {
-        "dash": "[\u2013\u2014]",
-        "curly_quote": "[\u2018\u2019\u201c\u201d]",
         "ellipsis": "\\.\\.\\.|\u2026",
         "emoji": "[\u2600-\u27bf\U0001f300-\U0001faff]",
         "non_ascii": r"[^\x00-\x7f]",
@@ -121,7 +116,6 @@ MARKUP = _patterns(
 OPENERS = _patterns(
     "text",
     {
-        "opens_with_space": r"^\s",
         "opens_with_lower_case": r"^\s*[a-z]",
         "opens_with_consent": r"(?i)^\s*(?:sure|certainly|of course|absolutely|definitely|great|okay|yes)\b",
         "opens_with_apology": r"(?i)^\s*(?:i'm sorry|i am sorry|sorry|i apologi[sz]e|unfortunately)\b",
@@ -141,7 +135,6 @@ OPENERS = _patterns(
 CLOSERS = _patterns(
     "text",
     {
-        "ends_with_space": r"\s$",
         "ends_with_full_stop": r"\.\s*$",
         "ends_with_exclamation_mark": r"!\s*$",
         "ends_with_question_mark": r"\?\s*$",
