@@ -22,8 +22,7 @@ from model_behavior.data.arena import Arena, write_votes
 from model_behavior.errors import UsageError
 from model_behavior.serving.keys import KeyRing, add_key, load_keys, make_key
 from model_behavior.serving.service import Service
-from tests.conftest import MakeOnce
-from tests.serving.conftest import FAST
+from tests.conftest import FAST, MakeOnce
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
