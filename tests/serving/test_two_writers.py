@@ -175,6 +175,7 @@ def test_two_outputs_of_one_name_are_not_written_over(folder: Path) -> None:
     assert set(Artifact.load(target).models.names) & {"one", "two"} == {"one"}
 
 
+@pytest.mark.filterwarnings("always")
 def test_without_a_home_and_with_a_cache_that_cannot_be_written_work_goes_on(
     folder: Path, log_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
