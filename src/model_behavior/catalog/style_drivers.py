@@ -151,7 +151,9 @@ def find_drivers(profile: StyleProfile, reference: StyleProfile, n: int = 5) -> 
     threshold = stdtrit(profile.count + reference.count - 2, 1 - _FAMILY_WISE_ERROR / 2 / len(names))
     drivers: dict[str, StyleDriver] = {}
     for index in np.argsort(-np.abs(effect), kind="stable").tolist():
-        label = STYLE_LABELS[names[index]]
+        label = STYLE_LABELS.get(names[index])
+        if label is None:  # a group of words, which has no words for it
+            continue
         if abs(effect[index]) <= threshold * error[index] or label.topic in drivers or len(drivers) == n:
             continue
         value, other = label.shown(float(profile.mean[index])), label.shown(float(reference.mean[index]))
@@ -313,6 +315,7 @@ _OTHERS = (
     StyleLabel("log_length_ratio_to_prompt", "long", "times as long as the prompt", "ratio", "length"),
     StyleLabel("response_tokens_from_prompt", "of its words are the prompt's", "% of words", "share", "echo"),
     StyleLabel("prompt_tokens_in_response", "of the prompt's words recur", "% of words", "share", "echo"),
+    StyleLabel("full_width_mark", "full-width marks", "per 100 characters", "rate", "full width"),
     StyleLabel("starts_with_prompt_words", "of the first words are the prompt's", "% of words", "share", "echo"),
 )
 _TOPICS = {
@@ -363,5 +366,7 @@ def _label_features() -> Mapping[str, StyleLabel]:
 
 
 STYLE_LABELS: Mapping[str, StyleLabel] = _label_features()
-"""The label of every feature of the `StyleEncoder`, by name."""
-_IS_YES_OR_NO = np.array([STYLE_LABELS[name].kind == "responses" for name in StyleEncoder.feature_names])
+"""The label of every feature of the `StyleEncoder` but the groups of words, by name."""
+_IS_YES_OR_NO = np.array(
+    [name in STYLE_LABELS and STYLE_LABELS[name].kind == "responses" for name in StyleEncoder.feature_names]
+)

@@ -192,6 +192,24 @@ WORDING = _patterns(
 
 FEATURES: tuple[StyleFeature, ...] = (*PUNCTUATION, *MARKUP, *OPENERS, *CLOSERS, OFFER, CONCLUSION, *WORDING)
 
+_BY_WORDS = {feature.name for feature in WORDING} | {
+    *("opens_with_consent", "opens_with_apology", "opens_as_ai", "opens_with_here", "opens_with_article"),
+    *("opens_with_first_person", "ends_with_offer", "concludes"),
+}
+ENGLISH = [row for row, feature in enumerate(FEATURES) if feature.name in _BY_WORDS]
+"""Rows of `FEATURES` that are English words."""
+
+_FUNCTION_WORDS = {"article", "and", "of", "to", "in", "is", "it", "this", "with", "or"}
+ENGLISH_FUNCTION_WORDS = [row for row, feature in enumerate(FEATURES) if feature.name in _FUNCTION_WORDS]
+"""Rows of `FEATURES` that are function words of English."""
+
+OTHER_FUNCTION_WORDS = _words(
+    "le|la|les|des|du|une|et|est|que|qui|dans|pour|pas|sur|avec|sont|der|die|das|und|ist|nicht|mit|ein|eine|den|von|zu|"
+    "auf|el|los|las|una|en|es|por|con|para|como|del|il|che|di|non|per|sono|della|um|uma|os|em|het|een|van|dat|och|att|"
+    "som|det|jest|nie|bir|ve|yang|dan|dengan|untuk"
+)
+"""Function words of languages in the Latin script other than English."""
+
 SIZES: tuple[str, ...] = (
     "log_characters",
     "log_words",
@@ -213,3 +231,10 @@ RELATIONS: tuple[str, ...] = (
     "starts_with_prompt_words",
 )
 """How the response relates to its prompt: shares in [0, 1], and log((1 + characters) / (1 + prompt characters))."""
+
+WIDE = "full_width_mark"
+"""Rate of full-width marks, as they are typed in Chinese and Japanese."""
+
+N_GROUPS = 48
+GROUPS: tuple[str, ...] = tuple(f"word_group_{group}" for group in range(N_GROUPS))
+"""Rates of groups of words, by the hash of the word, in texts that are not English."""
