@@ -1,7 +1,7 @@
 """Reads uploads in a process of its own, with limits on memory and time.
 
-Parsers of Parquet, JSON and CSV are native code, and what a client sends is made for them to fail on. Here a parser that
-ends its process, or takes too much, takes nobody else with it: the process is replaced, and the client is told.
+Parsers of Parquet, JSON and CSV are native code, and a client may send what they fail on. Here a parser that ends its
+process, or takes too much, takes nobody else with it: the process is replaced, and the client is told.
 
 Run as a program, this module is that process: it answers one line of JSON on standard input, an upload, with one line
 on standard output, and leaves the rows in a file.
@@ -130,8 +130,8 @@ class UploadProcess:
         if not line:
             limit = self._limits.memory_bytes >> 20
             raise DataError(
-                f"the upload cannot be read: its parser failed, or needs more than {limit:,} MiB. Fix: send it in parts, "
-                "written by a common library"
+                f"the upload cannot be read: its parser failed, or needs more than {limit:,} MiB. "
+                "Fix: send it in parts, written by a common library"
             )
         answer: dict[str, Any] = json.loads(line)
         return answer
