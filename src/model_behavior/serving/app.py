@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -27,7 +28,7 @@ from model_behavior.serving.connections import (
     fit_connections,
     make_protocol,
 )
-from model_behavior.serving.guard import Guard, Pulse
+from model_behavior.serving.guard import LEFT, Guard, Pulse
 from model_behavior.serving.problems import RefusalError, fields_of, internal_error, problem_response
 from model_behavior.serving.routes import (
     make_catalog_router,
@@ -127,6 +128,7 @@ def build_app(backend: Backend) -> ASGIApp:
     app.add_exception_handler(RefusalError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_http)
+    app.add_exception_handler(ClientDisconnect, _record_leaving)
     app.add_exception_handler(Exception, _refuse)
     app.openapi()  # prepares the routes, so that the first requests do not wait for it
     return Guard(app, backend, pulse)
@@ -156,6 +158,10 @@ async def _refresh(backend: Backend) -> None:
 
 def _refuse(_: Request, error: Exception) -> Response:
     return problem_response(error if isinstance(error, RefusalError) else internal_error())
+
+
+def _record_leaving(_: Request, __: Exception) -> Response:
+    return Response(status_code=LEFT)  # for the log and the metrics; nobody is left to be answered
 
 
 def _refuse_invalid(_: Request, error: Exception) -> Response:

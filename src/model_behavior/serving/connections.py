@@ -24,7 +24,8 @@ _BYTES_PER_SECOND = 16 << 10
 _WRITE_SECONDS = 60.0
 _MAX_HEAD_BYTES = 64 << 10
 _SWEEP_SECONDS = 1.0
-_ACCEPTED_AT_ONCE = 128
+_ACCEPTED_AT_ONCE = 32
+_TURNS = 8  # of the event loop, until a connection that has to go is closed
 _BACKLOG = 2048
 _OTHER_FILES = 128
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -143,7 +144,7 @@ def accepted_at_once() -> int:
 
 def fit_connections(limits: Limits, upstream_connections: int) -> int:
     """Raises the limit of open files for the wanted connections, and returns how many connections fit."""
-    spare = _ACCEPTED_AT_ONCE + _OTHER_FILES + upstream_connections
+    spare = _TURNS * _ACCEPTED_AT_ONCE + _OTHER_FILES + upstream_connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.connections + spare
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -43,7 +43,7 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
-_LEFT = 499  # as nginx logs it
+LEFT = 499  # as nginx logs it
 _BEAT_SECONDS = 0.05
 _log = logging.getLogger("model_behavior.serving")
 
@@ -113,7 +113,7 @@ class Guard:
             self._admit(scope)
             await self._app(scope, self._bounded(scope, receive), send_safely)
         except ClientDisconnect:  # nobody is left to be answered
-            status = status or _LEFT
+            status = status or LEFT
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the server would log what may hold texts
             refusal = _refusal_of(error)
             if status == 0:
