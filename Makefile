@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PLUGIN := integrations/litellm
 
-.PHONY: demo test browser litellm reference screenshots wheel check lint types imports clean
+.PHONY: demo test faults browser litellm reference screenshots wheel check lint types imports clean
 
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
@@ -14,6 +14,9 @@ test: $(VENV)/.dev browser  ## Run the tests: two at once, then by themselves th
 	@$(MAKE) --no-print-directory litellm || echo "LiteLLM could not be installed: the test of its plugin will be skipped"
 	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal
 	$(BIN)/pytest -m alone
+
+faults: $(VENV)/.dev  ## Break the program on purpose, for ten minutes at most; the table is written to faults.md
+	$(BIN)/python -m tests.faults --output faults.md
 
 browser:  ## Debian's Chromium, which the tests of the page drive; they are skipped without it
 	@command -v chromium >/dev/null || { \

@@ -28,6 +28,7 @@ from model_behavior.serving.connections import (
     fit_connections,
     make_protocol,
 )
+from model_behavior.serving.feedback import make_feedback_router
 from model_behavior.serving.guard import LEFT, Guard, Pulse
 from model_behavior.serving.problems import RefusalError, fields_of, internal_error, problem_response
 from model_behavior.serving.routes import (
@@ -122,6 +123,7 @@ def build_app(backend: Backend) -> ASGIApp:
         make_operation_router,
         make_catalog_router,
         make_export_router,
+        make_feedback_router,
     ):
         app.include_router(make_router(backend))
     app.include_router(make_page_router())

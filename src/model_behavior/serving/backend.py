@@ -32,6 +32,7 @@ class Backend:
         metrics: metrics for Prometheus.
         quick: lane for answers of some milliseconds.
         slow: lane for uploads, encoding, identification and drift, one at a time.
+        feedback: lane for votes and thumbs, which wait for the disk.
         routes: batcher of routing queries.
         chat: router of chat completions.
     """
@@ -41,6 +42,7 @@ class Backend:
     metrics: Metrics
     quick: Lane
     slow: Lane
+    feedback: Lane
     routes: Batcher[RouteQuery, views.Route]
     chat: ChatRouter
 
@@ -61,6 +63,7 @@ class Backend:
         self.service.uploads.close()  # which also ends what the slow lane may wait for
         await asyncio.to_thread(self.quick.close, _CLOSE_SECONDS)
         await asyncio.to_thread(self.slow.close, _CLOSE_SECONDS)
+        await asyncio.to_thread(self.feedback.close, _CLOSE_SECONDS)
 
 
 def build_backend(service: Service, settings: ServeSettings) -> Backend:
@@ -70,8 +73,12 @@ def build_backend(service: Service, settings: ServeSettings) -> Backend:
     quick = Lane("quick", limits.queue, limits.wait_seconds, limits.quick_seconds)
     slow = Lane("slow", limits.slow_queue, work_seconds=limits.slow_seconds)
     routes = Batcher(quick, limits.queue, service.route_together)
+    feedback = Lane("feedback", limits.queue)
     metrics.watch("quick", quick.count)
     metrics.watch("slow", slow.count)
+    metrics.watch("feedback", feedback.count)
     metrics.watch("routes", routes.count)
     metrics.watch_models(lambda: float(len(service.snapshot.rows)))
-    return Backend(service, settings, metrics, quick, slow, routes, ChatRouter(service, settings.upstreams, metrics))
+    return Backend(
+        service, settings, metrics, quick, slow, feedback, routes, ChatRouter(service, settings.upstreams, metrics)
+    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import time
-import uuid
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
+from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.conversations import MOVING_GAIN, Conversation, Conversations
 from model_behavior.serving.metrics import Metrics
@@ -26,7 +26,8 @@ from model_behavior.serving.upstreams import Health, Upstreams
 from model_behavior.serving.views import Route
 
 MODEL_HEADER, ATTEMPTS_HEADER = "X-Model-Behavior-Model", "X-Model-Behavior-Attempts"
-RESPONSE_HEADER, CONVERSATION_HEADER = "X-Model-Behavior-Response-Id", "X-Model-Behavior-Conversation"
+RESPONSE_HEADER, CONVERSATION_HEADER = "X-Model-Behavior-Response", "X-Model-Behavior-Conversation"
+RESPONSE_PREFIX = "mb-"
 MAX_UPSTREAM_CONNECTIONS = 256
 _HEADERS = {
     MODEL_HEADER: "model",
@@ -39,7 +40,6 @@ _HEADERS = {
     "X-Model-Behavior-Reason": "reason",
     "X-Model-Behavior-Runner-Up": "runner_up",
 }
-_MOST_RESPONSES = 100_000
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _WAITS = frozenset({429, 503})
 _log = logging.getLogger("model_behavior.serving")
@@ -88,12 +88,10 @@ class ChatRouter:
 
     Attributes:
         conversations: models of the latest conversations.
-        responses: explanations of the latest answers, by their id; no texts.
     """
 
     def __init__(self, service: Service, upstreams: Upstreams, metrics: Metrics) -> None:
         self.conversations = Conversations()
-        self.responses: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
         self._service = service
         self._upstreams = upstreams
         self._metrics = metrics
@@ -178,7 +176,7 @@ class ChatRouter:
             _log.info("upstream %s: answered %d in %.1f s", _ascii(name), relayed.status, time.monotonic() - started)
             self._metrics.called_upstream(name, "refused" if refused else "ok")
             self._health.answered(name)
-            self._remember(plan, explanation)
+            self.conversations.keep(plan.conversation, name)
             headers = {**_headers_of(explanation), "Content-Type": relayed.media_type}
             return ChatAnswer(relayed.status, headers, relayed.body)
         raise _refusal_of(failures)
@@ -187,24 +185,23 @@ class ChatRouter:
         explained = {} if plan.route is None else self._service.explain(plan.route, name)
         reason = plan.reason if attempt == 1 else f"after {attempt - 1} failed; {plan.reason}"
         return {
-            "response_id": f"mbr-{uuid.uuid4().hex}",
+            "response_id": make_response_id(name, plan.conversation.turns[-1]),
             "model": name,
             **explained,
             "reason": reason,
             "attempts": attempt,
         }
 
-    def _remember(self, plan: Plan, explanation: Mapping[str, Any]) -> None:
-        self.conversations.keep(plan.conversation, explanation["model"])
-        self.responses[explanation["response_id"]] = explanation
-        if len(self.responses) > _MOST_RESPONSES:
-            self.responses.popitem(last=False)
-
     def _ended(self, name: str, whole: bool) -> None:
         """Notes a call that has failed, at once or within its stream."""
         if not whole:
             self._metrics.called_upstream(name, "failed")
             self._health.failed(name)
+
+
+def make_response_id(model: str, prompt: str) -> str:
+    """A new id of a response of this model to this prompt, as hashes, so that feedback needs no memory of answers."""
+    return f"{RESPONSE_PREFIX}{hash_text(model):016x}{hash_text(normalise_prompt(prompt)):016x}{secrets.token_hex(8)}"
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:

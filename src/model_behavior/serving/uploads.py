@@ -15,6 +15,7 @@ from model_behavior.data.loading import load_responses
 from model_behavior.data.parquet_rows import iterate_parquet_batches
 from model_behavior.data_models.votes import PairTable, SourceReport
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
+from model_behavior.files import temporary_folder
 
 _MAX_NAME = 200
 _MAX_MODELS = 100
@@ -45,8 +46,8 @@ def read_upload(file: Path, model: str | None, max_rows: int) -> tuple[PairTable
         if max(done, total or 0) > max_rows:
             raise DataError(f"the upload has {max(done, total or 0):,} rows or more. Allowed: {max_rows:,}")
 
-    with tempfile.TemporaryDirectory(prefix="model-behavior-upload-") as folder:
-        path = Path(folder) / "upload"
+    with temporary_folder(Path(tempfile.gettempdir()), "model-behavior-upload-") as folder:
+        path = folder / "upload"
         try:
             path, model = _prepare(file, path, model)
             if model is not None:

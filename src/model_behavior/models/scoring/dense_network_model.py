@@ -33,6 +33,7 @@ from model_behavior.models.scoring.model_base import (
     locate_sides,
     rate_with_interval,
 )
+from model_behavior.models.scoring.outcomes import OutcomeConstants
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.rating_reader import RatingPrecision, RatingReader, RatingReading
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
@@ -146,6 +147,47 @@ class DenseNetworkModel(ModelBase):
             other._table = table
         voted = None if other._table is None else rows_of_models(other._table, votes.models)
         other._settle(votes, voted, batch_of(votes, other._features), self.held_out.best)
+        return other
+
+    def rerated(self, votes: ScoringVotes, table: ModelTable | None) -> DenseNetworkModel:
+        """Another model with the ratings of other votes, in seconds: the network stays as it was trained.
+
+        Ratings, their intervals and their reading from behaviour are fitted anew. What the network adds for a prompt
+        and a behaviour is kept, so that the prompts of the votes need not be known.
+
+        Args:
+            votes: votes to fit the ratings to, with any texts in the place of prompts.
+            table: embeddings of all models; None with model_source="id".
+
+        Raises:
+            DataError: no votes, or a voted model that the table has no embedding of.
+        """
+        check_votes(votes)
+        board, before = self._fitted(), self._ratings
+        voted = None if self._reader is None or table is None else rows_of_models(table, votes.models)
+        base = lay_foundation(votes, voted, self._features.dim, self.config)
+        place = {name: row for row, name in enumerate(board.rows.names)}
+        own = np.zeros((len(votes.models), board.rows.own.shape[1]), np.float32)
+        level = base.ratings.rating.copy()
+        for row, name in enumerate(votes.models):
+            if name in before.models:
+                old = place[name]
+                own[row] = board.rows.own[old]
+                level[row] += board.rows.level[old] - before.rating[before.models.index(name)]
+        behavior = np.zeros((len(votes.models), board.rows.behavior.shape[1]), np.float32)
+        if voted is not None and base.reader is not None:
+            behavior = base.reader.standardise(voted).astype(np.float32)
+        moved = {
+            field: getattr(board.constants, field) + getattr(base.ratings.constants, field) - value
+            for field, value in asdict(before.constants).items()
+        }
+        other = copy(self)
+        rows = ModelRows(votes.models, level, np.zeros(len(votes.models)), own, behavior)
+        other._board = replace(board, rows=rows, constants=OutcomeConstants(**moved))
+        other._ratings, other._reader, other._enrolled = base.ratings, base.reader, {}
+        other.notes = describe_votes(votes)
+        if table is not None and base.reader is not None:
+            other.enrol(table)
         return other
 
     def _settle(self, votes: ScoringVotes, voted: ModelTable | None, batch: VoteBatch, epochs: int) -> None:
