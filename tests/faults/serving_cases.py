@@ -37,8 +37,12 @@ def serving_cases(artifact: Path) -> list[Case]:
         Case("hostile uploads", within, lambda folder, _: _send_uploads(artifact, folder)),
         Case("hostile questions", within, lambda folder, _: _send_questions(artifact, folder)),
         Case("clients that leave", "no answer is lost to others, no 500", lambda *given: _leave(artifact, *given)),
-        Case("faulty upstreams", "the next one answers, or the stream says so", lambda f, _: _ask_upstreams(artifact, f)),
-        Case("1,500 silent connections", "/healthz answers, the log stays short", lambda f, _: _stay_silent(artifact, f)),
+        Case(
+            "faulty upstreams", "the next one answers, or the stream says so", lambda f, _: _ask_upstreams(artifact, f)
+        ),
+        Case(
+            "1,500 silent connections", "/healthz answers, the log stays short", lambda f, _: _stay_silent(artifact, f)
+        ),
     ]
 
 
@@ -46,16 +50,16 @@ def hostile_uploads() -> Mapping[str, bytes]:
     """Uploads that have brought a service down, by what is wrong with them."""
     digits, surrogate = "1" * 4_400, '"\\ud800"'
     bodies = {
-        "an integer of 4,400 digits": f"[{_ROW}, \"n\": {digits}}}]",
-        "the same in a line": f"{_ROW}, \"n\": {digits}}}\n",
+        "an integer of 4,400 digits": f'[{_ROW}, "n": {digits}}}]',
+        "the same in a line": f'{_ROW}, "n": {digits}}}\n',
         "the same in a document": f'{{"responses": [{_ROW}, "n": {digits}}}]}}',
         "100,000 nested lists": "[" * 100_000 + "]" * 100_000,
         "100,000 nested objects": '{"a":\n' * 100_000 + "1" + "}" * 100_000,
         "lists nested in a document": '{"responses":' + "[" * 100_000,
         "a key of 2 MB": '[{"' + "k" * 2_000_000 + '": 1}]',
         "100,000 columns": json.dumps({**{f"k{i}": 1 for i in range(100_000)}, "prompt": "p", "response": "r"}),
-        "NaN": f"{_ROW}, \"score\": NaN}}",
-        "1e400": f"[{_ROW}, \"score\": 1e400}}]",
+        "NaN": f'{_ROW}, "score": NaN}}',
+        "1e400": f'[{_ROW}, "score": 1e400}}]',
         "1e400 for a text": '{"prompt": 1e400, "response": [1e400]}',
         "half a surrogate pair": f'{{"prompt": {surrogate}, "response": {surrogate}}}',
         "half a surrogate pair in an array": '[{"prompt": "p", "response": "\\udfff"}]',
@@ -137,7 +141,7 @@ def _send_uploads(artifact: Path, folder: Path) -> Outcome:
         for what, body in hostile_uploads().items():
             for path in ("/v1/models?model=hostile", f"/v1/drift?model={Artifact.load(artifact).models.names[0]}"):
                 _check(outcome, what, client.post(path, content=body).status_code)
-        fine = client.post("/v1/models?model=fine", content=f'{_ROW}}}\n')
+        fine = client.post("/v1/models?model=fine", content=f"{_ROW}}}\n")
         if fine.status_code != 201:
             outcome.blame("lost", f"an upload after all of them: {fine.status_code}")
     return outcome
