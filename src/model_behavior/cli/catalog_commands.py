@@ -14,6 +14,7 @@ import typer
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.certainty import ModelCertainty, PlannedSize, RatingCertainty, check_half_width
 from model_behavior.catalog.drift import DriftConfig, DriftReport
+from model_behavior.catalog.drift_history import HISTORY, PastCheck, append_checks, check_of, now
 from model_behavior.catalog.embeddings import ModelEmbeddings, count_changes, usable_models, usable_pairs
 from model_behavior.catalog.identification import Identification
 from model_behavior.catalog.neighbours import Neighbourhood
@@ -304,6 +305,9 @@ def drift(
     alpha: Annotated[
         float, typer.Option(min=0, max=1, help="Significance level: accepted rate of false alarms.")
     ] = _DRIFT.alpha,
+    fail_on_change: Annotated[
+        bool, typer.Option("--fail-on-change", help="Exit with 1 where a change is found; its reasons go to stderr.")
+    ] = False,
     columns: Columns = None,
     outcome: Outcomes = None,
     questions: Questions = None,
@@ -313,12 +317,16 @@ def drift(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Test whether the answers of a model in DIR have changed since it was enrolled, or the votes on all models."""
+    """Test whether the answers of a model in DIR have changed since it was enrolled, or the votes on all models.
+
+    Each check is appended to drift.jsonl in DIR.
+    """
     reading = reading_options(columns, outcome, questions)
     loaded = open_artifact(folder, cache, backend)
     if not responses:
         watched = watch_log(folder, loaded, alpha)
         print_result([asdict(each) for each in watched], json, describe_watch(watched))
+        _record_checks(folder, [_check_of_votes(each, alpha) for each in watched], fail_on_change)
         return
     if model is None:
         raise UsageError("--model is missing. Fix: name the model that wrote the responses")
@@ -327,6 +335,27 @@ def drift(
     print_load_report(report)
     found = loaded.drift(pairs, model, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
     print_result(asdict(found), json, describe_drift(found))
+    _record_checks(folder, [check_of(found, alpha)], fail_on_change)
+
+
+def _record_checks(folder: Path, checks: Sequence[PastCheck], fail_on_change: bool) -> None:
+    """Appends checks to the history, and ends the command with 1 where one found a change and that is asked for."""
+    try:
+        append_checks(folder / HISTORY, checks)
+    except OSError as error:
+        text = f"warning: the check is not in the history: {folder / HISTORY} cannot be written: {error.strerror}"
+        stderr().print(text, markup=False, style="yellow")
+    changed = [check for check in checks if check.changed]
+    if fail_on_change and changed:
+        stderr().print(" | ".join(check.summary() for check in changed), markup=False, style="red")
+        raise typer.Exit(1)
+
+
+def _check_of_votes(watched: WatchedModel, alpha: float) -> PastCheck:
+    effect = watched.observed - watched.predicted
+    return PastCheck(
+        now(), watched.model, "votes", watched.votes, watched.p_value, effect, alpha, watched.changed, reasons=()
+    )
 
 
 def watch_log(folder: Path, loaded: Artifact, alpha: float) -> tuple[WatchedModel, ...]:
