@@ -22,7 +22,7 @@ from model_behavior.catalog.neighbours import Neighbourhood, find_neighbours
 from model_behavior.catalog.revisions import Revisions, record_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, as_responses, as_votes
 from model_behavior.data.sources import Source
-from model_behavior.data_models.scoring_types import RankedModel
+from model_behavior.data_models.scoring_types import RankedModel, ScaleName
 from model_behavior.data_models.votes import PairTable, TrainingData
 from model_behavior.errors import UsageError
 from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
@@ -142,17 +142,28 @@ class Artifact(Contents):
         """
         return self.with_catalog(remove(self.catalog, names))
 
-    def rank(self, prompt: str | None = None, models: Sequence[str] | None = None) -> list[RankedModel]:
-        """Ranks models by rating, best first, with 95 % intervals, in log-odds; models with votes average 0.
+    def rank(
+        self,
+        prompt: str | None = None,
+        models: Sequence[str] | None = None,
+        *,
+        category: str | None = None,
+        scale: ScaleName = "elo",
+    ) -> list[RankedModel]:
+        """Ranks models by rating, best first, with 95 % intervals and groups of models that cannot be told apart.
 
         Args:
             prompt: prompt to rank on; by default the ranking is over all prompts.
             models: names of the models to rank; all by default.
+            category: category of prompts to rank on, one that the published ratings have.
+            scale: "elo", where 400 points are odds of 10 to 1 and the models with votes average 1000 (or are where
+                they were published), or "log-odds", where they average 0.
 
         Raises:
-            UsageError: there is no scorer, or a model is unknown.
+            UsageError: there is no scorer, or a model, category or scale is unknown.
         """
-        return rank_best_first(self.trained_scorer.rate(models, prompt=prompt))
+        scorer = self.trained_scorer
+        return rank_best_first(scorer.rate(models, prompt=prompt, category=category).on(scorer.scale(scale)))
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
         """Predicts votes: probabilities that a person prefers model a, model b, neither (a tie), or finds both bad.
@@ -254,15 +265,16 @@ class Artifact(Contents):
         return measure_drift(self.catalog, model, enrol(self.encoder, pairs, _BATCH), config)
 
     def certainty(
-        self, names: Sequence[str] | None = None, half_width: float | None = None
+        self, names: Sequence[str] | None = None, half_width: float | None = None, *, scale: ScaleName = "elo"
     ) -> tuple[ModelCertainty, ...]:
         """Measures how certain embeddings and ratings are, and how much more responses would help.
 
         Args:
             names: names of the models; all by default.
             half_width: target of the rating's 95 % interval; by default 10 % above the smallest possible.
+            scale: scale of ratings and half-widths, "elo" or "log-odds"; see `rank`.
         """
-        return measure_certainty(self, self.models.names if names is None else names, half_width)
+        return measure_certainty(self, self.models.names if names is None else names, half_width, scale)
 
     def evaluate(self, votes: Votes, config: EvaluationConfig | None = None) -> Evaluation:
         """Evaluates both stages on votes, on prompts that they were not trained on.

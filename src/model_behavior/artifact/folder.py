@@ -232,7 +232,7 @@ def _write_files(contents: Contents, folder: Path) -> None:
     save_file(samples_to_arrays(samples), folder / _SAMPLES)
     write_json(folder / _EXEMPLARS, samples_to_json(samples))
     write_json(folder / _HISTORY, state.pop("history"))
-    (folder / CARD).write_text(write_card(contents.encoder, models), "utf-8")
+    (folder / CARD).write_text(write_card(contents.encoder, models, contents.scorer), "utf-8")
     written: tuple[str, ...] = (*_VERIFIED, CARD)
     if contents.revisions:
         write_json(folder / _REVISIONS, revisions_to_json(contents.revisions))

@@ -75,7 +75,8 @@ def filter_votes(
         responses, masked = _mask(data.pairs.responses, used, progress)
     else:
         responses = take_texts(data.pairs.responses, used)
-    chosen = TrainingData(_select_pairs(data.pairs, used, responses), pair_a, pair_b, data.outcome[kept])
+    drawn = None if data.drawn is None else data.drawn[kept]
+    chosen = TrainingData(_select_pairs(data.pairs, used, responses), pair_a, pair_b, data.outcome[kept], drawn)
     rare_models = tuple(data.pairs.models[index] for index in np.flatnonzero(is_rare))
     return chosen, FilterReport(len(data), len(chosen), removed, rare_models, masked, thresholds)
 
@@ -130,7 +131,8 @@ def select_votes(data: TrainingData, vote_indices: IntArray) -> TrainingData:
         vote_indices: indices of the chosen votes, [n_chosen].
     """
     used, pair_a, pair_b = _renumber(data, vote_indices)
-    return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices])
+    drawn = None if data.drawn is None else data.drawn[vote_indices]
+    return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices], drawn)
 
 
 def select_pairs(pairs: PairTable, used: IntArray) -> PairTable:

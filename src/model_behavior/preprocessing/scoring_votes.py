@@ -37,6 +37,7 @@ def to_scoring_votes(data: TrainingData, votes: IntArray | None = None, with_sty
         outcome=data.outcome[chosen],
         style_a=None if style is None else style[pair_a],
         style_b=None if style is None else style[pair_b],
+        drawn=None if data.drawn is None else data.drawn[chosen],
     )
     return select_scoring_votes(whole, np.arange(len(whole)))
 
@@ -57,6 +58,7 @@ def select_scoring_votes(votes: ScoringVotes, chosen: IntArray) -> ScoringVotes:
         outcome=votes.outcome[chosen],
         style_a=None if votes.style_a is None else votes.style_a[chosen],
         style_b=None if votes.style_b is None else votes.style_b[chosen],
+        drawn=None if votes.drawn is None else votes.drawn[chosen],
     )
 
 

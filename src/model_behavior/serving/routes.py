@@ -258,9 +258,11 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
     @router.post("/rank", tags=["scoring"], responses=answers)
     async def rank(request: RankRequest) -> views.Ranking:
-        """Models by rating, best first, over all prompts or on one."""
+        """Models by rating, best first, over all prompts, on one, or in a category of the published ratings."""
         check([request.prompt or ""])
-        return await backend.ask(quick, lambda: service.rank(request.prompt, request.models))
+        return await backend.ask(
+            quick, lambda: service.rank(request.prompt, request.models, request.category, request.scale)
+        )
 
     @router.post("/predict", tags=["scoring"], responses=answers)
     async def predict(request: PredictRequest) -> views.Predictions:

@@ -19,6 +19,7 @@ from typing import final
 from model_behavior import artifact, catalog
 from model_behavior.artifact import Artifact
 from model_behavior.data.text_columns import PairBuilder
+from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.routing.costs import CostTable
 from model_behavior.serving import answers as view_making
 from model_behavior.serving import views
@@ -109,9 +110,15 @@ class Service:
         """Compares two models."""
         return view_making.compare_models(self._snapshot, a, b)
 
-    def rank(self, prompt: str | None = None, models: Sequence[str] | None = None) -> views.Ranking:
+    def rank(
+        self,
+        prompt: str | None = None,
+        models: Sequence[str] | None = None,
+        category: str | None = None,
+        scale: ScaleName = "elo",
+    ) -> views.Ranking:
         """Ranks models by rating, best first."""
-        return view_making.rank_models(self._snapshot, prompt, models)
+        return view_making.rank_models(self._snapshot, prompt, models, category, scale)
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> views.Predictions:
         """Predicts votes."""
@@ -185,13 +192,15 @@ class Service:
 
         Raises:
             ChangedMeanwhileError: the model has another revision.
-            NotPossibleError: the model was voted on.
+            NotPossibleError: the model was voted on, or has a published rating.
         """
         with self._changing() as before:
-            row = before.row_of(name)
+            before.row_of(name)
             _check_unchanged(f"{name!r}", before.revisions_of(name)[-1].tag, expected)
-            if row.votes:
-                raise NotPossibleError(f"{name!r} was voted on, so it cannot be removed. Fix: train without its votes")
+            if name in before.known:
+                raise NotPossibleError(
+                    f"{name!r} was voted on or has a published rating, so it cannot be removed. Fix: train without it"
+                )
             after = self._save(before.artifact.remove(name))
         self._checks.pop(name, None)
         return views.Removal(after.version, name)

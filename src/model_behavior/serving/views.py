@@ -11,16 +11,17 @@ from model_behavior.catalog.neighbours import Neighbour
 from model_behavior.catalog.places import Ellipse
 from model_behavior.catalog.revisions import Revision
 from model_behavior.catalog.style_drivers import StyleDriver
-from model_behavior.data_models.scoring_types import RankedModel
+from model_behavior.data_models.scoring_types import RankedModel, ScaleName
 from model_behavior.routing.router import Alternative
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model. Ratings are None without a scorer.
+    """One model. Ratings are Elo, None without a scorer.
 
     Attributes:
-        enrolled: True for a model without votes, which is rated by its answers.
+        enrolled: True for a model without votes and without a published rating, which is rated by its answers.
+        group: number from 1, the best first; models of one group cannot be told apart from its best.
         cost: cost of a request, in the currency of the cost file; None where none is configured.
         upstream: True where chat completions can reach it.
     """
@@ -31,6 +32,7 @@ class ModelRow:
     spread: float
     votes: int
     enrolled: bool
+    group: int | None
     rating: float | None
     low: float | None
     high: float | None
@@ -133,10 +135,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Models, best first."""
+    """Models, best first, and the scale of their ratings."""
 
     version: str
     prompt_used: bool
+    scale: ScaleName
     models: tuple[RankedModel, ...]
 
 
@@ -192,7 +195,7 @@ class NearModel:
 
 @dataclass(frozen=True)
 class MoreResponses:
-    """Number of further responses that narrow the rating's 95 % interval to about +- `half_width`."""
+    """Number of further responses that narrow the rating's 95 % interval to about +- `half_width` Elo."""
 
     responses: int
     half_width: float

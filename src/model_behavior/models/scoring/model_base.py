@@ -176,13 +176,42 @@ def predict_from_ratings(
 def rank_best_first(ratings: Ratings) -> list[RankedModel]:
     """Ratings as rows, best first within each component; equal ones by name."""
     component = np.zeros(len(ratings.models), np.int64) if ratings.component is None else ratings.component
-    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes, component)
+    numbers = (ratings.rating, ratings.low, ratings.high, ratings.votes, component)
+    group = [None] * len(ratings.models) if ratings.group is None else ratings.group.tolist()
     rows = [
-        RankedModel(model, float(rating), float(low), float(high), int(votes), int(group) if group >= 0 else None)
-        for model, rating, low, high, votes, group in zip(*columns, strict=True)
+        RankedModel(model, rating, low, high, votes, part if part >= 0 else None, apart)
+        for model, rating, low, high, votes, part, apart in zip(
+            ratings.models, *(column.tolist() for column in numbers), group, strict=True
+        )
     ]
     last = int(component.max(initial=0)) + 1
     return sorted(rows, key=lambda row: (last if row.component is None else row.component, -row.rating, row.model))
+
+
+def group_ratings(rating: Float64Array, covariance: Float64Array, component: Int64Array) -> Int64Array:
+    """Groups of models that cannot be told apart, numbered from 1, the best first, [n_models].
+
+    Within each component, from the best model downwards: a group begins with its best model and takes in the models
+    below that differ from that one by less than the 95 % interval of the difference. The first that differs by more
+    begins the next group. Two models of one group may differ from each other, but not from its best.
+
+    Args:
+        rating: [n_models].
+        covariance: covariance of the ratings, [n_models, n_models].
+        component: see `Ratings`, [n_models].
+    """
+    group = np.zeros(len(rating), dtype=np.int64)
+    number, best = 0, -1
+    last = int(component.max(initial=0)) + 1
+    for row in np.lexsort((-rating, np.where(component < 0, last, component))).tolist():
+        if best >= 0 and component[best] == component[row]:
+            variance = covariance[best, best] + covariance[row, row] - 2 * covariance[best, row]
+            if rating[best] - rating[row] < NORMAL_QUANTILE * np.sqrt(max(variance, 0.0)):
+                group[row] = number
+                continue
+        number, best = number + 1, row
+        group[row] = number
+    return group
 
 
 def rate_with_interval(

@@ -2,7 +2,7 @@
 
 import { announce, h, some } from "./dom.js";
 import { fileDrop } from "./file_drop.js";
-import { count, decimal, interval, plural } from "./format.js";
+import { count, decimal, elo, interval, plural } from "./format.js";
 import { addressOf } from "./hash.js";
 import { MapFigure } from "./map_figure.js";
 import { familyColours } from "./palette.js";
@@ -77,11 +77,11 @@ function placedModel(model, known) {
     h(
       "dl",
       { class: "facts" },
-      h("div", {}, h("dt", {}, "Rating"), h("dd", {}, decimal(model.rating))),
+      h("div", {}, h("dt", {}, "Rating"), h("dd", {}, elo(model.rating))),
       h("div", {}, h("dt", {}, "95 % interval"), h("dd", {}, interval(model))),
       h("div", {}, h("dt", {}, "Responses"), h("dd", {}, count(model.count))),
     ),
-    ...(model.more ?? []).map(({ responses, half_width: half }) => h("p", { class: "more" }, `About ${plural(responses, "more response")} narrow the interval to ±${decimal(half)}.`)),
+    ...(model.more ?? []).map(({ responses, half_width: half }) => h("p", { class: "more" }, `About ${plural(responses, "more response")} narrow the interval to ±${elo(half)} Elo.`)),
     h("h3", {}, "Nearest"),
     h("ol", { class: "nearest" }, ...model.neighbours.map(({ model: near, distance }) => h("li", {}, modelLink(near), h("span", {}, decimal(distance, 3))))),
   );
