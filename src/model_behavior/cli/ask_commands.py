@@ -74,7 +74,7 @@ def _describe_ranking(rows: Sequence[RankedModel], known: Collection[str], scale
         span = f"{row.low:.{digits}f} to {row.high:.{digits}f}"
         rating = f"{row.rating:>7.{digits}f}"
         lines.append(f"{place:>4}  {row.group or '':>5}  {name:<{width}} {rating}  {span:<16} {row.votes:>7,}")
-    lines.append(f"scale: {_SCALES[scale]}; models of one group cannot be told apart from its best (95 %)")
+    lines.append(f"scale: {_SCALES[scale]}; no two models of a group can be told apart (95 %)")
     if several:
         lines.append("no chain of votes connects the islands, so that ratings of different islands cannot be compared")
     if any(row.model not in known for row in rows):

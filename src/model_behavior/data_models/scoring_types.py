@@ -112,7 +112,7 @@ class RankedModel:
     Attributes:
         component: group of models that chains of votes connect, from 0; ratings of different groups cannot be compared.
             None for a model that was only enrolled, where there are several groups.
-        group: number from 1, the best first; models that cannot be told apart from the best of a group are in it.
+        group: number from 1, the best first; no two models of a group can be told apart.
     """
 
     model: str

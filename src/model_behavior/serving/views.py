@@ -21,7 +21,7 @@ class ModelRow:
 
     Attributes:
         enrolled: True for a model without votes and without a published rating, which is rated by its answers.
-        group: number from 1, the best first; models of one group cannot be told apart from its best.
+        group: number from 1, the best first; no two models of a group can be told apart.
         cost: cost of a request, in the currency of the cost file; None where none is configured.
         upstream: True where chat completions can reach it.
     """

@@ -129,6 +129,9 @@ def test_groups_by_hand() -> None:
     # What two ratings share does not blur their difference.
     together = 0.25 * np.eye(4) + 0.24 * (np.ones((4, 4)) - np.eye(4))
     assert group_ratings(np.array([0.0, 3.0, -0.2, 2.0]), together, component).tolist() == [3, 1, 3, 2]
+    # Of a chain, the third differs from the first: a wide interval in between joins no others.
+    wide = np.diag([0.01, 1.0, 0.01])
+    assert group_ratings(np.array([1.0, 0.6, 0.3]), wide, component[:3]).tolist() == [1, 1, 2]
     # Ratings of different components are not compared.
     assert group_ratings(np.array([1.0, 1.0]), np.eye(2), np.array([0, 1])).tolist() == [1, 2]
 

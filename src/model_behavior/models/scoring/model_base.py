@@ -191,25 +191,26 @@ def rank_best_first(ratings: Ratings) -> list[RankedModel]:
 def group_ratings(rating: Float64Array, covariance: Float64Array, component: Int64Array) -> Int64Array:
     """Groups of models that cannot be told apart, numbered from 1, the best first, [n_models].
 
-    Within each component, from the best model downwards: a group begins with its best model and takes in the models
-    below that differ from that one by less than the 95 % interval of the difference. The first that differs by more
-    begins the next group. Two models of one group may differ from each other, but not from its best.
+    Within each component, from the best model downwards: a model joins the group above it where it differs from none
+    of its members by more than the 95 % interval of the difference, and begins the next group where it does. No two
+    models of a group can be told apart; two of neighbouring groups may not be, either.
 
     Args:
         rating: [n_models].
         covariance: covariance of the ratings, [n_models, n_models].
         component: see `Ratings`, [n_models].
     """
+    own = np.diag(covariance)
+    variance = np.maximum(own[:, None] + own - 2 * covariance, 0)
+    apart = np.abs(rating[:, None] - rating) >= np.maximum(NORMAL_QUANTILE * np.sqrt(variance), 1e-9)
+    apart |= component[:, None] != component
     group = np.zeros(len(rating), dtype=np.int64)
-    number, best = 0, -1
+    number, members = 0, [-1]
     last = int(component.max(initial=0)) + 1
     for row in np.lexsort((-rating, np.where(component < 0, last, component))).tolist():
-        if best >= 0 and component[best] == component[row]:
-            variance = covariance[best, best] + covariance[row, row] - 2 * covariance[best, row]
-            if rating[best] - rating[row] < NORMAL_QUANTILE * np.sqrt(max(variance, 0.0)):
-                group[row] = number
-                continue
-        number, best = number + 1, row
+        if not number or apart[row, members].any():
+            number, members = number + 1, []
+        members.append(row)
         group[row] = number
     return group
 

@@ -47,7 +47,7 @@ export function showLeaderboard(place, app, params) {
   });
   const csv = () => save(toCsv(EXPORTED, arrange(models, state).map((model) => EXPORTED.map((key) => model[key]))), "leaderboard.csv");
   place.append(
-    heading("Leaderboard", rated ? "Elo ratings; lines are 95 % intervals, the mark in them is the mean. 400 points are odds of 10 to 1. Models of one group cannot be told apart from its best." : "These models have no ratings, since no scorer was trained on votes."),
+    heading("Leaderboard", rated ? "Elo ratings; lines are 95 % intervals, the mark in them is the mean. 400 points are odds of 10 to 1. No two models of a group can be told apart." : "These models have no ratings, since no scorer was trained on votes."),
     h("div", { class: "tools" }, filter, tally, h("span", { class: "spring" }), h("button", { type: "button", class: "quiet", on: { click: csv } }, "CSV")),
     h("div", { class: "scroll" }, table(heads, rated, body)),
     h("p", { class: "soft" }, enrolledMark(), " models have no votes: they are rated by their answers, with wider intervals."),
