@@ -12,6 +12,7 @@ import numpy as np
 from model_behavior.artifact.artifact import Artifact, Responses, Votes
 from model_behavior.catalog import Catalog, EnrolmentConfig, enrol_encoded
 from model_behavior.catalog.agreement import model_table
+from model_behavior.catalog.asking import PromptBook, make_book
 from model_behavior.catalog.embeddings import encode_pairs
 from model_behavior.data.loading import as_responses, as_votes
 from model_behavior.data.rated_responses import describe_unmatched, draw_votes, join_votes, responses_of
@@ -19,7 +20,7 @@ from model_behavior.data.ratings import RatingTable, load_ratings
 from model_behavior.data.sources import Source
 from model_behavior.data.split import hash_prompts, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.scoring_types import ScoringVotes
+from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.configuration import EncoderConfig
@@ -28,7 +29,7 @@ from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel, rows_of_models
 from model_behavior.models.scoring.vote_notes import describe_islands
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_scoring_votes
 
@@ -239,7 +240,21 @@ def fit_scorer(
         table = model_table(encoder, catalog, everything.models)
     if islands := "" if ratings is not None else describe_islands(everything):
         warnings.warn(islands, UserWarning, stacklevel=2)
-    return replace(artifact, scorer=measured.refitted(everything, table), training_scorer=measured)
+    scorer = measured.refitted(everything, table)
+    book = make_prompt_book(prepared, catalog, table, scorer)
+    return replace(artifact, scorer=scorer, training_scorer=measured, book=book)
+
+
+def make_prompt_book(
+    prepared: PreprocessedBehaviorEncoderData, catalog: Catalog, table: ModelTable, scorer: DenseNetworkModel
+) -> PromptBook | None:
+    """The prompts that a new model may be asked; None where too few known models share any."""
+    names = scorer.ratings.models
+    known = rows_of_models(table, names).agreement
+    if known is None or not known.is_shared.any():
+        return None
+    book = make_book(prepared.data.pairs, catalog.samples, known, scorer.ratings.rating)
+    return book if len(book) else None
 
 
 def _of_embedded_models(votes: ScoringVotes, embedded: Sequence[str]) -> ScoringVotes:

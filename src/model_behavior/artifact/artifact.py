@@ -9,12 +9,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias, final
 
+import numpy as np
+
 from model_behavior.arrays import Float32Array
 from model_behavior.artifact.certainty import ModelCertainty, measure_certainty
 from model_behavior.artifact.folder import Contents, read_folder, write_folder
 from model_behavior.artifact.hub import HUB_PREFIX, read_from_hub, upload_artifact
 from model_behavior.catalog import Catalog, EncodedPart, enrol, enrol_encoded, extend_catalog, merge_catalogs, remove
 from model_behavior.catalog.agreement import model_table
+from model_behavior.catalog.asking import KnownSoFar, SuggestedPrompt, choose_prompts
 from model_behavior.catalog.drift import DriftConfig, DriftReport, measure_drift
 from model_behavior.catalog.enrolment import EnrolmentConfig
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
@@ -28,7 +31,7 @@ from model_behavior.errors import UsageError
 from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.models.scoring.model_base import rank_best_first
+from model_behavior.models.scoring.model_base import NORMAL_QUANTILE, rank_best_first
 from model_behavior.names import find_model
 from model_behavior.routing.costs import CostTable, load_costs
 from model_behavior.routing.router import Choice, Router, make_router
@@ -164,6 +167,42 @@ class Artifact(Contents):
         """
         scorer = self.trained_scorer
         return rank_best_first(scorer.rate(models, prompt=prompt, category=category).on(scorer.scale(scale)))
+
+    def prompts(self, number: int = 8, model: str | None = None) -> list[SuggestedPrompt]:
+        """Chooses the prompts that tell most about a new model's rating, in the order to ask them.
+
+        Args:
+            number: number of prompts.
+            model: name of a model of this artifact that some were asked already, to go on from what it answered; by
+                default the prompts are for a model of which nothing is known.
+
+        Returns:
+            At most `number` prompts.
+
+        Raises:
+            UsageError: no prompts are kept, the model is unknown or has votes, or the number is below 1.
+        """
+        if self.book is None or self.scorer is None:
+            raise UsageError(
+                "this artifact keeps no prompts to ask: it has no scorer, was saved without texts, or by an earlier "
+                "release. Fix: train again, and save with texts"
+            )
+        if number < 1:
+            raise UsageError(f"number={number}: at least 1 is needed")
+        known = None if model is None else self._known_so_far(model)
+        ratings = dict(zip(self.scorer.ratings.models, self.scorer.ratings.rating.tolist(), strict=True))
+        return choose_prompts(self.book, np.array([ratings[name] for name in self.book.models]), number, known)
+
+    def _known_so_far(self, model: str) -> KnownSoFar:
+        row = find_model(self.models.names, model)
+        scorer = self.trained_scorer
+        if model in scorer.voted_models:
+            raise UsageError(f"{model!r} has votes or a published rating, so that no prompt tells more about it")
+        words = self.catalog.samples.words
+        rated = scorer.rate([model])
+        deviation = float(rated.high[0] - rated.low[0]) / (2 * NORMAL_QUANTILE)
+        answered = frozenset(words.prompt_keys[words.rows_of(row)].tolist())
+        return KnownSoFar(answered, float(rated.rating[0]), deviation)
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
         """Predicts votes: probabilities that a person prefers model a, model b, neither (a tie), or finds both bad.

@@ -10,6 +10,7 @@ Files that the user has added are kept.
     samples.safetensors   samples of each model's responses: style profile, vectors with hashes of prompts
     exemplars.json        typical responses of each model, as text
     revisions.json        changes of each model since the training; absent if there were none
+    prompts.*             prompts worth asking a new model, with the known models' readings; absent without texts
     history.json          one record per trained epoch
     scorer.safetensors    stage 2, arrays; absent if no scorer was trained
     scorer.json           stage 2, the rest of its state
@@ -38,6 +39,7 @@ from safetensors.numpy import load_file, save_file
 from model_behavior.arrays import Arrays
 from model_behavior.artifact.card import write_card
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
+from model_behavior.catalog.asking import PromptBook, book_from_stored, book_to_arrays, book_to_json
 from model_behavior.catalog.revisions import Revisions, revisions_from_stored, revisions_to_json
 from model_behavior.catalog.samples import samples_from_stored, samples_to_arrays, samples_to_json
 from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
@@ -62,9 +64,10 @@ _REVISIONS = "revisions.json"
 _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
 _TRAINING_SCORER, _TRAINING_SCORER_STATE = "scorer-training.safetensors", "scorer-training.json"
 _VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
+_WITH_PROMPTS = ("prompts.safetensors", "prompts.json")
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
 _WITH_TRAINING_SCORER = (_TRAINING_SCORER, _TRAINING_SCORER_STATE)
-_OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, (_REVISIONS,))
+_OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, _WITH_PROMPTS, (_REVISIONS,))
 WRITTEN = (CONFIG, *_VERIFIED, *(name for group in _OPTIONAL for name in group), CARD)
 
 
@@ -81,6 +84,7 @@ class Contents:
             if it is not kept.
         training: record of the encoder's training split; None if unknown.
         revisions: changes of the models since the training.
+        book: prompts worth asking a new model; None before stage 2 is trained, and where no texts are kept.
     """
 
     encoder: ModelBehaviorEncoder
@@ -90,6 +94,7 @@ class Contents:
     training: TrainingRecord | None = None
     revisions: Revisions = field(default_factory=dict)
     training_scorer: DenseNetworkModel | None = None
+    book: PromptBook | None = None
 
     @property
     def measured_scorer(self) -> DenseNetworkModel | None:
@@ -199,6 +204,10 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
         )
         stored = json.loads((path / _REVISIONS).read_text("utf-8")) if (_REVISIONS,) in present else None
         revisions = {} if stored is None else revisions_from_stored(stored)
+        book = None
+        if _WITH_PROMPTS in present:
+            texts = json.loads((path / _WITH_PROMPTS[1]).read_text("utf-8"))
+            book = book_from_stored(load_file(path / _WITH_PROMPTS[0]), texts)
         split = config["split"]
         record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
@@ -206,12 +215,12 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
     encoder = ModelBehaviorEncoder.load_state_dict(state)
     if runtime is not None:
         encoder.runtime = runtime
-    return Contents(encoder, models, samples, scorer, record, revisions, measured)
+    return Contents(encoder, models, samples, scorer, record, revisions, measured, book)
 
 
 def without_texts(contents: Contents) -> Contents:
     """The contents without any prompt or response as text, for users who may not share responses."""
-    samples = contents.samples
+    samples, contents = contents.samples, replace(contents, book=None)
     if samples is None:
         return contents
     nothing: tuple[()] = ()
@@ -244,6 +253,10 @@ def _write_files(contents: Contents, folder: Path) -> None:
             save_file(values.pop("tensors"), folder / tensors)
             write_json(folder / rest, values)
             written = (*written, tensors, rest)
+    if contents.book is not None:
+        save_file(book_to_arrays(contents.book), folder / _WITH_PROMPTS[0])
+        write_json(folder / _WITH_PROMPTS[1], book_to_json(contents.book))
+        written = (*written, *_WITH_PROMPTS)
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
