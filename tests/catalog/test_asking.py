@@ -26,7 +26,8 @@ def book(spoken: np.ndarray, identity: np.ndarray | None = None) -> PromptBook:
 def unrelated(rng: np.random.Generator, n_prompts: int, size: float = 0.3) -> np.ndarray:
     """Noise of each prompt that has nothing to do with the rating or with that of another, [24, n_prompts]."""
     columns = np.column_stack([np.ones(24), RATING, rng.normal(size=(24, n_prompts))])
-    return size * np.sqrt(24) * np.linalg.qr(columns)[0][:, 2:]
+    noise: np.ndarray = size * np.sqrt(24) * np.linalg.qr(columns)[0][:, 2:]
+    return noise
 
 
 def test_prompts_that_tell_more_come_first() -> None:
