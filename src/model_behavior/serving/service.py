@@ -20,6 +20,7 @@ from model_behavior import artifact, catalog
 from model_behavior.artifact import Artifact
 from model_behavior.data.text_columns import PairBuilder
 from model_behavior.data_models.scoring_types import ScaleName
+from model_behavior.errors import UsageError
 from model_behavior.routing.costs import CostTable
 from model_behavior.serving import answers as view_making
 from model_behavior.serving import views
@@ -119,6 +120,20 @@ class Service:
     ) -> views.Ranking:
         """Ranks models by rating, best first."""
         return view_making.rank_models(self._snapshot, prompt, models, category, scale)
+
+    def prompts(self, number: int, model: str | None = None) -> views.PromptList:
+        """Chooses the prompts that tell most about a new model, or more about one that answered some already.
+
+        Raises:
+            NotPossibleError: the artifact keeps no prompts, or the model has votes.
+        """
+        snapshot = self._snapshot
+        if model is not None:
+            snapshot.row_of(model)
+        try:
+            return views.PromptList(snapshot.version, tuple(snapshot.artifact.prompts(number, model)))
+        except UsageError as error:
+            raise NotPossibleError(str(error)) from None
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> views.Predictions:
         """Predicts votes."""

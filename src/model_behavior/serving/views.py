@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from model_behavior.catalog import Exemplar, SharedPrompt
+from model_behavior.catalog.asking import SuggestedPrompt
 from model_behavior.catalog.drift import DriftReport
 from model_behavior.catalog.identification import Candidate
 from model_behavior.catalog.neighbours import Neighbour
@@ -141,6 +142,14 @@ class Ranking:
     prompt_used: bool
     scale: ScaleName
     models: tuple[RankedModel, ...]
+
+
+@dataclass(frozen=True)
+class PromptList:
+    """Prompts that tell most about a new model, in the order to ask them."""
+
+    version: str
+    prompts: tuple[SuggestedPrompt, ...]
 
 
 @dataclass(frozen=True)
