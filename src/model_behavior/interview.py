@@ -160,8 +160,8 @@ class Interview:
 
     Attributes:
         artifact: artifact that chooses the prompts and rates the model.
-        endpoint: where the model is asked.
-        file: where the answers go.
+        endpoint: endpoint of the model.
+        file: file of the answers.
         name: name of the model in the artifact.
         number: number of answers, those of earlier runs included.
         half_width: half-width of the rating's 95 % interval, in Elo, at which to stop early; None to ask all.

@@ -52,7 +52,7 @@ class Arena:
         quality: true Bradley-Terry quality of each LLM, known and held out, -2 to 2.
         held_out: names of the held-out LLMs, sorted, one of each family.
         family: family of each LLM; its members share most of their style.
-        world: what the LLMs are and what they are asked; `ask_arena` reads it.
+        world: simulated LLMs and their prompts, which `ask_arena` reads.
     """
 
     votes: TrainingData

@@ -91,8 +91,8 @@ class RatingScale:
 
     Attributes:
         name: "elo", where 400 points are odds of 10 to 1, or "log-odds".
-        origin: what a rating of 0 log-odds is on the scale.
-        unit: what 1 log-odds more adds.
+        origin: value of a rating of 0 log-odds on the scale.
+        unit: length of 1 log-odds on the scale.
     """
 
     name: ScaleName = "log-odds"
