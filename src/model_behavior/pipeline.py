@@ -14,6 +14,7 @@ from model_behavior.catalog import Catalog, EnrolmentConfig, enrol_encoded
 from model_behavior.catalog.agreement import model_table
 from model_behavior.catalog.asking import PromptBook, make_book
 from model_behavior.catalog.embeddings import encode_pairs
+from model_behavior.data.filters import filter_votes
 from model_behavior.data.loading import as_responses, as_votes
 from model_behavior.data.rated_responses import describe_unmatched, draw_votes, join_votes, responses_of
 from model_behavior.data.ratings import RatingTable, load_ratings
@@ -21,17 +22,17 @@ from model_behavior.data.sources import Source
 from model_behavior.data.split import hash_prompts, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
+from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
-from model_behavior.errors import UsageError
+from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
-from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel, rows_of_models
 from model_behavior.models.scoring.vote_notes import describe_islands
-from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_scoring_votes
+from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_ledger, to_scoring_votes, with_models
 
 
 @dataclass(frozen=True)
@@ -189,11 +190,10 @@ def train_scorer(artifact: Artifact, votes: Votes, config: DenseNetworkConfig | 
     return fit_scorer(artifact, prepared, config)
 
 
-def make_encoder(
-    config: TrainingConfig, runtime: Runtime | None = None, backend: Backend = "auto"
-) -> ModelBehaviorEncoder:
-    """Makes the untrained encoder of a training; `backend` runs its transformers."""
-    return ModelBehaviorEncoder(config.text.make(backend), config.encoder, runtime)
+def make_encoder(config: TrainingConfig, runtime: Runtime | None = None) -> ModelBehaviorEncoder:
+    """Makes the untrained encoder of a training."""
+    runtime = runtime if runtime is not None else Runtime()
+    return ModelBehaviorEncoder(config.text.make(runtime.backend), config.encoder, runtime)
 
 
 def fit_encoder(
@@ -233,6 +233,7 @@ def fit_scorer(
     training = to_scoring_votes(prepared.data, split.train)
     table = model_table(encoder, catalog, training.models)
     measured = DenseNetworkModel(table, config, encoder.runtime.cache, ratings)
+    measured.use_backend(encoder.runtime.backend)
     measured.fit(training, partial(encoder.runtime.monitor.on_progress, "scorer"))
     kept = np.sort(np.concatenate([split.train, split.validation]))
     everything = _of_embedded_models(to_scoring_votes(prepared.data, kept), catalog.models.names)
@@ -242,7 +243,9 @@ def fit_scorer(
         warnings.warn(islands, UserWarning, stacklevel=2)
     scorer = measured.refitted(everything, table)
     book = make_prompt_book(prepared, catalog, table, scorer)
-    return replace(artifact, scorer=scorer, training_scorer=measured, book=book)
+    cast = kept if prepared.data.drawn is None else kept[~prepared.data.drawn[kept]]
+    ledger = to_ledger(prepared.data, cast).between(catalog.models.names)
+    return replace(artifact, scorer=scorer, training_scorer=measured, votes=ledger, book=book)
 
 
 def make_prompt_book(
@@ -255,6 +258,40 @@ def make_prompt_book(
         return None
     book = make_book(prepared.data.pairs, catalog.samples, known, scorer.ratings.rating)
     return book if len(book) else None
+
+
+def update_ratings(artifact: Artifact, new: VoteLedger) -> Artifact:
+    """Counts new votes beside those behind the ratings, in seconds; neither stage is trained again.
+
+    A vote that is counted already is not counted again, and votes of models without an embedding are left out. Models
+    that had no votes are rated by theirs from now on.
+
+    Args:
+        artifact: artifact of both stages.
+        new: votes, see `as_ledger`.
+
+    Raises:
+        UsageError: the artifact has no scorer.
+        ArtifactError: an earlier release has written the artifact, without its votes.
+    """
+    scorer = artifact.trained_scorer
+    if artifact.votes is None:
+        raise ArtifactError("this artifact does not have the votes that it was trained on. Fix: train again, once")
+    votes = artifact.votes.joined(new.between(artifact.models.names))
+    if len(votes) == len(artifact.votes):
+        return artifact
+    counted = votes.to_scoring_votes()
+    if scorer.published is not None:
+        counted = with_models(counted, scorer.published.table.models)
+    table = model_table(artifact.encoder, artifact.catalog, counted.models)
+    return replace(artifact, scorer=scorer.rerated(counted, table), votes=votes)
+
+
+def as_ledger(artifact: Artifact, votes: Votes) -> VoteLedger:
+    """Votes for `update_ratings`, with the filters of the artifact's training."""
+    data, _ = as_votes(votes)
+    filters = replace(artifact.encoder.config.preprocessing.filters, min_comparisons=0)
+    return to_ledger(filter_votes(data, filters)[0])
 
 
 def _of_embedded_models(votes: ScoringVotes, embedded: Sequence[str]) -> ScoringVotes:

@@ -158,14 +158,13 @@ def test_any_text_can_be_masked(text: str) -> None:
     assert mask_self_naming(once) == (once, 0)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(
     "text", ["I am a " + "good " * 4000 + "language model by OpenAI", "I am " * 5000 + " ai by openai"]
 )
 def test_long_lines_take_no_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     mask_self_naming([text])
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_stems_are_lower_case() -> None:

@@ -19,6 +19,7 @@ from model_behavior.catalog import Catalog, EncodedPart, enrol, enrol_encoded, e
 from model_behavior.catalog.agreement import model_table
 from model_behavior.catalog.asking import KnownSoFar, SuggestedPrompt, choose_prompts
 from model_behavior.catalog.drift import DriftConfig, DriftReport, measure_drift
+from model_behavior.catalog.embeddings import count_changes
 from model_behavior.catalog.enrolment import EnrolmentConfig
 from model_behavior.catalog.identification import Identification, Identifier, fit_identifier
 from model_behavior.catalog.neighbours import Neighbourhood, find_neighbours
@@ -274,12 +275,14 @@ class Artifact(Contents):
         pairs, _ = as_anonymous_responses(responses)
         asked = enrol(self.encoder, pairs, _BATCH)
         styles, embedded = asked.samples.styles, asked.samples.embedded
-        return {
-            None if name == UNNAMED else name: self.identifier.identify(
+        found: dict[str | None, Identification] = {}
+        for row, name in enumerate(asked.models.names):
+            verdict = self.identifier.identify(
                 styles.vectors[styles.rows_of(row)], embedded.vectors[embedded.rows_of(row)], prior_none
             )
-            for row, name in enumerate(asked.models.names)
-        }
+            changes = count_changes(pairs, pairs.models.index(name))
+            found[None if name == UNNAMED else name] = replace(verdict, canonicalised=changes)
+        return found
 
     def neighbours(self, name: str, number: int = 5, drivers: int = 5) -> Neighbourhood:
         """Finds the models most similar to a model, with differences in style and example responses.
@@ -301,7 +304,8 @@ class Artifact(Contents):
         """
         find_model(self.models.names, model)  # reports an unknown name before the responses are read
         pairs, _ = as_responses(responses, model)
-        return measure_drift(self.catalog, model, enrol(self.encoder, pairs, _BATCH), config)
+        report = measure_drift(self.catalog, model, enrol(self.encoder, pairs, _BATCH), config)
+        return replace(report, canonicalised=count_changes(pairs))
 
     def certainty(
         self, names: Sequence[str] | None = None, half_width: float | None = None, *, scale: ScaleName = "elo"

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Array, UInt32Array, UInt64Array
+from model_behavior.data.canonical_text import canonical_response
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.text.tokens import tokenize
@@ -198,7 +199,7 @@ def style_sums_of(samples: ModelSamples, rows: Int64Array, centre: Float64Array)
 def pack_words(responses: Sequence[str]) -> PackedWords:
     """One row per response, uint32, [n_responses, WIDTH]."""
     packed = np.zeros((len(responses), WIDTH), dtype=np.uint32)
-    tokens = tokenize(responses, keep_digits=True)
+    tokens = tokenize(list(map(canonical_response, responses)), keep_digits=True)
     if not len(tokens.hashes):
         return packed
     # A word is never 0, which stands for none.

@@ -12,6 +12,7 @@ from model_behavior.cli.console import Progress, print_notes, print_result, stde
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
+    BackendChoice,
     CacheFolder,
     Columns,
     ConfigFile,
@@ -28,7 +29,7 @@ from model_behavior.cli.options import (
     reading_options,
 )
 from model_behavior.data_models.scoring_types import RankedModel, ScaleName
-from model_behavior.files import check_output_file
+from model_behavior.files import check_table_file
 from model_behavior.names import nearest_models
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 from model_behavior.sharding.worker import ShardReport
@@ -50,10 +51,11 @@ def rank(
     ] = None,
     scale: ScaleOption = "elo",
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Rank all models, best first, with 95 % intervals; models without votes are rated from their responses."""
-    loaded = open_scored(folder, cache)
+    loaded = open_scored(folder, cache, backend)
     ranked = loaded.rank(prompt, category=category, scale=scale)
     print_notes(loaded.trained_scorer.notes)
     known = set(loaded.trained_scorer.voted_models)
@@ -86,7 +88,7 @@ def _describe_ranking(rows: Sequence[RankedModel], known: Collection[str], scale
 
 def _describe_component(component: int | None) -> str:
     if component is None:
-        return "read from their responses, against the mean of all islands:"
+        return "read from their responses; the intervals include how the islands' levels may differ:"
     return f"island {component}:"
 
 
@@ -106,6 +108,7 @@ def predict(
     outcome: Outcomes = None,
     strict: Annotated[bool, typer.Option("--strict", help="Treat a model that DIR does not know as an error.")] = False,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -113,11 +116,11 @@ def predict(
 
     A row with a model that DIR does not know has no prediction; such names are counted.
     """
-    check_output_file(output)
+    check_table_file(output)
     reading = reading_options(columns, outcome)
     sharding = Sharding(engine, address, shard_rows)
-    job = describe_job("predict", folder, cache, reading=reading, strict=strict)
-    loaded = open_scored(folder, cache)
+    job = describe_job("predict", folder, cache, backend, reading=reading, strict=strict)
+    loaded = open_scored(folder, cache, backend)
     progress = Progress()
     run = sharding.plan(job, loaded)
     report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))

@@ -17,7 +17,15 @@ from model_behavior.artifact.certainty import check_half_width
 from model_behavior.catalog.asking import SuggestedPrompt
 from model_behavior.cli.catalog_commands import describe_certainty
 from model_behavior.cli.console import Progress, print_result, stderr
-from model_behavior.cli.options import ArtifactFolder, CacheFolder, Change, Json, ScaleOption, open_scored
+from model_behavior.cli.options import (
+    ArtifactFolder,
+    BackendChoice,
+    CacheFolder,
+    Change,
+    Json,
+    ScaleOption,
+    open_scored,
+)
 from model_behavior.errors import UsageError
 from model_behavior.files import check_output_file, written_aside
 from model_behavior.interview import AnswerFile, Endpoint, Interview, to_batch, to_messages
@@ -39,12 +47,13 @@ def prompts(
         str | None, typer.Option(help="Name of the model in the requests of --batch. [default: that of --for]")
     ] = None,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Choose the prompts that tell most about a new model, in the order to ask them, as chat messages in JSONL."""
     if output is not None:
         check_output_file(output)
-    found = open_scored(folder, cache).prompts(number, known)
+    found = open_scored(folder, cache, backend).prompts(number, known)
     asked = model or known or _PLACEHOLDER
     if batch and asked == _PLACEHOLDER:
         stderr().print(f"the requests name the model {_PLACEHOLDER}; --model NAME sets it", markup=False)
@@ -85,6 +94,7 @@ def ask(
     ] = Endpoint.timeout_seconds,
     scale: ScaleOption = "elo",
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Ask a model at an OpenAI-compatible endpoint the prompts that tell most about it; an interrupted run resumes."""
@@ -101,7 +111,7 @@ def ask(
         attempts,
         timeout_seconds=timeout,
     )
-    change = Change(folder, None, lambda: open_scored(folder, cache))
+    change = Change(folder, None, lambda: open_scored(folder, cache, backend))
     file = AnswerFile(output, name or model, endpoint)
     if file.rows:
         stderr().print(f"{output}: {len(file.rows)} answers are there already", markup=False)

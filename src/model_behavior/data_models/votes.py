@@ -6,7 +6,7 @@ Every prompt is stored once, and so is every response of a model to a prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
@@ -177,6 +177,7 @@ class FilterReport:
         rare_models: models dropped because they had too few comparisons, sorted.
         masked_responses: responses in which the model named itself or its maker, now masked.
         thresholds: models and votes that other thresholds would have kept; empty where no model was rare.
+        canonicalised: responses that were brought to their canonical form, by kind of what was changed.
     """
 
     votes_before: int
@@ -185,3 +186,4 @@ class FilterReport:
     rare_models: tuple[str, ...]
     masked_responses: int
     thresholds: tuple[KeptByThreshold, ...] = ()
+    canonicalised: Mapping[str, int] = field(default_factory=dict)

@@ -32,7 +32,7 @@ from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 from model_behavior.preprocessing.feature_cache import Features, PairEncoder, Progress, encode_through_cache
 from model_behavior.preprocessing.triplets import TripletConfig, TripletSampler
 
-_VERSION = 1  # goes up when the same votes and configuration give another result
+_VERSION = 2  # goes up when the same votes and configuration give another result
 _TRIPLET_COLUMNS = ("anchor", "positive", "negative", "vote", "kind")
 _SPLIT_COLUMNS = ("train", "validation", "held_out")
 
@@ -169,6 +169,7 @@ def _from_entries(
             rare_models=tuple(report["rare_models"]),
             masked_responses=report["masked_responses"],
             thresholds=tuple(KeptByThreshold(**each) for each in report.get("thresholds", ())),
+            canonicalised=report["canonicalised"],
         ),
         fingerprint=key,
     )

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from model_behavior.errors import ModelBehaviorError
 from model_behavior.serving.backend import Backend, build_backend
+from model_behavior.serving.feedback import make_feedback_router
 from model_behavior.serving.guard import Guard, Pulse
 from model_behavior.serving.problems import RefusalError, fields_of, internal_error, problem_response
 from model_behavior.serving.routes import (
@@ -110,6 +111,7 @@ def build_app(backend: Backend) -> ASGIApp:
         make_operation_router,
         make_catalog_router,
         make_export_router,
+        make_feedback_router,
     ):
         app.include_router(make_router(backend))
     app.include_router(make_page_router())

@@ -31,6 +31,7 @@ class Backend:
         metrics: metrics for Prometheus.
         quick: lane for answers of some milliseconds.
         slow: lane for uploads, encoding, identification and drift, one at a time.
+        feedback: lane for votes and thumbs, which wait for the disk.
         routes: batcher of routing queries.
         chat: router of chat completions.
     """
@@ -40,6 +41,7 @@ class Backend:
     metrics: Metrics
     quick: Lane
     slow: Lane
+    feedback: Lane
     routes: Batcher[RouteQuery, views.Route]
     chat: ChatRouter
 
@@ -59,6 +61,7 @@ class Backend:
         await self.chat.close()
         await asyncio.to_thread(self.quick.close)
         await asyncio.to_thread(self.slow.close)
+        await asyncio.to_thread(self.feedback.close)
 
 
 def build_backend(service: Service, settings: ServeSettings) -> Backend:
@@ -67,8 +70,12 @@ def build_backend(service: Service, settings: ServeSettings) -> Backend:
     limits = settings.limits
     quick, slow = Lane("quick", limits.queue, limits.wait_seconds), Lane("slow", limits.slow_queue)
     routes = Batcher(quick, limits.queue, service.route_together)
+    feedback = Lane("feedback", limits.queue)
     metrics.watch("quick", quick.count)
     metrics.watch("slow", slow.count)
+    metrics.watch("feedback", feedback.count)
     metrics.watch("routes", routes.count)
     metrics.watch_models(lambda: float(len(service.snapshot.rows)))
-    return Backend(service, settings, metrics, quick, slow, routes, ChatRouter(service, settings.upstreams, metrics))
+    return Backend(
+        service, settings, metrics, quick, slow, feedback, routes, ChatRouter(service, settings.upstreams, metrics)
+    )

@@ -28,9 +28,10 @@ from model_behavior.serving import views
 from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.backend import Backend
 from model_behavior.serving.chat import ATTEMPTS_HEADER, MODEL_HEADER, read_prompt, texts_of
+from model_behavior.serving.feedback import RESPONSE_HEADER, make_response_id
 from model_behavior.serving.guard import require_scope
 from model_behavior.serving.page_files import INDEX, StaticFile, load_static_files
-from model_behavior.serving.problems import PROBLEM_SCHEMA, RefusalError, overloaded, refusal_of
+from model_behavior.serving.problems import RefusalError, overloaded, refusal_of, refusals
 from model_behavior.serving.receiving import UPLOAD_BODY, receive_upload
 from model_behavior.serving.schemas import (
     ChatRequest,
@@ -52,32 +53,12 @@ IfMatch = Annotated[
     str | None, Header(max_length=1000, description="ETag of the version to change; 412 if it is no longer current.")
 ]
 
-_MEANING = {
-    400: "Invalid argument.",
-    401: "An API key is needed.",
-    403: "The key does not allow this.",
-    404: "No such model.",
-    409: "Not possible with this catalog.",
-    412: "The version has changed; see If-Match.",
-    413: "Too large.",
-    422: "Invalid request or file.",
-    429: "Too many requests of this client; see Retry-After.",
-    502: "No upstream answered.",
-    503: "Too many requests are waiting; see Retry-After.",
-}
 _TAG = re.compile(r'(?:^|,)\s*(W/)?"([^"]*)"\s*(?=,|$)')
-_ALWAYS = (400, 401, 403, 429, 503)
 _PARQUET = "application/vnd.apache.parquet"
 _TABLE: dict[str, Any] = {
     "description": "One row per model.",
     "content": {_PARQUET: {"schema": {"type": "string", "format": "binary"}}},
 }
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Error responses of a route: those of all routes, and these."""
-    content = {"application/json": {"schema": PROBLEM_SCHEMA}}
-    return {status: {"description": _MEANING[status], "content": content} for status in {*_ALWAYS, *statuses}}
 
 
 def make_page_router() -> APIRouter:
@@ -284,7 +265,7 @@ def make_scoring_router(backend: Backend) -> APIRouter:
         return await backend.ask(quick if len(votes) == 1 else slow, lambda: service.predict(prompts, a, b))
 
     @router.post("/route", tags=["scoring"], responses=answers)
-    async def route(request: RouteRequest) -> views.Route:
+    async def route(request: RouteRequest, response: Response) -> views.Route:
         """Choose a model for a prompt; the other candidates follow, best first."""
         check([request.prompt])
         query = RouteQuery(
@@ -296,9 +277,11 @@ def make_scoring_router(backend: Backend) -> APIRouter:
             reference=request.reference,
         )
         try:
-            return await backend.routes.ask(query)
+            found = await backend.routes.ask(query)
         except ModelBehaviorError as error:
             raise refusal_of(error) from error
+        response.headers[RESPONSE_HEADER] = make_response_id(found.model, request.prompt)
+        return found
 
     @router.post("/encode", tags=["behaviour"], responses=answers)
     async def encode(request: EncodeRequest) -> views.Embeddings:
@@ -327,6 +310,7 @@ def make_chat_router(backend: Backend) -> APIRouter:
         models = await backend.ask(backend.quick, lambda: backend.chat.choose(request.model, prompt))
         answer = await backend.chat.complete(request.model_dump(exclude_unset=True), models)
         headers = {MODEL_HEADER: answer.model, ATTEMPTS_HEADER: str(answer.attempts), "Content-Type": answer.media_type}
+        headers[RESPONSE_HEADER] = make_response_id(answer.model, prompt)
         return StreamingResponse(answer.body, answer.status, headers)
 
     return router

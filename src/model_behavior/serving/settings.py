@@ -30,7 +30,7 @@ class Limits:
         upload_bytes: largest uploaded file, in bytes.
         upload_rows: most rows of an uploaded file.
         batch: most texts or votes of a request.
-        tokens: most words and punctuation marks of all texts of a request.
+        tokens: most tokens of all texts of a request: words and marks, but at least one for four bytes.
         requests_per_second: long-run rate of one client, with bursts of twice as many. A client is a key, or else an
             address.
         queue: most quick requests that may wait.
@@ -110,7 +110,8 @@ def check_tokens(texts: Sequence[str], limit: int) -> None:
     """
     if sum(map(len, texts)) <= limit:  # a token has one character at least
         return
-    n_tokens = len(tokenize(texts).text)
+    # Tokenizers cut words: one token is four bytes of English on average, and about one character of Chinese.
+    n_tokens = max(len(tokenize(texts).text), sum(len(text.encode("utf-8", "replace")) for text in texts) // 4)
     if n_tokens > limit:
         raise RefusalError(413, "invalid_request", f"{n_tokens:,} tokens in one request. Allowed: {limit:,}")
 

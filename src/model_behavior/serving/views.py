@@ -245,7 +245,7 @@ class Removal:
     removed: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DriftCheck(DriftReport):
     """A drift report with its time, ISO 8601 in UTC."""
 
