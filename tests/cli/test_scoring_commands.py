@@ -65,8 +65,8 @@ def test_onboard_says_how_many_more_responses_a_precision_takes(
     wide, narrow = value["embedded"][0]["rating"]["half_width"] + 0.01, value["embedded"][0]["rating"]["floor"] / 2
     floor = value["embedded"][0]["rating"]["floor"]
     for width, said in (
-        (wide, f" now; more responses can bring it to ±{floor:.2f}, votes further"),
-        (narrow, f"is out of reach of responses: more responses can bring it to ±{floor:.2f}"),
+        (wide, f" now; more responses can bring it to ±{floor:.0f}, votes further"),
+        (narrow, f"is out of reach of responses: more responses can bring it to ±{floor:.0f}"),
     ):
         assert run(["onboard", str(trained), str(folder / "responses.parquet"), "--half-width", f"{width:.4f}"]) == 0
         text = capsys.readouterr().out
