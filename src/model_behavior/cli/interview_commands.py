@@ -123,7 +123,8 @@ def ask(
         stderr().print(f"{len(file.rows)} answers are in {output}. To go on, run the same command.", markup=False)
         raise
     rated = change.apply(lambda loaded: loaded.onboard(file.rows, interview.name)) if onboard else interview.rated()
-    certainty = rated.certainty([interview.name], until_half_width, scale=scale)
+    wanted = until_half_width if scale == "elo" else None
+    certainty = rated.certainty([interview.name], wanted, scale=scale)
     spread = float(rated.models.spread[rated.models.names.index(interview.name)])
     text = describe_certainty(certainty, [spread], scale)
     tail = f"added to {folder}" if onboard else f"to add it: model-behavior onboard {folder} {output}"
