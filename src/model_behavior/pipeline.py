@@ -13,20 +13,22 @@ from model_behavior.artifact.artifact import Artifact, Votes
 from model_behavior.catalog import Catalog, EnrolmentConfig, enrol_encoded
 from model_behavior.catalog.agreement import model_table
 from model_behavior.catalog.embeddings import encode_pairs
+from model_behavior.data.filters import filter_votes
 from model_behavior.data.loading import as_votes
 from model_behavior.data.split import hash_prompts, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.scoring_types import ScoringVotes
+from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
+from model_behavior.errors import ArtifactError
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
-from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.vote_notes import describe_islands
-from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_scoring_votes
+from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_ledger, to_scoring_votes
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,10 @@ def train_scorer(artifact: Artifact, votes: Votes, config: DenseNetworkConfig | 
     return fit_scorer(artifact, prepared, config)
 
 
-def make_encoder(
-    config: TrainingConfig, runtime: Runtime | None = None, backend: Backend = "auto"
-) -> ModelBehaviorEncoder:
-    """Makes the untrained encoder of a training; `backend` runs its transformers."""
-    return ModelBehaviorEncoder(config.text.make(backend), config.encoder, runtime)
+def make_encoder(config: TrainingConfig, runtime: Runtime | None = None) -> ModelBehaviorEncoder:
+    """Makes the untrained encoder of a training."""
+    runtime = runtime if runtime is not None else Runtime()
+    return ModelBehaviorEncoder(config.text.make(runtime.backend), config.encoder, runtime)
 
 
 def fit_encoder(
@@ -146,6 +147,7 @@ def fit_scorer(
     training = to_scoring_votes(prepared.data, split.train)
     table = model_table(encoder, catalog, training.models)
     measured = DenseNetworkModel(table, config, encoder.runtime.cache)
+    measured.use_backend(encoder.runtime.backend)
     measured.fit(training, partial(encoder.runtime.monitor.on_progress, "scorer"))
     kept = np.sort(np.concatenate([split.train, split.validation]))
     everything = _of_embedded_models(to_scoring_votes(prepared.data, kept), catalog.models.names)
@@ -153,7 +155,40 @@ def fit_scorer(
         table = model_table(encoder, catalog, everything.models)
     if islands := describe_islands(everything):
         warnings.warn(islands, UserWarning, stacklevel=2)
-    return replace(artifact, scorer=measured.refitted(everything, table), training_scorer=measured)
+    ledger = to_ledger(prepared.data, kept).between(catalog.models.names)
+    return replace(artifact, scorer=measured.refitted(everything, table), training_scorer=measured, votes=ledger)
+
+
+def update_ratings(artifact: Artifact, new: VoteLedger) -> Artifact:
+    """Counts new votes beside those behind the ratings, in seconds; neither stage is trained again.
+
+    A vote that is counted already is not counted again, and votes of models without an embedding are left out. Models
+    that had no votes are rated by theirs from now on.
+
+    Args:
+        artifact: artifact of both stages.
+        new: votes, see `as_ledger`.
+
+    Raises:
+        UsageError: the artifact has no scorer.
+        ArtifactError: an earlier release has written the artifact, without its votes.
+    """
+    scorer = artifact.trained_scorer
+    if artifact.votes is None:
+        raise ArtifactError("this artifact does not have the votes that it was trained on. Fix: train again, once")
+    votes = artifact.votes.joined(new.between(artifact.models.names))
+    if len(votes) == len(artifact.votes):
+        return artifact
+    counted = votes.to_scoring_votes()
+    table = model_table(artifact.encoder, artifact.catalog, counted.models)
+    return replace(artifact, scorer=scorer.rerated(counted, table), votes=votes)
+
+
+def as_ledger(artifact: Artifact, votes: Votes) -> VoteLedger:
+    """Votes for `update_ratings`, with the filters of the artifact's training."""
+    data, _ = as_votes(votes)
+    filters = replace(artifact.encoder.config.preprocessing.filters, min_comparisons=0)
+    return to_ledger(filter_votes(data, filters)[0])
 
 
 def _of_embedded_models(votes: ScoringVotes, embedded: Sequence[str]) -> ScoringVotes:

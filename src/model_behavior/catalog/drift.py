@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 
 from model_behavior.arrays import BoolArray, Float16Array, Float64Array, IntArray
 from model_behavior.catalog.enrolment import Catalog
@@ -230,6 +229,8 @@ def power_of(null: NullDistribution, effect: float, n_new: int, alpha: float) ->
     scale = null.scale_with(n_new)
     if scale == 0:
         return 1.0
+    from scipy import stats  # slow to load, and needed here alone
+
     critical = stats.chi2.isf(alpha, null.freedom)
     return float(stats.ncx2.sf(critical, null.freedom, effect**2 / scale))
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from model_behavior.arrays import Float64Array
 from model_behavior.catalog.samples import ModelSamples, style_sums_of
@@ -148,7 +148,7 @@ def find_drivers(profile: StyleProfile, reference: StyleProfile, n: int = 5) -> 
     scale = np.sqrt(sum(variances) / 2)
     effect = (profile.mean - reference.mean) / scale
     error = np.sqrt(variances[0] / profile.count + variances[1] / reference.count) / scale
-    threshold = stats.t.isf(_FAMILY_WISE_ERROR / 2 / len(names), profile.count + reference.count - 2)
+    threshold = stdtrit(profile.count + reference.count - 2, 1 - _FAMILY_WISE_ERROR / 2 / len(names))
     drivers: dict[str, StyleDriver] = {}
     for index in np.argsort(-np.abs(effect), kind="stable").tolist():
         label = STYLE_LABELS.get(names[index])

@@ -108,6 +108,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
             "Stage 2: train the scorer on the embeddings.",
             ("train-scorer arena votes.parquet",),
         ),
+        Row(
+            "update",
+            "train_commands:update",
+            "Count new votes in the ratings, in seconds.",
+            ("update arena", "update arena new_votes.parquet"),
+        ),
     ),
     "New models": (
         Row(
@@ -137,8 +143,8 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "drift",
             "catalog_commands:drift",
-            "Test whether a model's answers have changed.",
-            ("drift arena today.jsonl --model my-model",),
+            "Test whether a model's answers, or people's votes, have changed.",
+            ("drift arena today.jsonl --model my-model", "drift arena"),
         ),
         Row("remove", "catalog_commands:remove", "Remove models.", ("remove arena old-model",)),
         Row(

@@ -12,6 +12,7 @@ from model_behavior.cli.console import Progress, print_notes, print_result, stde
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
+    BackendChoice,
     CacheFolder,
     Columns,
     ConfigFile,
@@ -26,7 +27,7 @@ from model_behavior.cli.options import (
     reading_options,
 )
 from model_behavior.data_models.scoring_types import RankedModel
-from model_behavior.files import check_output_file
+from model_behavior.files import check_table_file
 from model_behavior.names import nearest_models
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 from model_behavior.sharding.worker import ShardReport
@@ -40,10 +41,11 @@ def rank(
         str | None, typer.Option(help="Prompt to rank on; by default the ranking is over all prompts.")
     ] = None,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Rank all models, best first, with 95 % intervals; models without votes are rated from their responses."""
-    loaded = open_scored(folder, cache)
+    loaded = open_scored(folder, cache, backend)
     ranked = loaded.rank(prompt)
     print_notes(loaded.trained_scorer.notes)
     print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked))
@@ -73,7 +75,7 @@ def _describe_ranking(rows: Sequence[RankedModel]) -> str:
 
 def _describe_group(component: int | None) -> str:
     if component is None:
-        return "read from their responses, against the mean of all groups:"
+        return "read from their responses; the intervals include how the groups' levels may differ:"
     return f"group {component}:"
 
 
@@ -93,6 +95,7 @@ def predict(
     outcome: Outcomes = None,
     strict: Annotated[bool, typer.Option("--strict", help="Treat a model that DIR does not know as an error.")] = False,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -100,11 +103,11 @@ def predict(
 
     A row with a model that DIR does not know has no prediction; such names are counted.
     """
-    check_output_file(output)
+    check_table_file(output)
     reading = reading_options(columns, outcome)
     sharding = Sharding(engine, address, shard_rows)
-    job = describe_job("predict", folder, cache, reading=reading, strict=strict)
-    loaded = open_scored(folder, cache)
+    job = describe_job("predict", folder, cache, backend, reading=reading, strict=strict)
+    loaded = open_scored(folder, cache, backend)
     progress = Progress()
     run = sharding.plan(job, loaded)
     report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -45,8 +46,11 @@ from model_behavior.cli.options import (
 )
 from model_behavior.data.canonical_text import Changes, describe_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, load_responses
+from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
 from model_behavior.data_models.votes import PairTable
-from model_behavior.files import check_output_file
+from model_behavior.errors import UsageError
+from model_behavior.files import check_table_file
+from model_behavior.models.scoring.vote_watch import WatchedModel, watch_votes
 from model_behavior.names import find_model
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
@@ -283,8 +287,17 @@ def _changes(changes: Changes) -> list[str]:
 
 def drift(
     folder: ArtifactFolder,
-    responses: ResponseSources,
-    model: Annotated[str, typer.Option(help="Name in DIR of the model that wrote the responses.")],
+    responses: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RESPONSES]",
+            help="Responses or votes: files, folders of shards, or hf://owner/name. Without them, the votes that serve "
+            "has received are tested.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name in DIR of the model that wrote the responses; needed with them.")
+    ] = None,
     permutations: Annotated[
         int, typer.Option(min=19, help="Number of permutations; the smallest p-value is 1 / (permutations + 1).")
     ] = _DRIFT.permutations,
@@ -300,14 +313,42 @@ def drift(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Test whether the answers of a model in DIR have changed since it was enrolled."""
+    """Test whether the answers of a model in DIR have changed since it was enrolled, or the votes on all models."""
     reading = reading_options(columns, outcome, questions)
     loaded = open_artifact(folder, cache, backend)
+    if not responses:
+        watched = watch_log(folder, loaded, alpha)
+        print_result([asdict(each) for each in watched], json, describe_watch(watched))
+        return
+    if model is None:
+        raise UsageError("--model is missing. Fix: name the model that wrote the responses")
     find_model(loaded.models.names, model)  # reports an unknown name before the responses are read
     pairs, report = load_responses(*responses, model=model, reading=reading)
     print_load_report(report)
     found = loaded.drift(pairs, model, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
     print_result(asdict(found), json, describe_drift(found))
+
+
+def watch_log(folder: Path, loaded: Artifact, alpha: float) -> tuple[WatchedModel, ...]:
+    """The votes that the service has received and `update` has not counted, beside what the ratings predict."""
+    new = ledger_of_log(VoteLog(folder / LOG).entries()).between(loaded.trained_scorer.models)
+    if loaded.votes is not None:
+        new = new.without(loaded.votes)
+    return watch_votes(loaded.trained_scorer, new.to_scoring_votes(), alpha)
+
+
+def describe_watch(watched: Sequence[WatchedModel]) -> str:
+    """One line for each model with votes."""
+    if not watched:
+        return "no vote has come that is not counted yet"
+    lines = [
+        f"{each.model}: {'changed' if each.changed else 'no change found'} (p = {each.p_value:.3g}); won "
+        f"{each.observed:.3f} of {each.votes:,} votes on {each.prompts:,} prompts, {each.predicted:.3f} predicted"
+        for each in watched
+    ]
+    if any(each.changed for each in watched):
+        lines.append("To count these votes in the ratings: model-behavior update DIR")
+    return "\n".join(lines)
 
 
 def describe_drift(found: DriftReport) -> str:
@@ -375,7 +416,7 @@ def encode(
     json: Json = False,
 ) -> None:
     """Embed (prompt, response) pairs. Keeps all columns and the order of rows; adds the column `embedding`."""
-    check_output_file(output)
+    check_table_file(output)
     reading = reading_options(columns, outcome, questions)
     sharding = Sharding(engine, address, shard_rows)
     job = describe_job("encode", folder, cache, backend, batch_size, reading)

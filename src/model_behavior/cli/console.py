@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import time
 import warnings
@@ -27,19 +28,39 @@ if TYPE_CHECKING:  # names of types alone: the list of commands is printed witho
 _REDRAW_SECONDS = 0.2  # on a terminal
 _LINE_SECONDS = 10.0  # in a log file, where every redraw stays
 _SILENT_SECONDS = 2.0  # shorter tasks need no progress
+_OBEYED = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+
+
+@final
+class _SafeConsole(Console):
+    """A console on which texts of files and of other programs do nothing but appear."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As the base, with control characters in texts made visible."""
+        super().print(*(make_visible(each) if isinstance(each, str) else each for each in objects), **options)
 
 
 def stderr() -> Console:
     """To print a line: clears the bar. Made at each use, so that it writes to the stderr of that moment."""
     clear_bar()
-    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    return _SafeConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def make_visible(text: str) -> str:
+    """The text with what a terminal would obey (or could not write) as escapes such as `\\u001b`, valid in JSON, too.
+
+    These are control characters but for new line and tab, marks that reorder a line, and halves of surrogate pairs.
+    """
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_result(value: Any, as_json: bool, text: str) -> None:
     """The one result of a command: JSON, or plain text."""
     clear_bar()
     out = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) if as_json else text
-    sys.stdout.write(out + "\n")
+    sys.stdout.write(make_visible(out) + "\n")
 
 
 def _without_nan(value: Any) -> Any:

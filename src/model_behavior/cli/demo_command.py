@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from model_behavior.artifact import Artifact, check_output, locked
+from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor, print_result, stderr
-from model_behavior.cli.options import CacheFolder, Json, open_cache
+from model_behavior.cli.options import CacheFolder, Json, NewArtifact, open_cache
 from model_behavior.data.arena import Arena, build_arena, write_votes
 from model_behavior.data_models.votes import ValidationSplit
 from model_behavior.models.behavior.monitor import Runtime
@@ -50,7 +50,7 @@ def run_demo(
 ) -> None:
     """Train both stages on a synthetic arena, then rate models that were never voted on. Takes about a minute."""
     started = time.monotonic()
-    check_output(output / ENCODER, overwrite=True)
+    target = NewArtifact(output / ENCODER, overwrite=True)
     arena = build_arena(seed)
     stderr().print(
         f"SYNTHETIC data: {len(arena.votes):,} votes between {len(arena.votes.pairs.models)} simulated LLMs, written "
@@ -61,8 +61,7 @@ def run_demo(
     complete = scored.onboard(arena.held_out_responses)
     output.mkdir(parents=True, exist_ok=True)
     write_votes(arena, output / VOTES)
-    with locked(output / ENCODER):
-        complete.save(output / ENCODER)
+    target.write(complete)
     look = MapLook(marked=arena.held_out, title=_MAP_TITLE, note=_MAP_NOTE)
     write_map_page(output / MAP, Snapshot(complete, read_version(output / ENCODER), {}, frozenset()), look)
     rows = _compare(complete, arena)

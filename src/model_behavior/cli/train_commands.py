@@ -1,4 +1,4 @@
-"""`model-behavior train`, `train-encoder` and `train-scorer`."""
+"""`model-behavior train`, `train-encoder`, `train-scorer` and `update`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from model_behavior import pipeline
-from model_behavior.artifact import Artifact, check_output, locked
+from model_behavior.artifact import Artifact
 from model_behavior.cli.configuration import check_moved, read_settings, read_toml, to_toml, with_settings
 from model_behavior.cli.console import ConsoleMonitor, print_notes, print_result, stderr
 from model_behavior.cli.options import (
@@ -24,6 +25,7 @@ from model_behavior.cli.options import (
     Change,
     Columns,
     Json,
+    NewArtifact,
     OtherFolder,
     Outcomes,
     Questions,
@@ -38,10 +40,11 @@ from model_behavior.cli.options import (
 )
 from model_behavior.data.loading import load_votes
 from model_behavior.data.reading import ReadingOptions
+from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.errors import UsageError
+from model_behavior.data_models.vote_ledger import VoteLedger
+from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
-from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.process_group import ProcessGroup, open_process_group
 from model_behavior.models.behavior.text.execution import Backend
@@ -252,6 +255,7 @@ def train_scorer(
     model_source: ModelSource = _DEFAULT.scorer.model_source,
     seed: Seed = 0,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     config: TrainingFile = None,
     show_config: ShowConfig = False,
     json: Json = False,
@@ -262,12 +266,57 @@ def train_scorer(
         _print_config(training, _STAGE_2)
         return
     reading = reading_options(columns, outcome, questions)
-    change = Change(folder, output, lambda: open_artifact(folder, cache))  # a folder that cannot be used is said first
+    change = Change(folder, output, lambda: open_artifact(folder, cache, backend))  # a useless folder is said first
     data = read_votes(votes, reading)
     scored = change.apply(lambda loaded: pipeline.train_scorer(loaded, data, training.scorer))
     print_notes(scored.trained_scorer.notes)
     value, text = describe_scorer(scored.trained_scorer)
     print_result({"output": str(change.target), **value}, json, f"{change.target}: {text}")
+
+
+def update(
+    folder: ArtifactFolder,
+    votes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[VOTES]", help="More votes: files, folders of shards, or hf://owner/name."),
+    ] = None,
+    output: OtherFolder = None,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Count new votes in the ratings of DIR: those that `serve` has received, and VOTES. No stage is trained again."""
+    reading = reading_options(columns, outcome, questions)
+    change = Change(folder, output, lambda: open_artifact(folder, cache))
+    given = read_votes(votes, reading) if votes else None
+    log = VoteLog(folder / LOG)
+    received = ledger_of_log(log.entries())
+    if log.damaged:
+        stderr().print(f"{log.path}: {log.damaged:,} lines cannot be read and are left out", markup=False)
+
+    def new_votes(loaded: Artifact) -> VoteLedger:
+        return received if given is None else received.joined(pipeline.as_ledger(loaded, given))
+
+    updated = change.apply(lambda loaded: pipeline.update_ratings(loaded, new_votes(loaded)))
+    assert updated.votes is not None and change.before.votes is not None
+    print_notes(updated.trained_scorer.notes)
+    new = new_votes(change.before)
+    known_models = new.between(updated.models.names)
+    counted = len(updated.votes) - len(change.before.votes)
+    value = {
+        "output": str(change.target),
+        "new_votes": counted,
+        "counted_before": len(known_models) - counted,
+        "models_unknown": len(new) - len(known_models),
+        "votes": len(updated.votes),
+    }
+    text = (
+        f"{change.target}: {counted:,} new votes, {value['counted_before']:,} counted before, "
+        f"{value['models_unknown']:,} of models without an embedding left out; {len(updated.votes):,} votes in all"
+    )
+    print_result(value, json, text)
 
 
 def _configure(context: typer.Context) -> TrainingConfig:
@@ -313,8 +362,13 @@ class TrainingRun:
     backend: Backend
     reading: ReadingOptions
 
+    @cached_property
+    def target(self) -> NewArtifact:
+        """The folder as it was before the training."""
+        return NewArtifact(self.output, self.overwrite, ", or add --overwrite")
+
     def __post_init__(self) -> None:
-        check_output(self.output, self.overwrite, ", or add --overwrite")
+        _ = self.target
 
     @property
     def checkpoint(self) -> Path:
@@ -329,16 +383,18 @@ class TrainingRun:
         """
         with open_process_group() as group:
             if group.is_first:
-                return self._train(make_encoder(config, None, self.backend), sources, config, group)
-            runtime = Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group)
-            encoder = make_encoder(config, runtime, self.backend)
+                return self._train(sources, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
+            encoder = make_encoder(config, self._runtime(group))
             encoder.train(load_votes(*sources, reading=self.reading)[0], config.split, config.epochs, config.batch_size)
         raise typer.Exit
 
+    def _runtime(self, group: ProcessGroup) -> Runtime:
+        return Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group, backend=self.backend)
+
     def _train(
-        self, encoder: ModelBehaviorEncoder, sources: Sequence[str], config: TrainingConfig, group: ProcessGroup
+        self, sources: Sequence[str], config: TrainingConfig, runtime: Runtime
     ) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
-        encoder.runtime = Runtime(self.cache, ConsoleMonitor(), self.checkpoint, self.resume, group)
+        encoder = make_encoder(config, runtime)
         votes = read_votes(sources, self.reading)
         try:
             prepared = encoder.prepare(votes, config.split)
@@ -350,8 +406,14 @@ class TrainingRun:
 
     def finish(self, trained: Artifact) -> None:
         """Writes the folder; the checkpoints are not needed any more."""
-        with locked(self.output):
-            trained.save(self.output)
+        try:
+            self.target.write(trained)
+        except ArtifactError:  # written beside it
+            self._forget_checkpoints()
+            raise
+        self._forget_checkpoints()
+
+    def _forget_checkpoints(self) -> None:
         for path in (self.checkpoint, tuning_checkpoint(self.checkpoint)):
             path.unlink(missing_ok=True)
 

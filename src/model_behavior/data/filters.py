@@ -67,9 +67,9 @@ def filter_votes(
             f"{each.votes_per_model}: {each.models:,} models, {each.votes:,} votes" for each in thresholds
         )
         hint = f" Kept by --min-comparisons: {table}." if table else ""
+        lower = f"lower the threshold of {minimum} votes per model (--min-comparisons), or " if full.any() else ""
         raise DataError(
-            f"no vote is left of {len(data):,} after filtering (removed: {counts}). Fix: lower the threshold of "
-            f"{minimum} votes per model (--min-comparisons), or give more votes.{hint}"
+            f"no vote is left of {len(data):,} after filtering (removed: {counts}). Fix: {lower}give more votes.{hint}"
         )
     used, pair_a, pair_b = _renumber(data, np.flatnonzero(kept))
     responses, masked, changes = _clean(data.pairs.responses, used, config.mask_self_naming, progress)

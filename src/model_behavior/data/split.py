@@ -85,10 +85,11 @@ def split_votes(data: TrainingData, split: ValidationSplit) -> SplitVotes:
         group = np.arange(len(free))
     n_groups = int(group.max()) + 1 if len(free) else 0
     if n_groups < 2:
-        unit = "prompts" if split.by == "prompt" else "votes"
+        unit = ("prompt" if split.by == "prompt" else "vote") + "s" * (n_groups != 1)
         raise DataError(
-            f"{n_groups} different {unit} among {len(free):,} votes ({int(is_held.sum()):,} held out): too few "
-            "to divide into training and validation. Fix: give votes on at least 2, or hold out fewer models."
+            f"{n_groups} different {unit} among {len(free):,} votes ({int(is_held.sum()):,} held out): too few to "
+            "divide into training and validation. Fix: give votes on at least 2 prompts, better on dozens, from which "
+            "behaviour can be learned; or hold out fewer models. For ratings alone, see load_battles."
         )
     chosen = np.zeros(n_groups, dtype=np.bool_)
     n_validation = min(max(1, round(split.fraction * n_groups)), n_groups - 1)

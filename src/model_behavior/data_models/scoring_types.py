@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -164,7 +165,7 @@ class ScoringEpochLog:
         train_loss: mean loss per training vote over the epoch's steps, penalties left out; NaN before the first.
         validation_loss: log loss over the four outcomes per held-out vote.
         accuracy: share of decided held-out votes whose winner is likelier; NaN where there are none.
-        seconds: wall time.
+        seconds: wall time; 0 where it is not known.
     """
 
     epoch: int
@@ -174,10 +175,11 @@ class ScoringEpochLog:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values; null for NaN, which JSON does not have."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ScoringEpochLog:
         """The inverse of `to_json`."""
-        return cls(**values)
+        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in values.items()}
+        return cls(**known)

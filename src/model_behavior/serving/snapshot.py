@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import final
 
-from model_behavior.artifact import Artifact
-from model_behavior.artifact.folder import CONFIG, digest
+from model_behavior.artifact import Artifact, fingerprint
 from model_behavior.catalog.places import LEAST_MODELS, PrincipalAxes, fit_axes
 from model_behavior.catalog.revisions import Revision, revisions_of
 from model_behavior.data_models.scoring_types import Ratings
@@ -51,6 +50,11 @@ class Snapshot:
     version: str
     costs: Mapping[str, float]
     upstreams: frozenset[str]
+
+    @cached_property
+    def encoder_version(self) -> str:
+        """Hash of the encoder: embeddings of encoders with different ones cannot be compared."""
+        return self.artifact.encoder.fingerprint
 
     @cached_property
     def ratings(self) -> Ratings | None:
@@ -178,7 +182,7 @@ class Snapshot:
 
 def read_version(folder: Path) -> str:
     """Twelve hexadecimal digits that change with the content of the folder."""
-    return digest(folder / CONFIG)[:12]
+    return fingerprint(folder)[:12]
 
 
 def load_snapshot(folder: Path, costs: Mapping[str, float], upstreams: frozenset[str]) -> Snapshot:
@@ -187,5 +191,8 @@ def load_snapshot(folder: Path, costs: Mapping[str, float], upstreams: frozenset
     Raises:
         ArtifactError: as for `artifact.load`.
     """
-    loaded = Artifact.load(folder, Runtime(ContentCache(enabled=False)))
-    return Snapshot(loaded, read_version(folder), costs, upstreams)
+    while True:
+        version = read_version(folder)
+        loaded = Artifact.load(folder, Runtime(ContentCache(enabled=False)))
+        if read_version(folder) == version:  # otherwise it was changed between the two
+            return Snapshot(loaded, version, costs, upstreams)

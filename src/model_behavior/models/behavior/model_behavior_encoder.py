@@ -11,7 +11,7 @@ from typing import Any, final
 
 import numpy as np
 
-from model_behavior.arrays import Float32Array
+from model_behavior.arrays import AnyArray, Float32Array
 from model_behavior.data.byte_streams import replace_surrogates
 from model_behavior.data.canonical_text import canonical_prompt, canonical_response
 from model_behavior.data.self_naming import mask_self_naming
@@ -206,6 +206,17 @@ class ModelBehaviorEncoder:
     def identity_of(self, embeddings: np.ndarray) -> np.ndarray:
         """The part of embeddings that tells models apart, [n, embedding_dim] to [n, identity_dim]."""
         return embeddings[:, self.config.quality_dim :]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides what the trained encoder makes of a text, hexadecimal."""
+        state = self.get_state_dict()
+        tensors = state["tensors"]
+        settings = json.dumps([state["state_version"], state["config"], state["text_encoders"]], sort_keys=True)
+        named: list[str | bytes | AnyArray] = [settings]
+        for name in sorted(tensors):
+            named += [name, tensors[name]]
+        return digest_of(*named)
 
     def get_state_dict(self) -> dict[str, Any]:
         """Returns the state for `load_state_dict`: JSON values under "config" and NumPy arrays under "tensors"."""

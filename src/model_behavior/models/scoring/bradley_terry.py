@@ -154,6 +154,16 @@ class BradleyTerry(RatingsBase):
         """Variance of a component's level: two levels differ as the prior lets a rating differ from the mean."""
         return 0.5 / self.config.penalty
 
+    @property
+    def mixed_level_variance(self) -> float:
+        """Mean variance of the difference of a rated model's level from the mean level of all; 0 of one component.
+
+        A model of the component with the share w differs from the mean by level_variance ((1 - w)² + the sum of the
+        other squared shares), which is level_variance (1 - the sum of all squared shares) on average over models.
+        """
+        shares = np.bincount(self.component) / max(len(self.component), 1)
+        return self.level_variance * float(1 - np.square(shares).sum())
+
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings."""
         check_votes(votes)

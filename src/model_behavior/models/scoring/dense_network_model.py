@@ -18,6 +18,7 @@ import torch
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from model_behavior.data_models.scoring_types import ModelTable, Ratings, ScoringEpochLog, ScoringVotes
 from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
 from model_behavior.models.scoring.dense_network import DenseNetwork, VoteBatch, batch_of
@@ -33,6 +34,7 @@ from model_behavior.models.scoring.model_base import (
     locate_sides,
     rate_with_interval,
 )
+from model_behavior.models.scoring.outcomes import OutcomeConstants
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.rating_reader import RatingPrecision, RatingReader, RatingReading
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
@@ -98,6 +100,10 @@ class DenseNetworkModel(ModelBase):
         """Models that were voted on in training, sorted."""
         return self._ratings.models
 
+    def use_backend(self, backend: Backend) -> None:
+        """Sets the library that runs transformers over prompts, where there are any; see `choose_execution`."""
+        self._features.use_backend(backend)
+
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings, the network on top, and the temperature; enrols the rest of the table.
 
@@ -146,6 +152,47 @@ class DenseNetworkModel(ModelBase):
             other._table = table
         voted = None if other._table is None else rows_of_models(other._table, votes.models)
         other._settle(votes, voted, batch_of(votes, other._features), self.held_out.best)
+        return other
+
+    def rerated(self, votes: ScoringVotes, table: ModelTable | None) -> DenseNetworkModel:
+        """Another model with the ratings of other votes, in seconds: the network stays as it was trained.
+
+        Ratings, their intervals and their reading from behaviour are fitted anew. What the network adds for a prompt
+        and a behaviour is kept, so that the prompts of the votes need not be known.
+
+        Args:
+            votes: votes to fit the ratings to, with any texts in the place of prompts.
+            table: embeddings of all models; None with model_source="id".
+
+        Raises:
+            DataError: no votes, or a voted model that the table has no embedding of.
+        """
+        check_votes(votes)
+        board, before = self._fitted(), self._ratings
+        voted = None if self._reader is None or table is None else rows_of_models(table, votes.models)
+        base = lay_foundation(votes, voted, self._features.dim, self.config)
+        place = {name: row for row, name in enumerate(board.rows.names)}
+        own = np.zeros((len(votes.models), board.rows.own.shape[1]), np.float32)
+        level = base.ratings.rating.copy()
+        for row, name in enumerate(votes.models):
+            if name in before.models:
+                old = place[name]
+                own[row] = board.rows.own[old]
+                level[row] += board.rows.level[old] - before.rating[before.models.index(name)]
+        behavior = np.zeros((len(votes.models), board.rows.behavior.shape[1]), np.float32)
+        if voted is not None and base.reader is not None:
+            behavior = base.reader.standardise(voted).astype(np.float32)
+        moved = {
+            field: getattr(board.constants, field) + getattr(base.ratings.constants, field) - value
+            for field, value in asdict(before.constants).items()
+        }
+        other = copy(self)
+        rows = ModelRows(votes.models, level, np.zeros(len(votes.models)), own, behavior)
+        other._board = replace(board, rows=rows, constants=OutcomeConstants(**moved))
+        other._ratings, other._reader, other._enrolled = base.ratings, base.reader, {}
+        other.notes = describe_votes(votes)
+        if table is not None and base.reader is not None:
+            other.enrol(table)
         return other
 
     def _settle(self, votes: ScoringVotes, voted: ModelTable | None, batch: VoteBatch, epochs: int) -> None:
@@ -230,8 +277,9 @@ class DenseNetworkModel(ModelBase):
         """Ratings with 95 % intervals.
 
         Without a prompt: the Bradley-Terry rating of a voted model, the rating read from its embedding for an enrolled
-        one, on one scale. With a prompt: scores on it; the interval is that of the rating, so what is not known of
-        the prompt's effect is not in it.
+        one, on one scale. Where no chain of votes connects groups of models, the interval of an enrolled one includes
+        how the groups' levels may differ. With a prompt: scores on it; the interval is that of the rating, so what is
+        not known of the prompt's effect is not in it.
         """
         names = tuple(self.models if models is None else models)
         rows = locate_models(names, self.models)
@@ -262,7 +310,8 @@ class DenseNetworkModel(ModelBase):
             return None
         reading = self._enrolled[model]
         falling = self._reader.sampling_variance(reading)
-        return RatingPrecision(reading.mean, reading.variance, responses, falling, reading.shared)
+        variance = reading.variance + self._ratings.mixed_level_variance
+        return RatingPrecision(reading.mean, variance, responses, falling, reading.shared)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
@@ -349,7 +398,7 @@ class DenseNetworkModel(ModelBase):
         found = [
             (rated[voted[name]], variance[voted[name]], self._ratings.votes[voted[name]])
             if name in voted
-            else (self._enrolled[name].mean, self._enrolled[name].variance, 0)
+            else (self._enrolled[name].mean, self._enrolled[name].variance + self._ratings.mixed_level_variance, 0)
             for name in names
         ]
         rating, spread, votes = (np.array([row[column] for row in found]) for column in range(3))
