@@ -23,13 +23,15 @@ def main() -> int:
 
     torch.set_num_threads(1)
     from tests.faults.campaign import run_campaign
+    from tests.faults.serving_cases import serving_cases
     from tests.faults.storage_cases import storage_cases
 
     with tempfile.TemporaryDirectory(prefix="model-behavior-faults-") as place:
         folder = Path(place)
         os.environ["MODEL_BEHAVIOR_CACHE"] = str(folder / "cache")
         (folder / "material").mkdir()
-        cases = [case for case in storage_cases(folder / "material") if options.only in case.name]
+        every = [*storage_cases(folder / "material"), *serving_cases(folder / "material" / "arena")]
+        cases = [case for case in every if options.only in case.name]
         table, kept = run_campaign(cases, folder, options.seed, options.seconds)
     sys.stdout.write(table + "\n")
     if options.output is not None:

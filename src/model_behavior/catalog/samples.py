@@ -15,7 +15,7 @@ one of `n` in common with a chance of about 1 - (1 - J)^n at least (min-wise sam
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -267,8 +267,8 @@ def samples_to_json(samples: ModelSamples) -> dict[str, Any]:
     """Exemplars and answers in row order, and the names of the style features in column order."""
     return {
         "style_features": list(StyleEncoder.feature_names),
-        "exemplars": [[asdict(exemplar) for exemplar in each] for each in samples.exemplars],
-        "answers": [{f"{key:016x}": asdict(answer) for key, answer in each.items()} for each in samples.answers],
+        "exemplars": [[vars(exemplar) for exemplar in each] for each in samples.exemplars],
+        "answers": [{f"{key:016x}": vars(answer) for key, answer in each.items()} for each in samples.answers],
     }
 
 

@@ -314,7 +314,11 @@ class JsonReader:
         self._failure: UnicodeDecodeError | str | None = None
 
     def read(self, size: int = -1) -> bytes:
-        """Reads at most `size` bytes, all by default."""
+        """The next bytes, checked.
+
+        Raises:
+            DataError: a byte or a bound is violated.
+        """
         if self._failure is not None:
             raise self._error()
         if size == 0:

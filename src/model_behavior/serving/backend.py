@@ -18,6 +18,7 @@ from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
 
 _T = TypeVar("_T")
+_CLOSE_SECONDS = 2.0
 
 
 @final
@@ -59,16 +60,18 @@ class Backend:
     async def close(self) -> None:
         """Ends threads and connections."""
         await self.chat.close()
-        await asyncio.to_thread(self.quick.close)
-        await asyncio.to_thread(self.slow.close)
-        await asyncio.to_thread(self.feedback.close)
+        self.service.uploads.close()  # which also ends what the slow lane may wait for
+        await asyncio.to_thread(self.quick.close, _CLOSE_SECONDS)
+        await asyncio.to_thread(self.slow.close, _CLOSE_SECONDS)
+        await asyncio.to_thread(self.feedback.close, _CLOSE_SECONDS)
 
 
 def build_backend(service: Service, settings: ServeSettings) -> Backend:
     """The parts around a service."""
     metrics = Metrics()
     limits = settings.limits
-    quick, slow = Lane("quick", limits.queue, limits.wait_seconds), Lane("slow", limits.slow_queue)
+    quick = Lane("quick", limits.queue, limits.wait_seconds, limits.quick_seconds)
+    slow = Lane("slow", limits.slow_queue, work_seconds=limits.slow_seconds)
     routes = Batcher(quick, limits.queue, service.route_together)
     feedback = Lane("feedback", limits.queue)
     metrics.watch("quick", quick.count)

@@ -6,7 +6,6 @@ was answered and outlasts a restart.
 
 from __future__ import annotations
 
-import secrets
 from typing import Literal
 
 from fastapi import APIRouter, Depends, Response
@@ -16,13 +15,11 @@ from pydantic import Field
 from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data.vote_log import LoggedThumb, LoggedVote
 from model_behavior.serving.backend import Backend
+from model_behavior.serving.chat import RESPONSE_HEADER, RESPONSE_PREFIX
 from model_behavior.serving.problems import refusals
 from model_behavior.serving.schemas import FilledText, Name, StrictRequest
 
-RESPONSE_HEADER = "X-Model-Behavior-Response"
-"""Header with the id of a response, by which feedback names it."""
-
-_PREFIX, _DIGITS = "mb-", 16
+_DIGITS = 16
 _ID = r"^mb-[0-9a-f]{48}$"
 
 
@@ -41,11 +38,6 @@ class FeedbackRequest(StrictRequest):
 
     response_id: str = Field(pattern=_ID, description=f"Value of the answer's header {RESPONSE_HEADER}.")
     rating: Literal["up", "down", 1, -1]
-
-
-def make_response_id(model: str, prompt: str) -> str:
-    """A new id of a response of this model to this prompt."""
-    return f"{_PREFIX}{hash_text(model):016x}{hash_text(normalise_prompt(prompt)):016x}{secrets.token_hex(8)}"
 
 
 def make_feedback_router(backend: Backend) -> APIRouter:
@@ -72,7 +64,7 @@ def make_feedback_router(backend: Backend) -> APIRouter:
     @router.post("/feedback", status_code=201, responses=answers)
     async def feedback(request: FeedbackRequest, response: Response) -> dict[str, bool]:
         """Record a thumb for a response, by its id. Thumbs do not change ratings; `drift` shows them."""
-        hashes = request.response_id.removeprefix(_PREFIX)
+        hashes = request.response_id.removeprefix(RESPONSE_PREFIX)
         model, prompt = int(hashes[:_DIGITS], 16), int(hashes[_DIGITS : 2 * _DIGITS], 16)
         up = request.rating in ("up", 1)
 

@@ -12,23 +12,25 @@ If-None-Match a client that has the current version gets no second copy.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Coroutine, Sequence
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
 from model_behavior.errors import ModelBehaviorError
 from model_behavior.serving import views
 from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.backend import Backend
-from model_behavior.serving.chat import ATTEMPTS_HEADER, MODEL_HEADER, read_prompt, texts_of
-from model_behavior.serving.feedback import RESPONSE_HEADER, make_response_id
+from model_behavior.serving.chat import CONVERSATION_HEADER, RESPONSE_HEADER, encode_body, make_response_id
+from model_behavior.serving.conversations import texts_of
 from model_behavior.serving.guard import require_scope
 from model_behavior.serving.page_files import INDEX, StaticFile, load_static_files
 from model_behavior.serving.problems import RefusalError, overloaded, refusal_of, refusals
@@ -53,6 +55,7 @@ IfMatch = Annotated[
     str | None, Header(max_length=1000, description="ETag of the version to change; 412 if it is no longer current.")
 ]
 
+_T = TypeVar("_T")
 _TAG = re.compile(r'(?:^|,)\s*(W/)?"([^"]*)"\s*(?=,|$)')
 _PARQUET = "application/vnd.apache.parquet"
 _TABLE: dict[str, Any] = {
@@ -205,8 +208,10 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
         return await backend.ask(quick, lambda: service.neighbours(name, n))
 
     @router.get("/models/{name:path}", responses=refusals(404, 422))
-    async def describe(name: Name, response: Response) -> views.ModelDetails:
-        """What sets a model apart from the average, its typical responses, and its changes."""
+    async def describe(name: Name, response: Response) -> views.ModelDetails | views.ListedModel:
+        """What sets a model apart from the average, its typical responses, and its changes; of an alias, its name."""
+        if name in backend.settings.upstreams.accepted and name not in service.snapshot.rows:
+            return views.ListedModel(name)
         found = await backend.ask(quick, lambda: service.describe(name))
         response.headers["ETag"] = etag(found.revisions[0].tag)
         return found
@@ -303,17 +308,48 @@ def make_chat_router(backend: Backend) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["chat"], dependencies=[KEY])
 
     @router.post("/chat/completions", responses=refusals(404, 409, 413, 422, 502), response_class=StreamingResponse)
-    async def complete(request: ChatRequest) -> StreamingResponse:
+    async def complete(
+        request: ChatRequest,
+        connection: Request,
+        conversation: Annotated[
+            str | None, Header(alias=CONVERSATION_HEADER, max_length=200, description="Name of the conversation.")
+        ] = None,
+    ) -> Response:
         """Send a conversation to the best of the configured upstreams; OpenAI's request and answer."""
-        check_tokens(texts_of(request), backend.settings.limits.tokens)
-        prompt = read_prompt(request)
-        models = await backend.ask(backend.quick, lambda: backend.chat.choose(request.model, prompt))
-        answer = await backend.chat.complete(request.model_dump(exclude_unset=True), models)
-        headers = {MODEL_HEADER: answer.model, ATTEMPTS_HEADER: str(answer.attempts), "Content-Type": answer.media_type}
-        headers[RESPONSE_HEADER] = make_response_id(answer.model, prompt)
-        return StreamingResponse(answer.body, answer.status, headers)
+        chat, body = backend.chat, request.model_dump(exclude_unset=True)
+        encode_body(body)
+        check_tokens(texts_of(request.messages), backend.settings.limits.tokens)
+        found = chat.conversations.read(request, conversation)
+        plan = await backend.ask(backend.quick, lambda: chat.choose(request.model, found))
+        answer = await while_connected(connection, chat.complete(body, plan))
+        if isinstance(answer.body, bytes):
+            return Response(answer.body, answer.status, answer.headers)
+        return StreamingResponse(answer.body, answer.status, answer.headers)
 
     return router
+
+
+async def while_connected(connection: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of the work, which is cancelled when the client leaves.
+
+    Raises:
+        ClientDisconnect: the client has left.
+    """
+
+    async def leave() -> None:
+        while (await connection.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = asyncio.ensure_future(work), asyncio.ensure_future(leave())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def make_parquet(service: Service) -> bytes:

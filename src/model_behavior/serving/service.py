@@ -147,6 +147,14 @@ class Service:
         """Chooses a model for a prompt."""
         return find_route(self._snapshot, query)
 
+    def route_conversation(self, turns: Sequence[str], query: RouteQuery) -> views.Route:
+        """Chooses a model for a conversation, by what the user has asked in all its turns."""
+        return view_making.find_conversation_route(self._snapshot, turns, query)
+
+    def explain(self, route: views.Route, model: str) -> dict[str, object]:
+        """What a route says of one of its candidates."""
+        return view_making.explain_route(self._snapshot, route, model)
+
     def route_together(self, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
         """Answers several routing queries, in order."""
         return find_routes(self._snapshot, queries)

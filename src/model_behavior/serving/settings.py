@@ -36,7 +36,11 @@ class Limits:
         queue: most quick requests that may wait.
         wait_seconds: longest expected wait of a quick request, in seconds; beyond it the answer is 503.
         slow_queue: most slow requests (uploads, encoding, identification, drift) that may wait.
-        connections: most open connections.
+        connections: most open connections; those without a request under way make room for new ones.
+        quick_seconds: longest time to a quick answer, in seconds; then it is 503.
+        slow_seconds: longest time to the answer of a slow request.
+        header_seconds: longest time for the head of a request to arrive.
+        body_seconds: longest time for the body, plus a second for every 16 KiB that have arrived.
     """
 
     body_bytes: int = 1 << 20
@@ -49,6 +53,10 @@ class Limits:
     wait_seconds: float = 0.5
     slow_queue: int = 8
     connections: int = 1024
+    quick_seconds: float = 10.0
+    slow_seconds: float = 120.0
+    header_seconds: float = 10.0
+    body_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -1,7 +1,7 @@
 """Reads uploads in a process of its own, with limits on memory and time.
 
-Parsers of Parquet, JSON and CSV are native code, and what a client sends may be made for them to fail on. Here a parser
-that ends its process, or takes too much, takes nobody else with it: the process is replaced, and the client is told.
+Parsers of Parquet, JSON and CSV are native code, and a client may send what they fail on. Here a parser that ends its
+process, or takes too much, takes nobody else with it: the process is replaced, and the client is told.
 
 Run as a program, this module is that process: it answers one line of JSON on standard input, an upload, with one line
 on standard output, and leaves the rows in a file.

@@ -88,13 +88,20 @@ class ModelMap:
 
 @dataclass(frozen=True)
 class ModelDetails:
-    """A model, what sets it apart from the average of the others, typical responses, and its changes, newest first."""
+    """A model, what sets it apart from the average of the others, typical responses, and its changes, newest first.
+
+    The last four fields are those of OpenAI's models.
+    """
 
     version: str
     model: ModelRow
     drivers: tuple[StyleDriver, ...]
     exemplars: tuple[Exemplar, ...]
     revisions: tuple[Revision, ...]
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "model-behavior"
 
 
 @dataclass(frozen=True)
@@ -162,12 +169,23 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Route:
-    """The model chosen for a prompt, and the other candidates, best first."""
+    """The model chosen for a prompt, why, and the other candidates, best first.
+
+    Attributes:
+        win_rate: expected win rate against the reference.
+        low: lower end of its 95 % interval, from those of both ratings.
+        high: upper end of that interval.
+        runner_up: best of the other candidates; None where there is none.
+    """
 
     version: str
     model: str
     win_rate: float
+    low: float
+    high: float
     cost: float
+    reason: str
+    runner_up: str | None
     reference: str
     threshold: float
     floor: float | None

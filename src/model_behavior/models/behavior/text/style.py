@@ -107,7 +107,7 @@ def _describe(prompts: Sequence[str], responses: Sequence[str]) -> Float32Array:
     units = {"chars": characters / 100, "words": words / 100, "lines": 1.0 + counts.bytes[:, ord("\n")]}
     found = count_patterns(texts, counts)
     other = ~_is_english(texts, counts, found)
-    found[np.ix_(ENGLISH, other)] = 0
+    found[np.ix_(np.array(ENGLISH), other)] = 0
     counted = [
         each if feature.per == "text" else np.log1p(each / np.maximum(units[feature.per], 1))
         for feature, each in zip(FEATURES, found, strict=True)
