@@ -41,7 +41,7 @@ def test_rank_lists_every_model_best_first(folder: Path, arena: Arena, capsys: p
     rows = answer(capsys, "rank", folder / "a")
     assert {row["model"] for row in rows} == set(arena.votes.pairs.models)
     assert [row["rating"] for row in rows] == sorted((row["rating"] for row in rows), reverse=True)
-    assert all(set(row) == {"model", "rating", "low", "high", "votes", "component"} for row in rows)
+    assert all(set(row) == {"model", "rating", "low", "high", "votes", "component", "group"} for row in rows)
     assert sum(row["votes"] for row in rows) == 2 * len(arena.votes) and {row["component"] for row in rows} == {0}
     assert all(row["low"] <= row["rating"] <= row["high"] and row["votes"] > 0 for row in rows)
     on_prompt = answer(capsys, "rank", folder / "a", "--prompt", "Write a haiku.")
@@ -65,8 +65,8 @@ def test_onboard_says_how_many_more_responses_a_precision_takes(
     wide, narrow = value["embedded"][0]["rating"]["half_width"] + 0.01, value["embedded"][0]["rating"]["floor"] / 2
     floor = value["embedded"][0]["rating"]["floor"]
     for width, said in (
-        (wide, f" now; more responses can bring it to ±{floor:.2f}, votes further"),
-        (narrow, f"is out of reach of responses: more responses can bring it to ±{floor:.2f}"),
+        (wide, f" now; more responses can bring it to ±{floor:.0f}, votes further"),
+        (narrow, f"is out of reach of responses: more responses can bring it to ±{floor:.0f}"),
     ):
         assert run(["onboard", str(trained), str(folder / "responses.parquet"), "--half-width", f"{width:.4f}"]) == 0
         text = capsys.readouterr().out

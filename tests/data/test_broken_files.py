@@ -150,7 +150,7 @@ CASES: list[tuple[str, bytes, str]] = [
     ),
     ("e.jsonl", (LINE + LINE.replace("tie", "drawn")).encode(), r"e\.jsonl, row 2: unknown outcome 'drawn'"),
     ("f.jsonl", LINE.encode() + b'{"a": "\xff"}\n', r"f\.jsonl, line 2: the byte 0xff is not UTF-8"),
-    ("h.jsonl", b'{"a": ' * 200_000 + b"\n", r"h\.jsonl: nested deeper than 128 levels"),
+    ("h.jsonl", b'{"a": ' * 200_000 + b"\n", r"h\.jsonl, line 1: nested deeper than 128 levels"),
     ("a.json", b"[]", r"a\.json: the file holds no rows"),
     ("b.json", b'"text"', r"b\.json, line 1: 'text' is not an object\. Allowed: an array of objects"),
     ("c.json", b"[1, 2]", r"c\.json, row 1: 1 is not an object"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,7 @@ def to_scoring_votes(data: TrainingData, votes: IntArray | None = None, with_sty
         outcome=data.outcome[chosen],
         style_a=None if style is None else style[pair_a],
         style_b=None if style is None else style[pair_b],
+        drawn=None if data.drawn is None else data.drawn[chosen],
     )
     return select_scoring_votes(whole, np.arange(len(whole)))
 
@@ -60,7 +62,15 @@ def select_scoring_votes(votes: ScoringVotes, chosen: IntArray) -> ScoringVotes:
         outcome=votes.outcome[chosen],
         style_a=None if votes.style_a is None else votes.style_a[chosen],
         style_b=None if votes.style_b is None else votes.style_b[chosen],
+        drawn=None if votes.drawn is None else votes.drawn[chosen],
     )
+
+
+def with_models(votes: ScoringVotes, names: Sequence[str]) -> ScoringVotes:
+    """The votes, beside which these models stand, too, though no vote may be on them."""
+    models = tuple(sorted({*votes.models, *names}))
+    place = np.array([models.index(name) for name in votes.models], dtype=np.int32)
+    return replace(votes, models=models, model_a=place[votes.model_a], model_b=place[votes.model_b])
 
 
 def texts_of(votes: ScoringVotes) -> tuple[list[str], list[str], list[str]]:

@@ -11,6 +11,7 @@ from model_behavior.catalog.neighbours import find_neighbours, nearest_rows
 from model_behavior.catalog.places import measure_ellipses
 from model_behavior.catalog.samples import pair_answers
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
+from model_behavior.data_models.scoring_types import ELO_PER_LOG_ODDS, ScaleName
 from model_behavior.errors import ModelBehaviorError, UsageError
 from model_behavior.models.scoring.model_base import rank_best_first
 from model_behavior.routing.router import Alternative, Choice, Router
@@ -111,13 +112,20 @@ def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
     )
 
 
-def rank_models(snapshot: Snapshot, prompt: str | None, models: Sequence[str] | None) -> Ranking:
-    """Models by rating over all prompts, or on one."""
+def rank_models(
+    snapshot: Snapshot,
+    prompt: str | None,
+    models: Sequence[str] | None,
+    category: str | None = None,
+    scale: ScaleName = "elo",
+) -> Ranking:
+    """Models by rating over all prompts, on one, or in a category."""
     names = list(snapshot.rows) if models is None else list(dict.fromkeys(models))
     for name in names:
         snapshot.row_of(name)
-    ranked = rank_best_first(snapshot.scorer.rate(names, prompt))
-    return Ranking(snapshot.version, prompt is not None, tuple(ranked))
+    scorer = snapshot.scorer
+    ranked = rank_best_first(scorer.rate(names, prompt, category).on(scorer.scale(scale)))
+    return Ranking(snapshot.version, prompt is not None, scale, tuple(ranked))
 
 
 def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[PlacedModel, ...]:
@@ -192,7 +200,7 @@ def _plan_responses(snapshot: Snapshot, name: str, count: int) -> tuple[MoreResp
     if precision is None:
         return ()
     needed = precision.responses_needed(precision.within_reach)
-    return (MoreResponses(needed, precision.within_reach),) if needed else ()
+    return (MoreResponses(needed, ELO_PER_LOG_ODDS * precision.within_reach),) if needed else ()
 
 
 def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:

@@ -184,6 +184,17 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
         """The map: coordinates of all models, with regions of uncertainty."""
         return await backend.ask(quick, service.map)
 
+    @router.get("/prompts", responses=refusals(404, 409, 422))
+    async def prompts(
+        number: Annotated[int, Query(ge=1, le=1000)] = 8,
+        model: Annotated[
+            str | None,
+            Query(min_length=1, max_length=200, description="Model that answered some already, to go on from these."),
+        ] = None,
+    ) -> views.PromptList:
+        """The prompts that tell most about a new model, in the order to ask them."""
+        return await backend.ask(quick, lambda: service.prompts(number, model))
+
     @router.get("/models", responses=refusals())
     async def models(response: Response) -> views.ModelList:
         """All models, best first; `data` is what chat completions accept."""
@@ -244,9 +255,11 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
     @router.post("/rank", tags=["scoring"], responses=answers)
     async def rank(request: RankRequest) -> views.Ranking:
-        """Models by rating, best first, over all prompts or on one."""
+        """Models by rating, best first, over all prompts, on one, or in a category of the published ratings."""
         check([request.prompt or ""])
-        return await backend.ask(quick, lambda: service.rank(request.prompt, request.models))
+        return await backend.ask(
+            quick, lambda: service.rank(request.prompt, request.models, request.category, request.scale)
+        )
 
     @router.post("/predict", tags=["scoring"], responses=answers)
     async def predict(request: PredictRequest) -> views.Predictions:

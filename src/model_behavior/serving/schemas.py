@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from model_behavior.data_models.scoring_types import ScaleName
+
 MAX_TEXT = 1_000_000
 _MAX_ITEMS = 10_000
 
@@ -22,9 +24,11 @@ class StrictRequest(BaseModel):
 
 
 class RankRequest(StrictRequest):
-    """Models to rank, all by default, on one prompt or over all prompts."""
+    """Models to rank, all by default, on one prompt, in a category of the published ratings, or over all prompts."""
 
     prompt: FilledText | None = Field(None, examples=["Is 7 prime?"])
+    category: Name | None = None
+    scale: ScaleName = "elo"
     models: list[Name] | None = Field(None, min_length=1, max_length=_MAX_ITEMS)
 
 

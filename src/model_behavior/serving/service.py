@@ -19,6 +19,7 @@ from model_behavior.artifact import Artifact
 from model_behavior.data.split import hash_text
 from model_behavior.data.text_columns import PairBuilder
 from model_behavior.data.vote_log import LOG, Entry, LoggedThumb, LoggedVote, VoteLog
+from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.errors import UsageError
 from model_behavior.routing.costs import CostTable
 from model_behavior.serving import answers as view_making
@@ -110,9 +111,29 @@ class Service:
         """Compares two models."""
         return view_making.compare_models(self._snapshot, a, b)
 
-    def rank(self, prompt: str | None = None, models: Sequence[str] | None = None) -> views.Ranking:
+    def rank(
+        self,
+        prompt: str | None = None,
+        models: Sequence[str] | None = None,
+        category: str | None = None,
+        scale: ScaleName = "elo",
+    ) -> views.Ranking:
         """Ranks models by rating, best first."""
-        return view_making.rank_models(self._snapshot, prompt, models)
+        return view_making.rank_models(self._snapshot, prompt, models, category, scale)
+
+    def prompts(self, number: int, model: str | None = None) -> views.PromptList:
+        """Chooses the prompts that tell most about a new model, or more about one that answered some already.
+
+        Raises:
+            NotPossibleError: the artifact keeps no prompts, or the model has votes.
+        """
+        snapshot = self._snapshot
+        if model is not None:
+            snapshot.row_of(model)
+        try:
+            return views.PromptList(snapshot.version, tuple(snapshot.artifact.prompts(number, model)))
+        except UsageError as error:
+            raise NotPossibleError(str(error)) from None
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> views.Predictions:
         """Predicts votes."""
@@ -200,14 +221,16 @@ class Service:
 
         Raises:
             ChangedMeanwhileError: the model has another revision.
-            NotPossibleError: the model was voted on.
+            NotPossibleError: the model was voted on, or has a published rating.
         """
 
         def take_out(before: Snapshot) -> Artifact:
-            row = before.row_of(name)
+            before.row_of(name)
             _check_unchanged(f"{name!r}", before.revisions_of(name)[-1].tag, expected)
-            if row.votes:
-                raise NotPossibleError(f"{name!r} was voted on, so it cannot be removed. Fix: train without its votes")
+            if name in before.known:
+                raise NotPossibleError(
+                    f"{name!r} was voted on or has a published rating, so it cannot be removed. Fix: train without it"
+                )
             return before.artifact.remove(name)
 
         _, after = self._apply(take_out)
