@@ -28,6 +28,7 @@ class RatingCertainty:
         wanted: target half-width; 10 % above the floor if none was given.
         needed: approximate number of further responses to reach the target; None if no number suffices.
         compared: number of responses to prompts that models with votes also answered.
+        beyond: 1 where the responses look better than those of every known model, -1 where they look worse, else 0.
     """
 
     rating: float
@@ -36,6 +37,7 @@ class RatingCertainty:
     wanted: float
     needed: int | None
     compared: int
+    beyond: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def measure_certainty(
             wanted = precision.within_reach if half_width is None else half_width
             needed = precision.responses_needed(wanted)
             compared = round(precision.shared * count)
-            rating = RatingCertainty(precision.rating, precision.half_width, precision.floor, wanted, needed, compared)
+            rating = RatingCertainty(
+                precision.rating, precision.half_width, precision.floor, wanted, needed, compared, precision.beyond
+            )
         planned = {
             k: PlannedSize(
                 radius=None if population is None or placement is None else population.radius_after(placement, k),

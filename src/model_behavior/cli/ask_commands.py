@@ -50,7 +50,7 @@ def rank(
 
 
 def _describe_ranking(rows: Sequence[RankedModel]) -> str:
-    width = max(len(row.model) for row in rows) + 2
+    width = max(len(row.model) + 3 * bool(row.beyond) for row in rows) + 2
     lines = [f"{'rank':>4}  {'model':<{width}} {'rating':>7}  {'95 % interval':<16} {'votes':>7}"]
     several = len({row.component for row in rows}) > 1
     group, place = rows[0].component, 0
@@ -59,7 +59,7 @@ def _describe_ranking(rows: Sequence[RankedModel]) -> str:
             group, place = row.component, 0
             lines.append(_describe_group(row.component))
         place += 1
-        name = row.model if row.votes else f"{row.model} *"
+        name = row.model if row.votes else f"{row.model} {'**' if row.beyond else '*'}"
         span = f"{row.low:.2f} to {row.high:.2f}"
         lines.append(f"{place:>4}  {name:<{width}} {row.rating:>7.2f}  {span:<16} {row.votes:>7,}")
     if several:
@@ -68,6 +68,8 @@ def _describe_ranking(rows: Sequence[RankedModel]) -> str:
         lines.append(
             "* no votes: rated from its responses; `onboard` shows how many more responses would narrow the interval"
         )
+    if any(row.beyond for row in rows):
+        lines.append("** beyond the known field: answers better, or worse, than those of every known model")
     return "\n".join(lines)
 
 

@@ -119,7 +119,7 @@ class DenseNetworkModel(ModelBase):
         batch, dim, schedule = batch_of(votes, self._features), self._features.dim, self.config.schedule
 
         def build(some: ScoringVotes) -> DenseNetwork:
-            return lay_foundation(some, voted, dim, self.config).network
+            return lay_foundation(replace(some, answers=None), voted, dim, self.config).network
 
         self.held_out = held = cross_validate(build, votes, batch, schedule, progress)
         self.history = list(held.history)
@@ -242,7 +242,8 @@ class DenseNetworkModel(ModelBase):
             rating = board.scores(board.widen(self._features.transform([prompt])))[0, rows]
             rating = rating - slope * np.where(component >= 0, self._ratings.level[component], 0)
             deviation = deviation * slope
-        return replace(rate_with_interval(rating, deviation, votes, names), component=component)
+        beyond = np.array([self._enrolled[name].beyond if name in self._enrolled else 0 for name in names], np.int64)
+        return replace(rate_with_interval(rating, deviation, votes, names), component=component, beyond=beyond)
 
     def precision(self, model: str, responses: int) -> RatingPrecision | None:
         """How precise the rating of a model without votes is, and what more responses would do.
@@ -262,7 +263,7 @@ class DenseNetworkModel(ModelBase):
             return None
         reading = self._enrolled[model]
         falling = self._reader.sampling_variance(reading)
-        return RatingPrecision(reading.mean, reading.variance, responses, falling, reading.shared)
+        return RatingPrecision(reading.mean, reading.variance, responses, falling, reading.shared, reading.beyond)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
@@ -299,8 +300,10 @@ class DenseNetworkModel(ModelBase):
             model._ratings = BradleyTerry.load_state_dict(parts["ratings"])
             model._features = PromptFeatures.load_state_dict(parts["features"], config.prompts, cache)
             if "reader" in parts:
-                model._reader = RatingReader.load_state_dict(parts["reader"], config.rating, config.agreement)
-            model._enrolled = {name: RatingReading(**reading) for name, reading in state_dict["enrolled"].items()}
+                model._reader = RatingReader.load_state_dict(parts["reader"], config.reader)
+            model._enrolled = {
+                name: RatingReading.from_json(reading) for name, reading in state_dict["enrolled"].items()
+            }
             model.temperature = Temperature(state_dict["temperature"])
             model.notes = tuple(state_dict.get("notes", ()))
             model.history = [ScoringEpochLog.from_json(log) for log in state_dict["history"]]
@@ -386,8 +389,8 @@ def lay_foundation(
     ratings.fit(votes)
     reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
     if voted is not None:
-        reader = RatingReader(config.rating, config.agreement)
-        reader.fit(voted, ratings.rating, np.diag(ratings.covariance))
+        reader = RatingReader(config.reader)
+        reader.fit(voted, ratings.rating, np.diag(ratings.covariance), votes)
         behavior = reader.standardise(voted).astype(np.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.schedule.seed)

@@ -15,10 +15,11 @@ from model_behavior.errors import ArtifactError, DataError, UsageError, check_ve
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 from model_behavior.names import nearest_models
 
-STATE_VERSION = 3
-"""Of what is saved. 2 is read as well: it lacks the scorer of the training votes beside the one of all votes."""
+STATE_VERSION = 4
+"""Version of what is saved. Read as well: 3, which lacks the reading of ratings from what votes say about responses,
+and 2, which lacks the scorer of the training votes beside the one of all votes, too."""
 
-_READ_VERSIONS = (2, STATE_VERSION)
+_READ_VERSIONS = (2, 3, STATE_VERSION)
 NORMAL_QUANTILE = 1.959964
 
 
@@ -176,10 +177,13 @@ def predict_from_ratings(
 def rank_best_first(ratings: Ratings) -> list[RankedModel]:
     """Ratings as rows, best first within each component; equal ones by name."""
     component = np.zeros(len(ratings.models), np.int64) if ratings.component is None else ratings.component
-    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes, component)
+    beyond = np.zeros(len(ratings.models), np.int64) if ratings.beyond is None else ratings.beyond
+    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes, component, beyond)
     rows = [
-        RankedModel(model, float(rating), float(low), float(high), int(votes), int(group) if group >= 0 else None)
-        for model, rating, low, high, votes, group in zip(*columns, strict=True)
+        RankedModel(
+            model, float(rating), float(low), float(high), int(votes), int(group) if group >= 0 else None, int(outside)
+        )
+        for model, rating, low, high, votes, group, outside in zip(*columns, strict=True)
     ]
     last = int(component.max(initial=0)) + 1
     return sorted(rows, key=lambda row: (last if row.component is None else row.component, -row.rating, row.model))
