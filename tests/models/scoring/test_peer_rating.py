@@ -191,3 +191,24 @@ def test_the_variance_that_more_responses_take_away_is_the_difference_of_reading
         falls = reader.sampling_variance(now)(np.array([8, 64]))
         assert (np.diff(falls) < 0).all()
         assert now.variance - (falls[0] - falls[1]) == pytest.approx(later.variance, rel=0.1)
+
+
+def test_a_reader_of_an_earlier_release_is_read_with_its_two_witnesses() -> None:
+    voted, new, rating = tables()
+    reader = RatingReader()
+    reader.fit(voted, rating[:30], np.full(30, 0.01))
+    state = reader.get_state_dict()
+    gone = ("answers.", "join.", "embedding.basis", "embedding.between", "embedding.within")
+    tensors = {name: value for name, value in state["tensors"].items() if not name.startswith(gone)}
+    constants = {name: state["embedding"]["constants"][name] for name in ("signal", "residual")}
+    old = {
+        "embedding": {"constants": {**constants, "noise_ratio": 5.0}},
+        "peers": state["peers"],
+        "tensors": tensors,
+    }
+    again = RatingReader.load_state_dict(old, reader.config)
+    assert again.witnesses == ("embedding", "agreement")
+    offset = (new.embedding - tensors["embedding.centre"]) / tensors["embedding.scale"][0]
+    np.testing.assert_allclose(again.standardise(new), offset / (1 + 5.0 / new.count)[:, None])
+    for joint in again.read(new):
+        assert joint.beyond == 0 and sum(part.weight for part in joint.parts.values()) == pytest.approx(1)

@@ -109,7 +109,7 @@ class RatingReader:
     to it while weights are chosen: witnesses that agree would otherwise win or lose all by chance. Correlations are
     those of the errors on known models that are read without their families, drawn towards their mean by a prior worth
     `_PRIOR_FAMILIES` families. The variance of the result is scaled by how far the joint readings of known models are
-    off, and grows by the squared distance of a reading from the field of known ones.
+    off. Outside the field of known readings the squared distance from it and the known ratings' variance are added.
 
     Args:
         config: configurations of the witnesses.
@@ -124,6 +124,7 @@ class RatingReader:
         self._doubt = 0.0
         self._inflation = 1.0
         self._field: tuple[float, float] = (-np.inf, np.inf)
+        self._spread = 0.0
 
     @property
     def witnesses(self) -> tuple[str, ...]:
@@ -213,6 +214,7 @@ class RatingReader:
             "doubt": self._doubt,
             "inflation": self._inflation,
             "field": [value if np.isfinite(value) else None for value in self._field],
+            "spread": self._spread,
         }
         return {**parts, "join": join, "tensors": tensors}
 
@@ -228,8 +230,8 @@ class RatingReader:
             reader._answers = AnswerRating.load_state_dict(parts["answers"], config.answers)
         n = len(reader.witnesses)
         reader._correlation = np.array(state_dict["tensors"].get("join.correlation", 0.5 * (np.eye(n) + 1)))
-        join = state_dict.get("join", {"doubt": 0.0, "inflation": 1.0, "field": (None, None)})
-        low, high = join["field"]
+        join = state_dict.get("join", {"doubt": 0.0, "inflation": 1.0, "field": (None, None), "spread": 0.0})
+        reader._spread, (low, high) = join["spread"], join["field"]
         reader._doubt, reader._inflation = join["doubt"], join["inflation"]
         reader._field = (-np.inf if low is None else low, np.inf if high is None else high)
         return reader
@@ -298,13 +300,13 @@ class RatingReader:
         expected = np.array([each for _, each in joined])
         surprise = np.square(rating - value) / (expected + variance)
         self._inflation = float((surprise.sum() + _PRIOR_FAMILIES) / (len(surprise) + _PRIOR_FAMILIES))
-        self._field = (float(value.min()), float(value.max()))
+        self._field, self._spread = (float(value.min()), float(value.max())), float(np.var(rating))
 
     def _beyond(self, value: float) -> float:
         """Variance added to a reading outside the field of known ones: nothing is known of what lies there."""
         low, high = self._field
         outside = max(value - high, low - value, 0.0)
-        return outside**2
+        return outside**2 + self._spread if outside else 0.0
 
 
 def least_variance(covariance: Float64Array) -> Float64Array:
