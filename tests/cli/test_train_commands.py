@@ -33,7 +33,7 @@ def test_train_encoder_prints_a_table_and_json(
     rows = [line for line in log.splitlines() if line.strip()[:1].isdigit() and len(line.split()) == 9]
     assert [row.split()[0] for row in rows] == ["1", "2"]
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [".e.lock", "cache", "e"]
+    assert names == ["cache", "e"]
     assert run(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert run([*arguments, "--overwrite"]) == 0

@@ -73,6 +73,17 @@ CASES: list[tuple[str, bytes, str]] = [
         r"Fix, where the file is Latin-1: iconv -f LATIN1",
     ),
     ("i.csv", (HEADER + GOOD).encode("utf-16"), r"i\.csv: this is a UTF-16 text file\. Fix: iconv -f UTF-16"),
+    ("i32.csv", (HEADER + GOOD).encode("utf-32"), r"i32\.csv: this is a UTF-32 text file\. Fix: iconv -f UTF-32"),
+    (
+        "cr.csv",
+        (HEADER + GOOD).replace("\n", "\r").encode(),
+        r"cr\.csv: lines end in a carriage return alone\. Fix: tr",
+    ),
+    (
+        "nan.json",
+        b'[{"prompt": "p", "winner": NaN}]',
+        r"nan\.json, row 1: not valid JSON \(NaN and Infinity are no JSON: write null instead",
+    ),
     ("j.csv", (HEADER + GOOD).encode("utf-16-le"), r"j\.csv, line 1: holds a null byte \(0x00\)\. .*UTF-16"),
     ("k.csv", (HEADER + "p,m,\0,n,y,tie\n").encode(), r"k\.csv, line 2: holds a null byte"),
     (
@@ -139,7 +150,7 @@ CASES: list[tuple[str, bytes, str]] = [
     ),
     ("e.jsonl", (LINE + LINE.replace("tie", "drawn")).encode(), r"e\.jsonl, row 2: unknown outcome 'drawn'"),
     ("f.jsonl", LINE.encode() + b'{"a": "\xff"}\n', r"f\.jsonl, line 2: the byte 0xff is not UTF-8"),
-    ("h.jsonl", b'{"a": ' * 200_000 + b"\n", r"h\.jsonl, line 1: not valid JSON"),
+    ("h.jsonl", b'{"a": ' * 200_000 + b"\n", r"h\.jsonl, line 1: nested deeper than 128 levels"),
     ("a.json", b"[]", r"a\.json: the file holds no rows"),
     ("b.json", b'"text"', r"b\.json, line 1: 'text' is not an object\. Allowed: an array of objects"),
     ("c.json", b"[1, 2]", r"c\.json, row 1: 1 is not an object"),

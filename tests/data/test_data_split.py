@@ -125,5 +125,5 @@ def test_an_unknown_way_to_split_is_an_error() -> None:
 
 
 def test_one_prompt_cannot_be_divided() -> None:
-    with pytest.raises(DataError, match="1 different prompts among 2 votes"):
+    with pytest.raises(DataError, match="1 different prompt among 2 votes"):
         split_votes(make_votes([("p", "a", "b"), ("P ", "b", "a")]), ValidationSplit())

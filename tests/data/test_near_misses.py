@@ -122,6 +122,14 @@ VOTES: list[tuple[Row, str]] = [
         "holds responses (prompt-response table), but votes are needed here. Fix: leave it out, or load it as",
     ),
     ({"model": "m", "rating": 1200.5}, "this is a leaderboard (columns: model, rating)"),
+    (
+        renamed(PLAIN, model_a="modelA", model_b="modelB", response_a="responseA", response_b="responseB"),
+        "--columns model_a=modelA,response_a=responseA,model_b=modelB,response_b=responseB.",
+    ),
+    ({"question": TREE, "answer_0": OAK, "answer_1": "Elm.", "score_0": 1}, "response_a=answer_0,model_b=NAME"),
+    ({**ALPACA, "preference": True}, "preference is True. Allowed: a number from 1"),
+    ({**ALPACA, "preference": 0.5}, "preference is 0.5. Allowed: a number from 1"),
+    ({**PLAIN, "model_a": "a\u2028b"}, "which holds the control character U+2028."),
 ]
 RESPONSES: list[tuple[Row, str]] = [
     ({"prompt": TREE}, "Nearest format: prompt-response table; missing: response."),
@@ -188,6 +196,21 @@ RESPONSES: list[tuple[Row, str]] = [
     ({"doc": {}, "arguments": [[TREE]], "resps": [[[-1.0, False]]]}, "log-likelihoods of given answers, no text: 1"),
     (answer(OAK, model=["m"]), "model is ['m']. Allowed: a model's name as text. Fix: write one name."),
     ({"instruction": TREE, "input": "x", "answer": OAK, "output": "y"}, "answer would go unread."),
+    (answer(" ModelResponseStream(id='1')"), "response is a stream or a chunk of one that was printed"),
+    (
+        answer("[ModelResponseStream(id='1'), ModelResponseStream(id='2')]"),
+        "a stream or a chunk of one that was printed",
+    ),
+    (answer(True), "response is True. Allowed: text"),
+    (
+        {"messages": [{"role": "customer", "content": TREE}, {"role": "agent", "content": OAK}]},
+        "no text of a user, but of the roles 'agent', 'customer': 1",
+    ),
+    ({"message_id": "x", "text": TREE, "role": "prompter"}, "--columns prompt=NAME,response=NAME."),
+    (
+        {"results": {}, "configs": {}, "versions": {}},
+        "these are scores of lm-eval (columns: results, configs, versions)",
+    ),
 ]
 
 

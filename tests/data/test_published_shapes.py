@@ -255,6 +255,20 @@ RESPONSES: dict[str, tuple[Any, str]] = {
         {**SPEND_LOG, "messages": json.dumps(REQUEST), "response": json.dumps(COMPLETION)},
         "m",
     ),
+    "LiteLLM since 2025": (
+        {**SPEND_LOG, "messages": {}, "proxy_server_request": {"model": "x", "messages": REQUEST}},
+        "m",
+    ),
+    "Langfuse of LangChain": (
+        {
+            "traceId": "t",
+            "type": "GENERATION",
+            "model": "m",
+            "input": [{"type": "system", "content": "Be brief."}, {"type": "human", "content": TREE}],
+            "output": {"type": "ai", "content": OAK},
+        },
+        "m",
+    ),
     "Langfuse observation": (
         {
             "id": "o",
@@ -733,6 +747,92 @@ def test_a_folder_of_arena_hard_v2(tmp_path: Path) -> None:
     write(tmp_path / "model_judgment" / "j" / "n.jsonl", row)
     votes, _ = load_votes(tmp_path)
     assert votes_of(votes) == [((TREE, "base", OAK), (TREE, "n", "Elm."), "model_b")]
+
+
+def test_files_of_a_folder_that_hold_nothing_to_read_are_named(tmp_path: Path) -> None:
+    folder = mt_bench(tmp_path)
+    write(folder / "results.json", {"results": {}, "configs": {}, "versions": {}})
+    write(folder / "leaderboard.json", [{"": "m", "win_rate": 1.5}])
+    write(folder / "battles.jsonl", {"model_a": "m-1.5", "model_b": "n", "winner": "tie"})
+    (folder / "model_answer" / "o.jsonl").write_text("")
+    write(folder / "model_answer" / "p.jsonl", [mt_answer("p", "x", key=99)])
+    pairs, report = load_responses(folder)
+    assert pairs.models == ("m-1.5", "n")
+    notes = " ".join(note for source in report.sources for note in source.notes)
+    for shown in (
+        "results.json (scores, no texts)",
+        "leaderboard.json (unknown format)",
+        "o.jsonl (no rows)",
+        "battles.jsonl",
+    ):
+        assert shown in notes
+    unused = [source for source in report.sources if not source.used]
+    assert [Path(source.source).name for source in unused] == ["p.jsonl"]
+    assert unused[0].warnings == ("none of its rows can be used",)
+    write(folder / "model_answer" / "q.jsonl", [{"promt": TREE, "response": OAK}])
+    with pytest.raises(DataError, match=r"q\.jsonl: unknown format.*--columns prompt=promt"):
+        load_responses(folder)
+
+
+def test_a_folder_in_which_nothing_can_be_used(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.jsonl", {"prompt": TREE, "response": None, "model": "m"})
+    with pytest.raises(DataError, match=r"a\.jsonl: none of its 1 rows can be used .*no response: 1"):
+        load_responses(tmp_path)
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.jsonl", {"x": 1})
+    with pytest.raises(DataError, match=r"a\.jsonl: unknown format"):
+        load_responses(tmp_path)
+
+
+def test_the_file_names_the_model(tmp_path: Path) -> None:
+    write(tmp_path / "question.jsonl", QUESTIONS)
+    answers = tmp_path / "model_answer" / "m-1.5.jsonl"
+    write(answers, [mt_answer("other", OAK)])
+    pairs, report = load_responses(tmp_path)
+    assert pairs.models == ("m-1.5",)
+    assert "the model is called m-1.5 by its file, and other in it" in report.sources[0].notes
+    write(answers, [mt_answer("m", OAK), mt_answer("n", "Elm.")])
+    assert load_responses(tmp_path)[0].models == ("m", "n")
+    write(tmp_path / "mine.jsonl", [mt_answer("o", OAK)])
+    answers.unlink()
+    assert load_responses(tmp_path)[0].models == ("o",)
+
+
+def test_two_questions_of_one_key_are_refused(tmp_path: Path) -> None:
+    folder = mt_bench(tmp_path)
+    write(folder / "question.jsonl", [*QUESTIONS, QUESTIONS[0]])
+    assert triples(load_responses(folder)[0])[0] == (TREE, "m-1.5", OAK)
+    write(folder / "question.jsonl", [*QUESTIONS, {"question_id": 81, "turns": ["Another tree?"]}])
+    with pytest.raises(DataError, match=r"question\.jsonl: holds two different questions of the key '81'"):
+        load_responses(folder)
+
+
+def test_other_calls_in_a_log_are_skipped(tmp_path: Path) -> None:
+    embeddings = {"object": "list", "data": [{"object": "embedding", "embedding": [0.5]}], "model": "e"}
+    rows = [{**SPEND_LOG, "call_type": "aembedding", "messages": TREE, "response": embeddings}, SPEND_LOG]
+    pairs, report = load_responses(write(tmp_path / "a.jsonl", rows))
+    assert triples(pairs) == [(TREE, "m", OAK)]
+    assert report.sources[0].skipped == {"no response": 1}
+
+
+def test_one_judge_is_said_once(tmp_path: Path) -> None:
+    rows = [{**ARENA, "prompt": TREE, "response_a": OAK, "response_b": "Elm.", "judge": name} for name in ("x", "x")]
+    first, second = (write(tmp_path / f"{name}.jsonl", rows) for name in "ab")
+    _, report = load_votes(first, second)
+    assert [source.notes for source in report.sources] == [("one judge has cast every vote: 'x'",), ()]
+    write(second, [{**rows[0], "judge": "y"}])
+    assert not any(source.notes for source in load_votes(first, second)[1].sources)
+    write(second, [without_keys(rows[0], "judge")])
+    assert not any(source.notes for source in load_votes(first, second)[1].sources)
+
+
+@pytest.mark.parametrize("header", ["prompt\u00a0", "\u200bprompt", "\uff50rompt", "PROMPT", "\ufeffPrompt"])
+def test_headers_are_forgiven(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a.csv").write_text(f"model,{header},response\nm,{TREE},{OAK}\n", "utf-8")
+    pairs, report = load_responses(tmp_path / "a.csv")
+    assert triples(pairs) == [(TREE, "m", OAK)]
+    assert report.sources[0].notes == (f"column {header!r} is read as prompt",)
 
 
 def test_benchmarks_side_by_side_keep_their_questions(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_behavior.data import self_naming
 from model_behavior.data.self_naming import STEMS, mask_self_naming
 
+RESPONSES = Path(__file__).parents[2].parent / "shared" / "data" / "responses.parquet"
 NAMING = [
     ("I'm Claude, made by Anthropic.", "I'm [MODEL], made by [MAKER]."),
     (
@@ -158,15 +163,62 @@ def test_any_text_can_be_masked(text: str) -> None:
     assert mask_self_naming(once) == (once, 0)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(
     "text", ["I am a " + "good " * 4000 + "language model by OpenAI", "I am " * 5000 + " ai by openai"]
 )
 def test_long_lines_take_no_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     mask_self_naming([text])
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_stems_are_lower_case() -> None:
     assert all(stem == stem.lower() for stem in STEMS)
+
+
+def mask_until_nothing_changes(text: str) -> str:
+    """What masking means: all patterns, again and again, on the whole line."""
+    while True:
+        new = text
+        for pattern in self_naming._PATTERNS:
+            new = pattern.sub(self_naming._replace, new)
+        if new == text:
+            return text
+        text = new
+
+
+@settings(max_examples=300, deadline=None)
+@given(PIECES, st.sampled_from([" ", ""]))
+def test_the_bound_on_runs_changes_no_ordinary_text(pieces: list[str], joint: str) -> None:
+    (line,) = joint.join(pieces).replace("\n", " ").split("\n")
+    assert self_naming._mask_line(line) == mask_until_nothing_changes(line)
+
+
+@pytest.mark.skipif(not RESPONSES.exists(), reason="no real answers here")
+def test_the_bound_on_runs_changes_no_real_answer() -> None:
+    answers = pq.read_table(RESPONSES, columns=["response"])["response"].slice(0, 4000).to_pylist()
+    lines = [
+        line for text in answers for line in text.split("\n") if any(cue in line for cue in ("I am", "I'm", "As a"))
+    ]
+    assert len(lines) > 50
+    assert [self_naming._mask_line(line) for line in lines] == [mask_until_nothing_changes(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: "I was trained by OpenAI" + ", Google" * n,
+        lambda n: "I am " + "A-" * n + "! an AI",
+        lambda n: "I am Claude made by Google and called " * n,
+        lambda n: "as an AI " * n + "by Google",
+        lambda n: "I am an " + "a-'" * n,
+        lambda n: "I am" + " " * n + "a" + " " * n + "language model",
+    ],
+)
+def test_masking_takes_time_in_proportion_to_the_text(make: Callable[[int], str]) -> None:
+    def seconds(n: int) -> float:
+        started = time.process_time()
+        mask_self_naming([make(n)])
+        return time.process_time() - started
+
+    assert seconds(4000) < 8 * min(seconds(1000), seconds(1000)) + 0.05

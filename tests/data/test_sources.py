@@ -175,7 +175,6 @@ def test_a_missing_extra_names_the_install_command(monkeypatch: pytest.MonkeyPat
         open_rows("hf://owner/name")
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.parquet", "a.csv.gz"])
 def test_memory_stays_bounded(tmp_path: Path, name: str) -> None:
     row = {"prompt": "p" * 1000, "model": "m", "response": "lorem ipsum " * 1000}
@@ -197,7 +196,6 @@ def test_memory_stays_bounded(tmp_path: Path, name: str) -> None:
     assert largest + peak < 12e6
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("indent", [None, 1])
 def test_rows_inside_an_object_are_streamed(tmp_path: Path, indent: int | None) -> None:
     row = {"prompt": "p" * 1000, "model": "m", "response": "lorem ipsum " * 1000}

@@ -51,10 +51,10 @@ def places(page: Page) -> dict[str, tuple[float, float]]:
 
 
 @contextmanager
-def serving(service: Service, key: str | None = None) -> Iterator[str]:
+def serving(service: Service, key: str | None = None, settings: ServeSettings | None = None) -> Iterator[str]:
     """A server of this process on a free port; its address, without a slash at the end."""
     keys = KeyRing([key_of_secret(key)]) if key else KeyRing()
-    settings = ServeSettings(port=0, keys=keys)
+    settings = ServeSettings(port=0, keys=keys) if settings is None else settings
     server, listener = open_server(service, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from model_behavior.cli.app import run
-from model_behavior.data.arena import Arena, write_votes
+from model_behavior.data.arena import Arena
 from model_behavior.serving.app import build_app
 from model_behavior.serving.backend import build_backend
 from model_behavior.serving.keys import KeyRing, key_of_secret, make_key
@@ -20,17 +19,13 @@ from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
 from tests.conftest import held_out_rows
 
-FAST = ["--encoder", "style", "--epochs", "1", "--scorer-epochs", "3", "--validation-fraction", "0.3"]
 MakeClient = Callable[..., TestClient]
 
 
 @pytest.fixture(scope="session")
-def trained(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(scored_arena: Path) -> Path:
     """An artifact of both stages, not to be changed."""
-    path = tmp_path_factory.mktemp("serving")
-    write_votes(arena, path / "votes.parquet")
-    assert run(["train", str(path / "votes.parquet"), "--output", str(path / "arena"), *FAST]) == 0
-    return path / "arena"
+    return scored_arena / "a"
 
 
 @pytest.fixture

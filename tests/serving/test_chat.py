@@ -20,6 +20,7 @@ from model_behavior.serving.app import build_app
 from model_behavior.serving.backend import build_backend
 from model_behavior.serving.chat import ATTEMPTS_HEADER, MODEL_HEADER
 from model_behavior.serving.keys import KeyRing
+from model_behavior.serving.schemas import ChatRequest
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.settings import ServeSettings
 from model_behavior.serving.snapshot import NotPossibleError
@@ -154,7 +155,10 @@ def test_an_upstream_without_a_cost_is_not_free_beside_one_with_a_cost(
 ) -> None:
     def choose(costs: dict[str, float], model: str) -> list[str]:
         service = Service(trained, ServiceConfig(costs, frozenset(configured.models), configured.accepted))
-        return build_backend(service, ServeSettings(upstreams=configured)).chat.choose(model, PROMPT)
+        chat = build_backend(service, ServeSettings(upstreams=configured)).chat
+        messages = [{"role": "user", "content": PROMPT}]
+        request = ChatRequest.model_validate({"model": model, "messages": messages})
+        return list(chat.choose(model, chat.conversations.read(request, None)).models)
 
     other = next(name for name in Service(trained).snapshot.rows if name not in names.values())
     assert choose({}, "auto") == [names["good"], names["fair"]]
@@ -186,7 +190,7 @@ def test_when_an_upstream_fails_the_next_best_answers(
     upstreams["fair"].fails = True
     with pytest.raises(openai.InternalServerError) as caught:
         ask(client)
-    assert caught.value.status_code == 502
+    assert caught.value.status_code == 503  # as the one that could be reached has said
 
 
 def test_what_any_model_would_refuse_is_not_tried_again(client: openai.OpenAI, upstreams: dict[str, Upstream]) -> None:

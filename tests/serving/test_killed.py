@@ -10,10 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from model_behavior.artifact import Artifact
-from model_behavior.artifact.folder import exchange, restore
 from model_behavior.serving.service import Service
 
 UPLOAD = """
@@ -51,27 +48,3 @@ def test_killed_uploads_leave_a_whole_catalog(folder: Path, log_file: Path, tmp_
     assert set(seen) <= {frozenset(old), frozenset(old | {"newcomer"})}
     service.upload(log_file, "after", dry_run=False)
     assert "after" in Service(folder).snapshot.rows
-
-
-def test_where_folders_cannot_be_exchanged_a_parked_one_comes_back(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded = Artifact.load(folder)
-    monkeypatch.setattr("model_behavior.artifact.folder.exchange", lambda *_: False)
-    loaded.save(folder)
-    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".arena") and path.is_dir()] == []
-    parked = folder.with_name(".arena.previous")
-    folder.rename(parked)  # where a process is killed between the two renames
-    assert Artifact.load(folder).models.names == loaded.models.names and not parked.exists()
-    restore(folder)
-    assert folder.is_dir()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
-def test_exchange_swaps_two_folders(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / name).touch()
-    assert exchange(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "a" / "b").exists() and (tmp_path / "b" / "a").exists()
-    assert not exchange(tmp_path / "a", tmp_path / "nothing")

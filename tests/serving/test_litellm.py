@@ -51,7 +51,7 @@ def scenarios(address: str, nobody: str) -> dict[str, dict[str, Any]]:
         "routed": {"address": address, "key": KEY, "bodies": mixed},
         "failing": {"address": address, "key": KEY, "bodies": plain[:1] * 2, "retries": 1},
         "silent": {"address": nobody, "key": KEY, "bodies": plain[:2], "timeout": 0.2},
-        "unnamed": {"address": nobody, "key": KEY, "bodies": plain, "named": False},
+        "unnamed": {"address": address, "key": KEY, "bodies": plain, "named": False},
         "refused": {"address": address, "key": "another-key", "bodies": plain[:1]},
     }
 
@@ -106,9 +106,11 @@ def test_a_silent_service_changes_nothing_and_is_asked_once(told: Told) -> None:
     assert line.startswith("not routed for 60 seconds") and "TimeoutError" in line
 
 
-def test_groups_without_names_are_left_alone(told: Told) -> None:
-    assert sum(len(server.seen) for server in told.servers["unnamed"].values()) == len(PROMPTS)
-    assert not told.lines["unnamed"]  # nobody was asked, or the silence would have been logged
+def test_deployments_without_names_are_found_in_the_catalog(told: Told, shared_service: Service) -> None:
+    names = tuple(told.servers["unnamed"])
+    expected = [shared_service.route(RouteQuery(prompt, names)).model for prompt in PROMPTS]
+    assert [each["text"] for each in told.answers["unnamed"]] == [f"I am {name}" for name in expected]
+    assert not told.lines["unnamed"]
 
 
 def test_a_refusal_changes_nothing_and_is_said(told: Told) -> None:

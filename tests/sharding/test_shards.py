@@ -129,7 +129,7 @@ def test_a_worker_takes_the_backend_of_the_job(material: Material, monkeypatch: 
     (shard,) = cut_into_shards(material.responses, 10_000)
     job = replace(material.job("encode"), backend="onnxruntime")
     run_shard_alone(ShardTask(job, shard, material.folder.with_name("alone.parquet")))
-    assert asked == ["onnxruntime"]
+    assert asked and set(asked) == {"onnxruntime"}
 
 
 def test_files_of_other_columns_are_refused(material: Material, tmp_path: Path) -> None:

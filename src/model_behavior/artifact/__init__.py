@@ -8,6 +8,6 @@ hub.py         download from and upload to the Hugging Face Hub
 """
 
 from model_behavior.artifact.artifact import Artifact
-from model_behavior.artifact.folder import check_output, fingerprint, locked
+from model_behavior.artifact.folder import check_output, fingerprint, is_free, locked
 
-__all__ = ["Artifact", "check_output", "fingerprint", "locked"]
+__all__ = ["Artifact", "check_output", "fingerprint", "is_free", "locked"]

@@ -1,7 +1,10 @@
 """The folder format of an artifact.
 
-A folder is written under a temporary name and then swapped in, so it is complete or absent. It is verified when read.
-Files that the user has added are kept.
+A folder is verified when read, and it is complete or absent. A new one is written under a temporary name, and renamed.
+Where there is one already, the new files are written to a temporary folder in it, which is renamed to `.next` once they
+are on the disk. From that moment readers take them from there, until they have replaced the old ones and `.next` is
+gone; whoever writes next finishes what a killed process has not. The folder itself stays, with its owner, its rights,
+and the files that the user has added, and it may be a mount point.
 
     config.json           format and version, encoder configuration, SHA-256 of the other files
     encoder.safetensors   weights of the encoder's trained part
@@ -10,43 +13,55 @@ Files that the user has added are kept.
     samples.safetensors   samples of each model's responses: style profile, vectors with hashes of prompts
     exemplars.json        typical responses of each model, as text
     revisions.json        changes of each model since the training; absent if there were none
+    prompts.*             prompts worth asking a new model, with the known models' readings; absent without texts
     history.json          one record per trained epoch
     scorer.safetensors    stage 2, arrays; absent if no scorer was trained
     scorer.json           stage 2, the rest of its state
-    scorer-training.*     the same for stage 2 fitted to the training votes only, which `evaluate` measures
+    votes.safetensors     votes behind the ratings, by hashes of prompts; absent if no scorer was trained
+    scorer-training.*     the same as scorer.* for stage 2 fitted to the training votes only, which `evaluate` measures
+    times.json            seconds of each epoch; the one file that a second training with the same seed writes otherwise
     README.md             model card; an edited card is kept when the folder is written again
+    .lock                 locked by whoever writes
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save_file
 
 from model_behavior.arrays import Arrays
 from model_behavior.artifact.card import write_card
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
+from model_behavior.catalog.asking import PromptBook, book_from_stored, book_to_arrays, book_to_json
 from model_behavior.catalog.revisions import Revisions, revisions_from_stored, revisions_to_json
 from model_behavior.catalog.samples import samples_from_stored, samples_to_arrays, samples_to_json
+from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
 from model_behavior.errors import ArtifactError, UsageError, check_version
-from model_behavior.files import name_aside, open_to_others
+from model_behavior.files import (
+    check_writable,
+    copy_rights,
+    make_folder,
+    open_to_others,
+    sync,
+    temporary_folder,
+)
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
@@ -54,18 +69,22 @@ FORMAT_VERSION = 2
 
 CONFIG, CARD, ENCODER = "config.json", "README.md", "encoder.safetensors"
 _SELF = "config_digest"
-_HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+_NEXT, _PART, _LOCK = ".next", ".new.", ".lock"
+_TIMES = "times.json"
+_PATIENCE_SECONDS = 30.0  # for a generation that stays while its files are opened
 _MODELS = "models.safetensors"
 _NAMES, _HISTORY = "models.json", "history.json"
 _SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
 _REVISIONS = "revisions.json"
 _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
 _TRAINING_SCORER, _TRAINING_SCORER_STATE = "scorer-training.safetensors", "scorer-training.json"
+_VOTES = "votes.safetensors"
 _VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
+_WITH_PROMPTS = ("prompts.safetensors", "prompts.json")
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
 _WITH_TRAINING_SCORER = (_TRAINING_SCORER, _TRAINING_SCORER_STATE)
-_OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, (_REVISIONS,))
-WRITTEN = (CONFIG, *_VERIFIED, *(name for group in _OPTIONAL for name in group), CARD)
+_OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, _WITH_PROMPTS, (_REVISIONS,), (_VOTES,))
+WRITTEN = (*_VERIFIED, *(name for group in _OPTIONAL for name in group), _TIMES, CARD, CONFIG)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +100,8 @@ class Contents:
             if it is not kept.
         training: record of the encoder's training split; None if unknown.
         revisions: changes of the models since the training.
+        votes: votes behind the ratings of `scorer`; None before it is trained, and in artifacts of earlier releases.
+        book: prompts worth asking a new model; None before stage 2 is trained, and where no texts are kept.
     """
 
     encoder: ModelBehaviorEncoder
@@ -90,6 +111,8 @@ class Contents:
     training: TrainingRecord | None = None
     revisions: Revisions = field(default_factory=dict)
     training_scorer: DenseNetworkModel | None = None
+    votes: VoteLedger | None = None
+    book: PromptBook | None = None
 
     @property
     def measured_scorer(self) -> DenseNetworkModel | None:
@@ -111,18 +134,30 @@ def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
         hint: addition to the error's fix if an artifact may not be replaced.
 
     Raises:
-        UsageError: the folder exists and may not be replaced, or is not an artifact.
+        UsageError: the folder exists and may not be replaced, is not an artifact, or cannot be written.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if path.is_dir():
+        check_writable(path, f"--output {path}")
+    else:
+        check_writable(path.resolve().parent, f"--output {path}")
+    if is_free(path):
         return
-    if not (path / CONFIG).is_file():
+    if not path.is_dir() or not (_current(path) / CONFIG).is_file():
         raise UsageError(f"{path} exists and is not a model-behavior artifact. Fix: choose another --output")
     if not overwrite:
         raise UsageError(f"{path} holds an artifact already. Fix: choose another --output{hint}")
 
 
+def is_free(path: Path) -> bool:
+    """Tells if there is nothing there but an empty folder, or what a killed process has left in one."""
+    ours = (_LOCK, "lost+found")  # the second is in every new file system, which may be mounted there
+    return not path.exists() or (
+        path.is_dir() and all(each.name in ours or each.name.startswith(_PART) for each in path.iterdir())
+    )
+
+
 def write_folder(contents: Contents, path: Path, texts: bool = True) -> None:
-    """Writes the folder; an older artifact there is replaced only once the new one is complete.
+    """Writes the folder; an older artifact there is replaced only once the new one is complete and on the disk.
 
     Args:
         contents: contents to write.
@@ -135,23 +170,133 @@ def write_folder(contents: Contents, path: Path, texts: bool = True) -> None:
     """
     check_output(path, overwrite=True)
     path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = name_aside(path)
-    aside.mkdir()
+    contents = contents if texts else without_texts(contents)
+    with locked(path):
+        if path.exists():
+            _finish(path)
+            with temporary_folder(path, _PART) as parent:
+                aside = _write_aside(contents, parent, path)
+                aside.rename(path / _NEXT)
+                sync(path)
+            with contextlib.suppress(OSError):  # what is left is done by whoever writes next
+                _finish(path)
+        else:
+            with temporary_folder(path.parent, f".{path.name[:100]}.") as parent:
+                _write_aside(contents, parent, None).rename(path)
+                sync(path.parent)
+
+
+def _write_aside(contents: Contents, parent: Path, old: Path | None) -> Path:
+    """The complete new folder, on the disk; it keeps an edited card and the rights of the old files."""
+    folder = parent / "content"
+    folder.mkdir()
     try:
-        _write_files(contents if texts else without_texts(contents), aside)
-        keep_what_is_the_users(path, aside, WRITTEN)
-        swap(aside, path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _write_files(contents, folder)
+    except SafetensorError as error:
+        raise OSError(f"{parent.parent} cannot be written: {error}") from error
+    if old is not None:
+        _keep_card(old, folder)
+    for path in folder.iterdir():
+        if old is not None and (old / CONFIG).exists():
+            copy_rights(old / path.name if (old / path.name).exists() else old / CONFIG, path)
+        sync(path)
+    sync(folder)
+    sync(parent)
+    return folder
+
+
+def _finish(path: Path) -> None:
+    """Puts the files of a complete `.next` in the place of the old ones; does nothing where there is none."""
+    after = path / _NEXT
+    if not after.is_dir():
+        return
+    with temporary_folder(path, _PART) as parent:
+        for name in WRITTEN:
+            if (after / name).exists():
+                _link(after / name, parent / name)
+                (parent / name).replace(path / name)
+            else:
+                (path / name).unlink(missing_ok=True)
+        sync(path)
+        after.rename(parent / _NEXT)
+        sync(path)
+
+
+def _link(old: Path, new: Path) -> None:
+    """A second name for a file, or a copy where the file system has no second names."""
+    try:
+        os.link(old, new)
+    except OSError:
+        shutil.copy2(old, new)
+        copy_rights(old, new)
+        sync(new)
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps other processes from changing the same folder between a load and a save; waits for them."""
+    """Keeps other processes from changing the same folder; waits for them. A thread may lock what it has locked.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     path = path.resolve()
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        yield
+    while True:
+        inside = path.is_dir()
+        if not inside:
+            make_folder(path.parent)
+        place = path / _LOCK if inside else path.with_name(f".{path.name}.lock")
+        try:
+            lock = FileLock(place, is_singleton=True)
+            lock.acquire()
+        except OSError as error:
+            raise OSError(error.errno, f"{path} cannot be changed: {error.strerror}") from error
+        try:
+            if path.is_dir() == inside:  # where it has been made meanwhile, its own lock is the one to wait for
+                yield
+                return
+        finally:
+            lock.release()
+            if not inside and path.is_dir():  # from now on the lock in it counts
+                with contextlib.suppress(OSError):
+                    place.unlink(missing_ok=True)
+
+
+def _current(path: Path) -> Path:
+    """The folder to read: the one itself, or its next state once that is complete."""
+    return path / _NEXT if (path / _NEXT).is_dir() else path
+
+
+def _state_of(path: Path) -> tuple[str, int, int] | None:
+    """Differs after every write, and from the state in which its files have not come to their places."""
+    try:
+        folder = _current(path)
+        status = (folder / CONFIG).stat()
+    except OSError:
+        return None
+    return folder.name, status.st_ino, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _open_all(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, IO[bytes]]]]:
+    """The verified `config.json`, and all other files open, of one write: none of them changes once it is open."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        state, failure = _state_of(path), None
+        with contextlib.ExitStack() as stack:
+            folder = _current(path)
+            try:
+                config = read_config(path)
+                named = [name for name in WRITTEN if name in (config.get("files") or {}) or name == _TIMES]
+                files: dict[str, IO[bytes]] = {
+                    name: stack.enter_context((folder / name).open("rb")) for name in named if (folder / name).is_file()
+                }
+            except (ArtifactError, OSError) as error:
+                failure = error
+            if _state_of(path) == state or time.monotonic() > until:
+                if failure is not None:
+                    raise failure
+                yield config, files
+                return
 
 
 def fingerprint(path: Path) -> str:
@@ -160,8 +305,8 @@ def fingerprint(path: Path) -> str:
     Raises:
         ArtifactError: `config.json` is missing, altered, or of another version.
     """
-    read_config(path)
-    return digest(path / CONFIG)
+    with _open_all(path) as (config, _):
+        return digest_of(json.dumps(config, sort_keys=True))
 
 
 def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
@@ -169,49 +314,53 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
 
     Args:
         path: folder to read.
-        runtime: cache and monitor of the encoder; the scorer uses the cache, too.
+        runtime: cache, monitor and backend of the encoder; the scorer uses cache and backend, too.
 
     Raises:
         ArtifactError: the folder is missing, not an artifact, of another version, or incomplete or altered.
     """
-    restore(path.resolve())
-    config = read_config(path)
-    digests = config.get("files")
-    digests = digests if isinstance(digests, dict) else {}
-    present = [group for group in _OPTIONAL if any(name in digests for name in group)]
-    for name in (*_VERIFIED, *(name for group in present for name in group)):
-        verify(path / name, digests.get(name))
+    runtime = runtime if runtime is not None else Runtime()
+    with _open_all(path) as (config, files):
+        digests = config.get("files")
+        digests = digests if isinstance(digests, dict) else {}
+        present = [group for group in _OPTIONAL if any(name in digests for name in group)]
+        raw = {}
+        for name in (*_VERIFIED, *(name for group in present for name in group)):
+            raw[name] = _read_verified(path / name, files.get(name), digests.get(name))
+        times = _read_times(files.get(_TIMES))
     try:
+        history = json.loads(raw[_HISTORY])
         state: dict[str, Any] = {
             **config["encoder"],
-            "tensors": load_file(path / ENCODER),
-            "history": json.loads((path / _HISTORY).read_text("utf-8")),
+            "tensors": load(raw.pop(ENCODER)),
+            "history": _with_times(history, times.get(_HISTORY)),
         }
-        table = load_file(path / _MODELS)
-        names = tuple(json.loads((path / _NAMES).read_text("utf-8")))
+        table = load(raw[_MODELS])
+        names = tuple(json.loads(raw[_NAMES]))
         models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
-        exemplars = json.loads((path / _EXEMPLARS).read_text("utf-8"))
-        samples = samples_from_stored(names, load_file(path / _SAMPLES), exemplars)
-        cache = None if runtime is None else runtime.cache
+        samples = samples_from_stored(names, load(raw.pop(_SAMPLES)), json.loads(raw[_EXEMPLARS]))
         scorer, measured = (
-            _read_scorer(path, group, cache) if group in present else None
+            _read_scorer(raw, group, times, runtime) if group in present else None
             for group in (_WITH_SCORER, _WITH_TRAINING_SCORER)
         )
-        stored = json.loads((path / _REVISIONS).read_text("utf-8")) if (_REVISIONS,) in present else None
-        revisions = {} if stored is None else revisions_from_stored(stored)
+        revisions = revisions_from_stored(json.loads(raw[_REVISIONS])) if (_REVISIONS,) in present else {}
+        votes = VoteLedger.from_arrays(load(raw.pop(_VOTES))) if (_VOTES,) in present else None
+        tensors, texts = _WITH_PROMPTS
+        book = book_from_stored(load(raw[tensors]), json.loads(raw[texts])) if _WITH_PROMPTS in present else None
         split = config["split"]
         record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path} is incomplete: {error!r}. Fix: restore it from a copy, or train again") from error
     encoder = ModelBehaviorEncoder.load_state_dict(state)
-    if runtime is not None:
-        encoder.runtime = runtime
-    return Contents(encoder, models, samples, scorer, record, revisions, measured)
+    encoder.runtime = runtime
+    for text_encoder in encoder.text_encoders:
+        text_encoder.use_backend(runtime.backend)
+    return Contents(encoder, models, samples, scorer, record, revisions, measured, votes, book)
 
 
 def without_texts(contents: Contents) -> Contents:
     """The contents without any prompt or response as text, for users who may not share responses."""
-    samples = contents.samples
+    samples, contents = contents.samples, replace(contents, book=None)
     if samples is None:
         return contents
     nothing: tuple[()] = ()
@@ -231,8 +380,9 @@ def _write_files(contents: Contents, folder: Path) -> None:
     samples = contents.catalog.samples
     save_file(samples_to_arrays(samples), folder / _SAMPLES)
     write_json(folder / _EXEMPLARS, samples_to_json(samples))
-    write_json(folder / _HISTORY, state.pop("history"))
-    (folder / CARD).write_text(write_card(contents.encoder, models), "utf-8")
+    times: dict[str, list[float]] = {}
+    write_json(folder / _HISTORY, _without_times(state.pop("history"), times.setdefault(_HISTORY, [])))
+    (folder / CARD).write_text(write_card(contents.encoder, models, contents.scorer), "utf-8")
     written: tuple[str, ...] = (*_VERIFIED, CARD)
     if contents.revisions:
         write_json(folder / _REVISIONS, revisions_to_json(contents.revisions))
@@ -242,8 +392,17 @@ def _write_files(contents: Contents, folder: Path) -> None:
         if scorer is not None and contents.scorer is not None:
             values = scorer.get_state_dict()
             save_file(values.pop("tensors"), folder / tensors)
+            values["history"] = _without_times(values["history"], times.setdefault(rest, []))
             write_json(folder / rest, values)
             written = (*written, tensors, rest)
+    if contents.votes is not None and contents.scorer is not None:
+        save_file(contents.votes.to_arrays(), folder / _VOTES)
+        written = (*written, _VOTES)
+    if contents.book is not None and contents.scorer is not None:
+        save_file(book_to_arrays(contents.book), folder / _WITH_PROMPTS[0])
+        write_json(folder / _WITH_PROMPTS[1], book_to_json(contents.book))
+        written = (*written, *_WITH_PROMPTS)
+    write_json(folder / _TIMES, times)
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -257,10 +416,35 @@ def _write_files(contents: Contents, folder: Path) -> None:
             open_to_others(folder / name)
 
 
-def _read_scorer(path: Path, files: tuple[str, ...], cache: ContentCache | None) -> DenseNetworkModel:
+def _without_times(history: list[dict[str, Any]], times: list[float]) -> list[dict[str, Any]]:
+    """The logs without their seconds, which go to `times`: what is verified depends on votes and seed alone."""
+    times.extend(round(log["seconds"], 3) for log in history)
+    return [{name: value for name, value in log.items() if name != "seconds"} for log in history]
+
+
+def _with_times(history: list[dict[str, Any]], times: Any) -> list[dict[str, Any]]:
+    """The inverse of `_without_times`; where the times are not known, they are 0."""
+    known = times if isinstance(times, list) and len(times) == len(history) else [0.0] * len(history)
+    return [{"seconds": seconds, **log} for log, seconds in zip(history, known, strict=True)]
+
+
+def _read_times(file: IO[bytes] | None) -> Mapping[str, Any]:
+    """Seconds of each epoch by file of its history; nothing where the file is missing or damaged."""
+    with contextlib.suppress(ValueError):
+        found = json.load(file) if file is not None else {}
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _read_scorer(
+    raw: Mapping[str, bytes], files: tuple[str, ...], times: Mapping[str, Any], runtime: Runtime
+) -> DenseNetworkModel:
     tensors, rest = files
-    state = json.loads((path / rest).read_text("utf-8"))
-    return DenseNetworkModel.load_state_dict({**state, "tensors": load_file(path / tensors)}, cache)
+    state = json.loads(raw[rest])
+    state["history"] = _with_times(state["history"], times.get(rest))
+    scorer = DenseNetworkModel.load_state_dict({**state, "tensors": load(raw[tensors])}, runtime.cache)
+    scorer.use_backend(runtime.backend)
+    return scorer
 
 
 def _read_split(values: dict[str, Any]) -> ValidationSplit:
@@ -272,68 +456,12 @@ def write_config(path: Path, config: dict[str, Any]) -> None:
     write_json(path / CONFIG, config | {_SELF: digest_of(json.dumps(config, sort_keys=True))})
 
 
-def keep_what_is_the_users(old: Path, new: Path, ours: Collection[str]) -> None:
-    """Copies the user's own files, and an edited card if the encoder is the same, to the new folder.
-
-    Args:
-        old: folder that is replaced.
-        new: folder that takes its place.
-        ours: names of files that belong to the format.
-    """
-    if not old.exists():
-        return
-    for path in old.iterdir():
-        if path.name not in ours:
-            if path.is_dir() and not path.is_symlink():
-                shutil.copytree(path, new / path.name, symlinks=True)
-            elif path.is_file() or path.is_symlink():
-                shutil.copy2(path, new / path.name, follow_symlinks=False)
+def _keep_card(old: Path, new: Path) -> None:
+    """Copies an edited card to the new folder, if the encoder is the same."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         recorded = json.loads((old / CONFIG).read_text("utf-8"))["files"]
         if recorded[CARD] != digest(old / CARD) and recorded[ENCODER] == digest(new / ENCODER):
-            shutil.copy2(old / CARD, new / CARD)
-
-
-def swap(aside: Path, path: Path) -> None:
-    """Replaces `path` by the new folder `aside`, atomically if the system can exchange two folders.
-
-    If it cannot, the old folder is first renamed, and `restore` finds it if the process is killed in between.
-    """
-    if not path.exists():
-        aside.rename(path)
-        return
-    if exchange(aside, path):
-        shutil.rmtree(aside, ignore_errors=True)
-        return
-    old = _parked(path)
-    shutil.rmtree(old, ignore_errors=True)
-    try:
-        path.rename(old)
-        aside.rename(path)
-    except BaseException:  # an interrupt, too, at any point
-        if old.exists() and not path.exists():
-            old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def restore(path: Path) -> None:
-    """Restores the old folder that a killed `swap` has left under its temporary name."""
-    if not path.exists() and _parked(path).is_dir():
-        _parked(path).rename(path)
-
-
-def _parked(path: Path) -> Path:
-    return path.with_name(f".{path.name[:100]}.previous")
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Exchanges two names atomically (renameat2, Linux 3.15); False if the system or file system cannot."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError, TypeError):
-        return False
-    return bool(renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
+            shutil.copyfile(old / CARD, new / CARD)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -348,7 +476,7 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path} is not a folder. An artifact is a folder with {CONFIG}, as written by train or train-encoder"
         )
     try:
-        config: dict[str, Any] = json.loads((path / CONFIG).read_text("utf-8"))
+        config: dict[str, Any] = json.loads((_current(path) / CONFIG).read_text("utf-8"))
         written_by, version = config["format"], config["format_version"]
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} has no {CONFIG}, so it is not a model-behavior artifact") from error
@@ -362,15 +490,17 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def verify(path: Path, recorded: str | None) -> None:
-    """Refuses a file whose SHA-256 differs from the recorded one."""
-    if not path.is_file():
+def _read_verified(path: Path, file: IO[bytes] | None, recorded: str | None) -> bytes:
+    """Content of an open file; refuses one whose SHA-256 differs from the recorded one."""
+    if file is None:
         raise ArtifactError(f"{path} is missing. Fix: restore the folder from a copy, or train again")
-    if digest(path) != recorded:
+    content = file.read()
+    if hashlib.sha256(content).hexdigest() != recorded:
         raise ArtifactError(
             f"{path} was altered or truncated: its SHA-256 differs from the one in {CONFIG}. "
             "Fix: restore the folder from a copy, or train again"
         )
+    return content
 
 
 def digest(path: Path) -> str:
@@ -380,5 +510,5 @@ def digest(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, indented."""
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    """Writes JSON, indented, without NaN and infinity, which JSON does not have."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")

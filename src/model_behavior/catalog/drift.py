@@ -14,15 +14,15 @@ noncentral chi^2_h with noncentrality effect^2 / g; g falls as the samples grow.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 
 from model_behavior.arrays import BoolArray, Float16Array, Float64Array, IntArray
 from model_behavior.catalog.enrolment import Catalog
 from model_behavior.catalog.style_drivers import StyleDriver, find_drivers, profile_of
 from model_behavior.catalog.two_covariance import fit_whitening
+from model_behavior.data.canonical_text import Changes
 from model_behavior.errors import DataError, UsageError
 from model_behavior.names import find_model
 
@@ -84,6 +84,7 @@ class DriftReport:
         needed_for_effect: the same number for the effect that was found; None also if the effect is 0.
         drivers: differences in style of the new responses from the enrolled ones.
         caution: limits of the test on these responses; "" if there are none.
+        canonicalised: new responses that were brought to their canonical form, by kind of what was changed.
     """
 
     model: str
@@ -98,6 +99,7 @@ class DriftReport:
     needed_for_effect: int | None
     drivers: tuple[StyleDriver, ...]
     caution: str
+    canonicalised: Changes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,8 @@ def power_of(null: NullDistribution, effect: float, n_new: int, alpha: float) ->
     scale = null.scale_with(n_new)
     if scale == 0:
         return 1.0
+    from scipy import stats  # slow to load, and needed here alone
+
     critical = stats.chi2.isf(alpha, null.freedom)
     return float(stats.ncx2.sf(critical, null.freedom, effect**2 / scale))
 

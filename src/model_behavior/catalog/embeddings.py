@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntArray
-from model_behavior.data.text_columns import LazyTexts, is_blank
+from model_behavior.data.canonical_text import Changes, canonicalise_responses
+from model_behavior.data.text_columns import LazyTexts, is_blank, parts_of
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
@@ -73,6 +75,16 @@ def usable_pairs(pairs: PairTable, keep: BoolArray | None = None) -> BoolArray:
     """Pairs of `keep` (all by default) that have both a prompt and a response, [n_pairs]."""
     usable: BoolArray = ~is_blank(pairs.prompts)[pairs.prompt_index] & ~is_blank(pairs.responses)
     return usable if keep is None else usable & keep
+
+
+def count_changes(pairs: PairTable, model: int | None = None) -> Changes:
+    """Number of responses, of all models or one, that are changed to their canonical form, by kind of the change."""
+    rows = None if model is None else np.flatnonzero(pairs.model_index == model)
+    found: Counter[str] = Counter()
+    responses = LazyTexts(pairs.responses, rows)
+    for part in parts_of(len(responses)):
+        found.update(canonicalise_responses(responses[part])[1])
+    return dict(sorted(found.items()))
 
 
 def usable_models(pairs: PairTable) -> tuple[str, ...]:

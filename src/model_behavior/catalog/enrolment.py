@@ -23,6 +23,7 @@ from model_behavior.catalog.samples import (
     pack_words,
     select_samples,
 )
+from model_behavior.data.canonical_text import canonical_prompt
 from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import PairTable
@@ -184,7 +185,7 @@ def prompt_keys(pairs: PairTable) -> UInt64Array:
     """Hash of each pair's normalised prompt with its history, uint64, [n_pairs]; the same in every run."""
     prompts = [normalise_prompt(text) for text in LazyTexts(pairs.prompts)]
     texts = [
-        f"{prompts[prompt]}\0{history}" if history else prompts[prompt]
+        f"{prompts[prompt]}\0{canonical_prompt(history)}" if history else prompts[prompt]
         for prompt, history in zip(pairs.prompt_index.tolist(), LazyTexts(pairs.histories), strict=True)
     ]
     known = {text: hash_text(text) for text in set(texts)}

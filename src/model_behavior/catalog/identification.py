@@ -14,7 +14,7 @@ the known models, once with their model among these, once without it or its fami
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from model_behavior.arrays import BoolArray, Float64Array, FloatArray, IntArray,
 from model_behavior.catalog.calibration import Calibration, Trials, fit_calibration
 from model_behavior.catalog.enrolment import Catalog
 from model_behavior.catalog.two_covariance import TwoCovariance, fit_two_covariance
+from model_behavior.data.canonical_text import Changes
 from model_behavior.errors import DataError, UsageError
 from model_behavior.names import number_families
 
@@ -48,11 +49,13 @@ class Identification:
         n_responses: number of responses judged together.
         none: probability of a model that the catalog does not know.
         candidates: all known models, the likeliest first; with `none`, their probabilities sum to 1.
+        canonicalised: responses that were brought to their canonical form, by kind of what was changed.
     """
 
     n_responses: int
     none: float
     candidates: tuple[Candidate, ...]
+    canonicalised: Changes = field(default_factory=dict)
 
     @property
     def likeliest(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -51,7 +51,7 @@ Revisions = Mapping[str, tuple[Revision, ...]]
 def digest_row(catalog: Catalog, row: int) -> str:
     """Hash of everything the catalog has of one model: embedding, spread, count, style profile, samples."""
     models, samples = catalog.models, catalog.samples
-    texts = [asdict(each) for each in (*samples.exemplars[row], *samples.answers[row].values())]
+    texts = [vars(each) for each in (*samples.exemplars[row], *samples.answers[row].values())]
     content = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
     for embedding in (models.mean, models.spread, models.count):
         content.update(np.asarray(embedding[row]).tobytes())
@@ -93,7 +93,7 @@ def record_changes(recorded: Revisions, before: Catalog, after: Catalog, now: da
 
 def revisions_to_json(recorded: Revisions) -> dict[str, list[dict[str, Any]]]:
     """Converts revisions to JSON values."""
-    return {name: [asdict(each) for each in recorded[name]] for name in sorted(recorded)}
+    return {name: [vars(each) for each in recorded[name]] for name in sorted(recorded)}
 
 
 def revisions_from_stored(value: Mapping[str, list[dict[str, Any]]]) -> Revisions:

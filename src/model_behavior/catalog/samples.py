@@ -15,13 +15,14 @@ one of `n` in common with a chance of about 1 - (1 - J)^n at least (min-wise sam
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Array, UInt32Array, UInt64Array
+from model_behavior.data.canonical_text import canonical_response
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.text.tokens import tokenize
@@ -112,8 +113,8 @@ class ModelSamples:
     """Rows as in the `ModelEmbeddings` beside it.
 
     The sampled vectors take 2 bytes a dimension and 8 bytes of key each: with the default of 512 responses at most
-    132 KiB per model for embeddings of 128 dimensions and 117 KiB for style; their words take 388 KiB. All in all
-    187 MiB for 300 models.
+    132 KiB per model for embeddings of 128 dimensions and 159 KiB for style; their words take 388 KiB. All in all
+    199 MiB for 300 models.
 
     Attributes:
         names: names of the models, sorted, [n_models].
@@ -198,7 +199,7 @@ def style_sums_of(samples: ModelSamples, rows: Int64Array, centre: Float64Array)
 def pack_words(responses: Sequence[str]) -> PackedWords:
     """One row per response, uint32, [n_responses, WIDTH]."""
     packed = np.zeros((len(responses), WIDTH), dtype=np.uint32)
-    tokens = tokenize(responses, keep_digits=True)
+    tokens = tokenize(list(map(canonical_response, responses)), keep_digits=True)
     if not len(tokens.hashes):
         return packed
     # A word is never 0, which stands for none.
@@ -266,8 +267,8 @@ def samples_to_json(samples: ModelSamples) -> dict[str, Any]:
     """Exemplars and answers in row order, and the names of the style features in column order."""
     return {
         "style_features": list(StyleEncoder.feature_names),
-        "exemplars": [[asdict(exemplar) for exemplar in each] for each in samples.exemplars],
-        "answers": [{f"{key:016x}": asdict(answer) for key, answer in each.items()} for each in samples.answers],
+        "exemplars": [[vars(exemplar) for exemplar in each] for each in samples.exemplars],
+        "answers": [{f"{key:016x}": vars(answer) for key, answer in each.items()} for each in samples.answers],
     }
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from model_behavior.arrays import Float64Array
 from model_behavior.catalog.samples import ModelSamples, style_sums_of
@@ -148,10 +148,12 @@ def find_drivers(profile: StyleProfile, reference: StyleProfile, n: int = 5) -> 
     scale = np.sqrt(sum(variances) / 2)
     effect = (profile.mean - reference.mean) / scale
     error = np.sqrt(variances[0] / profile.count + variances[1] / reference.count) / scale
-    threshold = stats.t.isf(_FAMILY_WISE_ERROR / 2 / len(names), profile.count + reference.count - 2)
+    threshold = stdtrit(profile.count + reference.count - 2, 1 - _FAMILY_WISE_ERROR / 2 / len(names))
     drivers: dict[str, StyleDriver] = {}
     for index in np.argsort(-np.abs(effect), kind="stable").tolist():
-        label = STYLE_LABELS[names[index]]
+        label = STYLE_LABELS.get(names[index])
+        if label is None:  # a group of words, which has no words for it
+            continue
         if abs(effect[index]) <= threshold * error[index] or label.topic in drivers or len(drivers) == n:
             continue
         value, other = label.shown(float(profile.mean[index])), label.shown(float(reference.mean[index]))
@@ -206,9 +208,9 @@ _PER_CHARACTERS = {
     "question_mark": "question marks",
     "colon": "colons",
     "semicolon": "semicolons",
-    "hyphen": "hyphens",
-    "double_quote": "straight double quotes",
-    "apostrophe": "straight apostrophes",
+    "hyphen": "hyphens and dashes",
+    "double_quote": "double quotes",
+    "apostrophe": "apostrophes",
     "open_parenthesis": "parentheses",
     "open_bracket": "square brackets",
     "open_brace": "braces",
@@ -219,11 +221,6 @@ _PER_CHARACTERS = {
     "dollar": "dollar signs",
     "less_than": "less-than signs",
     "line_break": "line breaks",
-    "double_space": "double spaces",
-    "space_before_line_break": "spaces at line ends",
-    "tab": "tabs",
-    "dash": "dashes (– and —)",
-    "curly_quote": "curly quotes",
     "ellipsis": "ellipses",
     "emoji": "emoji",
     "non_ascii": "characters beyond ASCII",
@@ -280,7 +277,6 @@ _PER_WORDS = {
     "or": "'or'",
 }
 _OF_RESPONSES = {
-    "opens_with_space": "starts with white space",
     "opens_with_lower_case": "opens in lower case",
     "opens_with_consent": "opens with consent ('Sure', 'Certainly')",
     "opens_with_apology": "opens with an apology",
@@ -294,7 +290,6 @@ _OF_RESPONSES = {
     "opens_with_code": "opens with code",
     "first_line_ends_with_colon": "ends the first line with a colon",
     "first_line_exclaims": "ends the first line with an exclamation mark",
-    "ends_with_space": "ends with white space",
     "ends_with_full_stop": "ends with a full stop",
     "ends_with_exclamation_mark": "ends with an exclamation mark",
     "ends_with_question_mark": "ends with a question mark",
@@ -320,6 +315,7 @@ _OTHERS = (
     StyleLabel("log_length_ratio_to_prompt", "long", "times as long as the prompt", "ratio", "length"),
     StyleLabel("response_tokens_from_prompt", "of its words are the prompt's", "% of words", "share", "echo"),
     StyleLabel("prompt_tokens_in_response", "of the prompt's words recur", "% of words", "share", "echo"),
+    StyleLabel("full_width_mark", "full-width marks", "per 100 characters", "rate", "full width"),
     StyleLabel("starts_with_prompt_words", "of the first words are the prompt's", "% of words", "share", "echo"),
 )
 _TOPICS = {
@@ -347,11 +343,7 @@ _TOPICS = {
     "emoji": "emoji",
     "ends_with_emoji": "emoji",
     "non_ascii": "emoji",
-    "space_before_line_break": "white space",
-    "ends_with_space": "white space",
-    "opens_with_space": "white space",
     "indented_line": "white space",
-    "double_space": "white space",
     "colon": "colon",
     "label_line": "colon",
 }
@@ -374,5 +366,7 @@ def _label_features() -> Mapping[str, StyleLabel]:
 
 
 STYLE_LABELS: Mapping[str, StyleLabel] = _label_features()
-"""The label of every feature of the `StyleEncoder`, by name."""
-_IS_YES_OR_NO = np.array([STYLE_LABELS[name].kind == "responses" for name in StyleEncoder.feature_names])
+"""The label of every feature of the `StyleEncoder` but the groups of words, by name."""
+_IS_YES_OR_NO = np.array(
+    [name in STYLE_LABELS and STYLE_LABELS[name].kind == "responses" for name in StyleEncoder.feature_names]
+)

@@ -88,8 +88,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "train",
             "train_commands:train",
-            "Train both stages on votes.",
-            ("train votes.parquet --output arena --seed 1", "train --show-config"),
+            "Train both stages on votes, published ratings, or both.",
+            (
+                "train votes.parquet --output arena --seed 1",
+                "train --ratings leaderboard.csv --responses answers.parquet --output arena",
+                "train --show-config",
+            ),
         ),
         Row(
             "train-encoder",
@@ -108,6 +112,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
             "Stage 2: train the scorer on the embeddings.",
             ("train-scorer arena votes.parquet",),
         ),
+        Row(
+            "update",
+            "train_commands:update",
+            "Count new votes in the ratings, in seconds.",
+            ("update arena", "update arena new_votes.parquet"),
+        ),
     ),
     "New models": (
         Row(
@@ -121,6 +131,21 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
             "catalog_commands:onboard",
             "Alias of `onboard`.",
             (_ONBOARDING.format("embed-models"),),
+        ),
+        Row(
+            "prompts",
+            "interview_commands:prompts",
+            "Choose the prompts that tell most about a new model.",
+            (
+                "prompts arena --number 8 --output prompts.jsonl",
+                "prompts arena --number 8 --for my-model --batch",
+            ),
+        ),
+        Row(
+            "ask",
+            "interview_commands:ask",
+            "Ask a model at an OpenAI-compatible endpoint these prompts, and rate it.",
+            ("ask arena --base-url http://localhost:8000/v1 --model my-model --output answers.jsonl --onboard",),
         ),
         Row(
             "neighbours",
@@ -137,8 +162,8 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "drift",
             "catalog_commands:drift",
-            "Test whether a model's answers have changed.",
-            ("drift arena today.jsonl --model my-model",),
+            "Test whether a model's answers, or people's votes, have changed.",
+            ("drift arena today.jsonl --model my-model", "drift arena"),
         ),
         Row("remove", "catalog_commands:remove", "Remove models.", ("remove arena old-model",)),
         Row(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,13 +14,13 @@ import typer
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.certainty import ModelCertainty, PlannedSize, RatingCertainty, check_half_width
 from model_behavior.catalog.drift import DriftConfig, DriftReport
-from model_behavior.catalog.embeddings import ModelEmbeddings, usable_models, usable_pairs
+from model_behavior.catalog.embeddings import ModelEmbeddings, count_changes, usable_models, usable_pairs
 from model_behavior.catalog.identification import Identification
 from model_behavior.catalog.neighbours import Neighbourhood
 from model_behavior.catalog.revisions import revisions_of
 from model_behavior.catalog.samples import Exemplar, SharedPrompt
 from model_behavior.catalog.style_drivers import StyleDriver
-from model_behavior.cli.console import Progress, print_load_report, print_result, stderr
+from model_behavior.cli.console import Progress, print_changes, print_load_report, print_result, stderr
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
@@ -35,17 +36,24 @@ from model_behavior.cli.options import (
     Outcomes,
     Questions,
     ResponseSources,
+    ScaleOption,
     Seed,
     Sharding,
     ShardRows,
     TableFile,
     describe_job,
+    digits_of,
     open_artifact,
     reading_options,
 )
+from model_behavior.data.canonical_text import Changes, describe_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, load_responses
+from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
+from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.data_models.votes import PairTable
-from model_behavior.files import check_output_file
+from model_behavior.errors import UsageError
+from model_behavior.files import check_table_file
+from model_behavior.models.scoring.vote_watch import WatchedModel, watch_votes
 from model_behavior.names import find_model
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
@@ -70,6 +78,7 @@ def onboard(
             help="Target half-width of the rating's 95 % interval. [default: 10 % above the smallest possible]"
         ),
     ] = None,
+    scale: ScaleOption = "elo",
     engine: EngineName = "local",
     address: Address = None,
     shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
@@ -85,6 +94,7 @@ def onboard(
     change = Change(folder, output, lambda: open_artifact(folder, cache, backend))
     pairs, report = load_responses(*responses, model=model, reading=reading)
     print_load_report(report)
+    print_changes(count_changes(pairs))
 
     def enrol(loaded: Artifact) -> Artifact:
         if not sharding.is_needed(len(pairs)):
@@ -101,9 +111,9 @@ def onboard(
     models = complete.models.select([row for row, name in enumerate(complete.models.names) if name in names])
     _say_what_became_of_known_models(change.before.models, models, pairs, add)
     _say_what_was_left_out(models, pairs)
-    certainty = complete.certainty(models.names, half_width)
+    certainty = complete.certainty(models.names, half_width, scale=scale)
     rows = _describe_rows(complete, certainty, models.spread.tolist())
-    text = describe_certainty(certainty, models.spread.tolist())
+    text = describe_certainty(certainty, models.spread.tolist(), scale)
     print_result({"output": str(change.target), "embedded": rows}, json, text)
 
 
@@ -143,8 +153,9 @@ def _describe_rows(
     ]
 
 
-def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[float]) -> str:
+def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[float], scale: ScaleName = "elo") -> str:
     """Describes each enrolled model, its certainty, and the gain from more responses."""
+    digits, unit = digits_of(scale), " Elo" if scale == "elo" else ""
     lines = []
     for each, own in zip(certainty, spread, strict=True):
         lines.append(f"{each.model}: {each.responses:,} responses, spread {own:.3f}")
@@ -153,12 +164,13 @@ def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[flo
         if each.rating is not None:
             rating = each.rating
             compared = f"{rating.compared:,} responses to prompts that voted models answered, too"
-            lines.append(f"  rating: {rating.rating:.2f} ± {rating.half_width:.2f} (95 %), from {compared}")
+            value = f"{rating.rating:.{digits}f} ± {rating.half_width:.{digits}f}{unit}"
+            lines.append(f"  rating: {value} (95 %), from {compared}")
             if rating.beyond:
                 lines.append(f"  beyond the known field: {_outside(rating.beyond)}")
-            lines.append(f"  {_needed(rating)}")
+            lines.append(f"  {_needed(rating, digits)}")
         for k, size in each.planned.items():
-            bought = [f"{name} {value}" for name, value in _bought(size) if value is not None]
+            bought = [f"{name} {value}" for name, value in _bought(size, digits) if value is not None]
             if bought:
                 lines.append(f"  {k:>4} responses: {', '.join(bought)}")
     return "\n".join(lines)
@@ -169,19 +181,19 @@ def _outside(beyond: int) -> str:
     return f"its answers look {order} than those of every known model, so that its rating is a guess"
 
 
-def _needed(rating: RatingCertainty) -> str:
-    further = f"more responses can bring it to ±{rating.floor:.2f}, votes further"
+def _needed(rating: RatingCertainty, digits: int) -> str:
+    further = f"more responses can bring it to ±{rating.floor:.{digits}f}, votes further"
     if rating.needed is None:
-        return f"±{rating.wanted:.2f} is out of reach of responses: {further}"
+        return f"±{rating.wanted:.{digits}f} is out of reach of responses: {further}"
     if rating.needed == 0:
-        return f"±{rating.half_width:.2f} now; {further}"
-    return f"about {rating.needed:,} more responses for ±{rating.wanted:.2f}; {further}"
+        return f"±{rating.half_width:.{digits}f} now; {further}"
+    return f"about {rating.needed:,} more responses for ±{rating.wanted:.{digits}f}; {further}"
 
 
-def _bought(size: PlannedSize) -> list[tuple[str, str | None]]:
+def _bought(size: PlannedSize, digits: int) -> list[tuple[str, str | None]]:
     return [
         ("embedding within", None if size.radius is None else f"{size.radius:.3f}"),
-        ("rating ±", None if size.half_width is None else f"{size.half_width:.2f}"),
+        ("rating ±", None if size.half_width is None else f"{size.half_width:.{digits}f}"),
         ("recognised in", None if size.recognition is None else f"{size.recognition:.0%} of cases"),
     ]
 
@@ -277,13 +289,28 @@ def describe_identification(name: str | None, found: Identification, top: int, g
     rest = sum(each.probability for each in found.candidates[top:])
     if len(found.candidates) > top:
         lines.append(f"  {rest:6.1%}  {len(found.candidates) - top} other known models")
-    return "\n".join([*lines, f"  {found.none:6.1%}  none of them"])
+    lines.append(f"  {found.none:6.1%}  none of them")
+    return "\n".join([*lines, *_changes(found.canonicalised)])
+
+
+def _changes(changes: Changes) -> list[str]:
+    text = describe_changes(changes)
+    return [f"  canonical text: {text} responses"] if text else []
 
 
 def drift(
     folder: ArtifactFolder,
-    responses: ResponseSources,
-    model: Annotated[str, typer.Option(help="Name in DIR of the model that wrote the responses.")],
+    responses: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RESPONSES]",
+            help="Responses or votes: files, folders of shards, or hf://owner/name. Without them, the votes that serve "
+            "has received are tested.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name in DIR of the model that wrote the responses; needed with them.")
+    ] = None,
     permutations: Annotated[
         int, typer.Option(min=19, help="Number of permutations; the smallest p-value is 1 / (permutations + 1).")
     ] = _DRIFT.permutations,
@@ -299,14 +326,42 @@ def drift(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Test whether the answers of a model in DIR have changed since it was enrolled."""
+    """Test whether the answers of a model in DIR have changed since it was enrolled, or the votes on all models."""
     reading = reading_options(columns, outcome, questions)
     loaded = open_artifact(folder, cache, backend)
+    if not responses:
+        watched = watch_log(folder, loaded, alpha)
+        print_result([asdict(each) for each in watched], json, describe_watch(watched))
+        return
+    if model is None:
+        raise UsageError("--model is missing. Fix: name the model that wrote the responses")
     find_model(loaded.models.names, model)  # reports an unknown name before the responses are read
     pairs, report = load_responses(*responses, model=model, reading=reading)
     print_load_report(report)
     found = loaded.drift(pairs, model, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
     print_result(asdict(found), json, describe_drift(found))
+
+
+def watch_log(folder: Path, loaded: Artifact, alpha: float) -> tuple[WatchedModel, ...]:
+    """The votes that the service has received and `update` has not counted, beside what the ratings predict."""
+    new = ledger_of_log(VoteLog(folder / LOG).entries()).between(loaded.trained_scorer.models)
+    if loaded.votes is not None:
+        new = new.without(loaded.votes)
+    return watch_votes(loaded.trained_scorer, new.to_scoring_votes(), alpha)
+
+
+def describe_watch(watched: Sequence[WatchedModel]) -> str:
+    """One line for each model with votes."""
+    if not watched:
+        return "no vote has come that is not counted yet"
+    lines = [
+        f"{each.model}: {'changed' if each.changed else 'no change found'} (p = {each.p_value:.3g}); won "
+        f"{each.observed:.3f} of {each.votes:,} votes on {each.prompts:,} prompts, {each.predicted:.3f} predicted"
+        for each in watched
+    ]
+    if any(each.changed for each in watched):
+        lines.append("To count these votes in the ratings: model-behavior update DIR")
+    return "\n".join(lines)
 
 
 def describe_drift(found: DriftReport) -> str:
@@ -327,7 +382,7 @@ def describe_drift(found: DriftReport) -> str:
         lines += ["  new responses, against the enrolled ones:", *_drivers(found.drivers, "")]
     if found.caution:
         lines.append(f"  caution: {found.caution}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_changes(found.canonicalised)])
 
 
 def _number(needed: int | None) -> str:
@@ -374,7 +429,7 @@ def encode(
     json: Json = False,
 ) -> None:
     """Embed (prompt, response) pairs. Keeps all columns and the order of rows; adds the column `embedding`."""
-    check_output_file(output)
+    check_table_file(output)
     reading = reading_options(columns, outcome, questions)
     sharding = Sharding(engine, address, shard_rows)
     job = describe_job("encode", folder, cache, backend, batch_size, reading)

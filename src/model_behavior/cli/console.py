@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import time
 import warnings
@@ -16,8 +17,10 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from model_behavior.cli.entry import raise_lost_interrupt
+from model_behavior.data.canonical_text import describe_changes
 
 if TYPE_CHECKING:  # names of types alone: the list of commands is printed without loading what they need
+    from model_behavior.data.canonical_text import Changes
     from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
     from model_behavior.data_models.training_log import EpochLog
     from model_behavior.data_models.votes import FilterReport, LoadReport
@@ -25,19 +28,39 @@ if TYPE_CHECKING:  # names of types alone: the list of commands is printed witho
 _REDRAW_SECONDS = 0.2  # on a terminal
 _LINE_SECONDS = 10.0  # in a log file, where every redraw stays
 _SILENT_SECONDS = 2.0  # shorter tasks need no progress
+_OBEYED = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+
+
+@final
+class _SafeConsole(Console):
+    """A console on which texts of files and of other programs do nothing but appear."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As the base, with control characters in texts made visible."""
+        super().print(*(make_visible(each) if isinstance(each, str) else each for each in objects), **options)
 
 
 def stderr() -> Console:
     """To print a line: clears the bar. Made at each use, so that it writes to the stderr of that moment."""
     clear_bar()
-    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    return _SafeConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def make_visible(text: str) -> str:
+    """The text with what a terminal would obey (or could not write) as escapes such as `\\u001b`, valid in JSON, too.
+
+    These are control characters but for new line and tab, marks that reorder a line, and halves of surrogate pairs.
+    """
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_result(value: Any, as_json: bool, text: str) -> None:
     """The one result of a command: JSON, or plain text."""
     clear_bar()
     out = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) if as_json else text
-    sys.stdout.write(out + "\n")
+    sys.stdout.write(make_visible(out) + "\n")
 
 
 def _without_nan(value: Any) -> Any:
@@ -86,6 +109,12 @@ def print_load_report(report: LoadReport) -> None:
         )
 
 
+def print_changes(changes: Changes) -> None:
+    """What of the responses was made canonical before anything was counted."""
+    if text := describe_changes(changes):
+        stderr().print(f"canonical text: {text} responses", markup=False)
+
+
 def print_notes(notes: Sequence[str]) -> None:
     """What to know of the votes before believing the ratings, on stderr."""
     for note in notes:
@@ -103,6 +132,7 @@ def print_filter_report(report: FilterReport) -> None:
         console.print("filters: --min-comparisons  models   votes", style="bold")
         for each in report.thresholds:
             console.print(f"filters: {each.votes_per_model:>17}  {each.models:>6,}  {each.votes:>6,}")
+    print_changes(report.canonicalised)
     if report.masked_responses:
         console.print(f"filters: self-naming masked in {report.masked_responses:,} responses", markup=False)
 

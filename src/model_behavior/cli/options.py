@@ -9,14 +9,15 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from model_behavior.artifact import Artifact, check_output, fingerprint, locked
+from model_behavior.artifact import Artifact, check_output, fingerprint, is_free, locked
 from model_behavior.cli.configuration import nearest_keys, read_toml
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, stderr
 from model_behavior.data.hub_rows import HUB_PREFIX
 from model_behavior.data.loading import load_votes
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions
+from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.data_models.votes import TrainingData
-from model_behavior.errors import UsageError
+from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE, Backend
 from model_behavior.preprocessing.cache import ContentCache
@@ -75,7 +76,7 @@ Columns: TypeAlias = Annotated[
     typer.Option(
         "--columns",
         metavar="KNOWN=NAME",
-        help="Name of a column in the file, as in prompt=query,response=text; repeatable.",
+        help="Name of a column, the same in all files, as in prompt=query,response=text; repeatable.",
         rich_help_panel=_READING,
     ),
 ]
@@ -138,9 +139,18 @@ ConfigFile: TypeAlias = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+ScaleOption: TypeAlias = Annotated[
+    ScaleName,
+    typer.Option("--scale", help="Scale of ratings: Elo (400 points are odds of 10 to 1) or log-odds."),
+]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=RUNNING)
 ]
+
+
+def digits_of(scale: ScaleName) -> int:
+    """Digits after the point that ratings on a scale are shown with."""
+    return 0 if scale == "elo" else 2
 
 
 def open_cache(path: Path | None) -> ContentCache:
@@ -167,19 +177,16 @@ def read_votes(sources: Sequence[str], reading: ReadingOptions) -> TrainingData:
 
 def open_artifact(folder: Path, cache: Path | None, backend: Backend = "auto") -> Artifact:
     """The artifact in a folder, ready to encode with progress on stderr."""
-    loaded = Artifact.load(folder, Runtime(open_cache(cache), ConsoleMonitor()))
-    for encoder in loaded.encoder.text_encoders:
-        encoder.use_backend(backend)
-    return loaded
+    return Artifact.load(folder, Runtime(open_cache(cache), ConsoleMonitor(), backend=backend))
 
 
-def open_scored(folder: Path, cache: Path | None) -> Artifact:
+def open_scored(folder: Path, cache: Path | None, backend: Backend) -> Artifact:
     """The artifact in a folder, with a scorer.
 
     Raises:
         UsageError: it has none.
     """
-    loaded = open_artifact(folder, cache)
+    loaded = open_artifact(folder, cache, backend)
     if loaded.scorer is None:
         raise UsageError(f"{folder} has no scorer. Fix: model-behavior train-scorer {folder} VOTES")
     return loaded
@@ -217,15 +224,75 @@ class Change:
         self.before = self._load()
 
     def apply(self, compute: Callable[[Artifact], Artifact]) -> Artifact:
-        """Writes what `compute` makes of the artifact, and returns it."""
+        """Writes what `compute` makes of the artifact, and returns it.
+
+        Raises:
+            UsageError: another process has written `output` meanwhile.
+        """
         while True:
             after = compute(self.before)
             with locked(self.target):
+                if self.target != self._folder:
+                    check_output(self.target, overwrite=False)
                 if self.target != self._folder or fingerprint(self._folder) == self.version:
                     after.save(self.target)
                     return after
             stderr().print(f"{self._folder} was changed by another process; repeating this change", markup=False)
             self._read()
+
+
+class NewArtifact:
+    """An artifact that will be trained and written to a folder, which other processes may write meanwhile.
+
+    Args:
+        output: folder to write.
+        overwrite: allow the artifact that is there now to be replaced.
+        hint: addition to the error's fix if it may not be replaced.
+
+    Raises:
+        UsageError: the folder cannot be written, which is said before any work.
+    """
+
+    def __init__(self, output: Path, overwrite: bool, hint: str = "") -> None:
+        check_output(output, overwrite, hint)
+        self.output = output
+        self._version = _version_of(output)
+
+    def write(self, trained: Artifact) -> None:
+        """Writes the artifact.
+
+        Raises:
+            ArtifactError: another process has written the folder meanwhile. Its work is kept, and this one is beside.
+        """
+        with locked(self.output):
+            if _version_of(self.output) == self._version:
+                trained.save(self.output)
+                return
+        beside = self._write_beside(trained)
+        raise ArtifactError(
+            f"{self.output} was changed by another process during the training, so it was left as it is; this "
+            f"training is in {beside}. Fix: use {beside}, or move it to {self.output}"
+        )
+
+    def _write_beside(self, trained: Artifact) -> Path:
+        number = 2
+        while True:
+            beside = self.output.with_name(f"{self.output.name}-{number}")
+            with locked(beside):
+                if is_free(beside):
+                    trained.save(beside)
+                    return beside
+            number += 1
+
+
+def _version_of(folder: Path) -> str | None:
+    """Fingerprint of a folder, None where there is no artifact; one that is damaged has none that stays."""
+    if is_free(folder):
+        return None
+    try:
+        return fingerprint(folder)
+    except ArtifactError:
+        return ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,14 +15,28 @@ import typer
 
 from model_behavior.artifact import Artifact
 from model_behavior.cli.console import print_load_report, print_result, stderr
-from model_behavior.cli.options import ArtifactFolder, Json
-from model_behavior.data.loading import load_votes
+from model_behavior.cli.options import (
+    ArtifactFolder,
+    BackendChoice,
+    CacheFolder,
+    Columns,
+    Json,
+    Outcomes,
+    Questions,
+    open_artifact,
+    read_votes,
+    reading_options,
+)
+from model_behavior.data.filters import select_votes
 from model_behavior.data.questions import load_prompt_rows, load_prompts
+from model_behavior.data.reading import ReadingOptions
+from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import UsageError
 from model_behavior.evaluation.figures import Figure
+from model_behavior.evaluation.measured_votes import separate_new_prompts
 from model_behavior.evaluation.routing import RoutingFigures, measure_routing, measure_win_rates, votes_between
 from model_behavior.evaluation.routing_page import TradeOff, check_curve_file, describe_shares, write_trade_off
-from model_behavior.files import check_output_file, written_aside
+from model_behavior.files import check_output_file, check_table_file, written_aside
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 from model_behavior.routing.costs import load_costs
 from model_behavior.routing.frontier import GapCurve, average_gap_recovered, recover_gap, thresholds_of_levels
@@ -57,15 +71,20 @@ def route(
     models: Models = None,
     reference: Reference = None,
     output: Annotated[Path | None, typer.Option(help="Parquet file to write, one row per prompt.")] = None,
+    columns: Columns = None,
+    questions: Questions = None,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Choose a model for each prompt by expected win rate and cost."""
     _allow_one({"--prompt": prompt, "--prompts": prompts}, at_least=1)
     _allow_one({"--budget": budget, "--floor": floor, "--threshold": threshold})
     if output is not None:
-        check_output_file(output)
-    router = _open_router(folder, costs, models, reference)
-    rows: list[str | None] = [prompt] if prompt is not None else _read_prompt_rows(str(prompts))
+        check_table_file(output)
+    router = _make_router(open_artifact(folder, cache, backend), costs, models, reference)
+    reading = reading_options(columns, None, questions)
+    rows: list[str | None] = [prompt] if prompt is not None else _read_prompt_rows(str(prompts), reading)
     asked = [text for text in rows if text is not None]
     router = apply_rule(router, asked, RoutingRule(budget, floor, threshold))
     choices = router.route(asked)
@@ -97,8 +116,16 @@ def calibrate_threshold(
         Path | None, typer.Option(help="File for the curve of cost against win rate: .html, .json or .csv.")
     ] = None,
     votes: Annotated[
-        list[str] | None, typer.Option(help="Held-out votes to evaluate the router on; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Votes to evaluate the router on; those on prompts that were trained on are left out; repeatable."
+        ),
     ] = None,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
+    cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Find the threshold that meets a budget on your own prompts, and show its expected cost and win rate."""
@@ -106,15 +133,18 @@ def calibrate_threshold(
     if curve is not None:
         check_curve_file(curve)
         check_output_file(curve)
-    router = _open_router(folder, costs, models, reference)
-    traffic = Traffic.of_prompts(router, _read_prompts(prompts))
+    reading = reading_options(columns, outcome, questions)
+    loaded = open_artifact(folder, cache, backend)
+    router = _make_router(loaded, costs, models, reference)
+    traffic = Traffic.of_prompts(router, _read_prompts(prompts, reading))
     if budget is not None:
         threshold = traffic.threshold_for_budget(budget)
     else:
         threshold = traffic.threshold_for_strong_share(float(strong_share or 0))
     chosen, points = traffic.describe(threshold), tuple(traffic.curve())
     thresholds = [threshold, *(point.threshold for point in points)]
-    figures, measured = _measure(router, votes, thresholds) if votes else (None, None)
+    data = read_votes(votes, reading) if votes else None
+    figures, measured = (None, None) if data is None else _measure(loaded, router, data, thresholds)
     trade_off = TradeOff(points, chosen, router.reference, None if measured is None else tuple(measured[1:]))
     if curve is not None:
         write_trade_off(curve, trade_off)
@@ -140,9 +170,8 @@ def _allow_one(options: dict[str, Any], at_least: int = 0) -> None:
         raise UsageError(f"{found} given. Allowed: one of {', '.join(options)}{'' if at_least else ', or none'}")
 
 
-def _open_router(folder: Path, costs: Path, models: list[str] | None, reference: str | None) -> Router:
+def _make_router(loaded: Artifact, costs: Path, models: list[str] | None, reference: str | None) -> Router:
     table = load_costs(costs)
-    loaded = Artifact.load(folder)
     router = loaded.router(table, models, reference)
     unpriced = table.unpriced(loaded.models.names)
     if unpriced and not models:
@@ -150,24 +179,29 @@ def _open_router(folder: Path, costs: Path, models: list[str] | None, reference:
     return router
 
 
-def _read_prompts(source: str) -> list[str]:
-    prompts, report = load_prompts(source)
+def _read_prompts(source: str, reading: ReadingOptions) -> list[str]:
+    prompts, report = load_prompts(source, reading)
     print_load_report(report)
     return prompts
 
 
-def _read_prompt_rows(source: str) -> list[str | None]:
-    rows, report = load_prompt_rows(source)
+def _read_prompt_rows(source: str, reading: ReadingOptions) -> list[str | None]:
+    rows, report = load_prompt_rows(source, reading)
     print_load_report(report)
     return rows
 
 
-def _measure(router: Router, sources: list[str], thresholds: list[float]) -> tuple[RoutingFigures, list[float]]:
-    data, report = load_votes(*sources)
-    print_load_report(report)
+def _measure(
+    loaded: Artifact, router: Router, data: TrainingData, thresholds: list[float]
+) -> tuple[RoutingFigures, list[float]]:
+    """Measures the same candidates by the scorer that has not seen the votes, as `evaluate` does."""
+    new, seen = separate_new_prompts(loaded, data)
+    if len(seen):
+        stderr().print(f"{len(seen):,} of {len(data):,} votes are on prompts that were trained on, and are left out")
+    measured = replace(router, scorer=loaded.measured_scorer or router.scorer)
     costs = dict(zip(router.candidates, router.costs, strict=True))
-    votes = votes_between(to_scoring_votes(data), costs)
-    return measure_routing(router.scorer, votes, costs), measure_win_rates(router, votes, thresholds)
+    votes = votes_between(to_scoring_votes(select_votes(data, new)), costs)
+    return measure_routing(measured.scorer, votes, costs), measure_win_rates(measured, votes, thresholds)
 
 
 def _write_choices(path: Path, rows: list[str | None], choices: list[Choice]) -> None:

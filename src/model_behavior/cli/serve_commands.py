@@ -14,7 +14,7 @@ from model_behavior.cli.options import RUNNING, ArtifactFolder, BackendChoice, C
 from model_behavior.errors import MissingExtraError
 from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE
 from model_behavior.routing.costs import load_costs
-from model_behavior.serving.keys import KeyRing, add_key, key_of_secret, load_keys, make_key
+from model_behavior.serving.keys import KeyRing, add_key, key_of_secret, make_key
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.settings import Limits, ServeSettings
 from model_behavior.serving.upstreams import Upstreams, load_upstreams
@@ -35,7 +35,10 @@ def serve(
         Path | None, typer.Option(help="TOML file of OpenAI-compatible services for chat completions.")
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option(help="TOML file of hashed API keys, see create-key.", rich_help_panel=_ACCESS)
+        Path | None,
+        typer.Option(
+            help="TOML file of hashed API keys, see create-key; read again when it changes.", rich_help_panel=_ACCESS
+        ),
     ] = None,
     api_key: Annotated[
         str | None,
@@ -100,12 +103,11 @@ def serve(
         raise MissingExtraError("serve", "serve") from error
     if backend != "auto":
         os.environ[BACKEND_VARIABLE] = backend  # of every artifact that the service reads, now and after a change
-    accepted = [] if keys is None else load_keys(keys)
-    accepted += [] if api_key is None else [key_of_secret(api_key)]
+    ring = KeyRing([] if api_key is None else [key_of_secret(api_key)], keys)
     settings = ServeSettings(
         host=host,
         port=port,
-        keys=KeyRing(accepted),
+        keys=ring,
         limits=Limits(
             body_bytes=body_bytes,
             upload_bytes=upload_bytes,

@@ -1,4 +1,4 @@
-"""`model-behavior train`, `train-encoder` and `train-scorer`."""
+"""`model-behavior train`, `train-encoder`, `train-scorer` and `update`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from model_behavior import pipeline
-from model_behavior.artifact import Artifact, check_output, locked
+from model_behavior.artifact import Artifact
 from model_behavior.cli.configuration import check_moved, read_settings, read_toml, to_toml, with_settings
-from model_behavior.cli.console import ConsoleMonitor, print_notes, print_result, stderr
+from model_behavior.cli.console import (
+    ConsoleMonitor,
+    Progress,
+    print_load_report,
+    print_notes,
+    print_result,
+    stderr,
+)
 from model_behavior.cli.options import (
     RUNNING,
     ArtifactFolder,
@@ -24,6 +32,7 @@ from model_behavior.cli.options import (
     Change,
     Columns,
     Json,
+    NewArtifact,
     OtherFolder,
     Outcomes,
     Questions,
@@ -36,17 +45,20 @@ from model_behavior.cli.options import (
     reading_options,
     set_defaults,
 )
-from model_behavior.data.loading import load_votes
+from model_behavior.data.linking import open_sources
+from model_behavior.data.loading import load_responses
+from model_behavior.data.ratings import load_ratings
 from model_behavior.data.reading import ReadingOptions
+from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.errors import UsageError
+from model_behavior.data_models.vote_ledger import VoteLedger
+from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
-from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.process_group import ProcessGroup, open_process_group
 from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.pipeline import TrainingConfig, fit_encoder, fit_scorer, make_encoder
+from model_behavior.pipeline import Material, TrainingConfig, complete, fit_encoder, gather_material, make_encoder
 from model_behavior.preprocessing.cache import ContentCache
 
 _DEFAULT = TrainingConfig()
@@ -95,11 +107,28 @@ def require_nothing(context: typer.Context, value: bool) -> bool:
 
 _TRAINING, _VOTES = "Training", "Votes"
 
+OptionalVotes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[VOTES]...", help="Vote files, folders of shards, or hf://owner/name."),
+]
+RatingsFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--ratings",
+        help="Published ratings (Elo) in place of votes or beside them: CSV with model, rating, low, high and "
+        "categories, or a leaderboard's JSON.",
+    ),
+]
+RatedResponses: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--responses", help="Responses of the rated models: file, folder or hf://owner/name; repeatable."),
+]
+
 NewFolder: TypeAlias = Annotated[Path, typer.Option("--output", help="Folder to write.")]
 TextEncoders: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        help="Text encoder: style, lexical, semantic or finetuned; repeatable. [default: style, lexical]",
+        help="Text encoder: style, lexical, semantic, finetuned or likelihood; repeatable. [default: style, lexical]",
         rich_help_panel=_TRAINING,
     ),
 ]
@@ -164,8 +193,10 @@ ShowConfig: TypeAlias = Annotated[
 
 def train(
     context: typer.Context,
-    votes: VoteSources,
     output: NewFolder,
+    votes: OptionalVotes = None,
+    ratings: RatingsFile = None,
+    responses: RatedResponses = None,
     columns: Columns = None,
     outcome: Outcomes = None,
     questions: Questions = None,
@@ -185,7 +216,10 @@ def train(
     show_config: ShowConfig = False,
     json: Json = False,
 ) -> None:
-    """Train both stages: the encoder, then the scorer on its model embeddings."""
+    """Train both stages: the encoder, then the scorer on its model embeddings.
+
+    Published ratings can take the place of votes, or stand beside them; they keep their scale and their intervals.
+    """
     training = _configure(context)
     if show_config:
         _print_config(training, (*_STAGE_1, *_STAGE_2))
@@ -193,8 +227,9 @@ def train(
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
     run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
-    trained, prepared = run.train(votes, training)
-    scored = fit_scorer(trained, prepared, training.scorer)
+    inputs = TrainingInputs(tuple(votes or ()), ratings, tuple(responses or ()), reading, training.split.seed)
+    trained, prepared, material = run.train(inputs, training)
+    scored = complete(trained, prepared, material, training)
     run.finish(scored)
     print_notes(scored.trained_scorer.notes)
     value, text = describe_encoder(scored, output, time.monotonic() - started)
@@ -232,7 +267,7 @@ def train_encoder(
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
     run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
-    trained, _ = run.train(votes, training)
+    trained, _, _ = run.train(TrainingInputs(tuple(votes), None, (), reading, training.split.seed), training)
     run.finish(trained)
     value, text = describe_encoder(trained, output, time.monotonic() - started)
     print_result(value, json, text)
@@ -252,6 +287,7 @@ def train_scorer(
     model_source: ModelSource = _DEFAULT.scorer.model_source,
     seed: Seed = 0,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
     config: TrainingFile = None,
     show_config: ShowConfig = False,
     json: Json = False,
@@ -262,12 +298,57 @@ def train_scorer(
         _print_config(training, _STAGE_2)
         return
     reading = reading_options(columns, outcome, questions)
-    change = Change(folder, output, lambda: open_artifact(folder, cache))  # a folder that cannot be used is said first
+    change = Change(folder, output, lambda: open_artifact(folder, cache, backend))  # a useless folder is said first
     data = read_votes(votes, reading)
     scored = change.apply(lambda loaded: pipeline.train_scorer(loaded, data, training.scorer))
     print_notes(scored.trained_scorer.notes)
     value, text = describe_scorer(scored.trained_scorer)
     print_result({"output": str(change.target), **value}, json, f"{change.target}: {text}")
+
+
+def update(
+    folder: ArtifactFolder,
+    votes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[VOTES]", help="More votes: files, folders of shards, or hf://owner/name."),
+    ] = None,
+    output: OtherFolder = None,
+    columns: Columns = None,
+    outcome: Outcomes = None,
+    questions: Questions = None,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Count new votes in the ratings of DIR: those that `serve` has received, and VOTES. No stage is trained again."""
+    reading = reading_options(columns, outcome, questions)
+    change = Change(folder, output, lambda: open_artifact(folder, cache))
+    given = read_votes(votes, reading) if votes else None
+    log = VoteLog(folder / LOG)
+    received = ledger_of_log(log.entries())
+    if log.damaged:
+        stderr().print(f"{log.path}: {log.damaged:,} lines cannot be read and are left out", markup=False)
+
+    def new_votes(loaded: Artifact) -> VoteLedger:
+        return received if given is None else received.joined(pipeline.as_ledger(loaded, given))
+
+    updated = change.apply(lambda loaded: pipeline.update_ratings(loaded, new_votes(loaded)))
+    assert updated.votes is not None and change.before.votes is not None
+    print_notes(updated.trained_scorer.notes)
+    new = new_votes(change.before)
+    known_models = new.between(updated.models.names)
+    counted = len(updated.votes) - len(change.before.votes)
+    value = {
+        "output": str(change.target),
+        "new_votes": counted,
+        "counted_before": len(known_models) - counted,
+        "models_unknown": len(new) - len(known_models),
+        "votes": len(updated.votes),
+    }
+    text = (
+        f"{change.target}: {counted:,} new votes, {value['counted_before']:,} counted before, "
+        f"{value['models_unknown']:,} of models without an embedding left out; {len(updated.votes):,} votes in all"
+    )
+    print_result(value, json, text)
 
 
 def _configure(context: typer.Context) -> TrainingConfig:
@@ -294,6 +375,54 @@ def _print_config(config: TrainingConfig, tables: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
+class TrainingInputs:
+    """Sources of a training.
+
+    Attributes:
+        votes: sources of votes; with ratings, sources of responses among them are taken for `responses`.
+        ratings: file of published ratings; None without.
+        responses: sources of the rated models' responses.
+        reading: names of columns and outcomes in the files.
+        seed: seed of votes that are drawn from ratings.
+    """
+
+    votes: tuple[str, ...]
+    ratings: Path | None
+    responses: tuple[str, ...]
+    reading: ReadingOptions
+    seed: int
+
+    def read(self) -> Material:
+        """Votes, ratings and responses, with progress and a report on stderr.
+
+        Raises:
+            DataError, UsageError: as `gather_material` and the loaders.
+        """
+        votes, responses = self._divide()
+        ratings = None if self.ratings is None else load_ratings(self.ratings)
+        data = read_votes(votes, self.reading) if votes else None
+        pairs = None
+        if responses:
+            progress = partial(Progress().show, "reading responses")
+            pairs, report = load_responses(*responses, progress=progress, reading=self.reading)
+            print_load_report(report)
+        material = gather_material(data, ratings, pairs, self.seed)
+        print_notes(material.notes)
+        return material
+
+    def _divide(self) -> tuple[list[str], list[str]]:
+        """Sources of votes and of responses: an option takes one value, so that further ones come as votes."""
+        if self.ratings is None:
+            return list(self.votes), list(self.responses)
+        votes = [
+            source
+            for source in self.votes
+            if any(opened.format.family == "votes" for opened in open_sources((source,), "votes", self.reading))
+        ]
+        return votes, [*self.responses, *(source for source in self.votes if source not in votes)]
+
+
+@dataclass(frozen=True)
 class TrainingRun:
     """Output folder of a training, and how it runs.
 
@@ -313,8 +442,13 @@ class TrainingRun:
     backend: Backend
     reading: ReadingOptions
 
+    @cached_property
+    def target(self) -> NewArtifact:
+        """The folder as it was before the training."""
+        return NewArtifact(self.output, self.overwrite, ", or add --overwrite")
+
     def __post_init__(self) -> None:
-        check_output(self.output, self.overwrite, ", or add --overwrite")
+        _ = self.target
 
     @property
     def checkpoint(self) -> Path:
@@ -322,27 +456,31 @@ class TrainingRun:
         output = self.output.resolve()
         return output.with_name(f".{output.name}.checkpoint")
 
-    def train(self, sources: Sequence[str], config: TrainingConfig) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
-        """Stage 1, and the votes as it was trained on them.
+    def train(
+        self, inputs: TrainingInputs, config: TrainingConfig
+    ) -> tuple[Artifact, PreprocessedBehaviorEncoderData, Material]:
+        """Stage 1, the votes as it was trained on them, and all that was read.
 
         Under `torchrun` only the first process comes back; the others end here when the training has.
         """
         with open_process_group() as group:
             if group.is_first:
-                return self._train(make_encoder(config, None, self.backend), sources, config, group)
-            runtime = Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group)
-            encoder = make_encoder(config, runtime, self.backend)
-            encoder.train(load_votes(*sources, reading=self.reading)[0], config.split, config.epochs, config.batch_size)
+                return self._train(inputs, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
+            encoder = make_encoder(config, self._runtime(group))
+            encoder.train(inputs.read().data, config.split, config.epochs, config.batch_size)
         raise typer.Exit
 
+    def _runtime(self, group: ProcessGroup) -> Runtime:
+        return Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group, backend=self.backend)
+
     def _train(
-        self, encoder: ModelBehaviorEncoder, sources: Sequence[str], config: TrainingConfig, group: ProcessGroup
-    ) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
-        encoder.runtime = Runtime(self.cache, ConsoleMonitor(), self.checkpoint, self.resume, group)
-        votes = read_votes(sources, self.reading)
+        self, inputs: TrainingInputs, config: TrainingConfig, runtime: Runtime
+    ) -> tuple[Artifact, PreprocessedBehaviorEncoderData, Material]:
+        encoder = make_encoder(config, runtime)
+        material = inputs.read()
         try:
-            prepared = encoder.prepare(votes, config.split)
-            return fit_encoder(encoder, prepared, config), prepared
+            prepared = encoder.prepare(material.data, config.split)
+            return fit_encoder(encoder, prepared, config), prepared, material
         except KeyboardInterrupt:
             if self.checkpoint.exists() or tuning_checkpoint(self.checkpoint).exists():
                 stderr().print("To continue after the last finished epoch, run the same command with --resume.")
@@ -350,8 +488,14 @@ class TrainingRun:
 
     def finish(self, trained: Artifact) -> None:
         """Writes the folder; the checkpoints are not needed any more."""
-        with locked(self.output):
-            trained.save(self.output)
+        try:
+            self.target.write(trained)
+        except ArtifactError:  # written beside it
+            self._forget_checkpoints()
+            raise
+        self._forget_checkpoints()
+
+    def _forget_checkpoints(self) -> None:
         for path in (self.checkpoint, tuning_checkpoint(self.checkpoint)):
             path.unlink(missing_ok=True)
 
@@ -383,6 +527,7 @@ def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
     n_voted, n_enrolled = len(scorer.voted_models), len(scorer.models) - len(scorer.voted_models)
     value: dict[str, Any] = {
         "voted_models": n_voted,
+        "published_ratings": 0 if scorer.published is None else len(scorer.published.table.models),
         "enrolled_models": n_enrolled,
         "validation_loss": None,
         "ratings_alone_loss": None,
@@ -391,9 +536,11 @@ def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
         "notes": list(scorer.notes),
         "history": [log.to_json() for log in history],
     }
-    text = f"scorer of {n_voted} voted and {n_enrolled} enrolled models"
+    text = f"scorer of {n_voted} known and {n_enrolled} enrolled models"
+    if scorer.published is not None:
+        text += f"; {len(scorer.published.table.models)} have a published rating"
     if not history:
-        return value, f"{text}; nothing is measured, since all training votes are on one prompt"
+        return value, f"{text}; nothing is measured without votes on several prompts"
     best = min(history, key=lambda log: log.validation_loss)
     alone = history[0].validation_loss
     value |= {"validation_loss": best.validation_loss, "ratings_alone_loss": alone, "accuracy": best.accuracy}

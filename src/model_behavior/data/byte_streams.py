@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,8 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 _BOM = b"\xef\xbb\xbf"
 _SIGNATURES = {
+    b"\xff\xfe\0\0": "a UTF-32 text file. Fix: iconv -f UTF-32 -t UTF-8 FILE > NEW_FILE",
+    b"\0\0\xfe\xff": "a UTF-32 text file. Fix: iconv -f UTF-32 -t UTF-8 FILE > NEW_FILE",
     b"\xff\xfe": "a UTF-16 text file. Fix: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE",
     b"\xfe\xff": "a UTF-16 text file. Fix: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE",
     b"\x1f\x8b": "compressed with gzip. Fix: add .gz to the file name",
@@ -28,9 +31,21 @@ _SIGNATURES = {
 }
 
 
+class NothingToReadError(DataError):
+    """A source that has no row, or columns of no known format: one file of a folder may be such a file.
+
+    Attributes:
+        reason: the reason in a few words.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def shorten(value: object, limit: int = 80) -> str:
     """A value for an error message: quoted, on one line, at most about `limit` characters."""
-    text = repr(value).replace("\n", " ")
+    text = (str(value) if isinstance(value, Decimal) else repr(value)).replace("\n", " ")
     return text if len(text) <= limit else f"{text[: limit - 10]}… ({len(text):,} characters)"
 
 

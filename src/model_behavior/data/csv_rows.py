@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from model_behavior.data.byte_streams import iterate_lines, open_bytes, shorten
+from model_behavior.data.byte_streams import NothingToReadError, iterate_lines, open_bytes, shorten
 from model_behavior.errors import DataError
 
 
@@ -27,7 +27,9 @@ def read_csv_columns(path: Path, delimiter: str) -> tuple[tuple[str, ...], froze
     try:
         header = next(records, None)
         if header is None:
-            raise DataError(f"{path}: the file is empty. Allowed: a header line and at least one row.")
+            raise NothingToReadError(
+                f"{path}: the file is empty. Allowed: a header line and at least one row.", "no rows"
+            )
         if len(header) == 1:
             other = next((mark for mark in (";", "\t", "|", ",") if mark in header[0]), None)
             if other is not None:
@@ -37,7 +39,7 @@ def read_csv_columns(path: Path, delimiter: str) -> tuple[tuple[str, ...], froze
                 )
         first = next(records, None)
         if first is None:
-            raise DataError(f"{path}: there is a header ({', '.join(header)}) but no row.")
+            raise NothingToReadError(f"{path}: there is a header ({', '.join(header)}) but no row.", "no rows")
     finally:
         records.close()
     return tuple(header), frozenset(c for c, value in zip(header, first, strict=True) if not _is_number(value))
@@ -119,6 +121,8 @@ def _ragged_error(path: Path, position: tuple[int, int], record: list[str], n_co
 def _syntax_error(path: Path, position: tuple[int, int], problem: str) -> DataError:
     if "unexpected end" in problem:
         problem = "a double quote is opened and never closed"
+    if "new-line character" in problem:
+        return DataError(f"{path}: lines end in a carriage return alone. Fix: tr '\\r' '\\n' < FILE > NEW_FILE.")
     return DataError(
         f"{path}, {_place(position)}: not valid CSV ({problem}). Fix: write a quote inside a quoted value as "
         '"", and check that the file is complete.'

@@ -1,16 +1,18 @@
-"""Filters votes for training: removes empty texts and rare models, and masks self-naming."""
+"""Filters votes for training: removes empty texts and rare models, makes texts canonical, and masks self-naming."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from model_behavior.arrays import BoolArray, Int32Array, IntArray
+from model_behavior.data.canonical_text import Changes, canonical_prompt, canonicalise_responses
 from model_behavior.data.self_naming import mask_self_naming
-from model_behavior.data.text_columns import TextColumnBuilder, is_blank, parts_of, take_texts
+from model_behavior.data.text_columns import LazyTexts, TextColumnBuilder, is_blank, parts_of, take_texts
 from model_behavior.data_models.votes import FilterReport, KeptByThreshold, PairTable, TrainingData
 from model_behavior.errors import DataError
 
@@ -35,12 +37,12 @@ class FilterConfig:
 def filter_votes(
     data: TrainingData, config: FilterConfig, progress: Callable[[int, int], None] | None = None
 ) -> tuple[TrainingData, FilterReport]:
-    """Removes votes on empty texts, then rare models until none is left, then masks self-naming.
+    """Removes votes on empty texts, then rare models until none is left; makes texts canonical, masks self-naming.
 
     Args:
         data: votes.
         config: settings of the filters.
-        progress: callback, called with (responses searched for self-naming, responses in all).
+        progress: callback, called with (responses made canonical, responses in all).
 
     Raises:
         DataError: no vote is left; the message gives the counts.
@@ -65,19 +67,18 @@ def filter_votes(
             f"{each.votes_per_model}: {each.models:,} models, {each.votes:,} votes" for each in thresholds
         )
         hint = f" Kept by --min-comparisons: {table}." if table else ""
+        lower = f"lower the threshold of {minimum} votes per model (--min-comparisons), or " if full.any() else ""
         raise DataError(
-            f"no vote is left of {len(data):,} after filtering (removed: {counts}). Fix: lower the threshold of "
-            f"{minimum} votes per model (--min-comparisons), or give more votes.{hint}"
+            f"no vote is left of {len(data):,} after filtering (removed: {counts}). Fix: {lower}give more votes.{hint}"
         )
     used, pair_a, pair_b = _renumber(data, np.flatnonzero(kept))
-    masked = 0
-    if config.mask_self_naming:
-        responses, masked = _mask(data.pairs.responses, used, progress)
-    else:
-        responses = take_texts(data.pairs.responses, used)
-    chosen = TrainingData(_select_pairs(data.pairs, used, responses), pair_a, pair_b, data.outcome[kept])
+    responses, masked, changes = _clean(data.pairs.responses, used, config.mask_self_naming, progress)
+    pairs = _select_pairs(data.pairs, used, responses)
+    prompts = pa.array(map(canonical_prompt, LazyTexts(pairs.prompts)), pa.large_string())
+    drawn = None if data.drawn is None else data.drawn[kept]
+    chosen = TrainingData(replace(pairs, prompts=prompts), pair_a, pair_b, data.outcome[kept], drawn)
     rare_models = tuple(data.pairs.models[index] for index in np.flatnonzero(is_rare))
-    return chosen, FilterReport(len(data), len(chosen), removed, rare_models, masked, thresholds)
+    return chosen, FilterReport(len(data), len(chosen), removed, rare_models, masked, thresholds, changes)
 
 
 def choose_min_comparisons(data: TrainingData, kept: BoolArray) -> int:
@@ -106,20 +107,23 @@ def compare_thresholds(data: TrainingData, kept: BoolArray, chosen: int) -> tupl
     return tuple(found)
 
 
-def _mask(
-    responses: pa.LargeStringArray, used: IntArray, progress: Callable[[int, int], None] | None
-) -> tuple[pa.LargeStringArray, int]:
-    """The responses at `used` with self-naming masked, and the number of those that changed."""
-    masked = TextColumnBuilder()
-    n_masked = 0
+def _clean(
+    responses: pa.LargeStringArray, used: IntArray, mask: bool, progress: Callable[[int, int], None] | None
+) -> tuple[pa.LargeStringArray, int, Changes]:
+    """The responses at `used` as they are encoded, how many had self-naming masked, and what was made canonical."""
+    cleaned = TextColumnBuilder()
+    n_masked, changes = 0, Counter[str]()
     for part in parts_of(len(used)):
-        texts, n_changed = mask_self_naming(responses.take(pa.array(used[part])).to_pylist())
+        texts, changed = canonicalise_responses(responses.take(pa.array(used[part])).to_pylist())
+        changes.update(changed)
+        if mask:
+            texts, n_changed = mask_self_naming(texts)
+            n_masked += n_changed
         for text in texts:
-            masked.append(text.encode())
-        n_masked += n_changed
+            cleaned.append(text.encode())
         if progress is not None:
-            progress(len(masked), len(used))
-    return masked.finish() if n_masked else take_texts(responses, used), n_masked
+            progress(len(cleaned), len(used))
+    return cleaned.finish(), n_masked, dict(changes)
 
 
 def select_votes(data: TrainingData, vote_indices: IntArray) -> TrainingData:
@@ -130,7 +134,8 @@ def select_votes(data: TrainingData, vote_indices: IntArray) -> TrainingData:
         vote_indices: indices of the chosen votes, [n_chosen].
     """
     used, pair_a, pair_b = _renumber(data, vote_indices)
-    return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices])
+    drawn = None if data.drawn is None else data.drawn[vote_indices]
+    return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices], drawn)
 
 
 def select_pairs(pairs: PairTable, used: IntArray) -> PairTable:

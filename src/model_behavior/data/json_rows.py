@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
@@ -20,6 +21,7 @@ import ijson
 import pyarrow as pa
 
 from model_behavior.data.byte_streams import (
+    NothingToReadError,
     encoding_error,
     iterate_lines,
     null_byte_error,
@@ -28,7 +30,11 @@ from model_behavior.data.byte_streams import (
     shorten,
     without_bom,
 )
+from model_behavior.data.json_bounds import JsonBounds, check_depth
 from model_behavior.errors import DataError
+
+MAX_COLUMNS = 10_000
+"""Most columns of a source."""
 
 _PEEKED_ROWS = 1000
 _EXACT_IN_FLOAT = 2**53
@@ -52,6 +58,9 @@ CONTAINERS = (
 )
 """Where the rows of a file are that is one object: in promptfoo's results, inspect_ai's logs, HELM's, and so on."""
 
+PARSER_ERRORS = (ijson.JSONError, UnicodeDecodeError)
+"""What ijson raises; the second for an escaped surrogate without its pair."""
+
 ReadRows = Callable[[int], Iterator[list[dict[str, Any]]]]
 """Function from a number of rows to rows in order, in lists of at most that many."""
 
@@ -72,7 +81,7 @@ def read_json_columns(path: Path) -> dict[str, bool]:
         n_rows += 1
     rows.close()
     if not n_rows:
-        raise DataError(f"{path}: the file holds no rows. {_ALLOWED}")
+        raise NothingToReadError(f"{path}: the file holds no rows. {_ALLOWED}", "no rows")
     return columns
 
 
@@ -134,7 +143,9 @@ def _iterate_objects(path: Path) -> Generator[dict[str, Any], None, None]:
             yield from (_iterate_json_lines if kind == "lines" else _iterate_array)(stream, str(path))
     elif kind == "object":
         with open_bytes(path) as stream:
-            value = json.loads(without_bom(stream.read(), str(path)))
+            text = without_bom(stream.read(), str(path)).decode()
+        check_depth(text, str(path))
+        value = json.loads(text)
         yield from unwrap_object(value, str(path))
     else:
         yield from _iterate_printed(path)
@@ -214,11 +225,11 @@ def _find_container(path: Path) -> str | None:
     with open_bytes(path) as stream:
         before = ""
         try:
-            for prefix, event, _ in ijson.parse(_Utf8Reader(stream, str(path)), multiple_values=True):
+            for prefix, event, _ in ijson.parse(JsonReader(stream, str(path)), multiple_values=True):
                 if event == "start_map" and before and prefix == f"{before}.item":
                     return str(prefix)
                 before = prefix if event == "start_array" and prefix in places else ""
-        except ijson.JSONError:
+        except PARSER_ERRORS:
             return None  # said when it is read
     return None
 
@@ -244,6 +255,7 @@ def _iterate_json_lines(stream: io.BufferedReader, name: str) -> Iterator[dict[s
     for number, line in enumerate(iterate_lines(stream, name), 1):
         if line.isspace():
             continue
+        check_depth(line, f"{name}, line {number}")
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -255,12 +267,12 @@ def _iterate_json_lines(stream: io.BufferedReader, name: str) -> Iterator[dict[s
 
 
 def _iterate_array(stream: io.BufferedReader | _Limited, name: str, prefix: str = "item") -> Iterator[dict[str, Any]]:
-    text = _Utf8Reader(stream, name)
+    text = JsonReader(stream, name)
     try:
         for value in ijson.items(text, prefix, multiple_values=not prefix):
             text.row += 1
             yield _require_object(value, f"{name}, row {text.row - 1}")
-    except ijson.JSONError as error:
+    except PARSER_ERRORS as error:
         raise DataError(
             f"{name}, row {text.row}: not valid JSON ({_describe_json_error(error)}). {_ALLOWED} "
             "Fix: check that the file is complete, and write it with a JSON library."
@@ -268,11 +280,15 @@ def _iterate_array(stream: io.BufferedReader | _Limited, name: str, prefix: str 
 
 
 def _describe_json_error(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "an escape such as \\udfff, half of a pair, that is no character by itself"
     message = error.args[0] if error.args else ""
     if isinstance(message, bytes):
         message = message.decode("utf-8", "replace")
     problem, *context = [line.strip() for line in str(message).splitlines() if line.strip()]
     near = [line for line in context if "right here" not in line]
+    if near and re.search(r":\s*-?(NaN|Infinity)\b", near[0]):
+        problem = "NaN and Infinity are no JSON: write null instead;"
     return f"{problem} near {shorten(near[0])}" if near else problem
 
 
@@ -282,11 +298,15 @@ def _require_object(value: Any, place: str) -> dict[str, Any]:
     return value
 
 
-class _Utf8Reader:
-    """A byte reader for ijson that stops right before the first bad byte, so that the error can name the row."""
+class JsonReader:
+    """A byte reader for ijson that stops right before the first bad byte, so that the error can name the row.
+
+    What ijson cannot bear, see `JsonBounds`, never reaches it.
+    """
 
     def __init__(self, stream: io.BufferedReader | _Limited, name: str) -> None:
         self.row = 1
+        self._bounds = JsonBounds(name)
         self._stream = stream
         self._name = name
         self._decoder = codecs.getincrementaldecoder("utf-8")()
@@ -294,6 +314,11 @@ class _Utf8Reader:
         self._failure: UnicodeDecodeError | str | None = None
 
     def read(self, size: int = -1) -> bytes:
+        """The next bytes, checked.
+
+        Raises:
+            DataError: a byte or a bound is violated.
+        """
         if self._failure is not None:
             raise self._error()
         if size == 0:
@@ -313,6 +338,7 @@ class _Utf8Reader:
             good, self._failure = good[: max(0, error.start - begun)], error
         if data and not good:
             raise self._error()
+        self._bounds.check(good)
         return good
 
     def _error(self) -> DataError:
@@ -328,6 +354,8 @@ def _scan_schema(rows: Iterable[dict[str, Any]]) -> pa.Schema:
     for row in rows:
         for key, value in row.items():
             kinds.setdefault(key, set()).add(_kind(value))
+        if len(kinds) > MAX_COLUMNS:
+            raise DataError(f"the rows have more than {MAX_COLUMNS:,} columns. Fix: leave out the rest.")
     return pa.schema([(key, _arrow_type(found - {"null"})) for key, found in kinds.items()])
 
 

@@ -6,14 +6,22 @@ of a folder that holds several things depends on what is wanted: its judgments a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, Literal, final
 
-from model_behavior.data.formats.benchmarks import ANSWERS, PAIR_JUDGMENTS, QUESTION_KEYS, SCORES, question_key
+from model_behavior.data.byte_streams import NothingToReadError, shorten
+from model_behavior.data.formats.benchmarks import (
+    ANSWERS,
+    PAIR_JUDGMENTS,
+    QUESTION_KEYS,
+    SCORES,
+    question_key,
+    question_turns,
+)
 from model_behavior.data.formats.records import Format, Links, Row, model_name, parse_number
 from model_behavior.data.opening import OpenedSource, open_source
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions
@@ -24,6 +32,8 @@ Purpose = Literal["votes", "responses", "prompts"]
 
 _ARENA_HARD_BASELINE = "gpt-4-0314"
 _REFERENCES = "reference_answer"
+_ANSWER_FOLDER = "model_answer"  # whose files are named after the model, as FastChat reads them
+_PEEKED_ROWS = 1000
 
 
 def open_sources(
@@ -52,10 +62,50 @@ def open_sources(
             "DataFrames."
         )
     opened: list[OpenedSource] = []
+    left_out: list[str] = []
     for source in sources:
-        found = [open_source(open_rows(each, part), reading, also) for each in expand_sources(source)]
-        opened += _pick_votes(found) if purpose == "votes" and len(found) > 1 else found
-    return link_sources(opened, purpose, reading)
+        found, passed = open_files(
+            expand_sources(source), lambda each: open_source(open_rows(each, part), reading, also)
+        )
+        chosen = _choose(found, purpose, also)
+        opened += chosen
+        kept = {id(each) for each in chosen}
+        left_out += [*passed, *(each.rows.name for each in found if id(each) not in kept)]
+    return _note_files(link_sources(opened, purpose, reading), left_out)
+
+
+def open_files(
+    files: Sequence[Source], open_one: Callable[[Source], OpenedSource]
+) -> tuple[list[OpenedSource], list[str]]:
+    """The files of one folder, or the only one; and the names of those that hold nothing to read, with the reason.
+
+    Raises:
+        DataError: a file cannot be read; NothingToReadError of the first, where none holds anything.
+    """
+    opened: list[OpenedSource] = []
+    passed: list[str] = []
+    first: NothingToReadError | None = None
+    for each in files:
+        try:
+            opened.append(open_one(each))
+        except NothingToReadError as error:
+            first = first or error
+            passed.append(f"{each} ({error.reason})")
+    if not opened and first is not None:
+        raise first
+    return [replace(each, is_part=len(files) > 1) for each in opened], passed
+
+
+def _choose(opened: list[OpenedSource], purpose: Purpose, also: Format | None) -> list[OpenedSource]:
+    """Of one folder, what has texts; and of votes beside the responses that were compared, the votes.
+
+    So AlpacaEval's results have them, and Arena-Hard's folder has battles without texts beside its answers.
+    """
+    with_texts = [each for each in opened if each.format.family != "battles"]
+    chosen = with_texts if with_texts and also is None else opened
+    votes = [each for each in chosen if each.format.family == "votes"]
+    needs_others = any(each.format.needs is not None for each in chosen)
+    return votes if votes and purpose == "votes" and not needs_others else chosen
 
 
 def link_sources(opened: list[OpenedSource], purpose: Purpose, reading: ReadingOptions) -> list[OpenedSource]:
@@ -72,18 +122,10 @@ def link_sources(opened: list[OpenedSource], purpose: Purpose, reading: ReadingO
     return _link(opened, questions, purpose)
 
 
-def _pick_votes(opened: list[OpenedSource]) -> list[OpenedSource]:
-    """Of a folder that holds votes beside the responses that were compared, as AlpacaEval's results do, the votes."""
-    votes = [each for each in opened if each.format.family == "votes"]
-    if not votes or any(each.format.needs is not None for each in opened):
-        return opened
-    return _note_files(votes, [each for each in opened if each.format.family == "responses"])
-
-
-def _note_files(read: list[OpenedSource], left_out: list[OpenedSource]) -> list[OpenedSource]:
+def _note_files(read: list[OpenedSource], left_out: list[str]) -> list[OpenedSource]:
     if not left_out:
         return read
-    listed = ", ".join(each.rows.name for each in left_out[:5]) + (" …" if len(left_out) > 5 else "")
+    listed = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
     return [replace(read[0], notes=(*read[0].notes, f"files not read: {listed}")), *read[1:]]
 
 
@@ -114,7 +156,7 @@ def _link(opened: list[OpenedSource], questions: list[OpenedSource], purpose: Pu
             "too, or the folder that holds both."
         )
     linked = [_link_one(each, questions, answers, judged) for each in read]
-    return _note_files(linked, left_out)
+    return _note_files(linked, [each.rows.name for each in left_out])
 
 
 def _link_one(
@@ -131,8 +173,21 @@ def _link_one(
     if not questions and not (source.format.needs == "answers" and by_messages):
         raise DataError(_missing_questions(source))
     texts = _Texts(Path(source.rows.name), _nearest(source, questions), _nearest(source, answers), judged)
-    linked = replace(source, links=Links(texts.question, texts.answer, texts.baseline, _stem(source.rows.name)))
+    model, notes = _stem(source.rows.name), source.notes
+    is_named = source.format is ANSWERS and Path(source.rows.name).parent.name == _ANSWER_FOLDER
+    if is_named:
+        others = _other_names(source, model)
+        is_named = len(others) < 2
+        notes += (f"the model is called {model} by its file, and {others[0]} in it",) if len(others) == 1 else ()
+    linked = replace(source, links=Links(texts.question, texts.answer, texts.baseline, model, is_named), notes=notes)
     return _pair_scores(linked) if source.format is SCORES else linked
+
+
+def _other_names(source: OpenedSource, model: str) -> list[str]:
+    """The names other than the file's that its first answers give the model."""
+    rows = islice(_all_rows(source), _PEEKED_ROWS)
+    names = {model_name(row.get("model_id"), "model_id") for row in rows} - {None, model}
+    return sorted(name for name in names if name)
 
 
 def _missing_questions(source: OpenedSource) -> str:
@@ -162,7 +217,17 @@ class _Texts:
 
     @cached_property
     def _questions(self) -> dict[str, Row]:
-        return {question_key(row): row for source in self._question_sources for row in _all_rows(source)}
+        found: dict[str, Row] = {}
+        for source in self._question_sources:
+            for row in _all_rows(source):
+                key = question_key(row)
+                if question_turns(found.setdefault(key, row)) != question_turns(row):
+                    raise DataError(
+                        f"{source.rows.name}: holds two different questions of the key {shorten(key)}, so that it is "
+                        "not known which one was answered. Fix: give each question a key of its own, or only the file "
+                        "that was asked, with --questions."
+                    )
+        return found
 
     def question(self, key: str) -> Row | None:
         return self._questions.get(key)

@@ -9,6 +9,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -291,26 +292,54 @@ def read_records(
     sizes = [source.rows.n_rows for source in opened]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     done = 0
-    reports = []
+    reports: list[SourceReport] = []
+    problems: list[DataError | UsageError | None] = []
+    judges: set[str] = set()
     for source in opened:
-        skipped: Counter[str] = Counter()
-        n_rows = 0
-        for rows in source.rows.rows(source.columns):
-            for number, row in enumerate(rows, n_rows + 1):
-                record = _convert_row(row, source, number, convert)
-                if isinstance(record, Skip):
-                    skipped[record.reason] += 1
-                elif isinstance(record, tuple):
-                    for each in record:
-                        add(each)
-                else:
-                    add(record)
-            n_rows += len(rows)
+
+        def keep(row: Row, record: Vote | Response, source: OpenedSource = source) -> None:
+            if len(judges) < 2:
+                judges.add(source.judge_of(row))
+            add(record)
+
+        def advance(n_rows: int, done: int = done) -> None:
             if progress is not None:
                 progress(done + n_rows, total)
+
+        n_rows, skipped = _read_source(source, convert, keep, advance)
         done += n_rows
+        problems.append(_find_problem(source, n_rows, skipped))
         reports.append(_report(source, n_rows, skipped))
+        if problems[-1] is not None and not source.is_part:
+            raise problems[-1]
+    if problems and problems[0] is not None and all(problems):
+        raise problems[0]
+    if len(judges) == 1 and "" not in judges:
+        note = f"one judge has cast every vote: {shorten(judges.pop())}"
+        reports[0] = replace(reports[0], notes=(*reports[0].notes, note))
     return tuple(reports)
+
+
+def _read_source(
+    source: OpenedSource,
+    convert: Callable[[OpenedSource, Row], Record],
+    keep: Callable[[Row, Vote | Response], None],
+    advance: Callable[[int], None],
+) -> tuple[int, Counter[str]]:
+    """Hands over a row with each of its records; returns the numbers of rows, and of those left out by reason."""
+    skipped: Counter[str] = Counter()
+    n_rows = 0
+    for rows in source.rows.rows(source.columns):
+        for number, row in enumerate(rows, n_rows + 1):
+            record = _convert_row(row, source, number, convert)
+            if isinstance(record, Skip):
+                skipped[record.reason] += 1
+                continue
+            for each in record if isinstance(record, tuple) else (record,):
+                keep(row, each)
+        n_rows += len(rows)
+        advance(n_rows)
+    return n_rows, skipped
 
 
 def _convert_row(row: Row, source: OpenedSource, number: int, convert: Callable[[OpenedSource, Row], Record]) -> Record:
@@ -320,22 +349,29 @@ def _convert_row(row: Row, source: OpenedSource, number: int, convert: Callable[
         raise type(error)(f"{source.rows.name}, row {number}: {error}") from None
 
 
-def _report(source: OpenedSource, n_rows: int, skipped: Counter[str]) -> SourceReport:
+def _find_problem(source: OpenedSource, n_rows: int, skipped: Counter[str]) -> DataError | UsageError | None:
+    """Why nothing of a source was used; None where something was."""
     name, known = source.rows.name, source.format
     if n_rows == 0:
-        raise DataError(
+        return DataError(
             f"{name}: there is no row ({known.name}). Fix: give at least one; a stream can be read once only."
         )
-    used = n_rows - skipped.total()
-    if used == 0 and set(skipped) == {_NAMELESS} and known.family == "responses":
-        raise UsageError(
-            f"{name}: none of its {n_rows:,} rows names its model ({known.name}). Fix: give its name with --model."
+    if n_rows > skipped.total():
+        return None
+    counts = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(skipped.items()))
+    if _NAMELESS in skipped and known.family == "responses":
+        return UsageError(
+            f"{name}: none of its {n_rows:,} rows names its model ({known.name}; {counts}). Fix: give its name with "
+            "--model."
         )
-    if used == 0:
-        counts = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(skipped.items()))
-        raise DataError(
-            f"{name}: none of its {n_rows:,} rows can be used ({known.name}; {counts}). "
-            f"Fix: check the columns {', '.join(known.required)}."
-        )
-    warnings = () if known.warning is None else (known.warning,)
-    return SourceReport(name, known.name, n_rows, used, dict(sorted(skipped.items())), warnings, source.notes)
+    return DataError(
+        f"{name}: none of its {n_rows:,} rows can be used ({known.name}; {counts}). "
+        f"Fix: check the columns {', '.join(known.required)}."
+    )
+
+
+def _report(source: OpenedSource, n_rows: int, skipped: Counter[str]) -> SourceReport:
+    known, used = source.format, n_rows - skipped.total()
+    warnings = (known.warning or "", "" if used else "none of its rows can be used")
+    shown = tuple(warning for warning in warnings if warning)
+    return SourceReport(source.rows.name, known.name, n_rows, used, dict(sorted(skipped.items())), shown, source.notes)

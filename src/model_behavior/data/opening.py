@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from model_behavior.data.byte_streams import NothingToReadError
 from model_behavior.data.formats.detection import (
     KNOWN_COLUMNS,
     TEXT_COLUMNS,
@@ -15,7 +16,7 @@ from model_behavior.data.formats.detection import (
     near_column,
     unaccounted,
 )
-from model_behavior.data.formats.records import Format, Links, Record, Row
+from model_behavior.data.formats.records import Format, Links, Record, Row, is_missing
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions, dig
 from model_behavior.data.sources import RowSource
 from model_behavior.errors import DataError
@@ -44,6 +45,8 @@ _NO_NEWS = frozenset(
 )
 """Columns that hold no prompt and no answer, so that no one needs to hear that they were not read."""
 
+_JUDGES = ("judge", "annotator")
+
 
 @dataclass(frozen=True)
 class OpenedSource:
@@ -56,6 +59,7 @@ class OpenedSource:
         notes: remarks of the report on how it was read.
         reading: options of the caller.
         links: content of other files, for formats that need them.
+        is_part: True for one of several files of a folder, which may have no row that can be used.
     """
 
     rows: RowSource
@@ -64,13 +68,25 @@ class OpenedSource:
     notes: tuple[str, ...] = ()
     reading: ReadingOptions = AS_IT_IS
     links: Links | None = None
+    is_part: bool = False
 
     @cached_property
     def columns(self) -> list[str]:
         """The columns of the source that are read."""
         own = [self.names.get(column, (column,))[0] for column in self.format.used]
         own += [column for column in self.rows.columns if self.format.uses(column)]
+        own += self._judges[:1]
         return [column for column in dict.fromkeys(own) if column in self.rows.columns]
+
+    @cached_property
+    def _judges(self) -> list[str]:
+        """Columns that name who voted."""
+        return [c for c in _JUDGES if c in self.rows.columns] if self.format.family == "votes" else []
+
+    def judge_of(self, row: Row) -> str:
+        """Who voted; "" where the row does not say it."""
+        value = row.get(self._judges[0]) if self._judges else None
+        return "" if is_missing(value) else str(value)
 
     @cached_property
     def _known(self) -> frozenset[str]:
@@ -118,7 +134,8 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
         also: format of rows that have its columns and are in no other.
 
     Raises:
-        DataError: no known format; begins with the name of the rows.
+        NothingToReadError: no known format; begins with the name of the rows.
+        DataError: as in `detect_format`, likewise.
     """
     names = _name_columns(rows, reading)
     moved = {path[0] for path in names.values()}
@@ -128,7 +145,7 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
         known = detect_format(columns, frozenset(reading.columns))
     except DataError as error:
         if also is None or not enough:
-            raise DataError(f"{rows.name}: {error}{_mapping_hint(columns, str(error))}") from None
+            raise reword(error, f"{rows.name}: {error}{_mapping_hint(columns, str(error))}") from None
         known = also
     names = {column: path for column, path in names.items() if known.uses(column)}
     forgiven = [column for column in names if column not in reading.columns]
@@ -144,15 +161,21 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
     return OpenedSource(rows, known, names, tuple(notes), reading)
 
 
+def reword(error: DataError, message: str) -> DataError:
+    """The same error with another message."""
+    return NothingToReadError(message, error.reason) if isinstance(error, NothingToReadError) else DataError(message)
+
+
 def _name_columns(rows: RowSource, reading: ReadingOptions) -> dict[str, tuple[str, ...]]:
     """Where known columns are that go by another name: as the caller says, or in capitals and with spaces."""
     names: dict[str, tuple[str, ...]] = {}
     for known, name in reading.columns.items():
         path = (name,) if name in rows.columns else tuple(name.split("."))
         if path[0] not in rows.columns:
-            raise DataError(
+            raise NothingToReadError(
                 f"{rows.name}: --columns names {name!r}, but there is no such column. Columns found: "
-                f"{', '.join(rows.columns)}. Fix: name one of them, as in --columns {known}={rows.columns[0]}."
+                f"{', '.join(rows.columns)}. Fix: name one of them, as in --columns {known}={rows.columns[0]}.",
+                f"no column {name!r}",
             )
         names[known] = path
     for column in rows.columns:
@@ -170,7 +193,7 @@ def _name_columns(rows: RowSource, reading: ReadingOptions) -> dict[str, tuple[s
 
 def _mapping_hint(columns: Sequence[str], said: str) -> str:
     """How to say which columns are meant, for an error that does not say it."""
-    if "--columns" in said or "test file" in said or "leaderboard" in said:
+    if "--columns" in said or "test file" in said or "leaderboard" in said or "lm-eval" in said:
         return ""
     near = missing_of(columns)
     if near is None:

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_behavior.data.byte_streams import COMPRESSIONS, find_archive, open_bytes, shorten
+from model_behavior.data.byte_streams import COMPRESSIONS, NothingToReadError, find_archive, open_bytes, shorten
 from model_behavior.errors import DataError
 
 _BUFFER_BYTES = 1 << 20
+_BATCH_BYTES = 256 << 20
+_FEW_ROWS = 64
 
 
 def read_parquet_columns(path: Path) -> tuple[pa.Schema, int]:
@@ -28,7 +30,7 @@ def read_parquet_columns(path: Path) -> tuple[pa.Schema, int]:
     with _open_parquet(path) as file:
         schema, n_rows = file.schema_arrow, int(file.metadata.num_rows)
     if n_rows == 0:
-        raise DataError(f"{path}: there are columns ({', '.join(schema.names)}) but no row.")
+        raise NothingToReadError(f"{path}: there are columns ({', '.join(schema.names)}) but no row.", "no rows")
     return schema, n_rows
 
 
@@ -43,6 +45,9 @@ def iterate_parquet_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Record batches of at most `batch_rows` rows, in order.
 
+    Batches are shorter where values may be long: a dictionary holds a value once, and rows repeat it for a few bits, so
+    that a small file may unpack to thousands of times its size.
+
     Args:
         path: Parquet file.
         columns: columns to read, all by default.
@@ -56,11 +61,22 @@ def iterate_parquet_batches(
         wanted = part if part is not None else range(file.metadata.num_rows)
         groups, first = _groups_with(file.metadata, wanted)
         chosen = None if columns is None else list(columns)
-        for batch in file.iter_batches(batch_size=batch_rows, row_groups=groups, columns=chosen):
+        rows_at_once = min(batch_rows, max(_FEW_ROWS, _BATCH_BYTES // _longest_value(file.metadata, groups)))
+        for batch in file.iter_batches(batch_size=rows_at_once, row_groups=groups, columns=chosen):
             start, stop = max(wanted.start - first, 0), min(wanted.stop - first, batch.num_rows)
             first += batch.num_rows
             if start < stop:
                 yield batch.slice(start, stop - start)
+
+
+def _longest_value(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
+    """A bound on the bytes of one value: no value is longer than all that its column stores in a row group."""
+    sizes = (
+        metadata.row_group(group).column(column).total_uncompressed_size
+        for group in groups
+        for column in range(metadata.num_columns)
+    )
+    return max(1, max(sizes, default=1))
 
 
 def _groups_with(metadata: pq.FileMetaData, wanted: range) -> tuple[list[int], int]:

@@ -15,9 +15,9 @@ import pyarrow as pa
 from model_behavior.data.formats.records import Format, Record, Response, Row, Skip, Vote, model_name
 from model_behavior.data.formats.tables import PLAIN, PPE
 from model_behavior.data.formats.turns import parse_column
-from model_behavior.data.linking import link_sources
+from model_behavior.data.linking import link_sources, open_files
 from model_behavior.data.memory_rows import describe_rows
-from model_behavior.data.opening import OpenedSource, open_source
+from model_behavior.data.opening import OpenedSource, open_source, reword
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions
 from model_behavior.data.sources import RowSource, Source, expand_sources, open_rows
 from model_behavior.data_models.votes import LoadReport, SourceReport
@@ -121,7 +121,8 @@ def _open_for_prompts(source: Source, reading: ReadingOptions) -> list[Path | Op
     expanded = expand_sources(source)
     texts: list[Path | OpenedSource] = [Path(str(each)) for each in expanded if _is_text(each)]
     hint = f" A column {_PROMPT!r} would do for prompts."
-    opened = [_open(open_rows(each), (_PROMPT,), hint, reading) for each in expanded if not _is_text(each)]
+    others = [each for each in expanded if not _is_text(each)]
+    opened, _ = open_files(others, lambda each: _open(open_rows(each), (_PROMPT,), hint, reading))
     return [*texts, *(link_sources(opened, "prompts", reading) if opened else [])]
 
 
@@ -194,6 +195,11 @@ def _open_matchups(rows: RowSource, reading: ReadingOptions) -> OpenedSource:
     hint = f" To predict, at least: {', '.join(MATCHUP_COLUMNS)}."
     opened = _open(rows, MATCHUP_COLUMNS, hint, reading)
     known = opened.format
+    if known.needs is not None:
+        raise DataError(
+            f"{rows.name}: holds {known.name}, whose texts are in other files, but each row needs its own here. Fix: "
+            f"write one row for each prediction, with the columns {', '.join(MATCHUP_COLUMNS)}."
+        )
     if known is _MATCHUPS or (known.family == "votes" and known not in (PLAIN, PPE)):
         return opened
     if set(MATCHUP_COLUMNS) <= {*rows.columns, *opened.names}:
@@ -213,7 +219,7 @@ def _open(rows: RowSource, enough: Sequence[str], hint: str, reading: ReadingOpt
     try:
         return open_source(rows, reading, also=_PROMPTS if len(enough) == 1 else _MATCHUPS)
     except DataError as error:
-        raise DataError(f"{error}{hint}") from None
+        raise reword(error, f"{error}{hint}") from None
 
 
 def _report(source: str, name: str, n_rows: int, n_used: int, reason: str) -> SourceReport:

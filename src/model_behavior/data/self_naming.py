@@ -119,6 +119,8 @@ STEMS = (
 # fmt: on
 """Lower-case pieces of every known name, much quicker to search for than the patterns."""
 
+_RUNS = 8
+_LINE = 8_000  # characters of a line that is long; a shorter one gets more runs
 _MODEL_MASK = "[MODEL]"
 _MAKER_MASK = "[MAKER]"
 
@@ -151,7 +153,10 @@ _SHORT_FORM = r"(?: \([A-Z][\w .-]{1,60}\))?"
 _KNOWN_MAKER = rf"{_QUOTE}(?P<maker>{_MAKER}{_SHORT_FORM})"
 _ANY_MAKER = rf"{_QUOTE}(?P<maker>(?:{_MAKER}|{_ORGANISATION}){_SHORT_FORM})"
 _KNOWN_MODEL = rf"{_QUOTE}(?P<model>{_MODEL})"
-_ANY_MODEL = rf"{_QUOTE}(?P<model>{_MODEL}|{_CAPITALISED}(?:[ -](?:{_CAPITALISED}|\d[\w.]*)){{0,3}})"
+_WHOLE_WORD = (
+    r"(?!I\b)[A-Z][\w&-]*+(?:\.\w+)*+"  # never given back in part: its hyphens would be tried as separators, too
+)
+_ANY_MODEL = rf"{_QUOTE}(?P<model>{_MODEL}|{_WHOLE_WORD}(?:[ -](?:{_WHOLE_WORD}|\d[\w.]*+)){{0,3}})"
 _BETWEEN = (
     rf"(?:{_S}(?:called|named|known{_S}as){_S}[^\s,]+)?(?: \([^()\n]{{1,40}}\))?,?"
     rf"(?:{_S}(?:that|which|and))?(?:{_S}(?:I{_S})?(?:was|is|am|were|has{_S}been|have{_S}been))?{_ADVERB}?"
@@ -252,14 +257,16 @@ def _has(texts: pa.LargeBinaryArray, words: Iterable[str]) -> BoolArray:
 
 def _mask_line(text: str) -> str:
     # One mask can complete the context of another, so the patterns run until nothing changes: each run removes
-    # text that is not a mask and adds none, so it ends, and a second call finds nothing to do.
-    while True:
+    # text that is not a mask and adds none, so it ends, and a second call finds nothing to do. A chain of names as long
+    # as the line would need as many runs as it has links, so that their number is bounded for long lines.
+    for _ in range(_RUNS + _LINE // (len(text) + 1)):
         new = text
         for pattern in _PATTERNS:
             new = pattern.sub(_replace, new)
         if new == text:
-            return text
+            break
         text = new
+    return text
 
 
 def _replace(match: re.Match[str]) -> str:

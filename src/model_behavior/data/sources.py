@@ -21,6 +21,7 @@ from model_behavior.data.byte_streams import COMPRESSIONS, find_archive, list_me
 from model_behavior.data.csv_rows import iterate_csv_batches, iterate_csv_rows, read_csv_columns
 from model_behavior.data.hub_rows import HUB_PREFIX, iterate_hub_batches, open_hub_dataset
 from model_behavior.data.json_rows import (
+    MAX_COLUMNS,
     iterate_json_batches,
     iterate_json_rows,
     read_json_columns,
@@ -142,6 +143,10 @@ def open_rows(source: Source, part: range | None = None) -> RowSource:
         opened = _open_table(source)
     else:
         opened = _open_list(source)
+    if len(opened.columns) > MAX_COLUMNS:
+        raise DataError(
+            f"{opened.name}: {len(opened.columns):,} columns. Allowed: {MAX_COLUMNS:,}. Fix: leave out the rest."
+        )
     repeated = [column for column, count in Counter(opened.columns).items() if count > 1]
     if repeated:
         raise DataError(f"{opened.name}: the column {repeated[0]!r} is there more than once. Fix: rename one of them.")

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from model_behavior.arrays import BoolArray, Int32Array, Int64Array, UInt64Array
+from model_behavior.data.canonical_text import canonical_prompt
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import SplitVotes, TrainingData, ValidationSplit
 from model_behavior.errors import DataError, UsageError
@@ -24,7 +25,8 @@ PromptKeys = UInt64Array
 
 
 def normalise_prompt(text: str) -> str:
-    """The normalised prompt: NFKC, case folded, white space collapsed and stripped. Idempotent."""
+    """The canonical prompt in NFKC, case folded, white space collapsed and stripped. Idempotent."""
+    text = canonical_prompt(text)
     if text.isascii():
         return " ".join(text.lower().split())
     folded = text
@@ -83,10 +85,11 @@ def split_votes(data: TrainingData, split: ValidationSplit) -> SplitVotes:
         group = np.arange(len(free))
     n_groups = int(group.max()) + 1 if len(free) else 0
     if n_groups < 2:
-        unit = "prompts" if split.by == "prompt" else "votes"
+        unit = ("prompt" if split.by == "prompt" else "vote") + "s" * (n_groups != 1)
         raise DataError(
-            f"{n_groups} different {unit} among {len(free):,} votes ({int(is_held.sum()):,} held out): too few "
-            "to divide into training and validation. Fix: give votes on at least 2, or hold out fewer models."
+            f"{n_groups} different {unit} among {len(free):,} votes ({int(is_held.sum()):,} held out): too few to "
+            "divide into training and validation. Fix: give votes on at least 2 prompts, better on dozens, from which "
+            "behaviour can be learned; or hold out fewer models. For ratings alone, see load_battles."
         )
     chosen = np.zeros(n_groups, dtype=np.bool_)
     n_validation = min(max(1, round(split.fraction * n_groups)), n_groups - 1)

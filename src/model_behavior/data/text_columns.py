@@ -12,10 +12,10 @@ from typing import final, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from model_behavior.arrays import BoolArray, Int64Array, IntArray
 from model_behavior.data.byte_streams import replace_surrogates
+from model_behavior.data.canonical_text import is_empty_response
 from model_behavior.data_models.votes import PairTable
 
 _READ_AT_ONCE = 4096
@@ -130,12 +130,8 @@ def parts_of(n_rows: int, rows_at_once: int = _READ_AT_ONCE) -> Iterator[slice]:
 
 
 def is_blank(column: pa.LargeStringArray) -> BoolArray:
-    """True for each text that is empty or white space, [n_texts]."""
-    blank = np.empty(len(column), dtype=np.bool_)
-    for part in parts_of(len(column)):
-        trimmed = pc.utf8_trim_whitespace(column[part])
-        blank[part] = pc.equal(pc.binary_length(trimmed), 0).to_numpy(zero_copy_only=False)
-    return blank
+    """True for each text of which nothing is left in its canonical form, [n_texts]."""
+    return np.fromiter(map(is_empty_response, LazyTexts(column)), np.bool_, len(column))
 
 
 def take_texts(column: pa.LargeStringArray, rows: IntArray) -> pa.LargeStringArray:

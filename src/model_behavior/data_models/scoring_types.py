@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from scipy import sparse
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array, IntArray
+
+ScaleName: TypeAlias = Literal["elo", "log-odds"]
+ELO_PER_LOG_ODDS = 400 / math.log(10)
 
 STYLE_COLUMNS = ("length", "headings", "list items", "bold")
 """Features of style control: number of characters, and counts of Markdown elements."""
@@ -31,6 +35,7 @@ class ScoringVotes:
         style_b: `STYLE_COLUMNS` of the right response, likewise.
         answers: features of the responses of both sides; None where the responses are not known. Only the reading of
             ratings from what votes say about responses uses them; predictions never do.
+        drawn: True for each vote that was drawn from published ratings, [n_votes]; None where there is none.
     """
 
     prompts: tuple[str, ...]
@@ -42,9 +47,16 @@ class ScoringVotes:
     style_a: Float32Array | None = None
     style_b: Float32Array | None = None
     answers: VotedAnswers | None = None
+    drawn: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.outcome)
+
+    @property
+    def cast(self) -> Int64Array:
+        """Rows of the votes that somebody cast, ascending."""
+        rows: Int64Array = np.arange(len(self)) if self.drawn is None else np.flatnonzero(~self.drawn)
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +94,7 @@ class Ratings:
             beside several groups; ratings of different groups cannot be compared. None where all can be.
         beyond: 1 where a model that is read from its responses looks better than every known one, -1 where it looks
             worse, 0 otherwise; None where nothing was read from responses.
+        group: models that cannot be told apart share one, see `group_ratings`; None where that is not known.
     """
 
     models: tuple[str, ...]
@@ -90,7 +103,33 @@ class Ratings:
     high: Float64Array
     votes: Int64Array
     component: Int64Array | None = None
+    group: Int64Array | None = None
     beyond: Int64Array | None = None
+
+    def on(self, scale: RatingScale) -> Ratings:
+        """The same on another scale than log-odds."""
+        rating, low, high = (scale.place(column) for column in (self.rating, self.low, self.high))
+        return replace(self, rating=rating, low=low, high=high)
+
+
+@dataclass(frozen=True)
+class RatingScale:
+    """Scale that ratings are shown on.
+
+    Attributes:
+        name: "elo", where 400 points are odds of 10 to 1, or "log-odds".
+        origin: value of a rating of 0 log-odds on the scale.
+        unit: length of 1 log-odds on the scale.
+    """
+
+    name: ScaleName = "log-odds"
+    origin: float = 0.0
+    unit: float = 1.0
+
+    def place(self, rating: Float64Array) -> Float64Array:
+        """Ratings on the scale, from log-odds; any shape."""
+        placed: Float64Array = self.origin + self.unit * rating
+        return placed
 
 
 @dataclass(frozen=True)
@@ -100,6 +139,7 @@ class RankedModel:
     Attributes:
         component: group of models that chains of votes connect, from 0; ratings of different groups cannot be compared.
             None for a model that was only enrolled, where there are several groups.
+        group: number from 1, the best first; no two models of a group can be told apart.
         beyond: 1 where the model has no votes and its responses look better than those of every known model, -1 where
             they look worse, 0 otherwise. Its interval is wider, since nothing is known of what lies there.
     """
@@ -110,6 +150,7 @@ class RankedModel:
     high: float
     votes: int
     component: int | None = 0
+    group: int | None = None
     beyond: int = 0
 
 
@@ -221,7 +262,7 @@ class ScoringEpochLog:
         train_loss: mean loss per training vote over the epoch's steps, penalties left out; NaN before the first.
         validation_loss: log loss over the four outcomes per held-out vote.
         accuracy: share of decided held-out votes whose winner is likelier; NaN where there are none.
-        seconds: wall time.
+        seconds: wall time; 0 where it is not known.
     """
 
     epoch: int
@@ -231,13 +272,14 @@ class ScoringEpochLog:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values; null for NaN, which JSON does not have."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ScoringEpochLog:
         """The inverse of `to_json`."""
-        return cls(**values)
+        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in values.items()}
+        return cls(**known)
 
 
 def _new_places(owner: Int64Array, rows: Int64Array) -> Int64Array:

@@ -24,7 +24,7 @@ class EpochLog:
         mean_distance: mean cosine distance between validation pairs; near 0 is collapse.
         n_triplets: training triplets of the epoch.
         skipped: training triplets that could not be formed, by reason.
-        seconds: wall time of the epoch, validation included.
+        seconds: wall time of the epoch, validation included; 0 where it is not known.
     """
 
     epoch: int

@@ -6,13 +6,13 @@ Every prompt is stored once, and so is every response of a model to a prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
 import pyarrow as pa
 
-from model_behavior.arrays import Int8Array, Int32Array, Int64Array, UInt64Array
+from model_behavior.arrays import BoolArray, Int8Array, Int32Array, Int64Array, UInt64Array
 
 
 class Outcome(IntEnum):
@@ -62,12 +62,15 @@ class TrainingData:
         pair_a: index into `pairs` of the left answer, [n_votes].
         pair_b: index into `pairs` of the right answer, [n_votes]. Same prompt as `pair_a`, another model.
         outcome: `Outcome` of each vote, [n_votes], int8.
+        drawn: True for each vote that nobody cast but that was drawn from published ratings, [n_votes]; None where
+            there is none.
     """
 
     pairs: PairTable
     pair_a: Int32Array
     pair_b: Int32Array
     outcome: Int8Array
+    drawn: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -174,6 +177,7 @@ class FilterReport:
         rare_models: models dropped because they had too few comparisons, sorted.
         masked_responses: responses in which the model named itself or its maker, now masked.
         thresholds: models and votes that other thresholds would have kept; empty where no model was rare.
+        canonicalised: responses that were brought to their canonical form, by kind of what was changed.
     """
 
     votes_before: int
@@ -182,3 +186,4 @@ class FilterReport:
     rare_models: tuple[str, ...]
     masked_responses: int
     thresholds: tuple[KeptByThreshold, ...] = ()
+    canonicalised: Mapping[str, int] = field(default_factory=dict)

@@ -10,6 +10,7 @@ import numpy as np
 
 from model_behavior.arrays import Int32Array, Int64Array
 from model_behavior.catalog.embeddings import ModelEmbeddings
+from model_behavior.data.canonical_text import canonical_prompt
 from model_behavior.data.filters import filter_votes, select_votes
 from model_behavior.data.split import PromptKeys, hash_prompts, normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData, Triplets
@@ -78,17 +79,9 @@ def select_measured(
         UsageError: the artifact does not record which prompts it was trained on.
         DataError: no vote is left after filtering, or none is on a new prompt.
     """
-    seen_keys = training_prompts_of(artifact)
     filters = replace(artifact.encoder.config.preprocessing.filters, min_comparisons=0)
     data, report = filter_votes(votes, filters, progress)
-    prompt_is_seen = np.isin(hash_prompts(data.pairs.prompts.to_pylist()), seen_keys)
-    vote_is_seen = prompt_is_seen[data.pairs.prompt_index[data.pair_a]]
-    new, seen = np.flatnonzero(~vote_is_seen), np.flatnonzero(vote_is_seen)
-    if not len(new):
-        raise DataError(
-            f"all {len(data):,} votes are on prompts that the encoder was trained on, so figures on them would be "
-            "too good. Fix: give votes on other prompts, or the file that it was trained on with its validation side"
-        )
+    new, seen = separate_new_prompts(artifact, data)
     fresh = select_votes(data, new)
     return MeasuredVotes(
         data=data,
@@ -101,8 +94,27 @@ def select_measured(
     )
 
 
+def separate_new_prompts(artifact: Trained, data: TrainingData) -> tuple[Int64Array, Int64Array]:
+    """Indices of the votes on prompts that an artifact was not trained on, and of the others, ascending.
+
+    Raises:
+        UsageError: the artifact does not record which prompts it was trained on.
+        DataError: no vote is on a new prompt.
+    """
+    prompts = list(map(canonical_prompt, data.pairs.prompts.to_pylist()))  # as training has hashed them
+    prompt_is_seen = np.isin(hash_prompts(prompts), training_prompts_of(artifact))
+    vote_is_seen = prompt_is_seen[data.pairs.prompt_index[data.pair_a]]
+    new, seen = np.flatnonzero(~vote_is_seen), np.flatnonzero(vote_is_seen)
+    if not len(new):
+        raise DataError(
+            f"all {len(data):,} votes are on prompts that the encoder was trained on, so figures on them would be "
+            "too good. Fix: give votes on other prompts, or the file that it was trained on with its validation side"
+        )
+    return new, seen
+
+
 def training_prompts_of(artifact: Trained) -> PromptKeys:
-    """Keys of the prompts that anything in the artifact was fitted to.
+    """Keys of the prompts that stage 1 and the measured scorer were fitted to.
 
     Raises:
         UsageError: the artifact has no record of them.

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from model_behavior.arrays import Float32Array, Float64Array, Int64Array, IntArray
 from model_behavior.evaluation.figures import Figure, bootstrap_prompts, interval, resample_prompts
@@ -240,6 +239,8 @@ def _ridge(known: Float64Array, truth: Float64Array, asked: Float64Array, penalt
 
 
 def _score(predicted: Float64Array, truth: Float64Array, family: IntArray, seed: int) -> tuple[Figure, Figure]:
+    from scipy.stats import spearmanr  # slow to load, and needed here alone
+
     def r2(rows: Int64Array) -> float:
         spread = np.square(truth[rows] - truth[rows].mean()).sum()
         return float(1 - np.square(truth[rows] - predicted[rows]).sum() / spread) if spread > 0 else float("nan")

@@ -32,7 +32,7 @@ from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 from model_behavior.preprocessing.feature_cache import Features, PairEncoder, Progress, encode_through_cache
 from model_behavior.preprocessing.triplets import TripletConfig, TripletSampler
 
-_VERSION = 1  # goes up when the same votes and configuration give another result
+_VERSION = 2  # goes up when the same votes and configuration give another result
 _TRIPLET_COLUMNS = ("anchor", "positive", "negative", "vote", "kind")
 _SPLIT_COLUMNS = ("train", "validation", "held_out")
 
@@ -122,6 +122,8 @@ def data_to_arrays(data: TrainingData) -> Arrays:
         "prompt_index": pairs.prompt_index,
         "model_index": pairs.model_index,
     }
+    if data.drawn is not None:
+        arrays["drawn"] = data.drawn
     models = pa.array(pairs.models, type=pa.large_string())
     for name, texts in (
         ("prompts", pairs.prompts),
@@ -143,7 +145,7 @@ def data_from_arrays(arrays: Arrays) -> TrainingData:
         prompt_index=arrays["prompt_index"],
         model_index=arrays["model_index"],
     )
-    return TrainingData(pairs, arrays["pair_a"], arrays["pair_b"], arrays["outcome"])
+    return TrainingData(pairs, arrays["pair_a"], arrays["pair_b"], arrays["outcome"], arrays.get("drawn"))
 
 
 def data_fingerprint(data: TrainingData) -> str:
@@ -167,6 +169,7 @@ def _from_entries(
             rare_models=tuple(report["rare_models"]),
             masked_responses=report["masked_responses"],
             thresholds=tuple(KeptByThreshold(**each) for each in report.get("thresholds", ())),
+            canonicalised=report["canonicalised"],
         ),
         fingerprint=key,
     )

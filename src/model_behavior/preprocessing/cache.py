@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_behavior.files import PART
 from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryError, read_entry, write_entry
 
 FORMAT_VERSION = 1
@@ -39,25 +41,36 @@ class CacheInfo:
     bytes: Mapping[str, int]
 
 
-def default_cache_path() -> Path:
-    """$MODEL_BEHAVIOR_CACHE, else model-behavior in $XDG_CACHE_HOME, else in ~/.cache."""
+def default_cache_path() -> Path | None:
+    """$MODEL_BEHAVIOR_CACHE, else model-behavior in $XDG_CACHE_HOME, else in ~/.cache; None without a home folder."""
     if chosen := os.environ.get("MODEL_BEHAVIOR_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "model-behavior"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "model-behavior"
+    except RuntimeError:
+        return None
 
 
 class ContentCache:
     """A folder of verified entries. The arrays of an entry that was read lie in its file, not in memory.
 
     Args:
-        path: folder, created when the first entry is written; by default `default_cache_path()`.
+        path: folder, created when the first entry is written; by default `default_cache_path()`. Without one, nothing
+            is kept, and a warning says so.
         enabled: False to compute everything anew and write nothing, if texts must leave no trace on disk.
     """
 
     def __init__(self, path: Path | None = None, enabled: bool = True) -> None:
-        self.path = path if path is not None else default_cache_path()
-        self.enabled = enabled
+        chosen = path if path is not None else default_cache_path()
+        if chosen is None and enabled:
+            warnings.warn(
+                "there is no home folder for the cache; going on without it. Fix: set MODEL_BEHAVIOR_CACHE to a folder",
+                CacheWarning,
+                2,
+            )
+        self.path = chosen if chosen is not None else Path(os.devnull)
+        self.enabled = enabled and chosen is not None
 
     def get_or_build(self, kind: str, key: str, build: Callable[[], CacheEntry]) -> CacheEntry:
         """Returns the entry from disk if it is there and intact; otherwise computes and keeps it.
@@ -101,8 +114,10 @@ class ContentCache:
     def clear(self) -> CacheInfo:
         """Removes every entry and the partial files of killed processes; returns what was removed."""
         info = self.info()
-        for path in [*self._files(), *self.path.glob(f"v*/*/*/.*{_SUFFIX}.*.part")]:
+        for path in self._files():
             path.unlink(missing_ok=True)
+        for part in self.path.glob(f"v*/*/*/.*{_SUFFIX}.*{PART}"):
+            shutil.rmtree(part, ignore_errors=True)
         return info
 
     def _place(self, kind: str, key: str) -> Path:
@@ -126,7 +141,7 @@ class ContentCache:
 
     def _write(self, path: Path, entry: CacheEntry) -> bool:
         try:
-            write_entry(path, entry)
+            write_entry(path, entry, durable=False)
         except OSError as error:
             # A full or read-only disk must not lose the work: it goes on without the cache, and says so once.
             reason = error.strerror or error

@@ -96,8 +96,14 @@ def _map_arrays(path: Path) -> Arrays:
     }
 
 
-def write_entry(path: Path, entry: CacheEntry) -> None:
+def write_entry(path: Path, entry: CacheEntry, durable: bool = True) -> None:
     """Writes beside `path`, then renames: another process sees the old file, or the new one whole.
+
+    Args:
+        path: file to write.
+        entry: contents.
+        durable: False to save the time that the disk needs, if a file that a crash of the machine has damaged may be
+            made again.
 
     Raises:
         OSError: the folder cannot be written; what was there before is still there.
@@ -106,7 +112,7 @@ def write_entry(path: Path, entry: CacheEntry) -> None:
     arrays = {name: np.asarray(array, order="C") for name, array in entry.arrays.items()}
     header = {"metadata": metadata, "digest": _entry_digest(arrays, metadata)}
     try:
-        with written_aside(path) as aside:
+        with written_aside(path, durable) as aside:
             save_file(arrays, aside, metadata=header)
     except SafetensorError as error:
         raise OSError(str(error)) from error

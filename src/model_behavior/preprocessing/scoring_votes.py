@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -10,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model_behavior.arrays import Float32Array, Int32Array, IntArray
+from model_behavior.data.split import hash_prompts, hash_text
 from model_behavior.data_models.scoring_types import ScoringVotes, VotedAnswers
+from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable, TrainingData
 
 # The columns after "length" of `STYLE_COLUMNS`, as arena-rank's style control counts them; RE2.
@@ -45,6 +49,7 @@ def to_scoring_votes(
         outcome=data.outcome[chosen],
         style_a=None if style is None else style[pair_a],
         style_b=None if style is None else style[pair_b],
+        drawn=None if data.drawn is None else data.drawn[chosen],
         answers=None if answers is None else VotedAnswers(*answers, pair_a.astype(np.int64), pair_b.astype(np.int64)),
     )
     return select_scoring_votes(whole, np.arange(len(whole)))
@@ -66,8 +71,16 @@ def select_scoring_votes(votes: ScoringVotes, chosen: IntArray) -> ScoringVotes:
         outcome=votes.outcome[chosen],
         style_a=None if votes.style_a is None else votes.style_a[chosen],
         style_b=None if votes.style_b is None else votes.style_b[chosen],
+        drawn=None if votes.drawn is None else votes.drawn[chosen],
         answers=None if votes.answers is None else votes.answers.of_votes(chosen),
     )
+
+
+def with_models(votes: ScoringVotes, names: Sequence[str]) -> ScoringVotes:
+    """The votes, beside which these models stand, too, though no vote may be on them."""
+    models = tuple(sorted({*votes.models, *names}))
+    place = np.array([models.index(name) for name in votes.models], dtype=np.int32)
+    return replace(votes, models=models, model_a=place[votes.model_a], model_b=place[votes.model_b])
 
 
 def texts_of(votes: ScoringVotes) -> tuple[list[str], list[str], list[str]]:
@@ -88,3 +101,41 @@ def measure_style(pairs: PairTable) -> Float32Array:
 
 def _narrow(values: IntArray) -> Int32Array:
     return values.astype(np.int32)
+
+
+def to_ledger(data: TrainingData, votes: IntArray | None = None) -> VoteLedger:
+    """The chosen votes without their texts; a vote that the data have several times is in it as often.
+
+    Args:
+        data: votes.
+        votes: indices of the votes to take, all by default.
+    """
+    chosen = np.arange(len(data)) if votes is None else votes
+    pairs = data.pairs
+    used = np.unique(np.concatenate([data.pair_a[chosen], data.pair_b[chosen]]))
+    prompts, names = pairs.prompts, pairs.models
+    key_of = {
+        index: (
+            f"{prompts[int(pairs.prompt_index[index])].as_py()}\0{names[pairs.model_index[index]]}\0"
+            f"{pairs.responses[index].as_py()}"
+        )
+        for index in used.tolist()
+    }
+    digest = {index: hash_text(text) for index, text in key_of.items()}
+    seen: Counter[tuple[int, int, int]] = Counter()
+    vote = np.zeros(len(chosen), np.uint64)
+    columns = (column[chosen].tolist() for column in (data.pair_a, data.pair_b, data.outcome))
+    for row, (a, b, outcome) in enumerate(zip(*columns, strict=True)):
+        key = (digest[a], digest[b], outcome)
+        vote[row] = hash_text(f"vote {key} {seen[key]}")
+        seen[key] += 1
+    asked, index = np.unique(pairs.prompt_index[data.pair_a[chosen]], return_inverse=True)
+    ledger = VoteLedger(
+        names,
+        vote,
+        hash_prompts(prompts.take(pa.array(asked)).to_pylist())[index] if len(chosen) else np.zeros(0, np.uint64),
+        _narrow(pairs.model_index[data.pair_a[chosen]]),
+        _narrow(pairs.model_index[data.pair_b[chosen]]),
+        data.outcome[chosen],
+    )
+    return ledger.joined(ledger)

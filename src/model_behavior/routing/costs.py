@@ -36,7 +36,7 @@ class CostTable:
         Raises:
             UsageError: a model is unknown; the message lists the nearest known names.
         """
-        for name in self.per_request:
+        for name in self.per_request.keys() - set(known):
             try:
                 find_model(known, name)
             except UsageError as error:

@@ -84,7 +84,20 @@ class Router:
     def route(self, prompts: Sequence[str]) -> list[Choice]:
         """One choice per prompt, in order. Of equally good models, the cheaper is chosen."""
         quality = self.expect_win_rates(prompts)
-        chosen = self.choose(prompts, quality)
+        return self._list_choices(quality, self.choose(prompts, quality))
+
+    def route_together(self, prompts: Sequence[str]) -> Choice:
+        """One choice for all prompts, such as the turns of a conversation, by the mean of the win rates over them."""
+        quality = self.expect_win_rates(prompts).mean(axis=0, keepdims=True)
+        if self.floor is None:
+            chosen = self.choose(prompts, quality)
+        else:
+            best = [self.candidates[int(quality[0].argmax())]] * len(prompts)
+            against_best = expect_win_rates(self.scorer, prompts, self.candidates, best).mean(axis=0, keepdims=True)
+            chosen = choose_above_floor(against_best, np.array(self.costs), self.floor)
+        return self._list_choices(quality, chosen)[0]
+
+    def _list_choices(self, quality: Float64Array, chosen: Int64Array) -> list[Choice]:
         by_quality = np.lexsort((np.broadcast_to(self.costs, quality.shape), -quality), axis=1)
         choices = []
         for row, first in enumerate(chosen):

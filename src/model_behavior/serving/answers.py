@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +11,10 @@ from model_behavior.catalog.neighbours import find_neighbours, nearest_rows
 from model_behavior.catalog.places import measure_ellipses
 from model_behavior.catalog.samples import pair_answers
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
+from model_behavior.data_models.scoring_types import ELO_PER_LOG_ODDS, ScaleName
 from model_behavior.errors import ModelBehaviorError, UsageError
 from model_behavior.models.scoring.model_base import rank_best_first
-from model_behavior.routing.router import Choice, Router
+from model_behavior.routing.router import Alternative, Choice, Router
 from model_behavior.serving import views
 from model_behavior.serving.snapshot import Snapshot
 from model_behavior.serving.views import (
@@ -67,7 +69,7 @@ def describe_model(snapshot: Snapshot, name: str) -> ModelDetails:
     if samples.style_count[index] > 1 and (samples.style_count > 1).sum() > 1:
         drivers = find_drivers(profile_of(samples, index), average_profile(samples, index), _N_DRIVERS)
     revisions = snapshot.revisions_of(name)[::-1]
-    return ModelDetails(snapshot.version, row, drivers, samples.exemplars[index], revisions)
+    return ModelDetails(snapshot.version, row, drivers, samples.exemplars[index], revisions, name)
 
 
 def list_neighbours(snapshot: Snapshot, name: str, n: int) -> NeighbourList:
@@ -110,13 +112,20 @@ def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
     )
 
 
-def rank_models(snapshot: Snapshot, prompt: str | None, models: Sequence[str] | None) -> Ranking:
-    """Models by rating over all prompts, or on one."""
+def rank_models(
+    snapshot: Snapshot,
+    prompt: str | None,
+    models: Sequence[str] | None,
+    category: str | None = None,
+    scale: ScaleName = "elo",
+) -> Ranking:
+    """Models by rating over all prompts, on one, or in a category."""
     names = list(snapshot.rows) if models is None else list(dict.fromkeys(models))
     for name in names:
         snapshot.row_of(name)
-    ranked = rank_best_first(snapshot.scorer.rate(names, prompt))
-    return Ranking(snapshot.version, prompt is not None, tuple(ranked))
+    scorer = snapshot.scorer
+    ranked = rank_best_first(scorer.rate(names, prompt, category).on(scorer.scale(scale)))
+    return Ranking(snapshot.version, prompt is not None, scale, tuple(ranked))
 
 
 def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[PlacedModel, ...]:
@@ -149,6 +158,26 @@ def find_route(snapshot: Snapshot, query: RouteQuery) -> views.Route:
     return _view_route(snapshot, router, router.route([query.prompt])[0])
 
 
+def find_conversation_route(snapshot: Snapshot, turns: Sequence[str], query: RouteQuery) -> views.Route:
+    """Chooses a model for a conversation by the mean over the user's turns; the prompt of the query is not used.
+
+    Raises:
+        As for `find_route`.
+    """
+    router = _router_for(snapshot, query)
+    return _view_route(snapshot, router, router.route_together(turns))
+
+
+def explain_route(snapshot: Snapshot, route: views.Route, model: str) -> dict[str, object]:
+    """What a route says of one of its candidates, which another one may have had to stand in for."""
+    chosen = Alternative(route.model, route.win_rate, route.cost)
+    found = next(each for each in (chosen, *route.alternatives) if each.model == model)
+    low, high = _interval(snapshot, model, route.reference, found.win_rate)
+    runner_up = route.runner_up if model == route.model else route.model
+    interval = {"win_rate": found.win_rate, "low": low, "high": high, "reference": route.reference}
+    return {**interval, "cost": found.cost, "runner_up": runner_up}
+
+
 def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
     """Chooses a model for several prompts, in order. Queries that differ by the prompt alone are answered together."""
     usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
@@ -171,7 +200,7 @@ def _plan_responses(snapshot: Snapshot, name: str, count: int) -> tuple[MoreResp
     if precision is None:
         return ()
     needed = precision.responses_needed(precision.within_reach)
-    return (MoreResponses(needed, precision.within_reach),) if needed else ()
+    return (MoreResponses(needed, ELO_PER_LOG_ODDS * precision.within_reach),) if needed else ()
 
 
 def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:
@@ -207,13 +236,42 @@ def _router_for(snapshot: Snapshot, query: RouteQuery) -> Router:
 
 
 def _view_route(snapshot: Snapshot, router: Router, choice: Choice) -> views.Route:
+    low, high = _interval(snapshot, choice.model, router.reference, choice.win_rate)
     return views.Route(
         version=snapshot.version,
         model=choice.model,
         win_rate=choice.win_rate,
+        low=low,
+        high=high,
         cost=choice.cost,
+        reason=_reason(router),
+        runner_up=choice.alternatives[0].model if choice.alternatives else None,
         reference=router.reference,
         threshold=router.threshold,
         floor=router.floor,
         alternatives=choice.alternatives,
     )
+
+
+def _reason(router: Router) -> str:
+    if len(router.candidates) == 1:
+        return "the only candidate"
+    if router.floor is not None:
+        return f"the cheapest with an expected win rate of {router.floor:g} or more against the best"
+    if router.threshold:
+        return f"the best after costs, {router.threshold:g} win rate for a unit of cost"
+    return "the best expected win rate"
+
+
+def _interval(snapshot: Snapshot, model: str, reference: str, win_rate: float) -> tuple[float, float]:
+    """The 95 % interval of an expected win rate: on the log-odds, with the variances of both ratings."""
+    if model == reference:
+        return win_rate, win_rate
+    variance = 0.0
+    for row in (snapshot.rows[model], snapshot.rows[reference]):
+        if row.low is not None and row.high is not None:
+            variance += ((row.high - row.low) / 2) ** 2
+    bounded = min(max(win_rate, 1e-9), 1 - 1e-9)
+    centre, half = math.log(bounded / (1 - bounded)), math.sqrt(variance)
+    low, high = (1 / (1 + math.exp(-max(-700.0, min(700.0, end)))) for end in (centre - half, centre + half))
+    return low, high

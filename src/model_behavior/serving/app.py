@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import threading
 from collections.abc import AsyncIterator, Callable
 from socket import IPPROTO_TCP, TCP_NODELAY, socket
 from typing import Any
@@ -13,12 +14,22 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from model_behavior.errors import ModelBehaviorError
 from model_behavior.serving.backend import Backend, build_backend
-from model_behavior.serving.guard import Guard, Pulse
+from model_behavior.serving.chat import MAX_UPSTREAM_CONNECTIONS
+from model_behavior.serving.connections import (
+    Deadlines,
+    DeadlineServer,
+    accepted_at_once,
+    fit_connections,
+    make_protocol,
+)
+from model_behavior.serving.feedback import make_feedback_router
+from model_behavior.serving.guard import LEFT, Guard, Pulse
 from model_behavior.serving.problems import RefusalError, fields_of, internal_error, problem_response
 from model_behavior.serving.routes import (
     make_catalog_router,
@@ -32,7 +43,6 @@ from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
 
 _KEEP_ALIVE_SECONDS = 30
-_MAX_HEADER_BYTES = 32 << 10
 
 
 def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
@@ -49,6 +59,7 @@ def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[st
     server, listener = open_server(service, settings)
     gc.collect()
     gc.freeze()  # collecting libraries and models would delay requests by a tenth of a second
+    threading.Thread(target=service.uploads.start, daemon=True).start()
     on_ready(address_of(listener))
     try:
         server.run(sockets=[listener])
@@ -62,24 +73,26 @@ def open_server(service: Service, settings: ServeSettings) -> tuple[uvicorn.Serv
     Raises:
         OSError: the address is taken or cannot be listened on.
     """
+    connections = fit_connections(settings.limits, MAX_UPSTREAM_CONNECTIONS if settings.upstreams.models else 0)
+    deadlines = Deadlines(connections, settings.limits.header_seconds, settings.limits.body_seconds)
     config = uvicorn.Config(
         build_app(build_backend(service, settings)),
+        http=make_protocol(deadlines),
         host=settings.host,
         port=settings.port,
         loop="asyncio",  # uvloop takes one new connection a turn, so that in a burst they wait outside, unseen
-        log_level="warning",
+        log_level="error",  # warnings are of requests that are no HTTP, one line each
         access_log=False,  # it would contain query strings
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.limits.connections,
+        backlog=accepted_at_once(),
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.shutdown_seconds,
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
     )
     listener = config.bind_socket()
     listener.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # handed on to connections: asyncio leaves it off for this socket
     listener.listen(config.backlog)  # early connections wait until the application has started
-    return uvicorn.Server(config), listener
+    return DeadlineServer(config), listener
 
 
 def address_of(listener: socket) -> str:
@@ -110,12 +123,14 @@ def build_app(backend: Backend) -> ASGIApp:
         make_operation_router,
         make_catalog_router,
         make_export_router,
+        make_feedback_router,
     ):
         app.include_router(make_router(backend))
     app.include_router(make_page_router())
     app.add_exception_handler(RefusalError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_http)
+    app.add_exception_handler(ClientDisconnect, _record_leaving)
     app.add_exception_handler(Exception, _refuse)
     app.openapi()  # prepares the routes, so that the first requests do not wait for it
     return Guard(app, backend, pulse)
@@ -145,6 +160,10 @@ async def _refresh(backend: Backend) -> None:
 
 def _refuse(_: Request, error: Exception) -> Response:
     return problem_response(error if isinstance(error, RefusalError) else internal_error())
+
+
+def _record_leaving(_: Request, __: Exception) -> Response:
+    return Response(status_code=LEFT)  # for the log and the metrics; nobody is left to be answered
 
 
 def _refuse_invalid(_: Request, error: Exception) -> Response:

@@ -18,6 +18,7 @@ from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
 
 _T = TypeVar("_T")
+_CLOSE_SECONDS = 2.0
 
 
 @final
@@ -31,6 +32,7 @@ class Backend:
         metrics: metrics for Prometheus.
         quick: lane for answers of some milliseconds.
         slow: lane for uploads, encoding, identification and drift, one at a time.
+        feedback: lane for votes and thumbs, which wait for the disk.
         routes: batcher of routing queries.
         chat: router of chat completions.
     """
@@ -40,6 +42,7 @@ class Backend:
     metrics: Metrics
     quick: Lane
     slow: Lane
+    feedback: Lane
     routes: Batcher[RouteQuery, views.Route]
     chat: ChatRouter
 
@@ -57,18 +60,25 @@ class Backend:
     async def close(self) -> None:
         """Ends threads and connections."""
         await self.chat.close()
-        await asyncio.to_thread(self.quick.close)
-        await asyncio.to_thread(self.slow.close)
+        self.service.uploads.close()  # which also ends what the slow lane may wait for
+        await asyncio.to_thread(self.quick.close, _CLOSE_SECONDS)
+        await asyncio.to_thread(self.slow.close, _CLOSE_SECONDS)
+        await asyncio.to_thread(self.feedback.close, _CLOSE_SECONDS)
 
 
 def build_backend(service: Service, settings: ServeSettings) -> Backend:
     """The parts around a service."""
     metrics = Metrics()
     limits = settings.limits
-    quick, slow = Lane("quick", limits.queue, limits.wait_seconds), Lane("slow", limits.slow_queue)
+    quick = Lane("quick", limits.queue, limits.wait_seconds, limits.quick_seconds)
+    slow = Lane("slow", limits.slow_queue, work_seconds=limits.slow_seconds)
     routes = Batcher(quick, limits.queue, service.route_together)
+    feedback = Lane("feedback", limits.queue)
     metrics.watch("quick", quick.count)
     metrics.watch("slow", slow.count)
+    metrics.watch("feedback", feedback.count)
     metrics.watch("routes", routes.count)
     metrics.watch_models(lambda: float(len(service.snapshot.rows)))
-    return Backend(service, settings, metrics, quick, slow, routes, ChatRouter(service, settings.upstreams, metrics))
+    return Backend(
+        service, settings, metrics, quick, slow, feedback, routes, ChatRouter(service, settings.upstreams, metrics)
+    )

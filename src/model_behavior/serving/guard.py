@@ -15,6 +15,7 @@ from typing import final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_behavior.serving.backend import Backend
@@ -42,6 +43,7 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
+LEFT = 499  # as nginx logs it
 _BEAT_SECONDS = 0.05
 _log = logging.getLogger("model_behavior.serving")
 
@@ -110,13 +112,12 @@ class Guard:
         try:
             self._admit(scope)
             await self._app(scope, self._bounded(scope, receive), send_safely)
-        except RefusalError as refusal:
+        except ClientDisconnect:  # nobody is left to be answered
+            status = status or LEFT
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the server would log what may hold texts
+            refusal = _refusal_of(error)
             if status == 0:
                 await problem_response(refusal)(scope, receive, send_safely)
-        except Exception as error:  # noqa: BLE001  the server would log its message, which may hold texts
-            _log.error("%s in\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
-            if status == 0:
-                await problem_response(internal_error())(scope, receive, send_safely)
         finally:
             self._under_way -= 1
         route = getattr(scope.get("route"), "path", "(none)")
@@ -173,6 +174,16 @@ class Guard:
             return message
 
         return receive_bounded
+
+
+def _refusal_of(error: BaseException) -> RefusalError:
+    """The refusal that a request ends with; what is a fault is logged, without its message."""
+    if isinstance(error, RefusalError):
+        return error
+    if isinstance(error, asyncio.CancelledError):  # the service ends, and its grace period is over
+        return overloaded(5)
+    _log.error("%s in\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    return internal_error()
 
 
 def require_scope(scope: Scope, needed: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 import tomllib
 from collections.abc import Iterable
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Final, final
 
 from model_behavior.errors import UsageError
-from model_behavior.files import written_aside
+from model_behavior.files import locked_file, written_aside
 
 SCOPES: Final = ("read", "admin")
 _PREFIX = "mb_"
 _LEAST_LENGTH = 16
+_log = logging.getLogger("model_behavior.serving")
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,59 @@ class Key:
 
 @final
 class KeyRing:
-    """The keys that a service accepts; without keys, everything is allowed."""
+    """The keys that a service accepts; without keys and without a file of keys, everything is allowed.
 
-    def __init__(self, keys: Iterable[Key] = ()) -> None:
-        self._keys = tuple(keys)
+    The file is read again whenever it has changed, so that a key that is removed from it stops at once. While it cannot
+    be read, the keys that it had last are accepted, and the log says so; an empty file accepts no key.
+
+    Args:
+        keys: keys that are accepted whatever the file says.
+        file: file of keys, as `load_keys` reads it.
+
+    Raises:
+        UsageError: the file cannot be read or is invalid.
+    """
+
+    def __init__(self, keys: Iterable[Key] = (), file: Path | None = None) -> None:
+        self._always = tuple(keys)
+        self._file = file
+        self._state = None if file is None else _state_of(file)
+        self._keys = self._always if file is None else (*self._always, *load_keys(file))
+
+    def __bool__(self) -> bool:
+        return self._file is not None or bool(self._always)
 
     def __len__(self) -> int:
+        self._read_again()
         return len(self._keys)
 
     def find(self, secret: str) -> Key | None:
         """The key with this secret. All keys are compared, so that the time taken reveals nothing."""
+        self._read_again()
         asked = _digest(secret)
         found = None
         for key in self._keys:
             if hmac.compare_digest(key.digest, asked):
                 found = key
         return found
+
+    def _read_again(self) -> None:
+        if self._file is None or (state := _state_of(self._file)) == self._state:
+            return
+        self._state = state
+        try:
+            self._keys = (*self._always, *load_keys(self._file))
+        except UsageError as error:
+            _log.error("%s; the keys that it had before stay valid", error)
+
+
+def _state_of(file: Path) -> tuple[int, int, int] | None:
+    """Differs after every change; None where there is no file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def make_key(name: str, scope: str) -> tuple[str, Key]:
@@ -99,11 +138,16 @@ def add_key(path: Path, key: Key) -> None:
     Raises:
         UsageError: the file is not a file of keys, or has a key of that name.
     """
+    if not key.name or not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in key.name):
+        raise UsageError(f"key name {key.name!r}. Allowed: letters, digits, - and _")
+    with locked_file(path):
+        _add_key(path, key)
+
+
+def _add_key(path: Path, key: Key) -> None:
     known = load_keys(path) if path.exists() else []
     if any(each.name == key.name for each in known):
         raise UsageError(f"{path} has a key {key.name!r} already. Fix: choose another name, or remove it from the file")
-    if not key.name or not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in key.name):
-        raise UsageError(f"key name {key.name!r}. Allowed: letters, digits, - and _")
     with written_aside(path) as aside:
         lines = [f'[{each.name}]\nscope = "{each.scopes[-1]}"\nsha256 = "{each.digest}"\n' for each in (*known, key)]
         aside.write_text("\n".join(lines), "utf-8")

@@ -8,15 +8,18 @@ request that would wait too long is refused at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
-from typing import Generic, TypeVar, final
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Generic, TypeVar, final
 
-from model_behavior.serving.problems import overloaded
+from model_behavior.serving.problems import RefusalError, overloaded
 
 _T = TypeVar("_T")
 _Question = TypeVar("_Question")
@@ -34,15 +37,28 @@ class Lane:
         name: name of the thread, and of the lane in metrics.
         queue: most pieces of work that may wait.
         wait_seconds: longest expected wait; beyond it work is refused.
+        work_seconds: longest time from asking to the answer; then the asker is told. The thread finishes the work.
     """
 
-    def __init__(self, name: str, queue: int, wait_seconds: float = math.inf) -> None:
+    def __init__(
+        self, name: str, queue: int, wait_seconds: float = math.inf, work_seconds: float | None = None
+    ) -> None:
         self.name = name
         self.wait_seconds = wait_seconds
-        self.waiting = 0
+        self._taken = 0  # written by the event loop alone, and what is finished by the thread alone
+        self._finished = 0
         self._queue = queue
         self._seconds = 0.0
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._work_seconds = work_seconds
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        # A daemon: what it still does when the service has to end is abandoned, as by a kill.
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Number of pieces of work that wait or run."""
+        return self._taken - self._finished
 
     def count(self) -> float:
         """Number of pieces of work that wait or run."""
@@ -71,27 +87,50 @@ class Lane:
         """Runs `work` in its turn and returns its result.
 
         Raises:
-            RefusalError: 503, too many wait already.
+            RefusalError: 503, too many wait already, or the work takes too long.
         """
         self.admit()
-        self.waiting += 1
-        future = asyncio.get_running_loop().run_in_executor(self._executor, self._timed, work)
-        future.add_done_callback(self._leave)
-        return await future
-
-    def close(self) -> None:
-        """Ends the thread after the running work; waiting work is dropped."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def _timed(self, work: Callable[[], _T]) -> _T:
-        started = time.monotonic()
+        self._taken += 1
+        future: Future[_T] = Future()
+        self._work.put((future, work))
         try:
-            return work()
-        finally:
-            self._seconds = _LANE_MEMORY * self._seconds + (1 - _LANE_MEMORY) * (time.monotonic() - started)
+            async with asyncio.timeout(self._work_seconds):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            if future.done() and not future.cancelled():
+                raise  # the work's own
+            raise RefusalError(
+                503, "overloaded", f"no answer within {self._work_seconds:g} seconds", {"Retry-After": "30"}
+            ) from None
 
-    def _leave(self, _: asyncio.Future[_T]) -> None:
-        self.waiting -= 1
+    def close(self, seconds: float = 10.0) -> None:
+        """Drops waiting work, and ends the thread after the running work, for which it waits so many seconds."""
+        with contextlib.suppress(Empty):
+            while item := self._work.get_nowait():
+                item[0].cancel()
+        self._work.put(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (item := self._work.get()) is not None:
+            future, work = item
+            started = time.monotonic()
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = work()
+                except BaseException as error:  # noqa: BLE001  the asker is told
+                    self._finish(started)
+                    future.set_exception(error)
+                else:
+                    self._finish(started)
+                    future.set_result(result)
+            else:
+                self._finished += 1
+            del item, future, work  # they may hold texts
+
+    def _finish(self, started: float) -> None:
+        self._seconds = _LANE_MEMORY * self._seconds + (1 - _LANE_MEMORY) * (time.monotonic() - started)
+        self._finished += 1
 
 
 @final

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
 from model_behavior.serving.snapshot import ChangedMeanwhileError, NotPossibleError, UnknownModelError
+from model_behavior.serving.upload_process import BusyError
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -40,6 +41,22 @@ PROBLEM_SCHEMA: Final[dict[str, Any]] = {
 """Body of every answer with a status of 400 or more."""
 
 
+_MEANING = {
+    400: "Invalid argument.",
+    401: "An API key is needed.",
+    403: "The key does not allow this.",
+    404: "No such model.",
+    409: "Not possible with this catalog.",
+    412: "The version has changed; see If-Match.",
+    413: "Too large.",
+    422: "Invalid request or file.",
+    429: "Too many requests of this client; see Retry-After.",
+    502: "No upstream answered.",
+    503: "Too many requests are waiting; see Retry-After.",
+}
+_ALWAYS = (400, 401, 403, 429, 503)
+
+
 class RefusalError(Exception):
     """Refusal of a request: the error that it is answered with.
 
@@ -64,6 +81,8 @@ def refusal_of(error: ModelBehaviorError) -> RefusalError:
         return RefusalError(409, "invalid_request", str(error))
     if isinstance(error, ChangedMeanwhileError):
         return RefusalError(412, "changed_meanwhile", str(error))
+    if isinstance(error, BusyError):
+        return RefusalError(503, "overloaded", str(error), {"Retry-After": "5"})
     if isinstance(error, DataError):
         return RefusalError(422, "invalid_request", str(error))
     if isinstance(error, UsageError):
@@ -92,3 +111,9 @@ def problem_response(refusal: RefusalError, fields: Sequence[Mapping[str, str]] 
 def fields_of(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Validation errors, without the values that the client sent."""
     return [{"at": ".".join(map(str, each.get("loc", ()))), "message": str(each.get("msg", ""))} for each in errors]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Error responses of a route: those of all routes, and these."""
+    content = {"application/json": {"schema": PROBLEM_SCHEMA}}
+    return {status: {"description": _MEANING[status], "content": content} for status in {*_ALWAYS, *statuses}}

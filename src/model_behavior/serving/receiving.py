@@ -15,6 +15,7 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 
 from model_behavior.errors import UsageError
+from model_behavior.files import temporary_folder
 from model_behavior.serving.problems import RefusalError, refusal_of
 from model_behavior.serving.uploads import choose_name
 
@@ -61,8 +62,8 @@ async def receive_upload(request: Request, model: str | None) -> AsyncIterator[t
     Raises:
         RefusalError: 400 or 422, the form is invalid.
     """
-    with tempfile.TemporaryDirectory(prefix="model-behavior-received-") as folder:
-        path = Path(folder) / "received"
+    with temporary_folder(Path(tempfile.gettempdir()), "model-behavior-received-") as folder:
+        path = folder / "received"
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == _FORM:
             model = await _receive_form(request, path, model)

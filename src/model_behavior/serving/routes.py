@@ -12,25 +12,28 @@ If-None-Match a client that has the current version gets no second copy.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Coroutine, Sequence
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
 from model_behavior.errors import ModelBehaviorError
 from model_behavior.serving import views
 from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.backend import Backend
-from model_behavior.serving.chat import ATTEMPTS_HEADER, MODEL_HEADER, read_prompt, texts_of
+from model_behavior.serving.chat import CONVERSATION_HEADER, RESPONSE_HEADER, encode_body, make_response_id
+from model_behavior.serving.conversations import texts_of
 from model_behavior.serving.guard import require_scope
 from model_behavior.serving.page_files import INDEX, StaticFile, load_static_files
-from model_behavior.serving.problems import PROBLEM_SCHEMA, RefusalError, overloaded, refusal_of
+from model_behavior.serving.problems import RefusalError, overloaded, refusal_of, refusals
 from model_behavior.serving.receiving import UPLOAD_BODY, receive_upload
 from model_behavior.serving.schemas import (
     ChatRequest,
@@ -52,32 +55,13 @@ IfMatch = Annotated[
     str | None, Header(max_length=1000, description="ETag of the version to change; 412 if it is no longer current.")
 ]
 
-_MEANING = {
-    400: "Invalid argument.",
-    401: "An API key is needed.",
-    403: "The key does not allow this.",
-    404: "No such model.",
-    409: "Not possible with this catalog.",
-    412: "The version has changed; see If-Match.",
-    413: "Too large.",
-    422: "Invalid request or file.",
-    429: "Too many requests of this client; see Retry-After.",
-    502: "No upstream answered.",
-    503: "Too many requests are waiting; see Retry-After.",
-}
+_T = TypeVar("_T")
 _TAG = re.compile(r'(?:^|,)\s*(W/)?"([^"]*)"\s*(?=,|$)')
-_ALWAYS = (400, 401, 403, 429, 503)
 _PARQUET = "application/vnd.apache.parquet"
 _TABLE: dict[str, Any] = {
     "description": "One row per model.",
     "content": {_PARQUET: {"schema": {"type": "string", "format": "binary"}}},
 }
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Error responses of a route: those of all routes, and these."""
-    content = {"application/json": {"schema": PROBLEM_SCHEMA}}
-    return {status: {"description": _MEANING[status], "content": content} for status in {*_ALWAYS, *statuses}}
 
 
 def make_page_router() -> APIRouter:
@@ -200,6 +184,17 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
         """The map: coordinates of all models, with regions of uncertainty."""
         return await backend.ask(quick, service.map)
 
+    @router.get("/prompts", responses=refusals(404, 409, 422))
+    async def prompts(
+        number: Annotated[int, Query(ge=1, le=1000)] = 8,
+        model: Annotated[
+            str | None,
+            Query(min_length=1, max_length=200, description="Model that answered some already, to go on from these."),
+        ] = None,
+    ) -> views.PromptList:
+        """The prompts that tell most about a new model, in the order to ask them."""
+        return await backend.ask(quick, lambda: service.prompts(number, model))
+
     @router.get("/models", responses=refusals())
     async def models(response: Response) -> views.ModelList:
         """All models, best first; `data` is what chat completions accept."""
@@ -213,8 +208,10 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
         return await backend.ask(quick, lambda: service.neighbours(name, n))
 
     @router.get("/models/{name:path}", responses=refusals(404, 422))
-    async def describe(name: Name, response: Response) -> views.ModelDetails:
-        """What sets a model apart from the average, its typical responses, and its changes."""
+    async def describe(name: Name, response: Response) -> views.ModelDetails | views.ListedModel:
+        """What sets a model apart from the average, its typical responses, and its changes; of an alias, its name."""
+        if name in backend.settings.upstreams.accepted and name not in service.snapshot.rows:
+            return views.ListedModel(name)
         found = await backend.ask(quick, lambda: service.describe(name))
         response.headers["ETag"] = etag(found.revisions[0].tag)
         return found
@@ -258,9 +255,11 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
     @router.post("/rank", tags=["scoring"], responses=answers)
     async def rank(request: RankRequest) -> views.Ranking:
-        """Models by rating, best first, over all prompts or on one."""
+        """Models by rating, best first, over all prompts, on one, or in a category of the published ratings."""
         check([request.prompt or ""])
-        return await backend.ask(quick, lambda: service.rank(request.prompt, request.models))
+        return await backend.ask(
+            quick, lambda: service.rank(request.prompt, request.models, request.category, request.scale)
+        )
 
     @router.post("/predict", tags=["scoring"], responses=answers)
     async def predict(request: PredictRequest) -> views.Predictions:
@@ -271,7 +270,7 @@ def make_scoring_router(backend: Backend) -> APIRouter:
         return await backend.ask(quick if len(votes) == 1 else slow, lambda: service.predict(prompts, a, b))
 
     @router.post("/route", tags=["scoring"], responses=answers)
-    async def route(request: RouteRequest) -> views.Route:
+    async def route(request: RouteRequest, response: Response) -> views.Route:
         """Choose a model for a prompt; the other candidates follow, best first."""
         check([request.prompt])
         query = RouteQuery(
@@ -283,9 +282,11 @@ def make_scoring_router(backend: Backend) -> APIRouter:
             reference=request.reference,
         )
         try:
-            return await backend.routes.ask(query)
+            found = await backend.routes.ask(query)
         except ModelBehaviorError as error:
             raise refusal_of(error) from error
+        response.headers[RESPONSE_HEADER] = make_response_id(found.model, request.prompt)
+        return found
 
     @router.post("/encode", tags=["behaviour"], responses=answers)
     async def encode(request: EncodeRequest) -> views.Embeddings:
@@ -307,16 +308,48 @@ def make_chat_router(backend: Backend) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["chat"], dependencies=[KEY])
 
     @router.post("/chat/completions", responses=refusals(404, 409, 413, 422, 502), response_class=StreamingResponse)
-    async def complete(request: ChatRequest) -> StreamingResponse:
+    async def complete(
+        request: ChatRequest,
+        connection: Request,
+        conversation: Annotated[
+            str | None, Header(alias=CONVERSATION_HEADER, max_length=200, description="Name of the conversation.")
+        ] = None,
+    ) -> Response:
         """Send a conversation to the best of the configured upstreams; OpenAI's request and answer."""
-        check_tokens(texts_of(request), backend.settings.limits.tokens)
-        prompt = read_prompt(request)
-        models = await backend.ask(backend.quick, lambda: backend.chat.choose(request.model, prompt))
-        answer = await backend.chat.complete(request.model_dump(exclude_unset=True), models)
-        headers = {MODEL_HEADER: answer.model, ATTEMPTS_HEADER: str(answer.attempts), "Content-Type": answer.media_type}
-        return StreamingResponse(answer.body, answer.status, headers)
+        chat, body = backend.chat, request.model_dump(exclude_unset=True)
+        encode_body(body)
+        check_tokens(texts_of(request.messages), backend.settings.limits.tokens)
+        found = chat.conversations.read(request, conversation)
+        plan = await backend.ask(backend.quick, lambda: chat.choose(request.model, found))
+        answer = await while_connected(connection, chat.complete(body, plan))
+        if isinstance(answer.body, bytes):
+            return Response(answer.body, answer.status, answer.headers)
+        return StreamingResponse(answer.body, answer.status, answer.headers)
 
     return router
+
+
+async def while_connected(connection: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of the work, which is cancelled when the client leaves.
+
+    Raises:
+        ClientDisconnect: the client has left.
+    """
+
+    async def leave() -> None:
+        while (await connection.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = asyncio.ensure_future(work), asyncio.ensure_future(leave())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def make_parquet(service: Service) -> bytes:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from model_behavior.data_models.scoring_types import ScaleName
+
 MAX_TEXT = 1_000_000
 _MAX_ITEMS = 10_000
 
@@ -15,18 +17,22 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Cost = Annotated[float, Field(ge=0, le=1e12, strict=False)]
 
 
-class _Strict(BaseModel):
+class StrictRequest(BaseModel):
+    """A body without unknown fields and silent conversion."""
+
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class RankRequest(_Strict):
-    """Models to rank, all by default, on one prompt or over all prompts."""
+class RankRequest(StrictRequest):
+    """Models to rank, all by default, on one prompt, in a category of the published ratings, or over all prompts."""
 
     prompt: FilledText | None = Field(None, examples=["Is 7 prime?"])
+    category: Name | None = None
+    scale: ScaleName = "elo"
     models: list[Name] | None = Field(None, min_length=1, max_length=_MAX_ITEMS)
 
 
-class VoteQuestion(_Strict):
+class VoteQuestion(StrictRequest):
     """A prompt and two models, whose vote is to be predicted."""
 
     prompt: FilledText
@@ -34,13 +40,13 @@ class VoteQuestion(_Strict):
     model_b: Name
 
 
-class PredictRequest(_Strict):
+class PredictRequest(StrictRequest):
     """Votes to predict."""
 
     votes: list[VoteQuestion] = Field(min_length=1, max_length=_MAX_ITEMS)
 
 
-class RouteRequest(_Strict):
+class RouteRequest(StrictRequest):
     """A prompt to route, and routing settings."""
 
     prompt: FilledText = Field(examples=["Explain recursion to a child."])
@@ -57,20 +63,20 @@ class RouteRequest(_Strict):
     reference: Name | None = Field(None, description="Model that win rates are measured against.")
 
 
-class Pair(_Strict):
+class Pair(StrictRequest):
     """A prompt and a response to it."""
 
     prompt: FilledText
     response: FilledText
 
 
-class EncodeRequest(_Strict):
+class EncodeRequest(StrictRequest):
     """Pairs to embed."""
 
     pairs: list[Pair] = Field(min_length=1, max_length=_MAX_ITEMS)
 
 
-class IdentifyRequest(_Strict):
+class IdentifyRequest(StrictRequest):
     """Responses of one unknown model."""
 
     responses: list[Pair] = Field(min_length=1, max_length=_MAX_ITEMS)

@@ -1,16 +1,14 @@
 """The service without a web framework: answers questions about the catalog, and changes it.
 
-Questions read the current snapshot, which never changes; an upload or a removal makes a new one. Loading and saving
-hold the lock of the folder, so that other processes may change it, too, and every folder on disk is complete.
+Questions read the current snapshot, which never changes; an upload or a removal makes a new one. Other processes may
+change the folder, too: a change is computed first, and saved under the lock of the folder if nothing has changed since;
+else it is computed again. Every folder on disk is complete.
 """
 
 from __future__ import annotations
 
-import shutil
 import threading
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,11 @@ from typing import final
 
 from model_behavior import artifact, catalog
 from model_behavior.artifact import Artifact
+from model_behavior.data.split import hash_text
 from model_behavior.data.text_columns import PairBuilder
+from model_behavior.data.vote_log import LOG, Entry, LoggedThumb, LoggedVote, VoteLog
+from model_behavior.data_models.scoring_types import ScaleName
+from model_behavior.errors import UsageError
 from model_behavior.routing.costs import CostTable
 from model_behavior.serving import answers as view_making
 from model_behavior.serving import views
@@ -27,14 +29,14 @@ from model_behavior.serving.snapshot import (
     ChangedMeanwhileError,
     NotPossibleError,
     Snapshot,
+    UnknownModelError,
     load_snapshot,
     read_version,
 )
-from model_behavior.serving.uploads import read_upload
+from model_behavior.serving.upload_process import UploadProcess
 
 _BATCH = 256
 _MAX_CHECKS = 1000
-_STALE_SECONDS = 3600.0
 
 Versions = Collection[str]
 
@@ -69,11 +71,11 @@ class Service:
     def __init__(self, folder: Path, config: ServiceConfig | None = None) -> None:
         self.folder = folder.resolve()
         self.config = config if config is not None else ServiceConfig()
+        self.uploads = UploadProcess()
         self._change = threading.Lock()
         self._checks: dict[str, views.DriftCheck] = {}
-        with artifact.locked(self.folder):
-            _remove_stale_parts(self.folder)
-            self._snapshot = self._load()
+        self._log = VoteLog(self.folder / LOG)
+        self._snapshot = self._load()
         CostTable(self.config.costs).warn_of_unknown(self._snapshot.artifact.models.names)
 
     @property
@@ -85,8 +87,8 @@ class Service:
         """Reloads the folder where another process has changed it; returns True where it has."""
         if read_version(self.folder) == self._snapshot.version:
             return False
-        with self._changing():
-            pass
+        with self._change:
+            self._current()
         return True
 
     def models(self) -> views.ModelList:
@@ -109,9 +111,29 @@ class Service:
         """Compares two models."""
         return view_making.compare_models(self._snapshot, a, b)
 
-    def rank(self, prompt: str | None = None, models: Sequence[str] | None = None) -> views.Ranking:
+    def rank(
+        self,
+        prompt: str | None = None,
+        models: Sequence[str] | None = None,
+        category: str | None = None,
+        scale: ScaleName = "elo",
+    ) -> views.Ranking:
         """Ranks models by rating, best first."""
-        return view_making.rank_models(self._snapshot, prompt, models)
+        return view_making.rank_models(self._snapshot, prompt, models, category, scale)
+
+    def prompts(self, number: int, model: str | None = None) -> views.PromptList:
+        """Chooses the prompts that tell most about a new model, or more about one that answered some already.
+
+        Raises:
+            NotPossibleError: the artifact keeps no prompts, or the model has votes.
+        """
+        snapshot = self._snapshot
+        if model is not None:
+            snapshot.row_of(model)
+        try:
+            return views.PromptList(snapshot.version, tuple(snapshot.artifact.prompts(number, model)))
+        except UsageError as error:
+            raise NotPossibleError(str(error)) from None
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> views.Predictions:
         """Predicts votes."""
@@ -124,6 +146,14 @@ class Service:
     def route(self, query: RouteQuery) -> views.Route:
         """Chooses a model for a prompt."""
         return find_route(self._snapshot, query)
+
+    def route_conversation(self, turns: Sequence[str], query: RouteQuery) -> views.Route:
+        """Chooses a model for a conversation, by what the user has asked in all its turns."""
+        return view_making.find_conversation_route(self._snapshot, turns, query)
+
+    def explain(self, route: views.Route, model: str) -> dict[str, object]:
+        """What a route says of one of its candidates."""
+        return view_making.explain_route(self._snapshot, route, model)
 
     def route_together(self, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
         """Answers several routing queries, in order."""
@@ -156,16 +186,22 @@ class Service:
         Raises:
             ChangedMeanwhileError: the catalog has another version.
         """
-        pairs, report = read_upload(file, model, self.config.max_rows)
-        new = catalog.enrol(self._snapshot.artifact.encoder, pairs, _BATCH)
+        pairs, report = self.uploads.read(file, model, self.config.max_rows)
+        encoded: dict[str, catalog.Catalog] = {}
+
+        def enrol(before: Snapshot) -> Artifact:
+            _check_unchanged("the catalog", before.version, expected)
+            encoder = before.encoder_version
+            if encoder not in encoded:  # the vectors of another encoder mean nothing here
+                encoded[encoder] = catalog.enrol(before.artifact.encoder, pairs, _BATCH)
+            return before.artifact.with_models(encoded[encoder])
+
         if dry_run:
             before = self._snapshot
-            _check_unchanged("the catalog", before.version, expected)
-            after = replace(before, artifact=before.artifact.with_models(new))
+            after = replace(before, artifact=enrol(before))
         else:
-            with self._changing() as before:
-                _check_unchanged("the catalog", before.version, expected)
-                after = self._save(before.artifact.with_models(new))
+            before, after = self._apply(enrol)
+        new = encoded[after.encoder_version]
         return views.Upload(
             version=after.version,
             dry_run=dry_run,
@@ -185,14 +221,19 @@ class Service:
 
         Raises:
             ChangedMeanwhileError: the model has another revision.
-            NotPossibleError: the model was voted on.
+            NotPossibleError: the model was voted on, or has a published rating.
         """
-        with self._changing() as before:
-            row = before.row_of(name)
+
+        def take_out(before: Snapshot) -> Artifact:
+            before.row_of(name)
             _check_unchanged(f"{name!r}", before.revisions_of(name)[-1].tag, expected)
-            if row.votes:
-                raise NotPossibleError(f"{name!r} was voted on, so it cannot be removed. Fix: train without its votes")
-            after = self._save(before.artifact.remove(name))
+            if name in before.known:
+                raise NotPossibleError(
+                    f"{name!r} was voted on or has a published rating, so it cannot be removed. Fix: train without it"
+                )
+            return before.artifact.remove(name)
+
+        _, after = self._apply(take_out)
         self._checks.pop(name, None)
         return views.Removal(after.version, name)
 
@@ -200,7 +241,7 @@ class Service:
         """Tests whether a model's answers have changed since it was enrolled; keeps the result for `drift_checks`."""
         snapshot = self._snapshot
         snapshot.row_of(model)
-        pairs, _ = read_upload(file, model, self.config.max_rows)
+        pairs, _ = self.uploads.read(file, model, self.config.max_rows)
         report = snapshot.artifact.drift(pairs, model)
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         check = views.DriftCheck(**vars(report), version=snapshot.version, checked_at=now)
@@ -214,30 +255,80 @@ class Service:
         """Lists the latest drift check of each model since the service started."""
         return views.DriftChecks(self._snapshot.version, tuple(reversed(self._checks.values())))
 
+    def name_of(self, model: int) -> str:
+        """The model with this hash of its name.
+
+        Raises:
+            UnknownModelError: there is none.
+        """
+        for name in self._snapshot.rows:
+            if hash_text(name) == model:
+                return name
+        raise UnknownModelError("the model that gave this response is not in the catalog")
+
+    def record_vote(self, vote: LoggedVote) -> bool:
+        """Appends a vote to the log; False where it was there already. Returns once it is on the disk.
+
+        Raises:
+            UnknownModelError: a model is not in the catalog.
+            NotPossibleError: the two models are one, another vote has this id, or the log cannot be written.
+        """
+        for name in (vote.model_a, vote.model_b):
+            self._snapshot.row_of(name)
+        if vote.model_a == vote.model_b:
+            raise NotPossibleError("a vote between a model and itself. Fix: name two models")
+        return self._record(vote)
+
+    def record_thumb(self, thumb: LoggedThumb) -> bool:
+        """Appends a thumb to the log, as `record_vote` does."""
+        return self._record(thumb)
+
+    def _record(self, entry: Entry) -> bool:
+        try:
+            return self._log.append(entry)
+        except UsageError as error:
+            raise NotPossibleError(str(error)) from error
+        except OSError as error:
+            raise _not_writable(error) from error
+
     def _load(self) -> Snapshot:
         return load_snapshot(self.folder, self.config.costs, self.config.upstreams).prepare()
 
-    @contextmanager
-    def _changing(self) -> Iterator[Snapshot]:
-        """Yields the catalog as it is on disk, and holds the lock of the folder."""
-        with self._change, artifact.locked(self.folder):
-            if read_version(self.folder) != self._snapshot.version:
-                self._snapshot = self._load()
-            yield self._snapshot
-
-    def _save(self, changed: Artifact) -> Snapshot:
-        changed.save(self.folder)
-        self._snapshot = replace(self._snapshot, artifact=changed, version=read_version(self.folder)).prepare()
+    def _current(self) -> Snapshot:
+        """The catalog as it is on disk."""
+        if read_version(self.folder) != self._snapshot.version:
+            self._snapshot = self._load()
         return self._snapshot
+
+    def _apply(self, compute: Callable[[Snapshot], Artifact]) -> tuple[Snapshot, Snapshot]:
+        """Saves what `compute` makes of the catalog as it is on disk; the catalog before and after.
+
+        Raises:
+            NotPossibleError: the folder cannot be written.
+        """
+        with self._change:
+            while True:
+                before = self._current()
+                changed = compute(before)
+                try:
+                    with artifact.locked(self.folder):
+                        if read_version(self.folder) != before.version:
+                            continue
+                        changed.save(self.folder)
+                        version = read_version(self.folder)
+                except OSError as error:
+                    raise _not_writable(error) from error
+                self._snapshot = replace(before, artifact=changed, version=version).prepare()
+                return before, self._snapshot
+
+
+def _not_writable(error: OSError) -> NotPossibleError:
+    return NotPossibleError(
+        f"the folder of the service cannot be changed: {error.strerror or 'writing failed'}. Fix: give the service a "
+        "folder that it can write to, with free space"
+    )
 
 
 def _check_unchanged(what: str, version: str, expected: Versions | None) -> None:
     if expected is not None and version not in expected:
         raise ChangedMeanwhileError(f"{what} has changed: its version is {version}. Fix: read it again")
-
-
-def _remove_stale_parts(folder: Path) -> None:
-    """Removes incomplete folders of processes that were killed long ago."""
-    for part in folder.parent.glob(f".{folder.name[:100]}.*.part"):
-        if time.time() - part.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(part, ignore_errors=True)

@@ -30,13 +30,17 @@ class Limits:
         upload_bytes: largest uploaded file, in bytes.
         upload_rows: most rows of an uploaded file.
         batch: most texts or votes of a request.
-        tokens: most words and punctuation marks of all texts of a request.
+        tokens: most tokens of all texts of a request: words and marks, but at least one for four bytes.
         requests_per_second: long-run rate of one client, with bursts of twice as many. A client is a key, or else an
             address.
         queue: most quick requests that may wait.
         wait_seconds: longest expected wait of a quick request, in seconds; beyond it the answer is 503.
         slow_queue: most slow requests (uploads, encoding, identification, drift) that may wait.
-        connections: most open connections.
+        connections: most open connections; those without a request under way make room for new ones.
+        quick_seconds: longest time to a quick answer, in seconds; then it is 503.
+        slow_seconds: longest time to the answer of a slow request.
+        header_seconds: longest time for the head of a request to arrive.
+        body_seconds: longest time for the body, plus a second for every 16 KiB that have arrived.
     """
 
     body_bytes: int = 1 << 20
@@ -49,6 +53,10 @@ class Limits:
     wait_seconds: float = 0.5
     slow_queue: int = 8
     connections: int = 1024
+    quick_seconds: float = 10.0
+    slow_seconds: float = 120.0
+    header_seconds: float = 10.0
+    body_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -110,7 +118,8 @@ def check_tokens(texts: Sequence[str], limit: int) -> None:
     """
     if sum(map(len, texts)) <= limit:  # a token has one character at least
         return
-    n_tokens = len(tokenize(texts).text)
+    # Tokenizers cut words: one token is four bytes of English on average, and about one character of Chinese.
+    n_tokens = max(len(tokenize(texts).text), sum(len(text.encode("utf-8", "replace")) for text in texts) // 4)
     if n_tokens > limit:
         raise RefusalError(413, "invalid_request", f"{n_tokens:,} tokens in one request. Allowed: {limit:,}")
 

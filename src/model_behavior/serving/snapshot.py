@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import final
 
-from model_behavior.artifact import Artifact
-from model_behavior.artifact.folder import CONFIG, digest
+from model_behavior.artifact import Artifact, fingerprint
 from model_behavior.catalog.places import LEAST_MODELS, PrincipalAxes, fit_axes
 from model_behavior.catalog.revisions import Revision, revisions_of
 from model_behavior.data_models.scoring_types import Ratings
@@ -53,10 +52,20 @@ class Snapshot:
     upstreams: frozenset[str]
 
     @cached_property
+    def encoder_version(self) -> str:
+        """Hash of the encoder: embeddings of encoders with different ones cannot be compared."""
+        return self.artifact.encoder.fingerprint
+
+    @cached_property
     def ratings(self) -> Ratings | None:
-        """Ratings of all models of the catalog, by name; None without a scorer."""
+        """Ratings of all models of the catalog, by name, on the Elo scale; None without a scorer."""
         scorer = self.artifact.scorer
-        return None if scorer is None else scorer.rate(self.artifact.models.names)
+        return None if scorer is None else scorer.rate(self.artifact.models.names).on(scorer.scale("elo"))
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Models with votes or a published rating, from which all others are read."""
+        return frozenset() if self.artifact.scorer is None else frozenset(self.artifact.scorer.voted_models)
 
     @cached_property
     def rows(self) -> Mapping[str, ModelRow]:
@@ -160,7 +169,8 @@ class Snapshot:
             count=int(models.count[index]),
             spread=float(models.spread[index]),
             votes=votes,
-            enrolled=ratings is not None and votes == 0,
+            enrolled=ratings is not None and name not in self.known,
+            group=None if ratings is None or ratings.group is None else int(ratings.group[index]),
             rating=rating,
             low=low,
             high=high,
@@ -178,7 +188,7 @@ class Snapshot:
 
 def read_version(folder: Path) -> str:
     """Twelve hexadecimal digits that change with the content of the folder."""
-    return digest(folder / CONFIG)[:12]
+    return fingerprint(folder)[:12]
 
 
 def load_snapshot(folder: Path, costs: Mapping[str, float], upstreams: frozenset[str]) -> Snapshot:
@@ -187,5 +197,8 @@ def load_snapshot(folder: Path, costs: Mapping[str, float], upstreams: frozenset
     Raises:
         ArtifactError: as for `artifact.load`.
     """
-    loaded = Artifact.load(folder, Runtime(ContentCache(enabled=False)))
-    return Snapshot(loaded, read_version(folder), costs, upstreams)
+    while True:
+        version = read_version(folder)
+        loaded = Artifact.load(folder, Runtime(ContentCache(enabled=False)))
+        if read_version(folder) == version:  # otherwise it was changed between the two
+            return Snapshot(loaded, version, costs, upstreams)

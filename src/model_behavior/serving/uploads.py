@@ -10,13 +10,18 @@ import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model_behavior.data.json_rows import PARSER_ERRORS, JsonReader
 from model_behavior.data.loading import load_responses
+from model_behavior.data.parquet_rows import iterate_parquet_batches
 from model_behavior.data_models.votes import PairTable, SourceReport
 from model_behavior.errors import DataError, ModelBehaviorError, UsageError
+from model_behavior.files import temporary_folder
 
 _MAX_NAME = 200
 _MAX_MODELS = 100
 _MAX_EXPANSION = 20  # largest ratio of unpacked to uploaded size
+_SMALL = 64 << 20  # unpacked size that any upload may have, in bytes
+_ROWS_AT_ONCE = 32
 _HEAD = 4096
 _ALLOWED = (
     'Allowed: a file of responses as JSON lines, JSON, CSV, TSV or Parquet, or {"model": NAME, "responses": [...]}'
@@ -41,8 +46,8 @@ def read_upload(file: Path, model: str | None, max_rows: int) -> tuple[PairTable
         if max(done, total or 0) > max_rows:
             raise DataError(f"the upload has {max(done, total or 0):,} rows or more. Allowed: {max_rows:,}")
 
-    with tempfile.TemporaryDirectory(prefix="model-behavior-upload-") as folder:
-        path = Path(folder) / "upload"
+    with temporary_folder(Path(tempfile.gettempdir()), "model-behavior-upload-") as folder:
+        path = folder / "upload"
         try:
             path, model = _prepare(file, path, model)
             if model is not None:
@@ -106,7 +111,7 @@ def _read_document(file: Path) -> tuple[bool, str | None]:
     found, model, unknown = False, None, []
     with file.open("rb") as stream:
         try:
-            for prefix, event, value in ijson.parse(stream):
+            for prefix, event, value in ijson.parse(JsonReader(stream, "upload")):
                 if not prefix and event == "map_key" and value not in ("model", "responses"):
                     unknown.append(value)
                 elif prefix == "responses" and event == "start_array":
@@ -115,7 +120,7 @@ def _read_document(file: Path) -> tuple[bool, str | None]:
                     model = value
                 elif not prefix and event == "end_map":
                     break
-        except ijson.JSONError as error:
+        except PARSER_ERRORS as error:
             if found:
                 raise DataError(f"the upload is not valid JSON. {_ALLOWED}") from error
     if found and unknown:
@@ -125,7 +130,7 @@ def _read_document(file: Path) -> tuple[bool, str | None]:
 
 def _write_rows(file: Path, path: Path) -> None:
     with file.open("rb") as stream, path.open("w", encoding="utf-8") as lines:
-        for row in ijson.items(stream, "responses.item"):
+        for row in ijson.items(JsonReader(stream, "upload"), "responses.item"):
             lines.write(json.dumps(row, default=float) + "\n")
 
 
@@ -134,9 +139,16 @@ def _check_parquet(path: Path, size: int) -> None:
         footer = pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError("the upload begins as Parquet but cannot be read as such. Fix: send the whole file") from error
+    allowed = max(_MAX_EXPANSION * size, _SMALL)
     full = sum(footer.row_group(index).total_byte_size for index in range(footer.num_row_groups))
-    if full > _MAX_EXPANSION * size + (1 << 20):
-        raise DataError(f"the upload unpacks to {full:,} bytes. Allowed: {_MAX_EXPANSION} times its own {size:,}")
+    if full <= allowed:  # which says nothing of what rows repeat from a dictionary
+        full = 0
+        for batch in iterate_parquet_batches(path, None, _ROWS_AT_ONCE):
+            full += batch.nbytes
+            if full > allowed:
+                break
+    if full > allowed:
+        raise DataError(f"the upload unpacks to {full:,} bytes or more. Allowed: {allowed:,} for its own {size:,}")
 
 
 def _check_name(name: str) -> None:

@@ -104,6 +104,8 @@ def _read_upstream(name: str, table: dict[str, Any], environment: Mapping[str, s
     variable = table.get("api_key_env")
     if variable is not None and not environment.get(variable):
         raise ValueError(f"the environment variable {variable} with the API key of {name} is not set")
+    if variable is not None and not (environment[variable].isascii() and environment[variable].isprintable()):
+        raise ValueError(f"the environment variable {variable} with the API key of {name} is not printable ASCII")
     cost = table.get("cost")
     if cost is not None and not float(cost) >= 0:
         raise ValueError(f"cost {cost!r} of {name} is not a number of 0 or more")
@@ -148,7 +150,10 @@ class Health:
         """Records an answer, which ends the wait after a failure."""
         self._until.pop(name, None)
 
+    def rests(self, name: str) -> bool:
+        """True for an upstream that has failed recently."""
+        return self._until.get(name, 0.0) > self._clock()
+
     def order(self, names: list[str]) -> list[str]:
         """The same names, with those that have failed recently at the end."""
-        now = self._clock()
-        return sorted(names, key=lambda name: self._until.get(name, 0.0) > now)
+        return sorted(names, key=self.rests)

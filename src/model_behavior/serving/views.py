@@ -5,22 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from model_behavior.catalog import Exemplar, SharedPrompt
+from model_behavior.catalog.asking import SuggestedPrompt
 from model_behavior.catalog.drift import DriftReport
 from model_behavior.catalog.identification import Candidate
 from model_behavior.catalog.neighbours import Neighbour
 from model_behavior.catalog.places import Ellipse
 from model_behavior.catalog.revisions import Revision
 from model_behavior.catalog.style_drivers import StyleDriver
-from model_behavior.data_models.scoring_types import RankedModel
+from model_behavior.data_models.scoring_types import RankedModel, ScaleName
 from model_behavior.routing.router import Alternative
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model. Ratings are None without a scorer.
+    """One model. Ratings are Elo, None without a scorer.
 
     Attributes:
-        enrolled: True for a model without votes, which is rated by its answers.
+        enrolled: True for a model without votes and without a published rating, which is rated by its answers.
+        group: number from 1, the best first; no two models of a group can be told apart.
         cost: cost of a request, in the currency of the cost file; None where none is configured.
         upstream: True where chat completions can reach it.
     """
@@ -31,6 +33,7 @@ class ModelRow:
     spread: float
     votes: int
     enrolled: bool
+    group: int | None
     rating: float | None
     low: float | None
     high: float | None
@@ -85,13 +88,20 @@ class ModelMap:
 
 @dataclass(frozen=True)
 class ModelDetails:
-    """A model, what sets it apart from the average of the others, typical responses, and its changes, newest first."""
+    """A model, what sets it apart from the average of the others, typical responses, and its changes, newest first.
+
+    The last four fields are those of OpenAI's models.
+    """
 
     version: str
     model: ModelRow
     drivers: tuple[StyleDriver, ...]
     exemplars: tuple[Exemplar, ...]
     revisions: tuple[Revision, ...]
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "model-behavior"
 
 
 @dataclass(frozen=True)
@@ -133,11 +143,20 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Models, best first."""
+    """Models, best first, and the scale of their ratings."""
 
     version: str
     prompt_used: bool
+    scale: ScaleName
     models: tuple[RankedModel, ...]
+
+
+@dataclass(frozen=True)
+class PromptList:
+    """Prompts that tell most about a new model, in the order to ask them."""
+
+    version: str
+    prompts: tuple[SuggestedPrompt, ...]
 
 
 @dataclass(frozen=True)
@@ -150,12 +169,23 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Route:
-    """The model chosen for a prompt, and the other candidates, best first."""
+    """The model chosen for a prompt, why, and the other candidates, best first.
+
+    Attributes:
+        win_rate: expected win rate against the reference.
+        low: lower end of its 95 % interval, from those of both ratings.
+        high: upper end of that interval.
+        runner_up: best of the other candidates; None where there is none.
+    """
 
     version: str
     model: str
     win_rate: float
+    low: float
+    high: float
     cost: float
+    reason: str
+    runner_up: str | None
     reference: str
     threshold: float
     floor: float | None
@@ -192,7 +222,7 @@ class NearModel:
 
 @dataclass(frozen=True)
 class MoreResponses:
-    """Number of further responses that narrow the rating's 95 % interval to about +- `half_width`."""
+    """Number of further responses that narrow the rating's 95 % interval to about +- `half_width` Elo."""
 
     responses: int
     half_width: float
@@ -233,7 +263,7 @@ class Removal:
     removed: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DriftCheck(DriftReport):
     """A drift report with its time, ISO 8601 in UTC."""
 

@@ -305,10 +305,7 @@ TABLES: Mapping[str, Callable[[Artifact, Shard, ShardJob], Tables]] = {
 def _open(folder: Path, digest: str, cache: Path | None, backend: Backend) -> Artifact:
     if artifact.fingerprint(folder) != digest:
         raise ArtifactError(f"{folder} has changed since the run began. Fix: start the run again")
-    loaded = Artifact.load(folder, Runtime(ContentCache(cache)))
-    for encoder in loaded.encoder.text_encoders:
-        encoder.use_backend(backend)
-    return loaded
+    return Artifact.load(folder, Runtime(ContentCache(cache), backend=backend))
 
 
 def _to_column(rows: Float32Array) -> pa.FixedSizeListArray:

@@ -131,6 +131,17 @@ def test_the_joint_reading_goes_by_the_witness_that_is_right_and_its_intervals_h
     assert np.mean(weights) > 0.7
 
 
+def test_a_fit_to_votes_without_responses_keeps_what_an_earlier_one_has_learned() -> None:
+    world = World(2)
+    known, new = world.table(range(N_KNOWN), K), world.table(range(N_KNOWN, N_KNOWN + N_NEW), K)
+    first, later = RatingReader(), RatingReader()
+    first.fit(known, world.rating[:N_KNOWN], np.full(N_KNOWN, 0.01), world.votes)
+    later.fit(known, world.rating[:N_KNOWN], np.full(N_KNOWN, 0.01))
+    assert later.witnesses == ("embedding",)
+    later.adopt(first)
+    assert later.read(new) == first.read(new)
+
+
 def test_a_model_unlike_all_known_ones_is_beyond_the_field() -> None:
     world = World(1)
     order = np.argsort(world.rating[:N_KNOWN])

@@ -74,6 +74,21 @@ def test_predictions_across_components_are_near_even_and_those_within_are_not(sc
     np.testing.assert_allclose(across[0], across[1][[1, 0, 2, 3]], atol=1e-6)
 
 
+def test_the_interval_of_a_model_without_votes_includes_the_levels_of_the_groups(scorer: DenseNetworkModel) -> None:
+    (new,) = rank_best_first(scorer.rate(["new"]))
+    precision = scorer.precision("new", 50)
+    assert precision is not None
+    read = scorer.get_state_dict()["enrolled"]["new"]["variance"]
+    levels = 5 * np.mean([(1 - w) ** 2 + (1 - w) ** 2 for w in (4 / 6,) * 4 + (2 / 6,) * 2])
+    assert precision.variance == pytest.approx(read + levels)
+    assert (new.high - new.low) / 2 == pytest.approx(1.96 * np.sqrt(read + levels), rel=1e-3)
+    ratings = BradleyTerry()
+    ratings.fit(two_islands())
+    assert ratings.mixed_level_variance == pytest.approx(levels)
+    ratings.component = np.zeros(6, np.int64)
+    assert ratings.mixed_level_variance == 0
+
+
 def test_what_was_saved_predicts_the_same(scorer: DenseNetworkModel) -> None:
     again = DenseNetworkModel.load_state_dict(scorer.get_state_dict())
     sides = ["f", "b", "new"], ["b", "d", "d"]

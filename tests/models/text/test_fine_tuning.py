@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,8 @@ from model_behavior.preprocessing.cache import ContentCache
 from tests.conftest import answer
 from tests.models.text.tiny_transformer import N_MODELS, make_marked_votes, write_tiny_bert
 
-pytest.importorskip("sentence_transformers")
+# Imported by the tests alone, since it takes seconds, and every process collects all files.
+pytestmark = pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="the extra semantic is missing")
 
 SHORT = FineTuningConfig(steps=6, rounds=3, batch_size=8, micro_batch=64, learning_rate=3e-3, validation_pairs=60)
 SPLIT = ValidationSplit(0.3, seed=2)

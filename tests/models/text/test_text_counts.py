@@ -69,4 +69,4 @@ def test_bytes_stand_for_their_pattern() -> None:
             pattern = re.escape(feature.pattern) if feature.literal else feature.pattern
             counts = count_bytes(pa.array([text], pa.large_string())).bytes[0]
             assert counts[list(feature.bytes)].sum() == len(re.findall(pattern, text)), feature.name
-    assert np.count_nonzero([feature.bytes is not None for feature in FEATURES]) == 23
+    assert np.count_nonzero([feature.bytes is not None for feature in FEATURES]) == 22

@@ -80,7 +80,8 @@ def _ask(row: Row) -> Record:
 
 
 def _link_answer(row: Row, links: Links) -> Record:
-    model = model_name(row.get("model_id"), "model_id") or links.file_model
+    named = None if links.is_named_by_file else model_name(row.get("model_id"), "model_id")
+    model = named or links.file_model
     question = links.question(question_key(row))
     if question is None:
         return Skip("no question of that key")

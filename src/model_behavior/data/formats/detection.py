@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
+from model_behavior.data.byte_streams import NothingToReadError
 from model_behavior.data.formats.benchmarks import BENCHMARKS
 from model_behavior.data.formats.conversations import ARENA, COMPAR_IA
 from model_behavior.data.formats.pairs import PAIRS, PROMPT_NAMES, RESPONSE_NAMES, RESPONSE_TABLE
@@ -45,25 +47,25 @@ _BY_FAME = (*TABLES, ARENA, COMPAR_IA, *PAIRS, *PREFERENCES, *BENCHMARKS, *TRACE
 _TEST_FILE = {"prompt", "response_a", "response_b"}
 
 
+_SIDE_MARKS = {"a": ("_a", "a", "_0", "0", "_1", "1"), "b": ("_b", "b", "_2", "2", "_1", "1")}
+"""How the columns of the two sides end, where they are not called as in the plain table."""
+
+_NO_TEXTS = ("_id", "_time", "_ms", "_date", "_count", "_tokens", "_length", "_cost")
+"""Ends of columns that measure or name something, however like a column of text they are called."""
+
 _SYNONYMS = {
     "prompt": ("question", "instruction", "query", "input"),
     "response": ("answer", "output", "completion", "reply", "generation", "generated_text", "prediction"),
     "winner": ("outcome", "verdict", "label", "preference", "vote", "choice", "result", "judgment"),
     **{
         f"response_{end}": tuple(
-            f"{name}{mark}"
-            for name in ("answer", "output", "completion", "response", "text")
-            for mark in (f"_{end}", f"_{number}", number)
+            f"{name}{mark}" for name in ("answer", "output", "completion", "response", "text") for mark in marks
         )
-        for end, number in (("a", "1"), ("b", "2"))
+        for end, marks in _SIDE_MARKS.items()
     },
     **{
-        f"model_{end}": tuple(
-            f"{name}{mark}"
-            for name in ("model", "generator", "llm", "name")
-            for mark in (f"_{end}", f"_{number}", number)
-        )
-        for end, number in (("a", "1"), ("b", "2"))
+        f"model_{end}": tuple(f"{name}{mark}" for name in ("model", "generator", "llm", "name") for mark in marks)
+        for end, marks in _SIDE_MARKS.items()
     },
 }
 """Other words for the columns of the smallest tables, to suggest and never to take."""
@@ -96,8 +98,8 @@ def detect_format(columns: Sequence[str], chosen: frozenset[str] = frozenset()) 
         chosen: columns that the caller has said what they are; what else may be the same is passed over.
 
     Raises:
-        DataError: none; lists the columns found, and what the nearest format misses, or the columns between which
-            the caller has to choose.
+        NothingToReadError: none; lists the columns found, and what the nearest format misses.
+        DataError: none, but its columns are spelt like those of one, or the caller has to choose between columns.
     """
     found = set(columns)
     meant = chosen & TEXT_COLUMNS
@@ -132,29 +134,41 @@ def _unknown(columns: Sequence[str]) -> DataError:
         return DataError(
             f"this is the test file without model names (columns: {listed}). Fix: use train.csv or train.parquet."
         )
+    if {"results", "configs", "versions"} <= found:
+        return NothingToReadError(
+            f"these are scores of lm-eval (columns: {listed}), no texts. Fix: run it with --log_samples, and give "
+            "samples_*.jsonl.",
+            "scores, no texts",
+        )
     folded = {fold_column(column) for column in columns}
     if folded & {"rating", "elo", "arena_score"} and folded & {"model", "model_name", "name", "key"}:
-        return DataError(
+        return NothingToReadError(
             f"this is a leaderboard (columns: {listed}): ratings, no texts. Fix: give votes or responses; ratings are "
-            "read by load_ratings alone."
+            "read by load_ratings alone.",
+            "a leaderboard",
         )
     near = missing_of(columns)
     if near is None:
         minimum = ", ".join(PLAIN.required)
-        return DataError(
+        return NothingToReadError(
             f"unknown format. Columns found: {listed}. Allowed for votes, at least: {minimum}; for "
-            f"responses: {', '.join(RESPONSE_TABLE.required)}."
+            f"responses: {', '.join(RESPONSE_TABLE.required)}.",
+            "unknown format",
         )
     nearest, missing = near
-    return DataError(
+    message = (
         f"unknown format. Columns found: {listed}. Nearest format: {nearest.name}; "
         f"missing: {', '.join(missing)}. Fix: {_suggest(missing, columns)}."
     )
+    is_misspelt = all(near_column(column, columns) for column in missing)
+    return DataError(message) if is_misspelt else NothingToReadError(message, "unknown format")
 
 
 def missing_of(columns: Sequence[str]) -> tuple[Format, list[str]] | None:
     """The nearest format and the columns that it misses; None where none is near."""
     short = [known for known in _BY_FAME if not set(known.required) <= set(columns)]
+    if has_sides(columns):
+        short = [known for known in short if len(_SIDES & set(known.required)) > 1]
     if {"chosen", "rejected"} <= set(columns):
         short = [known for known in short if "chosen" in known.required] or short
     nearest = max(short, key=lambda known: _similarity(known, columns))
@@ -163,10 +177,19 @@ def missing_of(columns: Sequence[str]) -> tuple[Format, list[str]] | None:
     return nearest, [column for column in nearest.required if column not in columns]
 
 
+def has_sides(columns: Sequence[str]) -> bool:
+    """Whether two columns are the texts of two sides, as response_0 and response_1 are, or answerA and answerB."""
+    folded = {fold_column(column) for column in columns}
+    stems = [name[:-1] for name in folded if name[-1:] in ("a", "0", "1")]
+    pairs = (("a", "b"), ("0", "1"), ("1", "2"))
+    two = [stem for stem in stems if any({stem + first, stem + second} <= folded for first, second in pairs)]
+    return any(word in stem for stem in two for word in ("response", "answer", "output", "completion", "text", "ref"))
+
+
 def _similarity(known: Format, columns: Sequence[str]) -> tuple[float, int]:
     """Share of the required columns that are there, one of a near name counting for half; and their number."""
     there = [column for column in known.required if column in columns]
-    near = [column for column in known.required if column not in columns and near_column(column, columns)]
+    near = {near_column(column, columns) for column in known.required if column not in columns} - {None}
     return (len(there) + 0.5 * len(near)) / len(known.required), len(there)
 
 
@@ -182,7 +205,10 @@ def _suggest(missing: list[str], columns: Sequence[str]) -> str:
 def near_column(column: str, columns: Sequence[str]) -> str | None:
     """The column there whose name is nearest to one that is missing, or another word for it, if any is."""
     by_fold = {fold_column(name): name for name in columns}
-    close = nearest(by_fold, column, 3, 0.75)
+    close = nearest(by_fold, column, 3, 0.8)
+    close += [name for name in nearest(by_fold, column, 3, 0.75) if column in name and name not in close]
+    close = [name for name in close if name == column or name[:-1] != column[:-1]]  # not the other side's
+    close = [name for name in close if not name.endswith(_NO_TEXTS)]
     near = [name for name in close if by_fold[name] not in KNOWN_COLUMNS and len(name) > 3]
     near += [name for name in _SYNONYMS.get(column, ()) if name in by_fold and name not in near]
     found = by_fold[near[0]] if near else None
@@ -190,5 +216,7 @@ def near_column(column: str, columns: Sequence[str]) -> str | None:
 
 
 def fold_column(column: str) -> str:
-    """A column's name as it is forgiven: without space around it, in lower case, words joined by one underscore."""
-    return re.sub(r"[\s\-_]+", "_", column.strip("\ufeff \t\r\n").casefold())
+    """A column's name as it is forgiven: lower case, usual width, nothing invisible, words joined by one underscore."""
+    plain = unicodedata.normalize("NFKC", column).casefold()
+    visible = "".join(character for character in plain if unicodedata.category(character) != "Cf")
+    return re.sub(r"[\s\-_]+", "_", visible.strip())

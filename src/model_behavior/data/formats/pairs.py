@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from model_behavior.data.byte_streams import shorten
 from model_behavior.data.formats.records import (
     Format,
     Record,
@@ -17,6 +18,7 @@ from model_behavior.data.formats.replies import read_reply, read_request
 from model_behavior.data.formats.turns import (
     is_cut_off,
     is_printed_bytes,
+    message_role,
     parse_column,
     parse_conversation,
     pick_turn,
@@ -24,6 +26,7 @@ from model_behavior.data.formats.turns import (
 from model_behavior.errors import DataError
 
 MODEL_COLUMNS = ("model", "generator", "model_name")
+_CUT_OFF = Skip("text cut off by the log")
 
 
 def pair_format(
@@ -51,7 +54,7 @@ def pair_format(
         if asked is not None and joined is not None:
             asked = "\n\n".join(text for text in (asked, parse_column(row.get(joined), joined)) if text)
         if is_cut_off(asked) or is_cut_off(answered):
-            return Skip("text cut off by the log")
+            return _CUT_OFF
         if asked is not None and is_printed_bytes(asked) and is_printed_bytes(answered):
             raise DataError(
                 f"{prompt} and {response} are bytes that were printed, {asked[:30]}. Fix: decode them before writing "
@@ -75,13 +78,29 @@ def first_name(row: Row, columns: tuple[str, ...]) -> str | None:
     return next((name for name in (model_name(row.get(column), column) for column in columns) if name), None)
 
 
+def _convert_spend_log(row: Row) -> Record:
+    """LiteLLM's; its releases since 2025 leave `messages` empty, and keep the request as it came."""
+    asked = read_request(row.get("messages"), "messages")
+    if asked.prompt is None:
+        asked = read_request(row.get("proxy_server_request"), "proxy_server_request")
+    reply = read_reply(row.get("response"), "response")
+    if is_cut_off(asked.prompt) or is_cut_off(reply.text):
+        return _CUT_OFF
+    model = first_name(row, MODEL_COLUMNS)
+    return build_response(asked.prompt, Side(model or reply.model or asked.model, reply.text, asked.history))
+
+
 def conversation_format(name: str, column: str, unread: tuple[str, ...] = ()) -> Format:
     """Rows with one column of messages, whose last answer counts."""
 
     def convert(row: Row) -> Record:
-        turn = pick_turn(parse_conversation(row.get(column), column), None, column)
+        messages = parse_conversation(row.get(column), column)
+        turn = pick_turn(messages, None, column)
+        if turn.prompt is None and messages:
+            roles = sorted({shorten(message_role(each), 20) for each in messages})
+            return Skip(f"no text of a user, but of the roles {', '.join(roles[:3])}")
         if is_cut_off(turn.response) or is_cut_off(turn.prompt):
-            return Skip("text cut off by the log")
+            return _CUT_OFF
         model = first_name(row, MODEL_COLUMNS)
         return build_response(turn.prompt, Side(model, turn.response, turn.history))
 
@@ -135,6 +154,14 @@ PAIRS = (
         )
     ),
     _logged("messages and response", "messages", "response"),
+    Format(
+        "LiteLLM spend logs",
+        "responses",
+        ("messages", "response", "proxy_server_request"),
+        _convert_spend_log,
+        model_columns=MODEL_COLUMNS,
+        names_models=True,
+    ),
     _logged("messages and output", "messages", "output"),
     _logged("messages and completion", "messages", "completion"),
     _logged("messages and choices", "messages", "choices"),

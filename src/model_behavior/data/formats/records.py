@@ -89,12 +89,14 @@ class Links:
         answer: the rows of an answer by model and key, with the question's row, None where there is none.
         baseline: model that the rows are compared with where they do not name it.
         file_model: model after which the file is named.
+        is_named_by_file: True where that name counts, whatever the rows say.
     """
 
     question: Callable[[str], Row | None]
     answer: Callable[[str, str], tuple[Row, Row | None] | None]
     baseline: Callable[[], str]
     file_model: str
+    is_named_by_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def clean_name(name: str, column: str) -> str:
     """
     clean = unicodedata.normalize("NFC", name).strip()
     for character in clean:
-        if unicodedata.category(character) == "Cc" or character in _BIDIRECTIONAL:
+        if unicodedata.category(character) in ("Cc", "Zl", "Zp") or character in _BIDIRECTIONAL:
             kind = "bidirectional" if character in _BIDIRECTIONAL else "control"
             raise DataError(
                 f"{column} is {clean!a}, which holds the {kind} character U+{ord(character):04X}. Allowed: names "

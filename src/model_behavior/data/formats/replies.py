@@ -125,8 +125,8 @@ def _read_named(found: Mapping[str, Any], place: str, names: tuple[str, ...]) ->
     ]
     if len(named) == 1 and not others:
         return parse_text(found[named[0]], place)
-    if not found or "error" in found or all(value is None for value in found.values()):
-        return None
+    if not found or "error" in found or found.get("object") == "list" or all(v is None for v in found.values()):
+        return None  # nothing was answered, or, in a list, no text, as by an API of embeddings
     raise _shape_error(found, place)
 
 

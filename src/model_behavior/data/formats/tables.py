@@ -65,7 +65,7 @@ def _parse_preference(value: Any, column: str) -> Outcome | None:
     if isinstance(value, Outcome):
         return value
     try:
-        preference = float(value)
+        preference = -1.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         preference = -1.0
     if preference in (0, 1.5):

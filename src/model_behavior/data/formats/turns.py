@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from model_behavior.data.byte_streams import shorten
@@ -16,6 +17,9 @@ _USER = {"user", "human", "prompter"}
 _ASSISTANT = {"assistant", "gpt", "chatgpt", "model", "ai", "bot"}
 _TOOL = {"tool", "function", "observation", "tool_result", "tool_response", "ipython", "function_call", "tool_call"}
 _TOOL_CALLS = {"tool_use", "tool_call", "function_call"}
+_ROLE_TYPES = {"human", "ai", "system", "tool", "function"}
+"""Types of messages that LangChain writes in place of roles."""
+
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 
 _STREAM = re.compile(
@@ -69,7 +73,7 @@ def parse_text(value: Any, place: str) -> str | None:
     elif isinstance(value, list):
         if all(isinstance(part, (dict, str)) for part in value):
             return _join_parts(value)
-    elif not isinstance(value, bool):
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return str(value)
     raise DataError(
         f"{place} is {shorten(value)}. Allowed: text, a list of parts like "
@@ -94,19 +98,22 @@ def parse_column(value: Any, place: str) -> str | None:
 
 
 def refuse_printed(text: str, place: str) -> None:
-    """Refuses a Python object that was printed where its text was meant.
+    """Refuses a Python object, or a list of them, that was printed where its text was meant.
 
     Raises:
         DataError: the text is such an object.
     """
-    if text[:1] not in _FIRST:
+    printed = text.strip()
+    if printed.startswith("[") and printed.endswith("]"):
+        printed = printed[1:-1].strip()
+    if printed[:1] not in _FIRST:
         return
-    if _STREAM.fullmatch(text):
+    if _STREAM.fullmatch(printed):
         raise DataError(
             f"{place} is a stream or a chunk of one that was printed, {shorten(text)}, not its text. Fix: join the "
             "chunks' text before logging, or log the response of a call without stream=True."
         )
-    if _PRINTED.fullmatch(text):
+    if _PRINTED.fullmatch(printed):
         raise DataError(
             f"{place} is a Python object that was printed, {shorten(text)}. Fix: log the text itself, such as "
             "response.choices[0].message.content, or write the object as JSON with json.dumps."
@@ -218,7 +225,11 @@ def parse_turn_number(value: Any) -> int | None:
 
 def message_role(message: Any) -> str | None:
     """The role of a message of any API, in lower case; None where it is no message with a role."""
-    role = message.get("role", message.get("from")) if isinstance(message, dict) else None
+    if not isinstance(message, dict):
+        return None
+    role = message.get("role", message.get("from"))
+    if role is None and "content" in message and message.get("type") in _ROLE_TYPES:
+        role = message["type"]
     return role.strip().casefold() if isinstance(role, str) else None
 
 

@@ -11,8 +11,9 @@ from typing import Any, final
 
 import numpy as np
 
-from model_behavior.arrays import Float32Array
+from model_behavior.arrays import AnyArray, Float32Array
 from model_behavior.data.byte_streams import replace_surrogates
+from model_behavior.data.canonical_text import canonical_prompt, canonical_response
 from model_behavior.data.self_naming import mask_self_naming
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.training_log import EpochLog
@@ -35,7 +36,7 @@ from model_behavior.models.behavior.validation import EncoderVotes
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.entry_file import digest_of, inside
 
-STATE_VERSION = 2
+STATE_VERSION = 3  # goes up when the same texts are encoded otherwise
 
 
 @final
@@ -145,9 +146,10 @@ class ModelBehaviorEncoder:
         return self.encode_clean(*self.clean(prompts, responses), batch_size)
 
     def clean(self, prompts: list[str], responses: list[str]) -> tuple[list[str], list[str]]:
-        """Prepares texts for encoding: replaces lone surrogates and masks self-naming. [n_samples] each."""
+        """Prepares texts for encoding: makes them canonical, and masks self-naming. [n_samples] each."""
         # JSON may hold lone surrogates, which no tokenizer and no file takes.
-        prompts, responses = [list(map(replace_surrogates, texts)) for texts in (prompts, responses)]
+        prompts = [canonical_prompt(replace_surrogates(text)) for text in prompts]
+        responses = [canonical_response(replace_surrogates(text)) for text in responses]
         if self.config.preprocessing.filters.mask_self_naming:
             responses, _ = mask_self_naming(responses)
         return prompts, responses
@@ -204,6 +206,17 @@ class ModelBehaviorEncoder:
     def identity_of(self, embeddings: np.ndarray) -> np.ndarray:
         """The part of embeddings that tells models apart, [n, embedding_dim] to [n, identity_dim]."""
         return embeddings[:, self.config.quality_dim :]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides what the trained encoder makes of a text, hexadecimal."""
+        state = self.get_state_dict()
+        tensors = state["tensors"]
+        settings = json.dumps([state["state_version"], state["config"], state["text_encoders"]], sort_keys=True)
+        named: list[str | bytes | AnyArray] = [settings]
+        for name in sorted(tensors):
+            named += [name, tensors[name]]
+        return digest_of(*named)
 
     def get_state_dict(self) -> dict[str, Any]:
         """Returns the state for `load_state_dict`: JSON values under "config" and NumPy arrays under "tensors"."""

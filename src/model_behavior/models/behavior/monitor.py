@@ -1,4 +1,4 @@
-"""The surroundings of a run, which do not change its result: cache, monitor, checkpoint, processes."""
+"""The surroundings of a run, which do not change its result: cache, monitor, checkpoint, processes, backend."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Protocol
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.models.behavior.process_group import ProcessGroup
+from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.preprocessing.cache import ContentCache
 
 
@@ -46,7 +47,7 @@ class SilentMonitor:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Cache, monitor, checkpoint and processes of a run; its result does not depend on them.
+    """Cache, monitor, checkpoint, processes and backend of a run; its result does not depend on them.
 
     Attributes:
         cache: cache of features and preprocessed votes.
@@ -54,6 +55,7 @@ class Runtime:
         checkpoint: file for the state of training, written after every epoch; None for none.
         resume: continue from `checkpoint` if it exists.
         group: processes that train together; only the first one writes and reports.
+        backend: library that runs the transformers of an artifact that is trained or read; see `choose_execution`.
     """
 
     cache: ContentCache = field(default_factory=ContentCache)
@@ -61,3 +63,4 @@ class Runtime:
     checkpoint: Path | None = None
     resume: bool = False
     group: ProcessGroup = field(default_factory=ProcessGroup)
+    backend: Backend = "auto"

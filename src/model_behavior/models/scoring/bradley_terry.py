@@ -139,6 +139,29 @@ class BradleyTerry(RatingsBase):
         self.covariance: Float64Array = np.zeros((0, 0))
         self.component: Int64Array = np.zeros(0, np.int64)
 
+    @classmethod
+    def of_ratings(
+        cls,
+        models: tuple[str, ...],
+        rating: Float64Array,
+        covariance: Float64Array,
+        votes: Int64Array,
+        constants: OutcomeConstants,
+    ) -> Self:
+        """Ratings that are known already, on one scale.
+
+        Args:
+            models: names, sorted, [n_models].
+            rating: ratings, log-odds, centred, [n_models].
+            covariance: [n_models, n_models].
+            votes: votes behind each, 0 where none is known, [n_models].
+            constants: constants of the outcome likelihood.
+        """
+        model = cls()
+        model._models, model.rating, model.covariance, model.votes = models, rating, covariance, votes
+        model.constants, model.component = constants, np.zeros(len(models), np.int64)
+        return model
+
     @property
     def level(self) -> Float64Array:
         """Mean of the ratings of each component, [n_components]; 0 where there is one component.
@@ -153,6 +176,16 @@ class BradleyTerry(RatingsBase):
     def level_variance(self) -> float:
         """Variance of a component's level: two levels differ as the prior lets a rating differ from the mean."""
         return 0.5 / self.config.penalty
+
+    @property
+    def mixed_level_variance(self) -> float:
+        """Mean variance of the difference of a rated model's level from the mean level of all; 0 of one component.
+
+        A model of the component with the share w differs from the mean by level_variance ((1 - w)² + the sum of the
+        other squared shares), which is level_variance (1 - the sum of all squared shares) on average over models.
+        """
+        shares = np.bincount(self.component) / max(len(self.component), 1)
+        return self.level_variance * float(1 - np.square(shares).sum())
 
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings."""

@@ -13,6 +13,7 @@ from scipy.sparse.linalg import svds
 from model_behavior.arrays import Float32Array, Float64Array, Int64Array
 from model_behavior.errors import ArtifactError
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
+from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.behavior.text.registry import check_registered, make_text_encoder, make_text_encoders
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.feature_cache import Features
@@ -80,6 +81,11 @@ class PromptFeatures:
     def dim(self) -> int:
         """Number of dimensions; 0 before `fit`."""
         return sum(block.projection.shape[1] for block in self._blocks)
+
+    def use_backend(self, backend: Backend) -> None:
+        """Sets the library that runs the transformers among the encoders."""
+        for encoder in self._encoders:
+            encoder.use_backend(backend)
 
     def fit(self, prompts: Sequence[str]) -> None:
         """Fits weights and projections to training prompts, [n_prompts]."""

@@ -159,6 +159,14 @@ class RatingReader:
         self._inflation, self._field = 1.0, (-np.inf, np.inf)
         self._judge(table, told, rating, variance)
 
+    def adopt(self, earlier: RatingReader) -> None:
+        """Takes over from an earlier reader what only votes with responses teach, after a fit without any."""
+        if self._answers.sets or self._peers.is_fitted != earlier._peers.is_fitted:
+            return
+        self._answers = earlier._answers
+        self._correlation, self._doubt = earlier._correlation, earlier._doubt
+        self._inflation, self._field, self._spread = earlier._inflation, earlier._field, earlier._spread
+
     def read(self, table: ModelTable) -> list[RatingReading]:
         """The ratings of models, in order."""
         mean, lasting, sampling, count = self._tell(table)

@@ -24,6 +24,7 @@ class LexicalEncoder(TextEncoderBase):
     """
 
     name: ClassVar[str] = "lexical"
+    version: ClassVar[int] = 2
 
     def __init__(self, word_sizes: Sequence[int] = (1, 2), char_sizes: Sequence[int] = (), bits: int = 20) -> None:
         if not (word_sizes or char_sizes) or min(*word_sizes, *char_sizes, 1) < 1 or not 1 <= bits <= 30:

@@ -8,6 +8,11 @@ The features come from three counts:
    compiled but is many times slower per character. Both give the same counts, because Python gets the patterns with
    RE2's meaning: classes such as `\w` are ASCII, `\s` has no vertical tab, and `$` is the end of the text.
 3. Tokens: how many are distinct, and how many also stand in the prompt; one sort serves many texts.
+
+**Languages.** Marks of other scripts count as the ASCII marks that mean the same, and words and sentences are those of
+the script (`scripts`). Features that are English words are 0 in other languages, and in their place are the rates of
+`N_GROUPS` groups of words, made by hashing: frequent words, which are function words in every language, decide them.
+A text is taken for English unless it is mostly in another script or has more function words of other languages.
 """
 
 from __future__ import annotations
@@ -24,7 +29,23 @@ import pyarrow.compute as pc
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from model_behavior.models.behavior.encoder_base import TextEncoderBase, portions
-from model_behavior.models.behavior.text.style_features import FEATURES, RELATIONS, SIZES, StyleFeature
+from model_behavior.models.behavior.text.scripts import (
+    count_full_width_marks,
+    count_sentences,
+    count_words,
+    fold_marks,
+)
+from model_behavior.models.behavior.text.style_features import (
+    ENGLISH,
+    ENGLISH_FUNCTION_WORDS,
+    FEATURES,
+    GROUPS,
+    OTHER_FUNCTION_WORDS,
+    RELATIONS,
+    SIZES,
+    WIDE,
+    StyleFeature,
+)
 from model_behavior.models.behavior.text.tokens import Tokens, UIntArray, tokenize, word_ngrams
 
 _N_BYTES = 256
@@ -38,6 +59,7 @@ _FEW_CHARACTERS = 2000  # in all texts; also bounds the cost of a text that was 
 _FOLDED_BY_RE2_ALONE = re.compile("[\u017f\u212a]")  # long s and the Kelvin sign: s and k where case is ignored
 _RE2_SPACE = r"\t\n\f\r "
 _N_OPENING_TOKENS = 5
+_MOST_FOREIGN = 0.3  # share of letters beyond ASCII in English text
 _HASH_BITS = 64
 
 
@@ -50,7 +72,14 @@ class StyleEncoder(TextEncoderBase):
     """
 
     name: ClassVar[str] = "style"
-    feature_names: ClassVar[tuple[str, ...]] = (*(feature.name for feature in FEATURES), *SIZES, *RELATIONS)
+    version: ClassVar[int] = 2
+    feature_names: ClassVar[tuple[str, ...]] = (
+        *(feature.name for feature in FEATURES),
+        *SIZES,
+        *RELATIONS,
+        WIDE,
+        *GROUPS,
+    )
 
     @property
     def dim(self) -> int:
@@ -71,14 +100,17 @@ class StyleEncoder(TextEncoderBase):
 
 
 def _describe(prompts: Sequence[str], responses: Sequence[str]) -> Float32Array:
-    texts = pa.array(responses, type=pa.large_string())
-    counts = count_bytes(texts)
+    texts = pa.array(map(fold_marks, responses), type=pa.large_string())
+    counts, wide = _count_in_any_script(responses, count_bytes(texts))
     characters, words = counts.characters.astype(np.float64), counts.words.astype(np.float64)
     lines = 1 + _to_numpy(pc.count_substring(pc.utf8_trim_whitespace(texts), "\n"))
     units = {"chars": characters / 100, "words": words / 100, "lines": 1.0 + counts.bytes[:, ord("\n")]}
+    found = count_patterns(texts, counts)
+    other = ~_is_english(texts, counts, found)
+    found[np.ix_(np.array(ENGLISH), other)] = 0
     counted = [
-        found if feature.per == "text" else np.log1p(found / np.maximum(units[feature.per], 1))
-        for feature, found in zip(FEATURES, count_patterns(texts, counts), strict=True)
+        each if feature.per == "text" else np.log1p(each / np.maximum(units[feature.per], 1))
+        for feature, each in zip(FEATURES, found, strict=True)
     ]
     response_tokens, prompt_tokens = tokenize(responses), tokenize(prompts)
     sizes = _measure(pc.split_pattern(texts, "\n"), counts, lines, response_tokens)
@@ -87,7 +119,40 @@ def _describe(prompts: Sequence[str], responses: Sequence[str]) -> Float32Array:
         np.log((1 + characters) / (1 + prompt_characters)),
         *overlap(prompt_tokens, response_tokens),
     ]
-    return np.column_stack([*counted, *sizes, *relations]).astype(np.float32)
+    full_width = np.log1p(wide / np.maximum(characters / 100, 1))
+    groups = _rate_groups(response_tokens, other)
+    return np.column_stack([*counted, *sizes, *relations, full_width, groups]).astype(np.float32)
+
+
+def _count_in_any_script(responses: Sequence[str], counts: ByteCounts) -> tuple[ByteCounts, Float64Array]:
+    """The counts with words and sentences by the script of each text, and the number of full-width marks."""
+    wide = np.zeros(len(responses))
+    for row, text in enumerate(responses):
+        if not text.isascii():
+            counts.words[row], counts.sentences[row] = count_words(text), count_sentences(text)
+            wide[row] = count_full_width_marks(text)
+    return counts, wide
+
+
+def _is_english(texts: pa.LargeStringArray, counts: ByteCounts, found: Float64Array) -> BoolArray:
+    """False for texts in another script, or with more function words of other languages than of English, [n_texts]."""
+    others = _to_numpy(pc.count_substring_regex(texts, OTHER_FUNCTION_WORDS))
+    foreign_letters = counts.bytes[:, 0xC3:0xE0].sum(axis=1) + counts.bytes[:, 0xE0:0xF0].sum(axis=1)
+    in_script = foreign_letters < _MOST_FOREIGN * np.maximum(counts.characters, 1)
+    english: BoolArray = in_script & (others <= found[ENGLISH_FUNCTION_WORDS].sum(axis=0))
+    return english
+
+
+def _rate_groups(tokens: Tokens, rows: BoolArray) -> Float64Array:
+    """log(1 + rate per 100 tokens) of each group of words in the texts of `rows`, 0 in others, [n_texts, n_groups]."""
+    n_groups = len(GROUPS)
+    if not rows.any():
+        return np.zeros((tokens.n_texts, n_groups))
+    own = rows[tokens.text]
+    place = tokens.text[own] * n_groups + (tokens.hashes[own] % np.uint64(n_groups)).astype(np.int64)
+    counts = np.bincount(place, minlength=tokens.n_texts * n_groups).reshape(-1, n_groups)
+    rates: Float64Array = np.log1p(100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    return rates
 
 
 def _measure(line_lists: pa.ListArray, counts: ByteCounts, lines: Float64Array, tokens: Tokens) -> list[Float64Array]:

@@ -72,15 +72,10 @@ PUNCTUATION = _literals(
         "dollar": "$",
         "less_than": "<",
         "line_break": "\n",
-        "double_space": "  ",
-        "space_before_line_break": " \n",
-        "tab": "\t",
     },
 ) + _patterns(
     "chars",
     {
-        "dash": "[\u2013\u2014]",
-        "curly_quote": "[\u2018\u2019\u201c\u201d]",
         "ellipsis": "\\.\\.\\.|\u2026",
         "emoji": "[\u2600-\u27bf\U0001f300-\U0001faff]",
         "non_ascii": r"[^\x00-\x7f]",
@@ -121,7 +116,6 @@ MARKUP = _patterns(
 OPENERS = _patterns(
     "text",
     {
-        "opens_with_space": r"^\s",
         "opens_with_lower_case": r"^\s*[a-z]",
         "opens_with_consent": r"(?i)^\s*(?:sure|certainly|of course|absolutely|definitely|great|okay|yes)\b",
         "opens_with_apology": r"(?i)^\s*(?:i'm sorry|i am sorry|sorry|i apologi[sz]e|unfortunately)\b",
@@ -141,7 +135,6 @@ OPENERS = _patterns(
 CLOSERS = _patterns(
     "text",
     {
-        "ends_with_space": r"\s$",
         "ends_with_full_stop": r"\.\s*$",
         "ends_with_exclamation_mark": r"!\s*$",
         "ends_with_question_mark": r"\?\s*$",
@@ -199,6 +192,24 @@ WORDING = _patterns(
 
 FEATURES: tuple[StyleFeature, ...] = (*PUNCTUATION, *MARKUP, *OPENERS, *CLOSERS, OFFER, CONCLUSION, *WORDING)
 
+_BY_WORDS = {feature.name for feature in WORDING} | {
+    *("opens_with_consent", "opens_with_apology", "opens_as_ai", "opens_with_here", "opens_with_article"),
+    *("opens_with_first_person", "ends_with_offer", "concludes"),
+}
+ENGLISH = [row for row, feature in enumerate(FEATURES) if feature.name in _BY_WORDS]
+"""Rows of `FEATURES` that are English words."""
+
+_FUNCTION_WORDS = {"article", "and", "of", "to", "in", "is", "it", "this", "with", "or"}
+ENGLISH_FUNCTION_WORDS = [row for row, feature in enumerate(FEATURES) if feature.name in _FUNCTION_WORDS]
+"""Rows of `FEATURES` that are function words of English."""
+
+OTHER_FUNCTION_WORDS = _words(
+    "le|la|les|des|du|une|et|est|que|qui|dans|pour|pas|sur|avec|sont|der|die|das|und|ist|nicht|mit|ein|eine|den|von|zu|"
+    "auf|el|los|las|una|en|es|por|con|para|como|del|il|che|di|non|per|sono|della|um|uma|os|em|het|een|van|dat|och|att|"
+    "som|det|jest|nie|bir|ve|yang|dan|dengan|untuk"
+)
+"""Function words of languages in the Latin script other than English."""
+
 SIZES: tuple[str, ...] = (
     "log_characters",
     "log_words",
@@ -220,3 +231,10 @@ RELATIONS: tuple[str, ...] = (
     "starts_with_prompt_words",
 )
 """How the response relates to its prompt: shares in [0, 1], and log((1 + characters) / (1 + prompt characters))."""
+
+WIDE = "full_width_mark"
+"""Rate of full-width marks, as they are typed in Chinese and Japanese."""
+
+N_GROUPS = 48
+GROUPS: tuple[str, ...] = tuple(f"word_group_{group}" for group in range(N_GROUPS))
+"""Rates of groups of words, by the hash of the word, in texts that are not English."""

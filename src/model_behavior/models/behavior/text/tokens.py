@@ -1,8 +1,8 @@
 """Tokenizes many texts at once into 64-bit hashes, without a Python loop per character.
 
-A token is a run of letters, digits and non-ASCII bytes, or one punctuation mark, or one line break. Letters are
-lower-cased. Every digit counts as 0 unless digits are kept, so that a token shows how a number is written, not which
-number it is.
+A token is a word, or one punctuation mark, or one line break; `scripts` finds the words of text without spaces.
+Letters are lower-cased. Every digit counts as 0 unless digits are kept, so that a token shows how a number is written,
+not which number it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_behavior.arrays import Int64Array, UInt8Array, UInt64Array
+from model_behavior.models.behavior.text.scripts import part_words
 
 UIntArray = UInt64Array
 
@@ -64,7 +65,7 @@ def joined_bytes(texts: Sequence[str], keep_digits: bool = False) -> UInt8Array:
 
 def tokenize(texts: Sequence[str], keep_digits: bool = False) -> Tokens:
     """Splits texts into hashed tokens; an empty text has none. `keep_digits` keeps different digits apart."""
-    data = joined_bytes(texts, keep_digits)
+    data = joined_bytes(list(map(part_words, texts)), keep_digits)
     is_word = _CLASSES[data] == _WORD
     starts = is_word.copy()
     starts[1:] &= ~is_word[:-1]
