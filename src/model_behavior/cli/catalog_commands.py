@@ -166,12 +166,19 @@ def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[flo
             compared = f"{rating.compared:,} responses to prompts that voted models answered, too"
             value = f"{rating.rating:.{digits}f} ± {rating.half_width:.{digits}f}{unit}"
             lines.append(f"  rating: {value} (95 %), from {compared}")
+            if rating.beyond:
+                lines.append(f"  beyond the known field: {_outside(rating.beyond)}")
             lines.append(f"  {_needed(rating, digits)}")
         for k, size in each.planned.items():
             bought = [f"{name} {value}" for name, value in _bought(size, digits) if value is not None]
             if bought:
                 lines.append(f"  {k:>4} responses: {', '.join(bought)}")
     return "\n".join(lines)
+
+
+def _outside(beyond: int) -> str:
+    order = "better" if beyond > 0 else "worse"
+    return f"its answers look {order} than those of every known model, so that its rating is a guess"
 
 
 def _needed(rating: RatingCertainty, digits: int) -> str:
