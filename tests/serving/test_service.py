@@ -231,6 +231,20 @@ def test_costs_of_unknown_models_alone_make_no_model_free(folder: Path, trained:
     assert service.route(RouteQuery("Hi")).model == "newcomer"
 
 
+def test_a_model_without_a_cost_is_said_once_whenever_it_comes(
+    folder: Path, log_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = list(Service(folder).snapshot.rows)
+    assert not caplog.text
+    service = Service(folder, ServiceConfig(costs=dict.fromkeys(names[1:], 1.0)))
+    assert caplog.messages == [f"no cost, so nothing is routed to: {names[0]}"]
+    service.upload(log_file, "one", dry_run=False)
+    Service(folder).upload(log_file, "two", dry_run=False)
+    assert service.refresh() and not {"one", "two", names[0]} & set(service.snapshot.prices)
+    service.upload(log_file, "one", dry_run=False)
+    assert [line.split(": ")[1] for line in caplog.messages] == [names[0], "one", "two"]
+
+
 def test_prompts_worth_asking(shared_service: Service) -> None:
     found = shared_service.prompts(3)
     assert [each.prompt for each in found.prompts] == [

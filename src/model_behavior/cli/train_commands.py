@@ -31,6 +31,7 @@ from model_behavior.cli.options import (
     CacheFolder,
     Change,
     Columns,
+    ConfigFile,
     Json,
     NewArtifact,
     OtherFolder,
@@ -317,11 +318,13 @@ def update(
     outcome: Outcomes = None,
     questions: Questions = None,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
+    config: ConfigFile = None,
     json: Json = False,
 ) -> None:
     """Count new votes in the ratings of DIR: those that `serve` has received, and VOTES. No stage is trained again."""
     reading = reading_options(columns, outcome, questions)
-    change = Change(folder, output, lambda: open_artifact(folder, cache))
+    change = Change(folder, output, lambda: open_artifact(folder, cache, backend))
     given = read_votes(votes, reading) if votes else None
     log = VoteLog(folder / LOG)
     received = ledger_of_log(log.entries())

@@ -38,9 +38,15 @@ _N_NEAR = 5
 
 @dataclass(frozen=True)
 class RouteQuery:
-    """A prompt and routing settings, see `Router`; `models` and `costs` replace the configured ones."""
+    """What to route, and routing settings, see `Router`; `models` and `costs` replace the configured ones.
+
+    Attributes:
+        prompt: prompt; the user's latest one of a conversation.
+        earlier: user's earlier prompts in the conversation; the mean over all of them decides.
+    """
 
     prompt: str
+    earlier: tuple[str, ...] = ()
     models: tuple[str, ...] | None = None
     costs: Mapping[str, float] | None = None
     threshold: float | None = None
@@ -148,24 +154,14 @@ def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[Place
 
 
 def find_route(snapshot: Snapshot, query: RouteQuery) -> views.Route:
-    """Chooses a model for a prompt.
+    """Chooses a model for a prompt or a conversation.
 
     Raises:
         UsageError: both a threshold and a floor are given, or a setting is invalid.
         UnknownModelError, NotPossibleError: as for `Snapshot.make_router`.
     """
     router = _router_for(snapshot, query)
-    return _view_route(snapshot, router, router.route([query.prompt])[0])
-
-
-def find_conversation_route(snapshot: Snapshot, turns: Sequence[str], query: RouteQuery) -> views.Route:
-    """Chooses a model for a conversation by the mean over the user's turns; the prompt of the query is not used.
-
-    Raises:
-        As for `find_route`.
-    """
-    router = _router_for(snapshot, query)
-    return _view_route(snapshot, router, router.route_together(turns))
+    return _view_route(snapshot, router, router.route_together([*query.earlier, query.prompt]))
 
 
 def explain_route(snapshot: Snapshot, route: views.Route, model: str) -> dict[str, object]:
@@ -179,7 +175,7 @@ def explain_route(snapshot: Snapshot, route: views.Route, model: str) -> dict[st
 
 
 def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
-    """Chooses a model for several prompts, in order. Queries that differ by the prompt alone are answered together."""
+    """Answers several queries, in order. Queries that differ by the prompt alone are answered together."""
     usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
     found: dict[int, views.Route | Exception] = {}
     if usual and snapshot.artifact.scorer is not None and snapshot.prices:

@@ -7,6 +7,7 @@ else it is computed again. Every folder on disk is complete.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,7 @@ from model_behavior.serving.upload_process import UploadProcess
 
 _BATCH = 256
 _MAX_CHECKS = 1000
+_log = logging.getLogger("model_behavior.serving")
 
 Versions = Collection[str]
 
@@ -62,7 +64,7 @@ class ServiceConfig:
 class Service:
     """Answers questions to the artifact in a folder, and changes its catalog.
 
-    Warns of each model with a cost that the catalog does not have.
+    Warns of each model without a cost where others have one, once, and of each cost of a model that is not there.
 
     Raises:
         UsageError: costs are set, but none of a model of the catalog.
@@ -74,6 +76,7 @@ class Service:
         self.uploads = UploadProcess()
         self._change = threading.Lock()
         self._checks: dict[str, views.DriftCheck] = {}
+        self._unpriced: set[str] = set()
         self._log = VoteLog(self.folder / LOG)
         self._snapshot = self._load()
         CostTable(self.config.costs).warn_of_unknown(self._snapshot.artifact.models.names)
@@ -144,12 +147,8 @@ class Service:
         return views.Predictions(snapshot.version, tuple(views.Prediction(*row) for row in rows))
 
     def route(self, query: RouteQuery) -> views.Route:
-        """Chooses a model for a prompt."""
+        """Chooses a model for a prompt or a conversation."""
         return find_route(self._snapshot, query)
-
-    def route_conversation(self, turns: Sequence[str], query: RouteQuery) -> views.Route:
-        """Chooses a model for a conversation, by what the user has asked in all its turns."""
-        return view_making.find_conversation_route(self._snapshot, turns, query)
 
     def explain(self, route: views.Route, model: str) -> dict[str, object]:
         """What a route says of one of its candidates."""
@@ -292,7 +291,15 @@ class Service:
             raise _not_writable(error) from error
 
     def _load(self) -> Snapshot:
-        return load_snapshot(self.folder, self.config.costs, self.config.upstreams).prepare()
+        return self._prepared(load_snapshot(self.folder, self.config.costs, self.config.upstreams))
+
+    def _prepared(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with everything computed; models without a cost are said, each once."""
+        unpriced = [name for name in snapshot.rows if name not in snapshot.prices and name not in self._unpriced]
+        if unpriced:
+            _log.warning("no cost, so nothing is routed to: %s", ", ".join(unpriced))
+            self._unpriced.update(unpriced)
+        return snapshot.prepare()
 
     def _current(self) -> Snapshot:
         """The catalog as it is on disk."""
@@ -318,7 +325,7 @@ class Service:
                         version = read_version(self.folder)
                 except OSError as error:
                     raise _not_writable(error) from error
-                self._snapshot = replace(before, artifact=changed, version=version).prepare()
+                self._snapshot = self._prepared(replace(before, artifact=changed, version=version))
                 return before, self._snapshot
 
 
