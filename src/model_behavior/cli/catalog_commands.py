@@ -290,6 +290,17 @@ def describe_identification(name: str | None, found: Identification, top: int, g
     if len(found.candidates) > top:
         lines.append(f"  {rest:6.1%}  {len(found.candidates) - top} other known models")
     lines.append(f"  {found.none:6.1%}  none of them")
+    best = found.candidates[0].model
+    if found.convinced:
+        lines.append(f"  what speaks for {best} among the known models: {'; '.join(found.convinced)}")
+    if found.shifted_model:
+        lines.append(
+            f"  it may be {best} ({found.share:.0%} of the known models' probability), shifted in all responses:"
+        )
+    elif found.shifted:
+        lines.append(f"  what sets all responses apart from {best}:")
+    if found.shifted:
+        lines.append(f"    {'; '.join(found.shifted)}")
     return "\n".join([*lines, *_changes(found.canonicalised)])
 
 
