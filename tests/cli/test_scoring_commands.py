@@ -41,7 +41,7 @@ def test_rank_lists_every_model_best_first(folder: Path, arena: Arena, capsys: p
     rows = answer(capsys, "rank", folder / "a")
     assert {row["model"] for row in rows} == set(arena.votes.pairs.models)
     assert [row["rating"] for row in rows] == sorted((row["rating"] for row in rows), reverse=True)
-    assert all(set(row) == {"model", "rating", "low", "high", "votes", "component", "group"} for row in rows)
+    assert all(set(row) == {"model", "rating", "low", "high", "votes", "component", "group", "beyond"} for row in rows)
     assert sum(row["votes"] for row in rows) == 2 * len(arena.votes) and {row["component"] for row in rows} == {0}
     assert all(row["low"] <= row["rating"] <= row["high"] and row["votes"] > 0 for row in rows)
     on_prompt = answer(capsys, "rank", folder / "a", "--prompt", "Write a haiku.")
