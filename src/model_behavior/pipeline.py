@@ -9,26 +9,32 @@ from functools import partial
 
 import numpy as np
 
-from model_behavior.artifact.artifact import Artifact, Votes
+from model_behavior.artifact.artifact import Artifact, Responses, Votes
 from model_behavior.catalog import Catalog, EnrolmentConfig, enrol_encoded
-from model_behavior.catalog.agreement import model_table
+from model_behavior.catalog.agreement import features_of_pairs, model_table
+from model_behavior.catalog.asking import PromptBook, make_book
 from model_behavior.catalog.embeddings import encode_pairs
 from model_behavior.data.filters import filter_votes
-from model_behavior.data.loading import as_votes
+from model_behavior.data.loading import as_responses, as_votes
+from model_behavior.data.rated_responses import describe_unmatched, draw_votes, join_votes, responses_of
+from model_behavior.data.ratings import RatingTable, load_ratings
+from model_behavior.data.sources import Source
 from model_behavior.data.split import hash_prompts, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.scoring_types import ScoringVotes
+from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.vote_ledger import VoteLedger
-from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
-from model_behavior.errors import ArtifactError
+from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
+from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel, rows_of_models
 from model_behavior.models.scoring.vote_notes import describe_islands
-from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_ledger, to_scoring_votes
+from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_ledger, to_scoring_votes, with_models
+
+_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -63,23 +69,96 @@ class TrainingConfig:
         )
 
 
-def train(votes: Votes, config: TrainingConfig | None = None, runtime: Runtime | None = None) -> Artifact:
-    """Trains both stages on pairwise votes, and embeds every model with votes.
+def train(
+    votes: Votes | None = None,
+    config: TrainingConfig | None = None,
+    runtime: Runtime | None = None,
+    *,
+    ratings: RatingTable | Source | None = None,
+    responses: Responses | None = None,
+) -> Artifact:
+    """Trains both stages on pairwise votes, published ratings, or both, and embeds every model.
 
     Args:
         votes: paths of files in any known format, folders, `hf://owner/name`, lists of dictionaries, or a DataFrame.
         config: settings; `TrainingConfig().with_seed(1)` trains with another random seed.
         runtime: cache of text features, monitor and checkpoint, which do not change the result.
+        ratings: published ratings on the Elo scale, by the models' exact names: a leaderboard as a file or table.
+        responses: responses of the rated models; other models among them are rated from their responses.
 
     Raises:
-        DataError: the votes cannot be read, or give no triplet.
+        DataError: the votes, ratings or responses cannot be read, or give no triplet.
+        UsageError: neither votes nor ratings are given, or only one of ratings and responses.
         CollapseError: the encoder maps every pair to the same point.
     """
     config = config if config is not None else TrainingConfig()
-    data, _ = as_votes(votes)
+    material = gather_material(
+        None if votes is None else as_votes(votes)[0],
+        None if ratings is None else ratings if isinstance(ratings, RatingTable) else load_ratings(ratings),
+        None if responses is None else as_responses(responses)[0],
+        config.split.seed,
+    )
+    for note in material.notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
     encoder = make_encoder(config, runtime)
-    prepared = encoder.prepare(data, config.split)
-    return fit_scorer(fit_encoder(encoder, prepared, config), prepared, config.scorer)
+    prepared = encoder.prepare(material.data, config.split)
+    return complete(fit_encoder(encoder, prepared, config), prepared, material, config)
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a training learns from.
+
+    Attributes:
+        data: votes, cast ones and such as were drawn from the ratings.
+        ratings: published ratings; None without.
+        others: responses of models that have neither votes nor a rating; None if there are none.
+        notes: names that ratings and responses do not share.
+    """
+
+    data: TrainingData
+    ratings: RatingTable | None = None
+    others: PairTable | None = None
+    notes: tuple[str, ...] = ()
+
+
+def gather_material(
+    votes: TrainingData | None, ratings: RatingTable | None, responses: PairTable | None, seed: int
+) -> Material:
+    """Joins votes with published ratings, from which votes between responses are drawn (`data.rated_responses`).
+
+    Args:
+        votes: votes; None to learn from ratings alone.
+        ratings: published ratings; None to learn from votes alone.
+        responses: responses of the rated models, needed with ratings.
+        seed: seed of the drawn votes.
+
+    Raises:
+        DataError: no two rated models can be compared on a prompt.
+        UsageError: neither votes nor ratings are given, or only one of ratings and responses.
+    """
+    if (ratings is None) != (responses is None):
+        given, missing = ("ratings", "responses") if responses is None else ("responses", "ratings")
+        raise UsageError(f"{given} without {missing}. Fix: give both, or neither")
+    if ratings is None or responses is None:
+        if votes is None:
+            raise UsageError("nothing to train on. Fix: give votes, or --ratings and --responses")
+        return Material(votes)
+    voted = () if votes is None else votes.pairs.models
+    notes = describe_unmatched(ratings.models, responses.models, voted)
+    drawn = draw_votes(responses, ratings, seed)
+    data = drawn if votes is None else join_votes(votes, drawn)
+    compared = {data.pairs.models[index] for index in data.pairs.model_index[pairs_of(data, np.arange(len(data)))]}
+    others = responses_of(responses, sorted(set(responses.models) - compared))
+    return Material(data, ratings, others, notes)
+
+
+def complete(
+    artifact: Artifact, prepared: PreprocessedBehaviorEncoderData, material: Material, config: TrainingConfig
+) -> Artifact:
+    """Trains stage 2, and rates the models that have neither votes nor a rating."""
+    scored = fit_scorer(artifact, prepared, config.scorer, material.ratings)
+    return scored if material.others is None else scored.onboard(material.others, config=config.enrolment)
 
 
 def train_encoder(votes: Votes, config: TrainingConfig | None = None, runtime: Runtime | None = None) -> Artifact:
@@ -136,27 +215,52 @@ def fit_encoder(
 
 
 def fit_scorer(
-    artifact: Artifact, prepared: PreprocessedBehaviorEncoderData, config: DenseNetworkConfig | None = None
+    artifact: Artifact,
+    prepared: PreprocessedBehaviorEncoderData,
+    config: DenseNetworkConfig | None = None,
+    ratings: RatingTable | None = None,
 ) -> Artifact:
     """Trains stage 2 on prepared votes, with frozen embeddings: once on the training votes, once on all.
 
     What the first has chosen by cross-validation, the second takes over. `rank` and `predict` use the second, and
     `evaluate` uses the first (decision 0018).
+
+    Args:
+        artifact: trained encoder with its models.
+        prepared: votes that it was trained on.
+        config: settings of stage 2.
+        ratings: published ratings that some of these votes were drawn from.
     """
     encoder, catalog, split = artifact.encoder, artifact.catalog, prepared.split
-    training = to_scoring_votes(prepared.data, split.train)
+    answers = features_of_pairs(encoder, prepared.data.pairs, _BATCH)
+    training = to_scoring_votes(prepared.data, split.train, answers=answers)
     table = model_table(encoder, catalog, training.models)
-    measured = DenseNetworkModel(table, config, encoder.runtime.cache)
+    measured = DenseNetworkModel(table, config, encoder.runtime.cache, ratings)
     measured.use_backend(encoder.runtime.backend)
     measured.fit(training, partial(encoder.runtime.monitor.on_progress, "scorer"))
     kept = np.sort(np.concatenate([split.train, split.validation]))
-    everything = _of_embedded_models(to_scoring_votes(prepared.data, kept), catalog.models.names)
+    everything = _of_embedded_models(to_scoring_votes(prepared.data, kept, answers=answers), catalog.models.names)
     if everything.models != training.models:
         table = model_table(encoder, catalog, everything.models)
-    if islands := describe_islands(everything):
+    if islands := "" if ratings is not None else describe_islands(everything):
         warnings.warn(islands, UserWarning, stacklevel=2)
-    ledger = to_ledger(prepared.data, kept).between(catalog.models.names)
-    return replace(artifact, scorer=measured.refitted(everything, table), training_scorer=measured, votes=ledger)
+    scorer = measured.refitted(everything, table)
+    book = make_prompt_book(prepared, catalog, table, scorer)
+    cast = kept if prepared.data.drawn is None else kept[~prepared.data.drawn[kept]]
+    ledger = to_ledger(prepared.data, cast).between(catalog.models.names)
+    return replace(artifact, scorer=scorer, training_scorer=measured, votes=ledger, book=book)
+
+
+def make_prompt_book(
+    prepared: PreprocessedBehaviorEncoderData, catalog: Catalog, table: ModelTable, scorer: DenseNetworkModel
+) -> PromptBook | None:
+    """The prompts that a new model may be asked; None where too few known models share any."""
+    names = scorer.ratings.models
+    known = rows_of_models(table, names).agreement
+    if known is None or not known.is_shared.any():
+        return None
+    book = make_book(prepared.data.pairs, catalog.samples, known, scorer.ratings.rating)
+    return book if len(book) else None
 
 
 def update_ratings(artifact: Artifact, new: VoteLedger) -> Artifact:
@@ -180,6 +284,8 @@ def update_ratings(artifact: Artifact, new: VoteLedger) -> Artifact:
     if len(votes) == len(artifact.votes):
         return artifact
     counted = votes.to_scoring_votes()
+    if scorer.published is not None:
+        counted = with_models(counted, scorer.published.table.models)
     table = model_table(artifact.encoder, artifact.catalog, counted.models)
     return replace(artifact, scorer=scorer.rerated(counted, table), votes=votes)
 

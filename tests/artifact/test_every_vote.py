@@ -93,7 +93,7 @@ def calculate(data: TrainingData) -> dict[str, float]:
 @pytest.mark.parametrize("name", CASES)
 def test_rank_is_bradley_terry_of_all_votes(name: str) -> None:
     votes = case(name)
-    ranked = {row.model: row for row in train_scorer(encoder(), votes, SHORT).rank()}
+    ranked = {row.model: row for row in train_scorer(encoder(), votes, SHORT).rank(scale="log-odds")}
     expected = calculate(votes)
     sides = np.concatenate([votes.pairs.model_index[votes.pair_a], votes.pairs.model_index[votes.pair_b]])
     counts = np.bincount(sides)

@@ -31,6 +31,7 @@ def shape(text: str) -> list[str]:
     """Figures may differ in the last digits from machine to machine; names and the true order may not."""
     lines = [re.sub(r" +", " ", line).strip() for line in text.splitlines() if line.strip()]
     rows = [re.sub(r"^(\d+) \d+ (.*) -?[\d.]+ -?[\d.]+ to -?[\d.]+$", r"\1 \2", line) for line in lines]
+    rows = [re.sub(r"^(\D.* \d+) \d+ \d+ to \d+$", r"\1", line) for line in rows]  # of the models that were asked
     return [re.sub(r"\d\.\d+|\d+ s\.", "#", line) for line in rows]
 
 
@@ -58,6 +59,8 @@ def check_order(value: dict[str, Any], output: Path) -> None:
     assert value["synthetic"] and len(value["models"]) == 24
     assert sum(row["held_out"] for row in value["models"]) == 6
     assert value["spearman_all"] > 0.9 and value["spearman_held_out"] > 0.6
+    assert value["spearman_asked"] > 0.5 and {row["responses"] for row in value["asked"]} == {8}
+    assert sum(row["low"] <= row["quality"] <= row["high"] for row in value["asked"]) >= 5
     drawn = data_in((output / MAP).read_text("utf-8"))
     assert "synthetic" in drawn["title"]
     assert sorted(drawn["fresh"]) == sorted(row["model"] for row in value["models"] if row["held_out"])

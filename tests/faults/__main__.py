@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes are copied, which threads would not survive
@@ -16,12 +17,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Breaks the program on purpose.")
     parser.add_argument("--output", type=Path, help="Markdown file that the table is written to")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=600.0, help="time after which no further case is begun")
+    parser.add_argument("--seconds", type=float, default=600.0, help="time after which cases are ended")
     parser.add_argument("--only", default="", help="run only cases whose names contain this text")
     options = parser.parse_args()
     import torch
 
+    import model_behavior.cli.catalog_commands
+    import model_behavior.cli.serve_commands
+    import model_behavior.cli.train_commands
+    import model_behavior.serving.app  # noqa: F401  what every process would import by itself
+
     torch.set_num_threads(1)
+    started = time.monotonic()
     from tests.faults.campaign import run_campaign
     from tests.faults.serving_cases import serving_cases
     from tests.faults.storage_cases import storage_cases
@@ -32,7 +39,7 @@ def main() -> int:
         (folder / "material").mkdir()
         every = [*storage_cases(folder / "material"), *serving_cases(folder / "material" / "arena")]
         cases = [case for case in every if options.only in case.name]
-        table, kept = run_campaign(cases, folder, options.seed, options.seconds)
+        table, kept = run_campaign(cases, folder, options.seed, started + options.seconds - time.monotonic())
     sys.stdout.write(table + "\n")
     if options.output is not None:
         options.output.write_text(table + "\n", "utf-8")

@@ -1,22 +1,29 @@
 """A fault campaign: cases that break the program on purpose, and the table of what was lost.
 
-A case is a function from a folder of its own to an `Outcome`. `python -m tests.faults` runs all of them, prints the
-table, writes it where it is asked to, and ends with 1 where anything was lost, wrong or unanswered.
+A case is a function from a folder of its own to an `Outcome`, in a process of its own; two run at once. `python -m
+tests.faults` runs all of them, prints the table, writes it where it is asked to, and ends with 1 where anything was
+lost, wrong or unanswered.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import random
+import resource
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_behavior.cli.app import run
 
+_AT_ONCE = 2
 _WRITING = ("fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir", "pwrite", "ftruncate")
 
 
@@ -31,7 +38,8 @@ class Outcome:
         unanswered: number of health checks without an answer.
         errors: number of answers of 500 or above that are not 503.
         notes: what went wrong, one line each.
-        peak_bytes: largest memory of a process, 0 where it is not measured.
+        kills: number of the faults that were a SIGKILL.
+        peak_bytes: most memory that one process had.
     """
 
     faults: int = 0
@@ -40,12 +48,13 @@ class Outcome:
     unanswered: int = 0
     errors: int = 0
     notes: list[str] = field(default_factory=list)
+    kills: int = 0
     peak_bytes: int = 0
 
     @property
-    def failed(self) -> bool:
-        """True where a promise was broken."""
-        return bool(self.lost or self.wrong or self.unanswered or self.errors)
+    def kept(self) -> bool:
+        """True where there were faults, and every promise was kept."""
+        return self.faults > 0 and not (self.lost or self.wrong or self.unanswered or self.errors)
 
     def blame(self, kind: str, note: str) -> None:
         """Counts one failure of a kind, which is the name of an attribute."""
@@ -68,12 +77,12 @@ class Case:
     run: Callable[[Path, random.Random], Outcome]
 
 
-def start_process(work: Callable[[], int], kill_at_call: int | None = None) -> int:
+def start_process(work: Callable[[], int], before_call: Callable[[int], None] | None = None) -> int:
     """Starts `work` in a copy of this process, without its output; returns the id of the process.
 
     Args:
         work: returns the exit code.
-        kill_at_call: number of the file call, from 1, at which the process kills itself; never by default.
+        before_call: called before each file call with its number, from 1.
     """
     child = os.fork()
     if child:
@@ -83,23 +92,38 @@ def start_process(work: Callable[[], int], kill_at_call: int | None = None) -> i
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
-        if kill_at_call is not None:
-            _kill_at(kill_at_call)
+        if before_call is not None:
+            _watch_calls(before_call)
         code = work()
     finally:
         os._exit(code)
 
 
-def _kill_at(number: int) -> None:
-    """Ends this process with SIGKILL before one of its file calls."""
-    calls = 0
+def kill_at(number: int) -> Callable[[int], None]:
+    """For `start_process`: ends the process with SIGKILL before this file call."""
+
+    def kill(call: int) -> None:
+        if call == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return kill
+
+
+def copy_at_every_call(folder: Path, states: Path) -> Callable[[int], None]:
+    """For `start_process`: copies a folder before each file call, as a kill would leave it, to `states/NUMBER`."""
+    return lambda call: (shutil.copytree(folder, states / str(call)), None)[1]
+
+
+def _watch_calls(before_call: Callable[[int], None]) -> None:
+    calls, inside = 0, False
 
     def wrap(call: Callable[..., object]) -> Callable[..., object]:
         def counted(*arguments: object, **named: object) -> object:
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+            nonlocal calls, inside
+            if not inside:
+                calls, inside = calls + 1, True
+                before_call(calls)
+                inside = False
             return call(*arguments, **named)
 
         return counted
@@ -129,26 +153,100 @@ def command(*words: object) -> Callable[[], int]:
     return lambda: run([str(word) for word in words])
 
 
+@dataclass
+class _Running:
+    """A case in a process of its own, which writes its outcome to a pipe."""
+
+    number: int
+    case: Case
+    child: int
+    result: int
+    begun: float
+
+
 def run_campaign(cases: Sequence[Case], folder: Path, seed: int, seconds: float) -> tuple[str, bool]:
-    """Runs the cases until the time is over; returns the table in Markdown, and whether every promise was kept."""
-    started, kept = time.monotonic(), True
+    """Runs the cases, two at once; returns the table in Markdown, and whether every promise was kept.
+
+    Args:
+        cases: cases, the longest first.
+        folder: folder for their files.
+        seed: seed of chance.
+        seconds: time after which cases are ended, and blamed for it.
+    """
+    deadline = time.monotonic() + seconds
+    waiting, running, found = list(enumerate(cases)), list[_Running](), dict[int, Outcome]()
+    while waiting or running:
+        while waiting and len(running) < _AT_ONCE:
+            running.append(_start_case(*waiting.pop(0), folder, seed))
+        ended = [each for each in running if os.waitpid(each.child, os.WNOHANG)[0]]
+        if time.monotonic() > deadline:
+            ended, waiting = running, []
+        for each in ended:
+            running = [other for other in running if other is not each]
+            found[each.number] = _end_case(each)
+            _say(each, found[each.number], len(found), len(cases))
+        time.sleep(0.05)
+    return _draw_table(cases, found), all(found.get(number, Outcome()).kept for number in range(len(cases)))
+
+
+def _start_case(number: int, case: Case, folder: Path, seed: int) -> _Running:
+    place = folder / str(number)
+    place.mkdir()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        return _Running(number, case, child, reading, time.monotonic())
+    os.setsid()
+    outcome = Outcome()
+    try:
+        outcome = case.run(place, random.Random(seed + number))
+    except BaseException as error:  # noqa: BLE001  the campaign goes on, and the table says it
+        traceback.print_exc()
+        outcome.blame("wrong", f"the case itself failed: {error!r}")
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    outcome.peak_bytes = max(outcome.peak_bytes, usage.ru_maxrss << 10)
+    with os.fdopen(writing, "wb") as file:
+        pickle.dump(outcome, file)
+    os._exit(0)
+
+
+def _end_case(each: _Running) -> Outcome:
+    """What a case has found; one that still runs is ended with all its processes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(each.child, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(each.child, 0)
+    with os.fdopen(each.result, "rb") as file:
+        content = file.read()
+    if content:
+        outcome: Outcome = pickle.loads(content)
+        return outcome
+    return Outcome(notes=["not finished in time"], wrong=1)
+
+
+def _say(each: _Running, found: Outcome, done: int, of: int) -> None:
+    took = time.monotonic() - each.begun
+    verdict = "kept" if found.kept else "BROKEN"
+    line = f"{done:2} of {of}  {took:4.0f} s  {verdict:6}  {found.faults:4} faults  {each.case.name}"
+    sys.stderr.write("\n".join([line, *(f"              {note}" for note in found.notes[:10])]) + "\n")
+
+
+def _draw_table(cases: Sequence[Case], found: Mapping[int, Outcome]) -> str:
     lines = [
-        "| fault | faults | lost | wrong | unanswered | 5xx but 503 | what holds |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        "| fault | faults | of these kills | lost | wrong | unanswered | 5xx but 503 | memory, MiB | what holds |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for number, case in enumerate(cases):
-        if time.monotonic() - started > seconds:
-            lines.append(f"| {case.name} | not run: the time was over | | | | | {case.promise} |")
-            kept = False
+        each = found.get(number)
+        if each is None:
+            lines.append(f"| {case.name} | not run: the time was over | | | | | | | {case.promise} |")
             continue
-        place = folder / str(number)
-        place.mkdir()
-        begun = time.monotonic()
-        found = case.run(place, random.Random(seed + number))
-        figures = (found.faults, found.lost, found.wrong, found.unanswered, found.errors)
-        lines.append(f"| {case.name} | {' | '.join(map(str, figures))} | {case.promise} |")
-        sys.stderr.write(f"{time.monotonic() - begun:5.0f} s  {lines[-1]}\n")
-        for note in found.notes[:10]:
-            sys.stderr.write(f"         {note}\n")
-        kept = kept and not found.failed and found.faults > 0
-    return "\n".join(lines), kept
+        figures = (each.faults, each.kills, each.lost, each.wrong, each.unanswered, each.errors, each.peak_bytes >> 20)
+        lines.append(f"| {case.name} | {' | '.join(f'{figure:,}' for figure in figures)} | {case.promise} |")
+    every = found.values()
+    columns = ("faults", "kills", "lost", "wrong", "unanswered", "errors")
+    sums = [sum(getattr(each, name) for each in every) for name in columns]
+    peak = max((each.peak_bytes for each in every), default=0) >> 20
+    lines.append(f"| **all** | {' | '.join(f'{figure:,}' for figure in (*sums, peak))} | |")
+    return "\n".join(lines)

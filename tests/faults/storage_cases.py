@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
 import shutil
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -23,10 +27,24 @@ from model_behavior.errors import ModelBehaviorError
 from model_behavior.preprocessing.entry_file import digest_of
 from model_behavior.serving.keys import load_keys
 from tests.conftest import held_out_rows
-from tests.faults.campaign import Case, Outcome, command, end_process, kill_process, start_process
+from tests.faults.campaign import (
+    Case,
+    Outcome,
+    command,
+    copy_at_every_call,
+    end_process,
+    kill_at,
+    kill_process,
+    start_process,
+)
 
 _FAST = ("--encoder", "style", "--epochs", "1", "--scorer-epochs", "2", "--validation-fraction", "0.3")
 _MOST_CALLS = 400  # of a process, before it is taken for one that writes without end
+N_LATER = 60
+"""Number of votes that the artifact has not seen."""
+
+_SERVICES, _MOMENTS = 10, 8
+_START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +63,8 @@ class Material:
         arena = build_arena(seed=3, n_prompts=40)
         write_votes(arena, folder / "votes.parquet")
         votes = pq.read_table(folder / "votes.parquet")
-        pq.write_table(votes.slice(0, len(votes) - 60), folder / "votes.parquet")
-        pq.write_table(votes.slice(len(votes) - 60), folder / "few.parquet")
+        pq.write_table(votes.slice(0, len(votes) - N_LATER), folder / "votes.parquet")
+        pq.write_table(votes.slice(len(votes) - N_LATER), folder / "few.parquet")
         rows = [row for row in held_out_rows(arena) if row["model"] == arena.held_out[0]][:30]
         text = "".join(json.dumps({"prompt": row["prompt"], "response": row["response"]}) + "\n" for row in rows)
         (folder / "log.jsonl").write_text(text)
@@ -56,8 +74,15 @@ class Material:
         assert end_process(start_process(onboard)) == 0
         return cls(folder)
 
+    @cached_property
+    def n_votes(self) -> int:
+        """Number of votes that the artifact has counted."""
+        votes = Artifact.load(self.folder / "arena").votes
+        return 0 if votes is None else len(votes)
+
     def copy(self, place: Path) -> Path:
         """A copy of the artifact."""
+        place.parent.mkdir(exist_ok=True)
         shutil.rmtree(place, ignore_errors=True)
         return Path(shutil.copytree(self.folder / "arena", place))
 
@@ -78,71 +103,81 @@ def _version(folder: Path) -> str | None:
     return digest_of(*parts)
 
 
-def _kill_at_every_call(
-    place: Path, work: Callable[[], int], reset: Callable[[], None], target: Path, found: Outcome, step: int = 1
-) -> None:
-    """Kills the work before its first file call, its second and so on; the target must be as before or as after."""
-    reset()
-    before = _version(target)
-    assert end_process(start_process(work)) == 0
+def _left(target: Path) -> list[str]:
+    return [path.name for path in target.iterdir() if path.name.endswith(".part") or path.name == ".next"]
+
+
+def _check_state(target: Path, allowed: Collection[str | None], when: str, found: Outcome) -> None:
+    found.faults += 1
+    try:
+        state = _version(target)
+    except ModelBehaviorError as error:
+        found.blame("wrong", f"{when}: {error}")
+        return
+    if state not in allowed:
+        found.blame("wrong", f"{when}: neither state")
+
+
+def _check_every_call(place: Path, work: Callable[[], int], target: Path, found: Outcome) -> tuple[str | None, int]:
+    """Does the work and loads what a kill before each of its file calls would leave; the state after it, and calls."""
+    before, states = _version(target), place.with_name("states")
+    assert end_process(start_process(work, copy_at_every_call(place, states))) == 0
     after = _version(target)
     if before == after:
         found.blame("wrong", f"{place}: the work changed nothing")
-    for number in range(1, _MOST_CALLS, step):
-        reset()
-        ended = end_process(start_process(work, kill_at_call=number))
-        if ended == 0:
-            return
-        found.faults += 1
-        try:
-            state = _version(target)
-        except ModelBehaviorError as error:
-            found.blame("wrong", f"killed at call {number}: {error}")
-            continue
-        if state not in (before, after):
-            found.blame("wrong", f"killed at call {number}: neither state")
-        if number % 5:
-            continue
-        if end_process(start_process(work)) not in (0, 2):  # 2: what was asked for is done already
-            found.blame("wrong", f"killed at call {number}: the work cannot be done again")
-        elif [path for path in target.iterdir() if path.name.endswith(".part") or path.name == ".next"]:
-            found.blame("wrong", f"killed at call {number}: something is left")
+    copies = list(states.iterdir())
+    for each in copies:
+        _check_state(each / target.name, (before, after), f"before call {each.name}", found)
+    shutil.rmtree(states)
+    return after, len(copies)
 
 
 def _kill_changes(material: Material, words: Sequence[object], step: int) -> Callable[[Path, random.Random], Outcome]:
+    """Kills a change before its first file call and each `step`-th after it; now and then does it again."""
+
     def run(place: Path, rng: random.Random) -> Outcome:
-        found, target = Outcome(), place / "arena"
+        found, target = Outcome(), place / "work" / "arena"
         work = command(words[0], target, *words[1:])
-        _kill_at_every_call(place, work, lambda: (material.copy(target), None)[1], target, found, step)
+        material.copy(target)
+        before = _version(target)
+        after, n_calls = _check_every_call(target.parent, work, target, found)
+        for number in range(1, n_calls + 1, step):
+            material.copy(target)
+            if end_process(start_process(work, kill_at(number))) != -signal.SIGKILL:
+                found.blame("wrong", f"not killed at call {number}")
+                continue
+            found.kills += 1
+            _check_state(target, (before, after), f"killed at call {number}", found)
+            if number % (5 * step) != 1:
+                continue
+            again = end_process(start_process(work))
+            if again not in (0, 2):  # 2: what was asked for is done already
+                found.blame("wrong", f"killed at call {number}: the work cannot be done again")
+            elif again == 0 and _left(target):
+                found.blame("wrong", f"killed at call {number}: something is left")
         return found
 
     return run
 
 
 def _kill_trainings(material: Material) -> Callable[[Path, random.Random], Outcome]:
+    """Into a new folder and over an old one: before every file call, and killed at random moments."""
+
     def run(place: Path, rng: random.Random) -> Outcome:
-        found, target = Outcome(), place / "arena"
+        found, target = Outcome(), place / "work" / "arena"
+        target.parent.mkdir()
         work = command("train", material.folder / "votes.parquet", "--output", target, "--overwrite", *_FAST)
         started = time.monotonic()
-        assert end_process(start_process(work)) == 0
-        took, allowed = time.monotonic() - started, {_version(target)}
-        shutil.rmtree(target)
-        for number in range(30):
-            if number % 2:
-                material.copy(target)
-                before = _version(target)
-            else:
-                shutil.rmtree(target, ignore_errors=True)
-                before = None
-            if kill_process(start_process(work), rng.uniform(0.2, 1.05) * took):
-                found.faults += 1
-            try:
-                state = _version(target)
-            except ModelBehaviorError as error:
-                found.blame("wrong", str(error))
-                continue
-            if state not in {before, *allowed}:
-                found.blame("wrong", "neither the old artifact nor the trained one")
+        trained, _ = _check_every_call(target.parent, work, target, found)
+        took = time.monotonic() - started
+        material.copy(target)
+        _check_every_call(target.parent, work, target, found)
+        for number in range(20):
+            material.copy(target) if number % 2 else shutil.rmtree(target, ignore_errors=True)
+            before = _version(target)
+            if kill_process(start_process(work), rng.uniform(0.1, 1.0) * took):
+                found.kills += 1
+            _check_state(target, (before, trained), "killed", found)
         return found
 
     return run
@@ -151,15 +186,15 @@ def _kill_trainings(material: Material) -> Callable[[Path, random.Random], Outco
 def _kill_encodings(material: Material) -> Callable[[Path, random.Random], Outcome]:
     def run(place: Path, rng: random.Random) -> Outcome:
         found, output = Outcome(), place / "vectors.parquet"
-        pairs = material.folder / "log.jsonl"
-        work = command("encode", material.folder / "arena", pairs, "--output", output)
+        work = command("encode", material.folder / "arena", material.folder / "log.jsonl", "--output", output)
         assert end_process(start_process(work)) == 0
         whole = output.read_bytes()
         for number in range(1, _MOST_CALLS):
             output.unlink(missing_ok=True)
-            if end_process(start_process(work, kill_at_call=number)) == 0:
+            if end_process(start_process(work, kill_at(number))) == 0:
                 break
             found.faults += 1
+            found.kills += 1
             if output.exists() and output.read_bytes() != whole:
                 found.blame("wrong", f"killed at call {number}: a part of the file")
         return found
@@ -179,6 +214,26 @@ class _Client:
     uploads: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Sends both while the block runs."""
+        threads = [threading.Thread(target=work) for work in (self.send_votes, self.send_uploads)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stop.set()
+            for thread in threads:
+                thread.join()
+
+    def wait_for_upload(self, seconds: float) -> bool:
+        """Waits until an upload was acknowledged; False where none was in time."""
+        until = time.monotonic() + seconds
+        while not self.uploads and time.monotonic() < until:
+            time.sleep(0.01)
+        return bool(self.uploads)
 
     def send_votes(self) -> None:
         number = self.first
@@ -212,47 +267,59 @@ class _Client:
 
 
 def _kill_services(material: Material) -> Callable[[Path, random.Random], Outcome]:
+    """Kills services, each of which was stopped at some moments before, and its folder copied as a kill leaves it."""
+
     def run(place: Path, rng: random.Random) -> Outcome:
         found, target = Outcome(), material.copy(place / "arena")
         names = Artifact.load(target).trained_scorer.voted_models
         votes: list[str] = []
         uploads: set[str] = set()
-        for number in range(25):
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = int(free.getsockname()[1])
+        for number in range(_SERVICES):
+            port = _free_port()
             service = start_process(command("serve", target, "--port", port))
             first = max(len(votes) - 1, 0)  # the last one again, as a client does that has not heard
             client = _Client(port, (names[0], names[1]), (material.folder / "log.jsonl").read_bytes(), first)
-            threads = [threading.Thread(target=work) for work in (client.send_votes, client.send_uploads)]
-            for thread in threads:
-                thread.start()
-            until = time.monotonic() + 30
-            while not client.uploads and time.monotonic() < until:
-                time.sleep(0.01)
-            kill_process(service, rng.uniform(0.0, 0.6))
-            client.stop.set()
-            for thread in threads:
-                thread.join()
+            with client.sending():
+                if not client.wait_for_upload(_START_SECONDS):
+                    found.blame("unanswered", f"service {number} took no upload")
+                for _ in range(_MOMENTS):
+                    time.sleep(rng.uniform(0.0, 0.1))
+                    known = [*votes, *client.votes], uploads | set(client.uploads)
+                    os.kill(service, signal.SIGSTOP)
+                    os.waitid(os.P_PID, service, os.WSTOPPED)
+                    copy = Path(shutil.copytree(target, place / "copy"))
+                    os.kill(service, signal.SIGCONT)
+                    found.faults += 1
+                    _check_service(copy, *known, found)
+                    shutil.rmtree(copy)
+                if kill_process(service, rng.uniform(0.0, 0.3)):
+                    found.kills += 1
             found.faults += 1
-            votes += [each for each in client.votes if each not in votes[-2:]]
+            votes = list(dict.fromkeys([*votes, *client.votes]))
             uploads |= set(client.uploads)
             for error in client.errors:
                 found.blame("errors", error)
-            if not client.uploads:
-                found.blame("unanswered", f"service {number} took no upload")
             _check_service(target, votes, uploads, found)
-        update = start_process(command("update", target))
-        logged = sum(isinstance(each, LoggedVote) for each in VoteLog(target / LOG).entries())
-        before = Artifact.load(material.folder / "arena").votes
-        if end_process(update) or end_process(start_process(command("update", target))):
-            found.blame("wrong", "the votes cannot be counted")
-        after = Artifact.load(target).votes
-        if before is None or after is None or len(after) != len(before) + logged:
-            found.blame("wrong", f"{logged} votes were logged, and another number was counted")
+        _check_counting(material, target, found)
         return found
 
     return run
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _check_counting(material: Material, target: Path, found: Outcome) -> None:
+    """Counts the logged votes twice, of which the second time must add nothing."""
+    logged = sum(isinstance(each, LoggedVote) for each in VoteLog(target / LOG).entries())
+    before = Artifact.load(material.folder / "arena").votes
+    codes = [end_process(start_process(command("update", target))) for _ in range(2)]
+    after = Artifact.load(target).votes
+    if any(codes) or before is None or after is None or len(after) != len(before) + logged:
+        found.blame("wrong", f"{logged} votes were logged, and another number was counted")
 
 
 def _check_service(target: Path, votes: list[str], uploads: set[str], found: Outcome) -> None:
@@ -270,71 +337,158 @@ def _check_service(target: Path, votes: list[str], uploads: set[str], found: Out
         found.blame("lost", f"model {missing}")
 
 
+@dataclass(frozen=True)
+class _Writers:
+    """Commands that change one folder, by kind."""
+
+    material: Material
+    target: Path
+
+    def words(self, kind: str) -> tuple[object, ...]:
+        """The command line of a kind."""
+        log, votes = self.material.folder / "log.jsonl", self.material.folder / "votes.parquet"
+        words: dict[str, tuple[object, ...]] = {
+            "onboard": ("onboard", self.target, log, "--model", "one"),
+            "onboard another": ("onboard", self.target, log, "--model", "two"),
+            "remove": ("remove", self.target, "known"),
+            "train-scorer": ("train-scorer", self.target, votes, "--epochs", "2"),
+            "update": ("update", self.target, self.material.folder / "few.parquet"),
+            "train": ("train", votes, "--output", self.target, "--overwrite", *_FAST),
+        }
+        return words[kind]
+
+    def start(self, kind: str) -> int:
+        """Starts a command."""
+        return start_process(command(*self.words(kind)))
+
+    def check(self, codes: Sequence[tuple[str, int]], found: Outcome) -> None:
+        """What each command has done must be there, or it must have said that it is not."""
+        kinds, what = {kind for kind, _ in codes}, " beside ".join(kind for kind, _ in codes)
+        found.faults += 1
+        overwritten = ("train", 0) in codes
+        for kind, code in codes:
+            # A training that comes second is kept beside; a removal after it finds that nothing is left to remove.
+            allowed = {"train": (0, 1), "remove": (0, 2) if overwritten else (0,)}.get(kind, (0,))
+            if code not in allowed:
+                found.blame("wrong", f"{what}: exit code {code} of {kind}")
+        if ("train", 1) in codes and not self.target.with_name("arena-2").exists():
+            found.blame("lost", f"{what}: the training")
+        now = Artifact.load(self.target)
+        here = set(now.models.names)
+        for kind, name in (("onboard", "one"), ("onboard another", "two")):
+            if kind in kinds and name not in here:
+                found.blame("lost", f"{what}: {name}")
+        if ("known" in here) == ("remove" in kinds or overwritten):
+            found.blame("lost", f"{what}: the removal")
+        n_votes = len(now.votes) if now.votes is not None else 0
+        # A scorer that is trained on given votes counts these alone, after an update, too.
+        if (
+            "update" in kinds
+            and "train-scorer" not in kinds
+            and not overwritten
+            and n_votes != self.material.n_votes + N_LATER
+        ):
+            found.blame("lost", f"{what}: the update")
+
+
 def _two_writers(material: Material) -> Callable[[Path, random.Random], Outcome]:
     def run(place: Path, rng: random.Random) -> Outcome:
-        found, log = Outcome(), material.folder / "log.jsonl"
-        votes = material.folder / "votes.parquet"
-        kinds = {
-            "onboard": ("onboard", log, "--model", "one"),
-            "onboard another": ("onboard", log, "--model", "two"),
-            "remove": ("remove", "known"),
-            "train-scorer": ("train-scorer", votes, "--epochs", "2"),
-            "update": ("update", material.folder / "few.parquet"),
-        }
-        names = list(kinds)
-        pairs = [(a, b) for i, a in enumerate(names) for b in names[i:] if a != b or a in ("onboard", "update")]
-        for a, b in pairs:
-            target = material.copy(place / "arena")
-            children = [start_process(command(kinds[k][0], target, *kinds[k][1:])) for k in (a, b)]
-            codes = [end_process(each) for each in children]
-            found.faults += 1
-            if codes != [0, 0]:
-                found.blame("wrong", f"{a} beside {b}: exit codes {codes}")
-            here = set(Artifact.load(target).models.names)
-            for kind, name in (("onboard", "one"), ("onboard another", "two")):
-                if kind in (a, b) and name not in here:
-                    found.blame("lost", f"{a} beside {b}: {name}")
-            if ("known" in here) == ("remove" in (a, b)):
-                found.blame("lost", f"{a} beside {b}: the removal")
-        keys = place / "keys.toml"
-        children = [start_process(command("create-key", keys, "--name", f"k{n}")) for n in range(12)]
-        for child in children:
-            end_process(child)
-        found.faults += len(children)
-        for missing in {f"k{n}" for n in range(12)} - {key.name for key in load_keys(keys)}:
-            found.blame("lost", f"key {missing}")
+        found = Outcome()
+        kinds = ("onboard", "onboard another", "remove", "train-scorer", "update", "train")
+        repeated = ("onboard", "update", "train")
+        pairs = [(a, b) for i, a in enumerate(kinds) for b in kinds[i:] if a != b or a in repeated]
+        for number, pair in enumerate(pairs):
+            writers = _Writers(material, material.copy(place / str(number) / "arena"))
+            children = [writers.start(kind) for kind in pair]
+            writers.check([(kind, end_process(child)) for kind, child in zip(pair, children, strict=True)], found)
+            shutil.rmtree(place / str(number))
         return found
 
     return run
+
+
+def _write_beside_a_service(material: Material) -> Callable[[Path, random.Random], Outcome]:
+    """Uploads go on while one command after the other changes the folder; the training comes last."""
+
+    def run(place: Path, rng: random.Random) -> Outcome:
+        found, target = Outcome(), material.copy(place / "arena")
+        names, port = Artifact.load(target).trained_scorer.voted_models, _free_port()
+        service = start_process(command("serve", target, "--port", port))
+        client = _Client(port, (names[0], names[1]), (material.folder / "log.jsonl").read_bytes(), 0)
+        writers = _Writers(material, target)
+        with client.sending():
+            if not client.wait_for_upload(_START_SECONDS):
+                found.blame("unanswered", "the service took no upload")
+            done: list[tuple[str, int]] = []
+            for kind in ("onboard", "remove", "update", "train-scorer"):
+                known = set(client.uploads)
+                done.append((kind, end_process(writers.start(kind))))
+                writers.check(done, found)
+                _check_service(target, [], known, found)
+            training = end_process(writers.start("train"))
+            found.faults += 1
+            if training != 1 or not target.with_name("arena-2").exists():
+                found.blame("lost", f"a training beside uploads: exit code {training}")
+        kill_process(service, 0)
+        for error in client.errors:
+            found.blame("errors", error)
+        _check_service(target, client.votes, set(client.uploads), found)
+        return found
+
+    return run
+
+
+def _write_beside_the_demo(material: Material) -> Callable[[Path, random.Random], Outcome]:
+    def run(place: Path, rng: random.Random) -> Outcome:
+        found, target = Outcome(faults=2), material.copy(place / "demo" / "arena_encoder")
+        demo = start_process(command("demo", "--output", place / "demo"))
+        onboard = _Writers(material, target).start("onboard")
+        codes = end_process(onboard), end_process(demo)
+        if codes != (0, 1) or not target.with_name("arena_encoder-2").exists():
+            found.blame("lost", f"the demo: exit codes {codes}")
+        if "one" not in Artifact.load(target).models.names:
+            found.blame("lost", "the model")
+        return found
+
+    return run
+
+
+def _make_keys(place: Path, rng: random.Random) -> Outcome:
+    keys, names = place / "keys.toml", [f"k{number}" for number in range(24)]
+    children = [start_process(command("create-key", keys, "--name", name)) for name in names]
+    codes = [end_process(child) for child in children]
+    found = Outcome(faults=len(children))
+    if any(codes):
+        found.blame("wrong", f"exit codes {codes}")
+    for missing in set(names) - {key.name for key in load_keys(keys)}:
+        found.blame("lost", f"key {missing}")
+    return found
 
 
 def storage_cases(folder: Path) -> list[Case]:
     """The cases of storage; trains their artifact in `folder`."""
     material = Material.make(folder)
     log, few = folder / "log.jsonl", folder / "few.parquet"
+    changes = {
+        "every second call": (("onboard", log, "--model", "new"), 2),
+        "every third call": (("train-scorer", few, "--epochs", "2"), 3),
+        "every call": (("remove", "known"), 1),
+        "each call": (("update", few), 1),
+    }
     both = "the old artifact or the new one, and the next writer finishes or clears away"
+    kept = "both changes, or the second one is beside and says so"
+    served = "every acknowledged upload; every acknowledged vote, once"
     return [
-        Case(
-            "`kill -9` before every file call of `onboard`",
-            both,
-            _kill_changes(material, ("onboard", log, "--model", "new"), 1),
+        Case("the demo beside `onboard`", kept, _write_beside_the_demo(material)),
+        Case("two commands of every kind at once", kept, _two_writers(material)),
+        Case("`kill -9` of `serve` under uploads and votes, and states between", served, _kill_services(material)),
+        Case("`train` into a new folder and over an old one", both, _kill_trainings(material)),
+        *(
+            Case(f"`{words[0]}`: the state before every file call; `kill -9` before {which}", both, run)
+            for which, (words, step) in changes.items()
+            for run in [_kill_changes(material, words, step)]
         ),
-        Case("`kill -9` before every file call of `remove`", both, _kill_changes(material, ("remove", "known"), 1)),
-        Case(
-            "`kill -9` before every third file call of `train-scorer`",
-            both,
-            _kill_changes(material, ("train-scorer", few, "--epochs", "2"), 3),
-        ),
-        Case(
-            "`kill -9` during `train`",
-            "the old artifact, the new one, or none where none was",
-            _kill_trainings(material),
-        ),
-        Case("`kill -9` before every file call of `encode`", "the whole file or none", _kill_encodings(material)),
-        Case(
-            "`kill -9` of `serve` under uploads and votes",
-            "every acknowledged upload; every acknowledged vote, once",
-            _kill_services(material),
-        ),
-        Case("two writers of every kind at once", "both changes", _two_writers(material)),
+        Case("`encode`: `kill -9` before every file call", "the whole file or none", _kill_encodings(material)),
+        Case("every command beside uploads and votes", kept, _write_beside_a_service(material)),
+        Case("24 `create-key` at once", "all keys", _make_keys),
     ]

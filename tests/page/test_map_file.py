@@ -105,7 +105,7 @@ def test_ratings_and_their_colours_are_those_of_rank(
         step = min(int(N_STEPS * (ranked[name]["rating"] - least) / (most - least)), N_STEPS - 1)
         assert f"rating-{step}" in classes.split()
     for name, (label, _) in looks(page).items():
-        assert f"rating {ranked[name]['rating']:.2f}".replace("-", "−") in label
+        assert f"rating {ranked[name]['rating']:,.0f}" in label
     colours = page.eval_on_selector_all(".rating-scale .swatch", "all => all.map(e => getComputedStyle(e).color)")
     assert len(set(colours)) == N_STEPS
 

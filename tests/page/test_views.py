@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -205,3 +206,19 @@ def test_a_server_that_is_gone_is_said_and_asked_again(open_page: OpenPage, aren
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".card h2")).to_have_text("amber-xl")
     open_page.complaints.clear()  # type: ignore[attr-defined]  # the requests that were cut off
+
+
+def test_prompts_worth_asking_are_shown_to_copy(
+    open_page: OpenPage, arena_server: str, arena_service: Service, tmp_path: Path
+) -> None:
+    page = open_page(f"{arena_server}/#/add")
+    page.get_by_label("Prompts", exact=True).fill("3")
+    page.get_by_role("button", name="Show prompts").click()
+    expect(page.locator(".asked li")).to_have_count(3)
+    chosen = [each.prompt for each in arena_service.prompts(3).prompts]
+    assert [text.strip() for text in page.locator(".asked pre").all_inner_texts()] == [each.strip() for each in chosen]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as JSONL").click()
+    download.value.save_as(tmp_path / "prompts.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text("utf-8").splitlines()]
+    assert [row["messages"][0]["content"] for row in rows] == chosen

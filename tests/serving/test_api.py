@@ -16,6 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from model_behavior.errors import UsageError
+from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.guard import Pulse
 from model_behavior.serving.keys import KeyRing
 from model_behavior.serving.lanes import Batcher, Lane
@@ -55,6 +56,21 @@ def test_scoring_gives_what_the_service_says(client: TestClient, shared_service:
     a, b = list(shared_service.snapshot.rows)[:2]
     route = client.post("/v1/route", json={"prompt": "Name a river."}).json()
     assert route["model"] and len(route["alternatives"]) == 17
+    said = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": "The Rhine."}]
+    asked = {"messages": [*said, {"role": "user", "content": [{"type": "text", "text": "Prove that 7 is prime."}]}]}
+    whole = shared_service.route(RouteQuery("Prove that 7 is prime.", ("Name a river.",)))
+    assert client.post("/v1/route", json=asked).json() == plain(whole)
+    single = [shared_service.route(RouteQuery(text)) for text in ("Name a river.", "Prove that 7 is prime.")]
+    rates = [
+        {found.model: found.win_rate, **{each.model: each.win_rate for each in found.alternatives}}
+        for found in (whole, *single)
+    ]
+    for name in rates[0]:
+        assert rates[0][name] == pytest.approx((rates[1][name] + rates[2][name]) / 2, abs=1e-6)
+    assert client.post("/v1/route", json={"messages": said[:1]}).json() == plain(single[0])
+    refused: list[dict[str, Any]] = [{"models": [a]}, {**asked, "prompt": "Name a river."}, {"messages": []}]
+    for wrong in refused:
+        assert client.post("/v1/route", json=wrong).status_code == 422
     assert client.post("/v1/rank", json={}).json() == plain(shared_service.rank())
     ranked = client.post("/v1/rank", json={"prompt": "Name a river.", "models": [b, a]}).json()
     assert ranked["prompt_used"] and {row["model"] for row in ranked["models"]} == {a, b}

@@ -24,6 +24,7 @@ PYTHON = VENV / "bin" / "python"
 CALLS = Path(__file__).with_name("litellm_calls.py")
 KEY = "a-key-of-the-tests-0123456789-abcdef"
 PROMPTS = ["Explain recursion to a child.", "Name a river.", "Prove that 7 is prime.\n- briefly", "Write a poem."]
+EARLIER = "Hello."
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
 
 pytestmark = pytest.mark.skipif(not (VENV / ".installed").exists(), reason=f"no LiteLLM in {VENV}. Fix: make litellm")
@@ -39,8 +40,13 @@ class Told:
 
 
 def chat(prompt: object, **more: object) -> dict[str, Any]:
-    earlier = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day!"}]
+    earlier = [{"role": "user", "content": EARLIER}, {"role": "assistant", "content": "Good day!"}]
     return {"messages": [*earlier, {"role": "user", "content": prompt}], **more}
+
+
+def routed(service: Service, prompt: str, names: tuple[str, ...]) -> str:
+    """The model for the conversation of `chat`."""
+    return service.route(RouteQuery(prompt, (EARLIER,), names)).model
 
 
 def scenarios(address: str, nobody: str) -> dict[str, dict[str, Any]]:
@@ -51,7 +57,7 @@ def scenarios(address: str, nobody: str) -> dict[str, dict[str, Any]]:
         "routed": {"address": address, "key": KEY, "bodies": mixed},
         "failing": {"address": address, "key": KEY, "bodies": plain[:1] * 2, "retries": 1},
         "silent": {"address": nobody, "key": KEY, "bodies": plain[:2], "timeout": 0.2},
-        "unnamed": {"address": nobody, "key": KEY, "bodies": plain, "named": False},
+        "unnamed": {"address": address, "key": KEY, "bodies": plain, "named": False},
         "refused": {"address": address, "key": "another-key", "bodies": plain[:1]},
     }
 
@@ -67,7 +73,7 @@ def told(shared_service: Service) -> Iterator[Told]:
         servers = {kind: {name: Upstream() for name in names} for kind in asked}
         for kind, scenario in asked.items():
             scenario["models"] = {name: server.url for name, server in servers[kind].items()}
-        servers["failing"][shared_service.route(RouteQuery(PROMPTS[0], tuple(names))).model].fails = True
+        servers["failing"][routed(shared_service, PROMPTS[0], tuple(names))].fails = True
         environment = {"PATH": os.environ["PATH"], "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         command, text = [str(PYTHON), str(CALLS)], json.dumps(asked)
         done = subprocess.run(command, input=text, capture_output=True, text=True, env=environment, check=False)
@@ -82,7 +88,7 @@ def told(shared_service: Service) -> Iterator[Told]:
 
 def test_requests_go_where_the_service_routes_them(told: Told, shared_service: Service) -> None:
     names = tuple(told.servers["routed"])
-    expected = [shared_service.route(RouteQuery(prompt, names)).model for prompt in (*PROMPTS, PROMPTS[1], PROMPTS[0])]
+    expected = [routed(shared_service, prompt, names) for prompt in (*PROMPTS, PROMPTS[1], PROMPTS[0])]
     answers = told.answers["routed"]
     assert [each["text"] for each in answers[:4]] == [f"I am {name}" for name in expected[:4]]
     assert answers[4] == {"text": "one two three", "model": expected[4]}
@@ -95,7 +101,7 @@ def test_requests_go_where_the_service_routes_them(told: Told, shared_service: S
 def test_a_model_that_fails_is_followed_by_the_next_best(told: Told, shared_service: Service) -> None:
     (failing,) = [name for name, server in told.servers["failing"].items() if server.fails]
     rest = tuple(name for name in told.servers["failing"] if name != failing)
-    expected = shared_service.route(RouteQuery(PROMPTS[0], rest)).model
+    expected = routed(shared_service, PROMPTS[0], rest)
     assert told.answers["failing"] == [{"text": f"I am {expected}"}] * 2
     assert told.servers["failing"][failing].seen and len(told.servers["failing"][expected].seen) == 2
 
@@ -106,9 +112,11 @@ def test_a_silent_service_changes_nothing_and_is_asked_once(told: Told) -> None:
     assert line.startswith("not routed for 60 seconds") and "TimeoutError" in line
 
 
-def test_groups_without_names_are_left_alone(told: Told) -> None:
-    assert sum(len(server.seen) for server in told.servers["unnamed"].values()) == len(PROMPTS)
-    assert not told.lines["unnamed"]  # nobody was asked, or the silence would have been logged
+def test_deployments_without_names_are_found_in_the_catalog(told: Told, shared_service: Service) -> None:
+    names = tuple(told.servers["unnamed"])
+    expected = [routed(shared_service, prompt, names) for prompt in PROMPTS]
+    assert [each["text"] for each in told.answers["unnamed"]] == [f"I am {name}" for name in expected]
+    assert not told.lines["unnamed"]
 
 
 def test_a_refusal_changes_nothing_and_is_said(told: Told) -> None:

@@ -19,6 +19,7 @@ from model_behavior.serving import app as serving_app
 from model_behavior.serving.keys import load_keys
 from model_behavior.serving.page_files import load_static_files
 from model_behavior.serving.service import Service
+from model_behavior.serving.settings import ServeSettings
 from tests.conftest import answer
 
 
@@ -79,9 +80,29 @@ def test_what_cannot_be_meant_is_said_at_once(
     assert message in capsys.readouterr().err
 
 
+def test_every_limit_can_be_set_in_a_file(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[ServeSettings] = []
+    monkeypatch.setattr(serving_app, "run_server", lambda _, settings, *__: served.append(settings))
+    config = tmp_path / "serve.toml"
+    config.write_text("batch = 5\n[limits]\nheader-seconds = 2\nslow_seconds = 7.5\nqueue = 9\ntokens = 50\n")
+    assert run(["serve", str(trained), "--config", str(config), "--tokens", "60"]) == 0
+    limits = served[0].limits
+    assert (limits.header_seconds, limits.slow_seconds, limits.queue, limits.tokens, limits.batch) == (2, 7.5, 9, 60, 5)
+    for text, message in (("heady-seconds = 1", "nearest: header_seconds"), ("body-seconds = 0", "above 0")):
+        config.write_text(f"[limits]\n{text}\n")
+        assert run(["serve", str(trained), "--config", str(config)]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.filterwarnings("always:cost of:UserWarning")
 def test_misspelt_costs_are_said_at_the_start(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     served: list[Service] = []
     monkeypatch.setattr(serving_app, "run_server", lambda service, *_: served.append(service))
@@ -95,7 +116,7 @@ def test_misspelt_costs_are_said_at_the_start(
     assert run(["serve", str(trained), "--costs", str(costs)]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert f"warning: cost of '{second}x': no such model so far; nearest of the 18 known: {second}, " in said
-    assert f"no cost, so nothing is routed to: {', '.join([second, *others])}" in said
+    assert f"no cost, so nothing is routed to: {', '.join([second, *others])}" in caplog.text
     assert [set(service.snapshot.prices) for service in served] == [{first}]
 
 

@@ -233,3 +233,38 @@ def test_costs_of_unknown_models_alone_make_no_model_free(folder: Path, trained:
     assert isinstance(found[0], NotPossibleError) and not isinstance(found[1], Exception)
     service.upload(log_file, "newcomer", dry_run=False)
     assert service.route(RouteQuery("Hi")).model == "newcomer"
+
+
+def test_a_model_without_a_cost_is_said_once_whenever_it_comes(
+    folder: Path, log_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = list(Service(folder).snapshot.rows)
+    assert not caplog.text
+    service = Service(folder, ServiceConfig(costs=dict.fromkeys(names[1:], 1.0)))
+    assert caplog.messages == [f"no cost, so nothing is routed to: {names[0]}"]
+    service.upload(log_file, "one", dry_run=False)
+    Service(folder).upload(log_file, "two", dry_run=False)
+    assert service.refresh() and not {"one", "two", names[0]} & set(service.snapshot.prices)
+    service.upload(log_file, "one", dry_run=False)
+    assert [line.split(": ")[1] for line in caplog.messages] == [names[0], "one", "two"]
+
+
+def test_prompts_worth_asking(shared_service: Service) -> None:
+    found = shared_service.prompts(3)
+    assert [each.prompt for each in found.prompts] == [
+        each.prompt for each in shared_service.snapshot.artifact.prompts(3)
+    ]
+    known = next(name for name, row in shared_service.snapshot.rows.items() if not row.enrolled)
+    with pytest.raises(NotPossibleError, match="has votes"):
+        shared_service.prompts(3, known)
+    with pytest.raises(UnknownModelError):
+        shared_service.prompts(3, "no such model")
+
+
+def test_ranks_have_a_scale_and_groups(shared_service: Service) -> None:
+    elo, odds = shared_service.rank(), shared_service.rank(scale="log-odds")
+    assert (elo.scale, odds.scale) == ("elo", "log-odds")
+    assert [row.model for row in elo.models] == [row.model for row in odds.models]
+    assert np.mean([row.rating for row in elo.models if row.votes]) == pytest.approx(1000)
+    assert [row.group for row in elo.models] == [row.group for row in odds.models]
+    assert shared_service.snapshot.rows[elo.models[0].model].group == 1

@@ -9,12 +9,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias, final
 
+import numpy as np
+
 from model_behavior.arrays import Float32Array
 from model_behavior.artifact.certainty import ModelCertainty, measure_certainty
 from model_behavior.artifact.folder import Contents, read_folder, write_folder
 from model_behavior.artifact.hub import HUB_PREFIX, read_from_hub, upload_artifact
 from model_behavior.catalog import Catalog, EncodedPart, enrol, enrol_encoded, extend_catalog, merge_catalogs, remove
 from model_behavior.catalog.agreement import model_table
+from model_behavior.catalog.asking import KnownSoFar, SuggestedPrompt, choose_prompts
 from model_behavior.catalog.drift import DriftConfig, DriftReport, measure_drift
 from model_behavior.catalog.embeddings import count_changes
 from model_behavior.catalog.enrolment import EnrolmentConfig
@@ -23,13 +26,13 @@ from model_behavior.catalog.neighbours import Neighbourhood, find_neighbours
 from model_behavior.catalog.revisions import Revisions, record_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, as_responses, as_votes
 from model_behavior.data.sources import Source
-from model_behavior.data_models.scoring_types import RankedModel
+from model_behavior.data_models.scoring_types import RankedModel, ScaleName
 from model_behavior.data_models.votes import PairTable, TrainingData
 from model_behavior.errors import UsageError
 from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.models.scoring.model_base import rank_best_first
+from model_behavior.models.scoring.model_base import NORMAL_QUANTILE, rank_best_first
 from model_behavior.names import find_model
 from model_behavior.routing.costs import CostTable, load_costs
 from model_behavior.routing.router import Choice, Router, make_router
@@ -143,17 +146,64 @@ class Artifact(Contents):
         """
         return self.with_catalog(remove(self.catalog, names))
 
-    def rank(self, prompt: str | None = None, models: Sequence[str] | None = None) -> list[RankedModel]:
-        """Ranks models by rating, best first, with 95 % intervals, in log-odds; models with votes average 0.
+    def rank(
+        self,
+        prompt: str | None = None,
+        models: Sequence[str] | None = None,
+        *,
+        category: str | None = None,
+        scale: ScaleName = "elo",
+    ) -> list[RankedModel]:
+        """Ranks models by rating, best first, with 95 % intervals and groups of models that cannot be told apart.
 
         Args:
             prompt: prompt to rank on; by default the ranking is over all prompts.
             models: names of the models to rank; all by default.
+            category: category of prompts to rank on, one that the published ratings have.
+            scale: "elo", where 400 points are odds of 10 to 1 and the models with votes average 1000 (or are where
+                they were published), or "log-odds", where they average 0.
 
         Raises:
-            UsageError: there is no scorer, or a model is unknown.
+            UsageError: there is no scorer, or a model, category or scale is unknown.
         """
-        return rank_best_first(self.trained_scorer.rate(models, prompt=prompt))
+        scorer = self.trained_scorer
+        return rank_best_first(scorer.rate(models, prompt=prompt, category=category).on(scorer.scale(scale)))
+
+    def prompts(self, number: int = 8, model: str | None = None) -> list[SuggestedPrompt]:
+        """Chooses the prompts that tell most about a new model's rating, in the order to ask them.
+
+        Args:
+            number: number of prompts.
+            model: name of a model of this artifact that some were asked already, to go on from what it answered; by
+                default the prompts are for a model of which nothing is known.
+
+        Returns:
+            At most `number` prompts.
+
+        Raises:
+            UsageError: no prompts are kept, the model is unknown or has votes, or the number is below 1.
+        """
+        if self.book is None or self.scorer is None:
+            raise UsageError(
+                "this artifact keeps no prompts to ask: it has no scorer, was saved without texts, or by an earlier "
+                "release. Fix: train again, and save with texts"
+            )
+        if number < 1:
+            raise UsageError(f"number={number}: at least 1 is needed")
+        known = None if model is None else self._known_so_far(model)
+        ratings = dict(zip(self.scorer.ratings.models, self.scorer.ratings.rating.tolist(), strict=True))
+        return choose_prompts(self.book, np.array([ratings[name] for name in self.book.models]), number, known)
+
+    def _known_so_far(self, model: str) -> KnownSoFar:
+        row = find_model(self.models.names, model)
+        scorer = self.trained_scorer
+        if model in scorer.voted_models:
+            raise UsageError(f"{model!r} has votes or a published rating, so that no prompt tells more about it")
+        words = self.catalog.samples.words
+        rated = scorer.rate([model])
+        deviation = float(rated.high[0] - rated.low[0]) / (2 * NORMAL_QUANTILE)
+        answered = frozenset(words.prompt_keys[words.rows_of(row)].tolist())
+        return KnownSoFar(answered, float(rated.rating[0]), deviation)
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
         """Predicts votes: probabilities that a person prefers model a, model b, neither (a tie), or finds both bad.
@@ -258,15 +308,16 @@ class Artifact(Contents):
         return replace(report, canonicalised=count_changes(pairs))
 
     def certainty(
-        self, names: Sequence[str] | None = None, half_width: float | None = None
+        self, names: Sequence[str] | None = None, half_width: float | None = None, *, scale: ScaleName = "elo"
     ) -> tuple[ModelCertainty, ...]:
         """Measures how certain embeddings and ratings are, and how much more responses would help.
 
         Args:
             names: names of the models; all by default.
             half_width: target of the rating's 95 % interval; by default 10 % above the smallest possible.
+            scale: scale of ratings and half-widths, "elo" or "log-odds"; see `rank`.
         """
-        return measure_certainty(self, self.models.names if names is None else names, half_width)
+        return measure_certainty(self, self.models.names if names is None else names, half_width, scale)
 
     def evaluate(self, votes: Votes, config: EvaluationConfig | None = None) -> Evaluation:
         """Evaluates both stages on votes, on prompts that they were not trained on.

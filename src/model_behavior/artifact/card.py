@@ -11,9 +11,10 @@ import re
 
 from model_behavior.catalog import ModelEmbeddings
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 
 
-def write_card(encoder: ModelBehaviorEncoder, models: ModelEmbeddings) -> str:
+def write_card(encoder: ModelBehaviorEncoder, models: ModelEmbeddings, scorer: DenseNetworkModel | None = None) -> str:
     """The card as Markdown."""
     best = max(encoder.history, key=lambda log: log.triplet_accuracy)
     kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in best.accuracy_by_kind.items())
@@ -44,6 +45,7 @@ which new models are placed and rated without votes.
 | trained epochs | {len(encoder.history)}, of which epoch {best.epoch} is kept |
 | triplet accuracy, validation | {best.triplet_accuracy:.3f} ({kinds}) |
 | models recognised from 8 responses, validation | {identification} |
+| trained on | {_describe_sources(scorer)} |
 | data fingerprint | `{encoder.data_fingerprint}` |
 | seed | {encoder.config.seed} |
 
@@ -73,6 +75,18 @@ model-behavior map THIS_FOLDER --output map.html
 |---|---|---|
 {rows}
 """
+
+
+def _describe_sources(scorer: DenseNetworkModel | None) -> str:
+    """What people's judgements the artifact rests on."""
+    votes = 0 if scorer is None else int(scorer.ratings.votes.sum()) // 2
+    if scorer is None or scorer.published is None:
+        return f"{votes:,} votes" if votes else "votes"
+    drawn = (
+        f"published ratings of {len(scorer.published.table.models)} models; votes between their responses were drawn "
+        "from these ratings, nobody cast them, and they count nowhere as votes"
+    )
+    return f"{votes:,} votes, and {drawn}" if votes else drawn
 
 
 def _escape(name: str) -> str:

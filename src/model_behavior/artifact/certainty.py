@@ -10,7 +10,9 @@ from model_behavior.artifact.folder import Contents
 from model_behavior.catalog.enrolment import Catalog
 from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.placement import Placement, Population, effective_responses, fit_population
+from model_behavior.data_models.scoring_types import RatingScale, ScaleName
 from model_behavior.errors import DataError, UsageError
+from model_behavior.models.scoring.rating_reader import RatingPrecision
 from model_behavior.names import find_model
 
 PLANNED_SIZES = (8, 32, 128)
@@ -19,15 +21,16 @@ _SAME_PROMPT = 1.0  # several responses to one prompt count as one
 
 @dataclass(frozen=True)
 class RatingCertainty:
-    """Certainty of a rating that is predicted from responses, on the scale of `rank`.
+    """Certainty of a rating that is predicted from responses; all on one scale, Elo or log-odds.
 
     Attributes:
-        rating: predicted rating, log-odds.
+        rating: predicted rating.
         half_width: half-width of its 95 % interval.
         floor: limit of the half-width as responses grow without bound.
         wanted: target half-width; 10 % above the floor if none was given.
         needed: approximate number of further responses to reach the target; None if no number suffices.
         compared: number of responses to prompts that models with votes also answered.
+        beyond: 1 where the responses look better than those of every known model, -1 where they look worse, else 0.
     """
 
     rating: float
@@ -36,6 +39,7 @@ class RatingCertainty:
     wanted: float
     needed: int | None
     compared: int
+    beyond: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class ModelCertainty:
 
 
 def measure_certainty(
-    artifact: Contents, models: Sequence[str], half_width: float | None = None
+    artifact: Contents, models: Sequence[str], half_width: float | None = None, scale: ScaleName = "elo"
 ) -> tuple[ModelCertainty, ...]:
     """Measures the certainty of some models of an artifact.
 
@@ -81,6 +85,7 @@ def measure_certainty(
         artifact: artifact with its catalog.
         models: names of models in it.
         half_width: target half-width of the rating's 95 % interval; by default 10 % above the smallest possible.
+        scale: scale of ratings and half-widths.
 
     Raises:
         UsageError: a model is unknown, or the half-width is not above 0.
@@ -88,28 +93,38 @@ def measure_certainty(
     check_half_width(half_width)
     catalog = artifact.catalog
     population, recognition = _population(catalog), _recognition(catalog)
+    shown = RatingScale() if artifact.scorer is None else artifact.scorer.scale(scale)
     found = []
     for name in models:
         row = find_model(catalog.models.names, name)
         count = int(catalog.models.count[row])
         placement = None if population is None else place_model(population, catalog, row)
         precision = None if artifact.scorer is None else artifact.scorer.precision(name, count)
-        rating = None
-        if precision is not None:
-            wanted = precision.within_reach if half_width is None else half_width
-            needed = precision.responses_needed(wanted)
-            compared = round(precision.shared * count)
-            rating = RatingCertainty(precision.rating, precision.half_width, precision.floor, wanted, needed, compared)
+        rating = None if precision is None else _describe(precision, half_width, shown)
         planned = {
             k: PlannedSize(
                 radius=None if population is None or placement is None else population.radius_after(placement, k),
-                half_width=None if precision is None else precision.half_width_after(k),
+                half_width=None if precision is None else shown.unit * precision.half_width_after(k),
                 recognition=recognition.get(k),
             )
             for k in PLANNED_SIZES
         }
         found.append(ModelCertainty(name, count, None if placement is None else placement.radius, rating, planned))
     return tuple(found)
+
+
+def _describe(precision: RatingPrecision, half_width: float | None, scale: RatingScale) -> RatingCertainty:
+    """The certainty of one rating; the target is on the scale, too."""
+    wanted = precision.within_reach if half_width is None else half_width / scale.unit
+    return RatingCertainty(
+        rating=scale.origin + scale.unit * precision.rating,
+        half_width=scale.unit * precision.half_width,
+        floor=scale.unit * precision.floor,
+        wanted=scale.unit * wanted,
+        needed=precision.responses_needed(wanted),
+        compared=round(precision.shared * precision.responses),
+        beyond=precision.beyond,
+    )
 
 
 def check_half_width(half_width: float | None) -> None:
@@ -119,7 +134,7 @@ def check_half_width(half_width: float | None) -> None:
         UsageError: the half-width is not above 0, or not finite.
     """
     if half_width is not None and not 0 < half_width < math.inf:
-        raise UsageError(f"half_width={half_width}: must be above 0, such as 0.5")
+        raise UsageError(f"half_width={half_width}: must be above 0, such as 50 Elo")
 
 
 def place_model(population: Population, catalog: Catalog, row: int) -> Placement | None:

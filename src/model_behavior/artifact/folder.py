@@ -13,6 +13,7 @@ and the files that the user has added, and it may be a mount point.
     samples.safetensors   samples of each model's responses: style profile, vectors with hashes of prompts
     exemplars.json        typical responses of each model, as text
     revisions.json        changes of each model since the training; absent if there were none
+    prompts.*             prompts worth asking a new model, with the known models' readings; absent without texts
     history.json          one record per trained epoch
     scorer.safetensors    stage 2, arrays; absent if no scorer was trained
     scorer.json           stage 2, the rest of its state
@@ -44,6 +45,7 @@ from safetensors.numpy import load, save_file
 from model_behavior.arrays import Arrays
 from model_behavior.artifact.card import write_card
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
+from model_behavior.catalog.asking import PromptBook, book_from_stored, book_to_arrays, book_to_json
 from model_behavior.catalog.revisions import Revisions, revisions_from_stored, revisions_to_json
 from model_behavior.catalog.samples import samples_from_stored, samples_to_arrays, samples_to_json
 from model_behavior.data_models.vote_ledger import VoteLedger
@@ -78,9 +80,10 @@ _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
 _TRAINING_SCORER, _TRAINING_SCORER_STATE = "scorer-training.safetensors", "scorer-training.json"
 _VOTES = "votes.safetensors"
 _VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
+_WITH_PROMPTS = ("prompts.safetensors", "prompts.json")
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
 _WITH_TRAINING_SCORER = (_TRAINING_SCORER, _TRAINING_SCORER_STATE)
-_OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, (_REVISIONS,), (_VOTES,))
+_OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, _WITH_PROMPTS, (_REVISIONS,), (_VOTES,))
 WRITTEN = (*_VERIFIED, *(name for group in _OPTIONAL for name in group), _TIMES, CARD, CONFIG)
 
 
@@ -98,6 +101,7 @@ class Contents:
         training: record of the encoder's training split; None if unknown.
         revisions: changes of the models since the training.
         votes: votes behind the ratings of `scorer`; None before it is trained, and in artifacts of earlier releases.
+        book: prompts worth asking a new model; None before stage 2 is trained, and where no texts are kept.
     """
 
     encoder: ModelBehaviorEncoder
@@ -108,6 +112,7 @@ class Contents:
     revisions: Revisions = field(default_factory=dict)
     training_scorer: DenseNetworkModel | None = None
     votes: VoteLedger | None = None
+    book: PromptBook | None = None
 
     @property
     def measured_scorer(self) -> DenseNetworkModel | None:
@@ -340,6 +345,8 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
         )
         revisions = revisions_from_stored(json.loads(raw[_REVISIONS])) if (_REVISIONS,) in present else {}
         votes = VoteLedger.from_arrays(load(raw.pop(_VOTES))) if (_VOTES,) in present else None
+        tensors, texts = _WITH_PROMPTS
+        book = book_from_stored(load(raw[tensors]), json.loads(raw[texts])) if _WITH_PROMPTS in present else None
         split = config["split"]
         record = None if split is None else TrainingRecord(_read_split(split), table["training_prompts"])
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
@@ -348,12 +355,12 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
     encoder.runtime = runtime
     for text_encoder in encoder.text_encoders:
         text_encoder.use_backend(runtime.backend)
-    return Contents(encoder, models, samples, scorer, record, revisions, measured, votes)
+    return Contents(encoder, models, samples, scorer, record, revisions, measured, votes, book)
 
 
 def without_texts(contents: Contents) -> Contents:
     """The contents without any prompt or response as text, for users who may not share responses."""
-    samples = contents.samples
+    samples, contents = contents.samples, replace(contents, book=None)
     if samples is None:
         return contents
     nothing: tuple[()] = ()
@@ -375,7 +382,7 @@ def _write_files(contents: Contents, folder: Path) -> None:
     write_json(folder / _EXEMPLARS, samples_to_json(samples))
     times: dict[str, list[float]] = {}
     write_json(folder / _HISTORY, _without_times(state.pop("history"), times.setdefault(_HISTORY, [])))
-    (folder / CARD).write_text(write_card(contents.encoder, models), "utf-8")
+    (folder / CARD).write_text(write_card(contents.encoder, models, contents.scorer), "utf-8")
     written: tuple[str, ...] = (*_VERIFIED, CARD)
     if contents.revisions:
         write_json(folder / _REVISIONS, revisions_to_json(contents.revisions))
@@ -391,6 +398,10 @@ def _write_files(contents: Contents, folder: Path) -> None:
     if contents.votes is not None and contents.scorer is not None:
         save_file(contents.votes.to_arrays(), folder / _VOTES)
         written = (*written, _VOTES)
+    if contents.book is not None and contents.scorer is not None:
+        save_file(book_to_arrays(contents.book), folder / _WITH_PROMPTS[0])
+        write_json(folder / _WITH_PROMPTS[1], book_to_json(contents.book))
+        written = (*written, *_WITH_PROMPTS)
     write_json(folder / _TIMES, times)
     config = {
         "format": FORMAT,

@@ -46,16 +46,21 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant of training: text encoders, objectives and features, with the defaults for the rest."""
+    """A variant of training: text encoders, objectives and features, with the defaults for the rest.
+
+    Attributes:
+        by_name_only: trains it only where the plan names it, because it takes hours.
+    """
 
     encoders: tuple[str, ...] = DEFAULT_ENCODERS
     objectives: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
+    by_name_only: bool = False
 
     @property
     def needs_transformer(self) -> bool:
         """Whether one of the text encoders is a transformer."""
-        return bool({"semantic", "finetuned"} & set(self.encoders))
+        return bool({"semantic", "finetuned", "likelihood"} & set(self.encoders))
 
 
 DEFAULT = "trained, default (style + lexical)"
@@ -67,6 +72,7 @@ VARIANTS: Mapping[str, Variant] = {
     "trained, style + lexical + semantic": Variant((*DEFAULT_ENCODERS, "semantic")),
     "trained, finetuned alone": Variant(("finetuned",)),
     "trained, style + lexical + finetuned": Variant((*DEFAULT_ENCODERS, "finetuned")),
+    "trained, style + lexical + likelihood": Variant((*DEFAULT_ENCODERS, "likelihood"), by_name_only=True),
     "default without topic removal": Variant(features=FeatureConfig(remove_topic=False)),
     "default without the identity part": Variant(features=FeatureConfig(identity_weight=0)),
     "default, identity part of weight 1": Variant(features=FeatureConfig(identity_weight=1.0)),
@@ -93,7 +99,7 @@ class BenchmarkPlan:
         semantic: run the methods with a transformer, too, which take most of the time.
         held_out_share: share of LLMs held out, in whole families, for the figures of new LLMs.
         draws: enrolments of these per number of responses.
-        variant: names of the variants to train; all without any.
+        variant: names of the variants to train; without any all but those of hours.
     """
 
     validation_fraction: float = 0.2
@@ -179,7 +185,9 @@ def choose_variants(plan: BenchmarkPlan) -> dict[str, Variant]:
     if unknown:
         near = nearest(VARIANTS, unknown[0], 1)
         raise UsageError(f"unknown variant {unknown[0]!r}. Nearest: {near[0]!r}. Allowed: {'; '.join(VARIANTS)}")
-    return {name: variant for name, variant in VARIANTS.items() if not plan.variant or name in plan.variant}
+    if plan.variant:
+        return {name: variant for name, variant in VARIANTS.items() if name in plan.variant}
+    return {name: variant for name, variant in VARIANTS.items() if not variant.by_name_only}
 
 
 def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: Runtime) -> DatasetResult:

@@ -15,6 +15,7 @@ drift.py            tests for a change of a model's responses, and plans the sam
 relabelling.py      the permutation tests behind it
 cut_responses.py    finds responses that a limit on their length has cut
 drift_history.py    history of these tests, in a file beside the artifact
+asking.py           prompts that tell most about a new model
 agreement.py        input of stage 2 about the models: embeddings, and agreement with other models' responses
 """
 

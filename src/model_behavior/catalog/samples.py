@@ -113,8 +113,8 @@ class ModelSamples:
     """Rows as in the `ModelEmbeddings` beside it.
 
     The sampled vectors take 2 bytes a dimension and 8 bytes of key each: with the default of 512 responses at most
-    132 KiB per model for embeddings of 128 dimensions and 117 KiB for style; their words take 388 KiB. All in all
-    187 MiB for 300 models.
+    132 KiB per model for embeddings of 128 dimensions and 159 KiB for style; their words take 388 KiB. All in all
+    199 MiB for 300 models.
 
     Attributes:
         names: names of the models, sorted, [n_models].

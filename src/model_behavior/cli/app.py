@@ -88,8 +88,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         Row(
             "train",
             "train_commands:train",
-            "Train both stages on votes.",
-            ("train votes.parquet --output arena --seed 1", "train --show-config"),
+            "Train both stages on votes, published ratings, or both.",
+            (
+                "train votes.parquet --output arena --seed 1",
+                "train --ratings leaderboard.csv --responses answers.parquet --output arena",
+                "train --show-config",
+            ),
         ),
         Row(
             "train-encoder",
@@ -127,6 +131,21 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
             "catalog_commands:onboard",
             "Alias of `onboard`.",
             (_ONBOARDING.format("embed-models"),),
+        ),
+        Row(
+            "prompts",
+            "interview_commands:prompts",
+            "Choose the prompts that tell most about a new model.",
+            (
+                "prompts arena --number 8 --output prompts.jsonl",
+                "prompts arena --number 8 --for my-model --batch",
+            ),
+        ),
+        Row(
+            "ask",
+            "interview_commands:ask",
+            "Ask a model at an OpenAI-compatible endpoint these prompts, and rate it.",
+            ("ask arena --base-url http://localhost:8000/v1 --model my-model --output answers.jsonl --onboard",),
         ),
         Row(
             "neighbours",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -19,20 +19,26 @@ from model_behavior.cli.options import (
     EngineName,
     Json,
     Outcomes,
+    ScaleOption,
     Sharding,
     ShardRows,
     TableFile,
     describe_job,
+    digits_of,
     open_scored,
     reading_options,
 )
-from model_behavior.data_models.scoring_types import RankedModel
+from model_behavior.data_models.scoring_types import RankedModel, ScaleName
 from model_behavior.files import check_table_file
 from model_behavior.names import nearest_models
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 from model_behavior.sharding.worker import ShardReport
 
 _SHOWN_NAMES = 10
+_SCALES: Mapping[ScaleName, str] = {
+    "elo": "Elo, where 400 points are odds of 10 to 1",
+    "log-odds": "log-odds, where 1 is odds of 2.7 to 1",
+}
 
 
 def rank(
@@ -40,43 +46,52 @@ def rank(
     prompt: Annotated[
         str | None, typer.Option(help="Prompt to rank on; by default the ranking is over all prompts.")
     ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Category of prompts to rank on, one that the published ratings have.")
+    ] = None,
+    scale: ScaleOption = "elo",
     cache: CacheFolder = None,
     backend: BackendChoice = "auto",
     json: Json = False,
 ) -> None:
     """Rank all models, best first, with 95 % intervals; models without votes are rated from their responses."""
     loaded = open_scored(folder, cache, backend)
-    ranked = loaded.rank(prompt)
+    ranked = loaded.rank(prompt, category=category, scale=scale)
     print_notes(loaded.trained_scorer.notes)
-    print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked))
+    known = set(loaded.trained_scorer.voted_models)
+    print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked, known, scale))
 
 
-def _describe_ranking(rows: Sequence[RankedModel]) -> str:
-    width = max(len(row.model) for row in rows) + 2
-    lines = [f"{'rank':>4}  {'model':<{width}} {'rating':>7}  {'95 % interval':<16} {'votes':>7}"]
+def _describe_ranking(rows: Sequence[RankedModel], known: Collection[str], scale: ScaleName) -> str:
+    width, digits = max(len(row.model) + 3 * bool(row.beyond) for row in rows) + 2, digits_of(scale)
+    lines = [f"{'rank':>4}  {'group':>5}  {'model':<{width}} {'rating':>7}  {'95 % interval':<16} {'votes':>7}"]
     several = len({row.component for row in rows}) > 1
-    group, place = rows[0].component, 0
+    component, place = rows[0].component, 0
     for row in rows:
-        if several and (not place or row.component != group):
-            group, place = row.component, 0
-            lines.append(_describe_group(row.component))
+        if several and (not place or row.component != component):
+            component, place = row.component, 0
+            lines.append(_describe_component(row.component))
         place += 1
-        name = row.model if row.votes else f"{row.model} *"
-        span = f"{row.low:.2f} to {row.high:.2f}"
-        lines.append(f"{place:>4}  {name:<{width}} {row.rating:>7.2f}  {span:<16} {row.votes:>7,}")
+        name = row.model if row.model in known else f"{row.model} {'**' if row.beyond else '*'}"
+        span = f"{row.low:.{digits}f} to {row.high:.{digits}f}"
+        rating = f"{row.rating:>7.{digits}f}"
+        lines.append(f"{place:>4}  {row.group or '':>5}  {name:<{width}} {rating}  {span:<16} {row.votes:>7,}")
+    lines.append(f"scale: {_SCALES[scale]}; no two models of a group can be told apart (95 %)")
     if several:
-        lines.append("no chain of votes connects the groups, so that ratings of different groups cannot be compared")
-    if any(not row.votes for row in rows):
+        lines.append("no chain of votes connects the islands, so that ratings of different islands cannot be compared")
+    if any(row.model not in known for row in rows):
         lines.append(
             "* no votes: rated from its responses; `onboard` shows how many more responses would narrow the interval"
         )
+    if any(row.beyond for row in rows):
+        lines.append("** beyond the known field: answers better, or worse, than those of every known model")
     return "\n".join(lines)
 
 
-def _describe_group(component: int | None) -> str:
+def _describe_component(component: int | None) -> str:
     if component is None:
-        return "read from their responses; the intervals include how the groups' levels may differ:"
-    return f"group {component}:"
+        return "read from their responses; the intervals include how the islands' levels may differ:"
+    return f"island {component}:"
 
 
 def predict(

@@ -37,17 +37,20 @@ from model_behavior.cli.options import (
     Outcomes,
     Questions,
     ResponseSources,
+    ScaleOption,
     Seed,
     Sharding,
     ShardRows,
     TableFile,
     describe_job,
+    digits_of,
     open_artifact,
     reading_options,
 )
 from model_behavior.data.canonical_text import Changes, describe_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, load_responses
 from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
+from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import UsageError
 from model_behavior.files import check_table_file
@@ -76,6 +79,7 @@ def onboard(
             help="Target half-width of the rating's 95 % interval. [default: 10 % above the smallest possible]"
         ),
     ] = None,
+    scale: ScaleOption = "elo",
     engine: EngineName = "local",
     address: Address = None,
     shard_rows: ShardRows = DEFAULT_SHARD_ROWS,
@@ -108,9 +112,9 @@ def onboard(
     models = complete.models.select([row for row, name in enumerate(complete.models.names) if name in names])
     _say_what_became_of_known_models(change.before.models, models, pairs, add)
     _say_what_was_left_out(models, pairs)
-    certainty = complete.certainty(models.names, half_width)
+    certainty = complete.certainty(models.names, half_width, scale=scale)
     rows = _describe_rows(complete, certainty, models.spread.tolist())
-    text = describe_certainty(certainty, models.spread.tolist())
+    text = describe_certainty(certainty, models.spread.tolist(), scale)
     print_result({"output": str(change.target), "embedded": rows}, json, text)
 
 
@@ -150,8 +154,9 @@ def _describe_rows(
     ]
 
 
-def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[float]) -> str:
+def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[float], scale: ScaleName = "elo") -> str:
     """Describes each enrolled model, its certainty, and the gain from more responses."""
+    digits, unit = digits_of(scale), " Elo" if scale == "elo" else ""
     lines = []
     for each, own in zip(certainty, spread, strict=True):
         lines.append(f"{each.model}: {each.responses:,} responses, spread {own:.3f}")
@@ -160,28 +165,36 @@ def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[flo
         if each.rating is not None:
             rating = each.rating
             compared = f"{rating.compared:,} responses to prompts that voted models answered, too"
-            lines.append(f"  rating: {rating.rating:.2f} ± {rating.half_width:.2f} (95 %), from {compared}")
-            lines.append(f"  {_needed(rating)}")
+            value = f"{rating.rating:.{digits}f} ± {rating.half_width:.{digits}f}{unit}"
+            lines.append(f"  rating: {value} (95 %), from {compared}")
+            if rating.beyond:
+                lines.append(f"  beyond the known field: {_outside(rating.beyond)}")
+            lines.append(f"  {_needed(rating, digits)}")
         for k, size in each.planned.items():
-            bought = [f"{name} {value}" for name, value in _bought(size) if value is not None]
+            bought = [f"{name} {value}" for name, value in _bought(size, digits) if value is not None]
             if bought:
                 lines.append(f"  {k:>4} responses: {', '.join(bought)}")
     return "\n".join(lines)
 
 
-def _needed(rating: RatingCertainty) -> str:
-    further = f"more responses can bring it to ±{rating.floor:.2f}, votes further"
+def _outside(beyond: int) -> str:
+    order = "better" if beyond > 0 else "worse"
+    return f"its answers look {order} than those of every known model, so that its rating is a guess"
+
+
+def _needed(rating: RatingCertainty, digits: int) -> str:
+    further = f"more responses can bring it to ±{rating.floor:.{digits}f}, votes further"
     if rating.needed is None:
-        return f"±{rating.wanted:.2f} is out of reach of responses: {further}"
+        return f"±{rating.wanted:.{digits}f} is out of reach of responses: {further}"
     if rating.needed == 0:
-        return f"±{rating.half_width:.2f} now; {further}"
-    return f"about {rating.needed:,} more responses for ±{rating.wanted:.2f}; {further}"
+        return f"±{rating.half_width:.{digits}f} now; {further}"
+    return f"about {rating.needed:,} more responses for ±{rating.wanted:.{digits}f}; {further}"
 
 
-def _bought(size: PlannedSize) -> list[tuple[str, str | None]]:
+def _bought(size: PlannedSize, digits: int) -> list[tuple[str, str | None]]:
     return [
         ("embedding within", None if size.radius is None else f"{size.radius:.3f}"),
-        ("rating ±", None if size.half_width is None else f"{size.half_width:.2f}"),
+        ("rating ±", None if size.half_width is None else f"{size.half_width:.{digits}f}"),
         ("recognised in", None if size.recognition is None else f"{size.recognition:.0%} of cases"),
     ]
 
@@ -278,6 +291,17 @@ def describe_identification(name: str | None, found: Identification, top: int, g
     if len(found.candidates) > top:
         lines.append(f"  {rest:6.1%}  {len(found.candidates) - top} other known models")
     lines.append(f"  {found.none:6.1%}  none of them")
+    best = found.candidates[0].model
+    if found.convinced:
+        lines.append(f"  what speaks for {best} among the known models: {'; '.join(found.convinced)}")
+    if found.shifted_model:
+        lines.append(
+            f"  it may be {best} ({found.share:.0%} of the known models' probability), shifted in all responses:"
+        )
+    elif found.shifted:
+        lines.append(f"  what sets all responses apart from {best}:")
+    if found.shifted:
+        lines.append(f"    {'; '.join(found.shifted)}")
     return "\n".join([*lines, *_changes(found.canonicalised)])
 
 
@@ -390,6 +414,9 @@ def describe_drift(found: DriftReport) -> str:
         f"  effect: {found.effect:.2f} standard deviations of a response",
         f"  compared {how}: {found.n_new} new with {found.n_enrolled} enrolled responses",
     ]
+    if found.p_mixture is not None:
+        towards = f", towards {found.resembles}" if found.resembles is not None else ""
+        lines.append(f"  all responses: p = {found.p_mean:.3g}; some of them: p = {found.p_mixture:.3g}{towards}")
     if found.effect > 0:
         lines.append(f"  {unit} needed to find this effect in 80 % of cases: {_number(found.needed_for_effect)}")
     sizes = ", ".join(f"{size:g}: {_number(needed)}" for size, needed in found.needed.items())

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from model_behavior.artifact import Artifact
 from model_behavior.cli.console import ConsoleMonitor, print_result, stderr
 from model_behavior.cli.options import CacheFolder, Json, NewArtifact, open_cache
-from model_behavior.data.arena import Arena, build_arena, write_votes
+from model_behavior.data.arena import Arena, ask_arena, build_arena, write_votes
 from model_behavior.data_models.votes import ValidationSplit
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.pipeline import TrainingConfig, train
@@ -22,13 +21,16 @@ from model_behavior.serving.static_page import MapLook, write_map_page
 
 # Names that nobody has given to a training of their own, since the demo replaces them.
 VOTES, ENCODER, MAP = "arena_votes.parquet", "arena_encoder", "arena_map.html"
+_ASKED = 8  # prompts of each held-out model
 _MAP_TITLE = "The built-in arena (synthetic)"
 _MAP_NOTE = "Simulated LLMs; the stars were never voted on."
 _NEXT = """
 Your own votes (CSV, JSON, JSONL or Parquet with prompt, model_a, response_a, model_b, response_b, winner):
   model-behavior train votes.parquet --output arena
   model-behavior onboard arena new_model.jsonl --model new-model
-  model-behavior rank arena"""
+  model-behavior rank arena
+A model behind an OpenAI-compatible API:
+  model-behavior ask arena --base-url http://localhost:8000/v1 --model new-model --output answers.jsonl --onboard"""
 
 
 @dataclass(frozen=True)
@@ -64,27 +66,49 @@ def run_demo(
     target.write(complete)
     look = MapLook(marked=arena.held_out, title=_MAP_TITLE, note=_MAP_NOTE)
     write_map_page(output / MAP, Snapshot(complete, read_version(output / ENCODER), {}, frozenset()), look)
-    rows = _compare(complete, arena)
-    value = _summarise(rows, complete, time.monotonic() - started)
-    print_result(value | {"output": str(output)}, json, _draw(rows, value, output))
+    rows, newcomers = _compare(complete, arena), _interview(scored, arena)
+    value = _summarise(rows, newcomers, complete, time.monotonic() - started)
+    print_result(value | {"output": str(output)}, json, _draw(rows, newcomers, value, output))
 
 
 def _compare(trained: Artifact, arena: Arena) -> list[_Row]:
-    assert trained.scorer is not None
     counts = dict(zip(trained.models.names, trained.models.count.tolist(), strict=True))
-    ratings = trained.scorer.rate(trained.models.names)
-    quality = np.array([arena.quality[name] for name in ratings.models])
-    # Only differences of ratings mean something; they are shown around the same mean as the truth.
-    shift = quality.mean() - ratings.rating.mean()
-    columns = (ratings.models, quality, *(column + shift for column in (ratings.rating, ratings.low, ratings.high)))
+    truth = _true_elo(trained, arena)
     rows = [
-        _Row(name, name in arena.held_out, counts[name], float(true), float(rating), float(low), float(high))
-        for name, true, rating, low, high in zip(*columns, strict=True)
+        _Row(
+            each.model,
+            each.model in arena.held_out,
+            counts[each.model],
+            truth[each.model],
+            each.rating,
+            each.low,
+            each.high,
+        )
+        for each in trained.rank()
     ]
     return sorted(rows, key=lambda row: -row.quality)
 
 
-def _summarise(rows: list[_Row], trained: Artifact, seconds: float) -> dict[str, Any]:
+def _interview(trained: Artifact, arena: Arena) -> list[_Row]:
+    """The held-out models, each asked the few prompts that tell most about it, and rated from its answers."""
+    chosen = [each.prompt for each in trained.prompts(_ASKED)]
+    rows = []
+    for name in arena.held_out:
+        asked = trained.onboard(ask_arena(arena, name, chosen))
+        (rated,) = asked.rank(models=[name])
+        truth = _true_elo(trained, arena)[name]
+        rows.append(_Row(name, True, len(chosen), truth, rated.rating, rated.low, rated.high))
+    return sorted(rows, key=lambda row: -row.quality)
+
+
+def _true_elo(trained: Artifact, arena: Arena) -> dict[str, float]:
+    """True quality on the scale of the ratings: Elo, around the mean of the voted models."""
+    scale, known = trained.trained_scorer.scale("elo"), trained.trained_scorer.voted_models
+    mean = sum(arena.quality[name] for name in known) / len(known)
+    return {name: scale.origin + scale.unit * (quality - mean) for name, quality in arena.quality.items()}
+
+
+def _summarise(rows: list[_Row], newcomers: list[_Row], trained: Artifact, seconds: float) -> dict[str, Any]:
     from scipy.stats import spearmanr  # slow to load, and needed here alone
 
     def order_agreement(chosen: list[_Row]) -> float:
@@ -98,21 +122,23 @@ def _summarise(rows: list[_Row], trained: Artifact, seconds: float) -> dict[str,
         "identification_at_8": None if best.identification is None else round(best.identification, 3),
         "spearman_held_out": round(order_agreement([row for row in rows if row.held_out]), 3),
         "spearman_all": round(order_agreement(rows), 3),
+        "spearman_asked": round(order_agreement(newcomers), 3),
         "models": [vars(row) for row in rows],
+        "asked": [vars(row) for row in newcomers],
     }
 
 
-def _draw(rows: list[_Row], value: dict[str, Any], output: Path) -> str:
+def _draw(rows: list[_Row], newcomers: list[_Row], value: dict[str, Any], output: Path) -> str:
     place = {row.model: n for n, row in enumerate(sorted(rows, key=lambda row: -row.rating), 1)}
     lines = [
         "",
-        "SYNTHETIC arena: true order beside the order found (* = never voted on, rated by what it answers)",
+        "SYNTHETIC arena: true order beside the order found, Elo (* = never voted on, rated by what it answers)",
         "",
         f"{'true':>4}  {'found':>5}  {'model':<18}{'responses':>9}  {'quality':>7}  {'rating':>7}  95 % interval",
     ]
     lines += [
         f"{n:>4}  {place[row.model]:>5}  {row.model + (' *' if row.held_out else ''):<18}{row.responses:>9}  "
-        f"{row.quality:>7.2f}  {row.rating:>7.2f}  {row.low:.2f} to {row.high:.2f}"
+        f"{row.quality:>7.0f}  {row.rating:>7.0f}  {row.low:.0f} to {row.high:.0f}"
         for n, row in enumerate(rows, 1)
     ]
     n_held_out = sum(row.held_out for row in rows)
@@ -122,6 +148,15 @@ def _draw(rows: list[_Row], value: dict[str, Any], output: Path) -> str:
         f"{len(rows)}: {value['spearman_all']:.2f}",
         f"Validation triplet accuracy {value['triplet_accuracy']:.3f}; a model recognised from 8 responses: "
         f"{value['identification_at_8']:.3f}",
+        "",
+        f"Where would a new model land? Each held-out model, asked only the {_ASKED} prompts that `prompts` chose:",
+        "",
+        f"{'model':<18}{'quality':>7}  {'rating':>7}  95 % interval",
+        *(
+            f"{row.model:<18}{row.quality:>7.0f}  {row.rating:>7.0f}  {row.low:.0f} to {row.high:.0f}"
+            for row in newcomers
+        ),
+        "",
         f"{value['seconds']:.0f} s. Map: {output / MAP}  Encoder: {output / ENCODER}",
         _NEXT,
     ]

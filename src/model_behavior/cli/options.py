@@ -15,6 +15,7 @@ from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_repo
 from model_behavior.data.hub_rows import HUB_PREFIX
 from model_behavior.data.loading import load_votes
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions
+from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.monitor import Runtime
@@ -138,9 +139,18 @@ ConfigFile: TypeAlias = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+ScaleOption: TypeAlias = Annotated[
+    ScaleName,
+    typer.Option("--scale", help="Scale of ratings: Elo (400 points are odds of 10 to 1) or log-odds."),
+]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=RUNNING)
 ]
+
+
+def digits_of(scale: ScaleName) -> int:
+    """Digits after the point that ratings on a scale are shown with."""
+    return 0 if scale == "elo" else 2
 
 
 def open_cache(path: Path | None) -> ContentCache:

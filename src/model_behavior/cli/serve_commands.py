@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from model_behavior.cli.console import print_result, stderr
-from model_behavior.cli.options import RUNNING, ArtifactFolder, BackendChoice, ConfigFile, Json
-from model_behavior.errors import MissingExtraError
+from model_behavior.cli.configuration import read_settings, read_toml, with_settings
+from model_behavior.cli.console import make_visible, print_result, stderr
+from model_behavior.cli.options import RUNNING, ArtifactFolder, BackendChoice, Json, names_of_options, set_defaults
+from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE
 from model_behavior.routing.costs import load_costs
 from model_behavior.serving.keys import KeyRing, add_key, key_of_secret, make_key
@@ -22,9 +23,28 @@ from model_behavior.serving.upstreams import Upstreams, load_upstreams
 _LIMITS = Limits()
 _SETTINGS = ServeSettings()
 _ACCESS, _LIMITS_PANEL = "Access", "Limits"
+_LIMITS_OF_FILE = f"{__name__}.limits"
+
+
+def load_serve_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Takes from a TOML file values of the command's options, and of `Limits` in the table `limits`."""
+    if path is None:
+        return None
+    values = read_toml(path)
+    table = values.pop("limits", {})
+    try:
+        limits = read_settings(table, _LIMITS) if isinstance(table, dict) else {}
+        with_settings(_LIMITS, limits)
+    except UsageError as error:
+        raise UsageError(f"--config {path}: [limits] {error}") from error
+    options = names_of_options(context)
+    set_defaults(context, path, {**values, **{name: limits.pop(name) for name in list(limits) if name in options}})
+    context.meta[_LIMITS_OF_FILE] = limits  # those that are no options
+    return path
 
 
 def serve(
+    context: typer.Context,
     folder: ArtifactFolder,
     host: Annotated[str, typer.Option(help="Address to listen on; any but a local address requires keys.")] = (
         _SETTINGS.host
@@ -94,7 +114,16 @@ def serve(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Log every request, without texts.", rich_help_panel=RUNNING)
     ] = False,
-    config: ConfigFile = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="TOML file with values for these options, and for every limit in its table [limits].",
+            is_eager=True,
+            callback=load_serve_config,
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
 ) -> None:
     """Serve the web page, the API and routed chat completions; stop with Ctrl-C."""
     try:
@@ -119,10 +148,12 @@ def serve(
             wait_seconds=wait_seconds,
             slow_queue=slow_queue,
             connections=connections,
+            **context.meta.get(_LIMITS_OF_FILE, {}),
         ),
         upstreams=Upstreams() if upstreams is None else load_upstreams(upstreams),
         shutdown_seconds=shutdown_seconds,
     )
+    _log_to_stderr(logging.INFO if verbose else logging.WARNING)
     priced = {} if costs is None else dict(load_costs(costs).per_request)
     service = Service(
         folder,
@@ -133,17 +164,27 @@ def serve(
             max_rows=upload_rows,
         ),
     )
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses
     known = service.snapshot.rows
-    unpriced = [name for name in known if name not in service.snapshot.prices]
-    if unpriced:
-        stderr().print(f"no cost, so nothing is routed to: {', '.join(unpriced)}", markup=False)
     run_server(
         service,
         settings,
         lambda address: stderr().print(f"{address}: {len(known)} models. Ctrl-C stops.", markup=False),
     )
+
+
+class _SafeFormatter(logging.Formatter):
+    """Lines of the log with control characters in names made visible."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As the base."""
+        return make_visible(super().format(record))
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_SafeFormatter("%(asctime)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses
 
 
 def create_key(

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,7 +16,14 @@ import typer
 from model_behavior import pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.cli.configuration import check_moved, read_settings, read_toml, to_toml, with_settings
-from model_behavior.cli.console import ConsoleMonitor, print_notes, print_result, stderr
+from model_behavior.cli.console import (
+    ConsoleMonitor,
+    Progress,
+    print_load_report,
+    print_notes,
+    print_result,
+    stderr,
+)
 from model_behavior.cli.options import (
     RUNNING,
     ArtifactFolder,
@@ -24,6 +31,7 @@ from model_behavior.cli.options import (
     CacheFolder,
     Change,
     Columns,
+    ConfigFile,
     Json,
     NewArtifact,
     OtherFolder,
@@ -38,7 +46,9 @@ from model_behavior.cli.options import (
     reading_options,
     set_defaults,
 )
-from model_behavior.data.loading import load_votes
+from model_behavior.data.linking import open_sources
+from model_behavior.data.loading import load_responses
+from model_behavior.data.ratings import load_ratings
 from model_behavior.data.reading import ReadingOptions
 from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
@@ -49,7 +59,7 @@ from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.process_group import ProcessGroup, open_process_group
 from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.pipeline import TrainingConfig, fit_encoder, fit_scorer, make_encoder
+from model_behavior.pipeline import Material, TrainingConfig, complete, fit_encoder, gather_material, make_encoder
 from model_behavior.preprocessing.cache import ContentCache
 
 _DEFAULT = TrainingConfig()
@@ -98,11 +108,28 @@ def require_nothing(context: typer.Context, value: bool) -> bool:
 
 _TRAINING, _VOTES = "Training", "Votes"
 
+OptionalVotes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[VOTES]...", help="Vote files, folders of shards, or hf://owner/name."),
+]
+RatingsFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--ratings",
+        help="Published ratings (Elo) in place of votes or beside them: CSV with model, rating, low, high and "
+        "categories, or a leaderboard's JSON.",
+    ),
+]
+RatedResponses: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--responses", help="Responses of the rated models: file, folder or hf://owner/name; repeatable."),
+]
+
 NewFolder: TypeAlias = Annotated[Path, typer.Option("--output", help="Folder to write.")]
 TextEncoders: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        help="Text encoder: style, lexical, semantic or finetuned; repeatable. [default: style, lexical]",
+        help="Text encoder: style, lexical, semantic, finetuned or likelihood; repeatable. [default: style, lexical]",
         rich_help_panel=_TRAINING,
     ),
 ]
@@ -167,8 +194,10 @@ ShowConfig: TypeAlias = Annotated[
 
 def train(
     context: typer.Context,
-    votes: VoteSources,
     output: NewFolder,
+    votes: OptionalVotes = None,
+    ratings: RatingsFile = None,
+    responses: RatedResponses = None,
     columns: Columns = None,
     outcome: Outcomes = None,
     questions: Questions = None,
@@ -188,7 +217,10 @@ def train(
     show_config: ShowConfig = False,
     json: Json = False,
 ) -> None:
-    """Train both stages: the encoder, then the scorer on its model embeddings."""
+    """Train both stages: the encoder, then the scorer on its model embeddings.
+
+    Published ratings can take the place of votes, or stand beside them; they keep their scale and their intervals.
+    """
     training = _configure(context)
     if show_config:
         _print_config(training, (*_STAGE_1, *_STAGE_2))
@@ -196,8 +228,9 @@ def train(
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
     run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
-    trained, prepared = run.train(votes, training)
-    scored = fit_scorer(trained, prepared, training.scorer)
+    inputs = TrainingInputs(tuple(votes or ()), ratings, tuple(responses or ()), reading, training.split.seed)
+    trained, prepared, material = run.train(inputs, training)
+    scored = complete(trained, prepared, material, training)
     run.finish(scored)
     print_notes(scored.trained_scorer.notes)
     value, text = describe_encoder(scored, output, time.monotonic() - started)
@@ -235,7 +268,7 @@ def train_encoder(
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
     run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
-    trained, _ = run.train(votes, training)
+    trained, _, _ = run.train(TrainingInputs(tuple(votes), None, (), reading, training.split.seed), training)
     run.finish(trained)
     value, text = describe_encoder(trained, output, time.monotonic() - started)
     print_result(value, json, text)
@@ -285,11 +318,13 @@ def update(
     outcome: Outcomes = None,
     questions: Questions = None,
     cache: CacheFolder = None,
+    backend: BackendChoice = "auto",
+    config: ConfigFile = None,
     json: Json = False,
 ) -> None:
     """Count new votes in the ratings of DIR: those that `serve` has received, and VOTES. No stage is trained again."""
     reading = reading_options(columns, outcome, questions)
-    change = Change(folder, output, lambda: open_artifact(folder, cache))
+    change = Change(folder, output, lambda: open_artifact(folder, cache, backend))
     given = read_votes(votes, reading) if votes else None
     log = VoteLog(folder / LOG)
     received = ledger_of_log(log.entries())
@@ -343,6 +378,54 @@ def _print_config(config: TrainingConfig, tables: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
+class TrainingInputs:
+    """Sources of a training.
+
+    Attributes:
+        votes: sources of votes; with ratings, sources of responses among them are taken for `responses`.
+        ratings: file of published ratings; None without.
+        responses: sources of the rated models' responses.
+        reading: names of columns and outcomes in the files.
+        seed: seed of votes that are drawn from ratings.
+    """
+
+    votes: tuple[str, ...]
+    ratings: Path | None
+    responses: tuple[str, ...]
+    reading: ReadingOptions
+    seed: int
+
+    def read(self) -> Material:
+        """Votes, ratings and responses, with progress and a report on stderr.
+
+        Raises:
+            DataError, UsageError: as `gather_material` and the loaders.
+        """
+        votes, responses = self._divide()
+        ratings = None if self.ratings is None else load_ratings(self.ratings)
+        data = read_votes(votes, self.reading) if votes else None
+        pairs = None
+        if responses:
+            progress = partial(Progress().show, "reading responses")
+            pairs, report = load_responses(*responses, progress=progress, reading=self.reading)
+            print_load_report(report)
+        material = gather_material(data, ratings, pairs, self.seed)
+        print_notes(material.notes)
+        return material
+
+    def _divide(self) -> tuple[list[str], list[str]]:
+        """Sources of votes and of responses: an option takes one value, so that further ones come as votes."""
+        if self.ratings is None:
+            return list(self.votes), list(self.responses)
+        votes = [
+            source
+            for source in self.votes
+            if any(opened.format.family == "votes" for opened in open_sources((source,), "votes", self.reading))
+        ]
+        return votes, [*self.responses, *(source for source in self.votes if source not in votes)]
+
+
+@dataclass(frozen=True)
 class TrainingRun:
     """Output folder of a training, and how it runs.
 
@@ -376,29 +459,31 @@ class TrainingRun:
         output = self.output.resolve()
         return output.with_name(f".{output.name}.checkpoint")
 
-    def train(self, sources: Sequence[str], config: TrainingConfig) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
-        """Stage 1, and the votes as it was trained on them.
+    def train(
+        self, inputs: TrainingInputs, config: TrainingConfig
+    ) -> tuple[Artifact, PreprocessedBehaviorEncoderData, Material]:
+        """Stage 1, the votes as it was trained on them, and all that was read.
 
         Under `torchrun` only the first process comes back; the others end here when the training has.
         """
         with open_process_group() as group:
             if group.is_first:
-                return self._train(sources, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
+                return self._train(inputs, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
             encoder = make_encoder(config, self._runtime(group))
-            encoder.train(load_votes(*sources, reading=self.reading)[0], config.split, config.epochs, config.batch_size)
+            encoder.train(inputs.read().data, config.split, config.epochs, config.batch_size)
         raise typer.Exit
 
     def _runtime(self, group: ProcessGroup) -> Runtime:
         return Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group, backend=self.backend)
 
     def _train(
-        self, sources: Sequence[str], config: TrainingConfig, runtime: Runtime
-    ) -> tuple[Artifact, PreprocessedBehaviorEncoderData]:
+        self, inputs: TrainingInputs, config: TrainingConfig, runtime: Runtime
+    ) -> tuple[Artifact, PreprocessedBehaviorEncoderData, Material]:
         encoder = make_encoder(config, runtime)
-        votes = read_votes(sources, self.reading)
+        material = inputs.read()
         try:
-            prepared = encoder.prepare(votes, config.split)
-            return fit_encoder(encoder, prepared, config), prepared
+            prepared = encoder.prepare(material.data, config.split)
+            return fit_encoder(encoder, prepared, config), prepared, material
         except KeyboardInterrupt:
             if self.checkpoint.exists() or tuning_checkpoint(self.checkpoint).exists():
                 stderr().print("To continue after the last finished epoch, run the same command with --resume.")
@@ -445,6 +530,7 @@ def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
     n_voted, n_enrolled = len(scorer.voted_models), len(scorer.models) - len(scorer.voted_models)
     value: dict[str, Any] = {
         "voted_models": n_voted,
+        "published_ratings": 0 if scorer.published is None else len(scorer.published.table.models),
         "enrolled_models": n_enrolled,
         "validation_loss": None,
         "ratings_alone_loss": None,
@@ -453,9 +539,11 @@ def describe_scorer(scorer: DenseNetworkModel) -> tuple[dict[str, Any], str]:
         "notes": list(scorer.notes),
         "history": [log.to_json() for log in history],
     }
-    text = f"scorer of {n_voted} voted and {n_enrolled} enrolled models"
+    text = f"scorer of {n_voted} known and {n_enrolled} enrolled models"
+    if scorer.published is not None:
+        text += f"; {len(scorer.published.table.models)} have a published rating"
     if not history:
-        return value, f"{text}; nothing is measured, since all training votes are on one prompt"
+        return value, f"{text}; nothing is measured without votes on several prompts"
     best = min(history, key=lambda log: log.validation_loss)
     alone = history[0].validation_loss
     value |= {"validation_loss": best.validation_loss, "ratings_alone_loss": alone, "accuracy": best.accuracy}

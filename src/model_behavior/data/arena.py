@@ -52,6 +52,7 @@ class Arena:
         quality: true Bradley-Terry quality of each LLM, known and held out, -2 to 2.
         held_out: names of the held-out LLMs, sorted, one of each family.
         family: family of each LLM; its members share most of their style.
+        world: simulated LLMs and their prompts, which `ask_arena` reads.
     """
 
     votes: TrainingData
@@ -59,6 +60,7 @@ class Arena:
     quality: dict[str, float]
     held_out: tuple[str, ...]
     family: dict[str, str]
+    world: _World
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,15 @@ class _Answer:
 
     text: str
     covered: float
+
+
+@dataclass(frozen=True, eq=False)
+class _World:
+    """The simulated LLMs, the prompts, and the seed of the answers."""
+
+    roster: _Roster
+    prompts: list[Prompt]
+    seed: int
 
 
 _Keys = list[tuple[int, int]]  # (index of the prompt, index of the LLM)
@@ -121,6 +132,26 @@ def build_arena(seed: int = 0, n_prompts: int = 240, votes_per_prompt: int = 29)
         quality=dict(zip(roster.names, roster.quality.tolist(), strict=True)),
         held_out=tuple(roster.names[i] for i in new),
         family=dict(zip(roster.names, roster.family, strict=True)),
+        world=_World(roster, prompts, seed),
+    )
+
+
+def ask_arena(arena: Arena, model: str, prompts: Sequence[str]) -> PairTable:
+    """Asks one of the LLMs prompts of the arena.
+
+    Raises:
+        UsageError: the arena has no such LLM or prompt.
+    """
+    world = arena.world
+    place = {prompt.text: index for index, prompt in enumerate(world.prompts)}
+    unknown = [prompt for prompt in prompts if prompt not in place]
+    if unknown or model not in world.roster.names:
+        raise UsageError(
+            f"the arena has no LLM {model!r}" if not unknown else f"the arena has no prompt {unknown[0]!r}"
+        )
+    keys = [(place[prompt], world.roster.names.index(model)) for prompt in prompts]
+    return _tabulate(
+        keys, _answer_all(keys, world.prompts, world.roster, world.seed), world.prompts, world.roster.names
     )
 
 

@@ -75,7 +75,8 @@ def filter_votes(
     responses, masked, changes = _clean(data.pairs.responses, used, config.mask_self_naming, progress)
     pairs = _select_pairs(data.pairs, used, responses)
     prompts = pa.array(map(canonical_prompt, LazyTexts(pairs.prompts)), pa.large_string())
-    chosen = TrainingData(replace(pairs, prompts=prompts), pair_a, pair_b, data.outcome[kept])
+    drawn = None if data.drawn is None else data.drawn[kept]
+    chosen = TrainingData(replace(pairs, prompts=prompts), pair_a, pair_b, data.outcome[kept], drawn)
     rare_models = tuple(data.pairs.models[index] for index in np.flatnonzero(is_rare))
     return chosen, FilterReport(len(data), len(chosen), removed, rare_models, masked, thresholds, changes)
 
@@ -133,7 +134,8 @@ def select_votes(data: TrainingData, vote_indices: IntArray) -> TrainingData:
         vote_indices: indices of the chosen votes, [n_chosen].
     """
     used, pair_a, pair_b = _renumber(data, vote_indices)
-    return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices])
+    drawn = None if data.drawn is None else data.drawn[vote_indices]
+    return TrainingData(select_pairs(data.pairs, used), pair_a, pair_b, data.outcome[vote_indices], drawn)
 
 
 def select_pairs(pairs: PairTable, used: IntArray) -> PairTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,13 @@ class RatingTable:
     low: Float64Array
     high: Float64Array
     categories: Mapping[str, RatingTable] = field(default_factory=dict)
+
+    def select(self, names: Collection[str]) -> RatingTable:
+        """The ratings of those of these models that have one, in all categories."""
+        rows = np.array([row for row, name in enumerate(self.models) if name in set(names)], dtype=np.int64)
+        categories = {name: table.select(names) for name, table in self.categories.items()}
+        models = tuple(self.models[row] for row in rows)
+        return RatingTable(models, self.rating[rows], self.low[rows], self.high[rows], categories)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from model_behavior.arrays import Int8Array, Int32Array, Int64Array, UInt64Array
+from model_behavior.arrays import BoolArray, Int8Array, Int32Array, Int64Array, UInt64Array
 
 
 class Outcome(IntEnum):
@@ -62,12 +62,15 @@ class TrainingData:
         pair_a: index into `pairs` of the left answer, [n_votes].
         pair_b: index into `pairs` of the right answer, [n_votes]. Same prompt as `pair_a`, another model.
         outcome: `Outcome` of each vote, [n_votes], int8.
+        drawn: True for each vote that nobody cast but that was drawn from published ratings, [n_votes]; None where
+            there is none.
     """
 
     pairs: PairTable
     pair_a: Int32Array
     pair_b: Int32Array
     outcome: Int8Array
+    drawn: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.outcome)

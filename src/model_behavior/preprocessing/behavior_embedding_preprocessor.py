@@ -122,6 +122,8 @@ def data_to_arrays(data: TrainingData) -> Arrays:
         "prompt_index": pairs.prompt_index,
         "model_index": pairs.model_index,
     }
+    if data.drawn is not None:
+        arrays["drawn"] = data.drawn
     models = pa.array(pairs.models, type=pa.large_string())
     for name, texts in (
         ("prompts", pairs.prompts),
@@ -143,7 +145,7 @@ def data_from_arrays(arrays: Arrays) -> TrainingData:
         prompt_index=arrays["prompt_index"],
         model_index=arrays["model_index"],
     )
-    return TrainingData(pairs, arrays["pair_a"], arrays["pair_b"], arrays["outcome"])
+    return TrainingData(pairs, arrays["pair_a"], arrays["pair_b"], arrays["outcome"], arrays.get("drawn"))
 
 
 def data_fingerprint(data: TrainingData) -> str:

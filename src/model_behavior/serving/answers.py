@@ -11,6 +11,7 @@ from model_behavior.catalog.neighbours import find_neighbours, nearest_rows
 from model_behavior.catalog.places import measure_ellipses
 from model_behavior.catalog.samples import pair_answers
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
+from model_behavior.data_models.scoring_types import ELO_PER_LOG_ODDS, ScaleName
 from model_behavior.errors import ModelBehaviorError, UsageError
 from model_behavior.models.scoring.model_base import rank_best_first
 from model_behavior.routing.router import Alternative, Choice, Router
@@ -37,9 +38,15 @@ _N_NEAR = 5
 
 @dataclass(frozen=True)
 class RouteQuery:
-    """A prompt and routing settings, see `Router`; `models` and `costs` replace the configured ones."""
+    """What to route, and routing settings, see `Router`; `models` and `costs` replace the configured ones.
+
+    Attributes:
+        prompt: prompt; the user's latest one of a conversation.
+        earlier: user's earlier prompts in the conversation; the mean over all of them decides.
+    """
 
     prompt: str
+    earlier: tuple[str, ...] = ()
     models: tuple[str, ...] | None = None
     costs: Mapping[str, float] | None = None
     threshold: float | None = None
@@ -111,13 +118,20 @@ def compare_models(snapshot: Snapshot, a: str, b: str) -> Comparison:
     )
 
 
-def rank_models(snapshot: Snapshot, prompt: str | None, models: Sequence[str] | None) -> Ranking:
-    """Models by rating over all prompts, or on one."""
+def rank_models(
+    snapshot: Snapshot,
+    prompt: str | None,
+    models: Sequence[str] | None,
+    category: str | None = None,
+    scale: ScaleName = "elo",
+) -> Ranking:
+    """Models by rating over all prompts, on one, or in a category."""
     names = list(snapshot.rows) if models is None else list(dict.fromkeys(models))
     for name in names:
         snapshot.row_of(name)
-    ranked = rank_best_first(snapshot.scorer.rate(names, prompt))
-    return Ranking(snapshot.version, prompt is not None, tuple(ranked))
+    scorer = snapshot.scorer
+    ranked = rank_best_first(scorer.rate(names, prompt, category).on(scorer.scale(scale)))
+    return Ranking(snapshot.version, prompt is not None, scale, tuple(ranked))
 
 
 def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[PlacedModel, ...]:
@@ -140,24 +154,14 @@ def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[Place
 
 
 def find_route(snapshot: Snapshot, query: RouteQuery) -> views.Route:
-    """Chooses a model for a prompt.
+    """Chooses a model for a prompt or a conversation.
 
     Raises:
         UsageError: both a threshold and a floor are given, or a setting is invalid.
         UnknownModelError, NotPossibleError: as for `Snapshot.make_router`.
     """
     router = _router_for(snapshot, query)
-    return _view_route(snapshot, router, router.route([query.prompt])[0])
-
-
-def find_conversation_route(snapshot: Snapshot, turns: Sequence[str], query: RouteQuery) -> views.Route:
-    """Chooses a model for a conversation by the mean over the user's turns; the prompt of the query is not used.
-
-    Raises:
-        As for `find_route`.
-    """
-    router = _router_for(snapshot, query)
-    return _view_route(snapshot, router, router.route_together(turns))
+    return _view_route(snapshot, router, router.route_together([*query.earlier, query.prompt]))
 
 
 def explain_route(snapshot: Snapshot, route: views.Route, model: str) -> dict[str, object]:
@@ -171,7 +175,7 @@ def explain_route(snapshot: Snapshot, route: views.Route, model: str) -> dict[st
 
 
 def find_routes(snapshot: Snapshot, queries: Sequence[RouteQuery]) -> list[views.Route | Exception]:
-    """Chooses a model for several prompts, in order. Queries that differ by the prompt alone are answered together."""
+    """Answers several queries, in order. Queries that differ by the prompt alone are answered together."""
     usual = [place for place, query in enumerate(queries) if query == RouteQuery(query.prompt)]
     found: dict[int, views.Route | Exception] = {}
     if usual and snapshot.artifact.scorer is not None and snapshot.prices:
@@ -192,7 +196,7 @@ def _plan_responses(snapshot: Snapshot, name: str, count: int) -> tuple[MoreResp
     if precision is None:
         return ()
     needed = precision.responses_needed(precision.within_reach)
-    return (MoreResponses(needed, precision.within_reach),) if needed else ()
+    return (MoreResponses(needed, ELO_PER_LOG_ODDS * precision.within_reach),) if needed else ()
 
 
 def _points(before: Snapshot, after: Snapshot) -> tuple[MapPoint, ...]:

@@ -124,8 +124,8 @@ class ChatRouter:
         priced = tuple(name for name in candidates if name in snapshot.prices)
         if not priced:
             raise NotPossibleError(f"none of {', '.join(candidates)} has a cost, and others have. Fix: add their costs")
-        query = RouteQuery(conversation.turns[-1], priced, None, alias.threshold, alias.floor)
-        found = self._service.route_conversation(conversation.turns, query)
+        *earlier, prompt = conversation.turns
+        found = self._service.route(RouteQuery(prompt, tuple(earlier), priced, None, alias.threshold, alias.floor))
         ranked = self._health.order([found.model, *(each.model for each in found.alternatives)])
         return self._stay(conversation, found, ranked)
 

@@ -9,9 +9,11 @@ keep nobody out.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import math
 import resource
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -28,6 +30,7 @@ _ACCEPTED_AT_ONCE = 32
 _TURNS = 8  # of the event loop, until a connection that has to go is closed
 _BACKLOG = 2048
 _OTHER_FILES = 128
+_NEXT_TO_GO = 64
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _LARGE_HEAD = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _log = logging.getLogger("model_behavior.serving")
@@ -46,6 +49,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     """One connection. `make_protocol` gives uvicorn a subclass with deadlines."""
 
     deadlines: Deadlines
+    next_to_go: deque[tuple[float, DeadlineProtocol]]
     due = math.inf
     _head_bytes = 0
     _in_head = True
@@ -109,7 +113,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
 def make_protocol(deadlines: Deadlines) -> type[DeadlineProtocol]:
     """The protocol class for uvicorn, which makes one object a connection."""
-    return type("DeadlineProtocol", (DeadlineProtocol,), {"deadlines": deadlines})
+    return type("DeadlineProtocol", (DeadlineProtocol,), {"deadlines": deadlines, "next_to_go": deque()})
 
 
 @final
@@ -160,8 +164,24 @@ def fit_connections(limits: Limits, upstream_connections: int) -> int:
 
 
 def _make_room(newest: DeadlineProtocol) -> None:
-    """Closes the idle connection whose deadline ends first, or else the newest one."""
-    idle = [each for each in newest.connections if isinstance(each, DeadlineProtocol) and each.is_idle]
-    idle = [each for each in idle if each is not newest and not each.transport.is_closing()]
-    oldest = min(idle, key=lambda each: each.due, default=newest)
-    oldest.transport.abort()
+    """Closes the idle connection whose deadline ends first, or else the newest one.
+
+    The next ones to go are looked for many at a time, so that a flood does not search all connections for each one.
+    """
+    if not _close_next(newest.next_to_go):
+        idle = [each for each in newest.connections if isinstance(each, DeadlineProtocol) and each.is_idle]
+        idle = [each for each in idle if each is not newest and not each.transport.is_closing()]
+        oldest = heapq.nsmallest(_NEXT_TO_GO, idle, key=lambda each: each.due)
+        newest.next_to_go.extend((each.due, each) for each in oldest)
+        if not _close_next(newest.next_to_go):
+            newest.transport.abort()
+
+
+def _close_next(waiting: deque[tuple[float, DeadlineProtocol]]) -> bool:
+    """Closes the first one that has been idle since it was noted; False where there is none."""
+    while waiting:
+        due, each = waiting.popleft()
+        if each.due == due and each.is_idle and not each.transport.is_closing():
+            each.transport.abort()
+            return True
+    return False

@@ -27,7 +27,7 @@ class Conversation:
 
     Attributes:
         key: hash that stays the same from turn to turn; no text can be read from it.
-        turns: texts of the user's messages, the first one and the latest ones; at least one.
+        turns: texts that a route goes by, see `turns_of`; at least one.
         continued: True where something was answered before.
     """
 
@@ -57,12 +57,9 @@ class Conversations:
         first = request.messages[: asked[0] + 1] if asked else request.messages[:1]
         said = [named] if named is not None else [each.model_dump() for each in first]
         text = json.dumps([request.model, said]).encode()
-        turns = [text_of(request.messages[place]) for place in asked or range(len(request.messages))]
-        turns = [turn for turn in turns if turn.strip()] or [""]
-        chosen = turns if len(turns) <= _MOST_TURNS else [turns[0], *turns[1 - _MOST_TURNS :]]
         continued = len(asked) > 1 or any(message.role == "assistant" for message in request.messages)
         key = hashlib.blake2b(text, key=self._secret, digest_size=16).digest()
-        return Conversation(key, tuple(dict.fromkeys(chosen)), continued)
+        return Conversation(key, turns_of(request.messages), continued)
 
     def find(self, conversation: Conversation) -> str | None:
         """The model that has answered it; None for a new or forgotten conversation."""
@@ -75,6 +72,17 @@ class Conversations:
         self._models[conversation.key] = model, self._clock()
         if len(self._models) > _MOST:
             self._models.popitem(last=False)
+
+
+def turns_of(messages: Sequence[ChatMessage]) -> tuple[str, ...]:
+    """What a route goes by: different texts of the user's messages, the latest ones and before them the first one.
+
+    Of all messages where the user has none; "" where no message has a text.
+    """
+    asked = [message for message in messages if message.role == "user"] or messages
+    turns = [turn for turn in map(text_of, asked) if turn.strip()] or [""]
+    chosen = turns if len(turns) <= _MOST_TURNS else [turns[0], *turns[1 - _MOST_TURNS :]]
+    return tuple(dict.fromkeys(chosen[::-1]))[::-1]
 
 
 def text_of(message: ChatMessage) -> str:

@@ -30,7 +30,7 @@ from model_behavior.serving import views
 from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.backend import Backend
 from model_behavior.serving.chat import CONVERSATION_HEADER, RESPONSE_HEADER, encode_body, make_response_id
-from model_behavior.serving.conversations import texts_of
+from model_behavior.serving.conversations import texts_of, turns_of
 from model_behavior.serving.guard import require_scope
 from model_behavior.serving.page_files import INDEX, StaticFile, load_static_files
 from model_behavior.serving.problems import RefusalError, overloaded, refusal_of, refusals
@@ -184,6 +184,17 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
         """The map: coordinates of all models, with regions of uncertainty."""
         return await backend.ask(quick, service.map)
 
+    @router.get("/prompts", responses=refusals(404, 409, 422))
+    async def prompts(
+        number: Annotated[int, Query(ge=1, le=1000)] = 8,
+        model: Annotated[
+            str | None,
+            Query(min_length=1, max_length=200, description="Model that answered some already, to go on from these."),
+        ] = None,
+    ) -> views.PromptList:
+        """The prompts that tell most about a new model, in the order to ask them."""
+        return await backend.ask(quick, lambda: service.prompts(number, model))
+
     @router.get("/models", responses=refusals())
     async def models(response: Response) -> views.ModelList:
         """All models, best first; `data` is what chat completions accept."""
@@ -244,9 +255,11 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
     @router.post("/rank", tags=["scoring"], responses=answers)
     async def rank(request: RankRequest) -> views.Ranking:
-        """Models by rating, best first, over all prompts or on one."""
+        """Models by rating, best first, over all prompts, on one, or in a category of the published ratings."""
         check([request.prompt or ""])
-        return await backend.ask(quick, lambda: service.rank(request.prompt, request.models))
+        return await backend.ask(
+            quick, lambda: service.rank(request.prompt, request.models, request.category, request.scale)
+        )
 
     @router.post("/predict", tags=["scoring"], responses=answers)
     async def predict(request: PredictRequest) -> views.Predictions:
@@ -258,10 +271,12 @@ def make_scoring_router(backend: Backend) -> APIRouter:
 
     @router.post("/route", tags=["scoring"], responses=answers)
     async def route(request: RouteRequest, response: Response) -> views.Route:
-        """Choose a model for a prompt; the other candidates follow, best first."""
-        check([request.prompt])
+        """Choose a model for a prompt or a conversation; the other candidates follow, best first."""
+        *earlier, prompt = (request.prompt,) if request.prompt is not None else turns_of(request.messages or ())
+        check([*earlier, prompt])
         query = RouteQuery(
-            prompt=request.prompt,
+            prompt=prompt,
+            earlier=tuple(earlier),
             models=None if request.models is None else tuple(dict.fromkeys(request.models)),
             costs=request.costs,
             threshold=request.threshold,
@@ -272,7 +287,7 @@ def make_scoring_router(backend: Backend) -> APIRouter:
             found = await backend.routes.ask(query)
         except ModelBehaviorError as error:
             raise refusal_of(error) from error
-        response.headers[RESPONSE_HEADER] = make_response_id(found.model, request.prompt)
+        response.headers[RESPONSE_HEADER] = make_response_id(found.model, prompt)
         return found
 
     @router.post("/encode", tags=["behaviour"], responses=answers)

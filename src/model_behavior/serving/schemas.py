@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from model_behavior.data_models.scoring_types import ScaleName
 
 MAX_TEXT = 1_000_000
 _MAX_ITEMS = 10_000
@@ -22,9 +24,11 @@ class StrictRequest(BaseModel):
 
 
 class RankRequest(StrictRequest):
-    """Models to rank, all by default, on one prompt or over all prompts."""
+    """Models to rank, all by default, on one prompt, in a category of the published ratings, or over all prompts."""
 
     prompt: FilledText | None = Field(None, examples=["Is 7 prime?"])
+    category: Name | None = None
+    scale: ScaleName = "elo"
     models: list[Name] | None = Field(None, min_length=1, max_length=_MAX_ITEMS)
 
 
@@ -42,10 +46,21 @@ class PredictRequest(StrictRequest):
     votes: list[VoteQuestion] = Field(min_length=1, max_length=_MAX_ITEMS)
 
 
-class RouteRequest(StrictRequest):
-    """A prompt to route, and routing settings."""
+class ChatMessage(BaseModel):
+    """One message; other fields are passed on to the upstream unchanged."""
 
-    prompt: FilledText = Field(examples=["Explain recursion to a child."])
+    model_config = ConfigDict(extra="allow", strict=True)
+    role: str = Field(max_length=64)
+    content: str | list[dict[str, Any]] | None = None
+
+
+class RouteRequest(StrictRequest):
+    """A prompt or a conversation to route, and routing settings."""
+
+    prompt: FilledText | None = Field(None, examples=["Explain recursion to a child."])
+    messages: list[ChatMessage] | None = Field(
+        None, min_length=1, max_length=_MAX_ITEMS, description="Conversation in OpenAI's format, in place of a prompt."
+    )
     models: list[Name] | None = Field(None, min_length=1, max_length=_MAX_ITEMS, description="Candidates.")
     costs: dict[Name, Cost] | None = Field(
         None, min_length=1, max_length=_MAX_ITEMS, description="Cost of a request; replaces the configured costs."
@@ -57,6 +72,13 @@ class RouteRequest(StrictRequest):
         None, ge=0, le=0.5, strict=False, description="Least win rate of the chosen model against the best one."
     )
     reference: Name | None = Field(None, description="Model that win rates are measured against.")
+
+    @model_validator(mode="after")
+    def check_what_is_routed(self) -> RouteRequest:
+        """Refuses both of them, and neither."""
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
 
 
 class Pair(StrictRequest):
@@ -79,14 +101,6 @@ class IdentifyRequest(StrictRequest):
     prior_none: float = Field(
         0.5, gt=0, lt=1, strict=False, description="Prior probability that the model is not in the catalog."
     )
-
-
-class ChatMessage(BaseModel):
-    """One message; other fields are passed on to the upstream unchanged."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-    role: str = Field(max_length=64)
-    content: str | list[dict[str, Any]] | None = None
 
 
 class ChatRequest(BaseModel):

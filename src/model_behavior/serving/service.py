@@ -7,6 +7,7 @@ else it is computed again. Every folder on disk is complete.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from model_behavior.catalog.drift_history import HISTORY, append_checks, check_o
 from model_behavior.data.split import hash_text
 from model_behavior.data.text_columns import PairBuilder
 from model_behavior.data.vote_log import LOG, Entry, LoggedThumb, LoggedVote, VoteLog
+from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.errors import UsageError
 from model_behavior.routing.costs import CostTable
 from model_behavior.serving import answers as view_making
@@ -37,6 +39,7 @@ from model_behavior.serving.upload_process import UploadProcess
 
 _BATCH = 256
 _MAX_CHECKS = 1000
+_log = logging.getLogger("model_behavior.serving")
 
 Versions = Collection[str]
 
@@ -62,7 +65,7 @@ class ServiceConfig:
 class Service:
     """Answers questions to the artifact in a folder, and changes its catalog.
 
-    Warns of each model with a cost that the catalog does not have.
+    Warns of each model without a cost where others have one, once, and of each cost of a model that is not there.
 
     Raises:
         UsageError: costs are set, but none of a model of the catalog.
@@ -74,6 +77,7 @@ class Service:
         self.uploads = UploadProcess()
         self._change = threading.Lock()
         self._checks: dict[str, views.DriftCheck] = {}
+        self._unpriced: set[str] = set()
         self._log = VoteLog(self.folder / LOG)
         self._snapshot = self._load()
         CostTable(self.config.costs).warn_of_unknown(self._snapshot.artifact.models.names)
@@ -111,9 +115,29 @@ class Service:
         """Compares two models."""
         return view_making.compare_models(self._snapshot, a, b)
 
-    def rank(self, prompt: str | None = None, models: Sequence[str] | None = None) -> views.Ranking:
+    def rank(
+        self,
+        prompt: str | None = None,
+        models: Sequence[str] | None = None,
+        category: str | None = None,
+        scale: ScaleName = "elo",
+    ) -> views.Ranking:
         """Ranks models by rating, best first."""
-        return view_making.rank_models(self._snapshot, prompt, models)
+        return view_making.rank_models(self._snapshot, prompt, models, category, scale)
+
+    def prompts(self, number: int, model: str | None = None) -> views.PromptList:
+        """Chooses the prompts that tell most about a new model, or more about one that answered some already.
+
+        Raises:
+            NotPossibleError: the artifact keeps no prompts, or the model has votes.
+        """
+        snapshot = self._snapshot
+        if model is not None:
+            snapshot.row_of(model)
+        try:
+            return views.PromptList(snapshot.version, tuple(snapshot.artifact.prompts(number, model)))
+        except UsageError as error:
+            raise NotPossibleError(str(error)) from None
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> views.Predictions:
         """Predicts votes."""
@@ -124,12 +148,8 @@ class Service:
         return views.Predictions(snapshot.version, tuple(views.Prediction(*row) for row in rows))
 
     def route(self, query: RouteQuery) -> views.Route:
-        """Chooses a model for a prompt."""
+        """Chooses a model for a prompt or a conversation."""
         return find_route(self._snapshot, query)
-
-    def route_conversation(self, turns: Sequence[str], query: RouteQuery) -> views.Route:
-        """Chooses a model for a conversation, by what the user has asked in all its turns."""
-        return view_making.find_conversation_route(self._snapshot, turns, query)
 
     def explain(self, route: views.Route, model: str) -> dict[str, object]:
         """What a route says of one of its candidates."""
@@ -201,14 +221,16 @@ class Service:
 
         Raises:
             ChangedMeanwhileError: the model has another revision.
-            NotPossibleError: the model was voted on.
+            NotPossibleError: the model was voted on, or has a published rating.
         """
 
         def take_out(before: Snapshot) -> Artifact:
-            row = before.row_of(name)
+            before.row_of(name)
             _check_unchanged(f"{name!r}", before.revisions_of(name)[-1].tag, expected)
-            if row.votes:
-                raise NotPossibleError(f"{name!r} was voted on, so it cannot be removed. Fix: train without its votes")
+            if name in before.known:
+                raise NotPossibleError(
+                    f"{name!r} was voted on or has a published rating, so it cannot be removed. Fix: train without it"
+                )
             return before.artifact.remove(name)
 
         _, after = self._apply(take_out)
@@ -276,7 +298,15 @@ class Service:
             raise _not_writable(error) from error
 
     def _load(self) -> Snapshot:
-        return load_snapshot(self.folder, self.config.costs, self.config.upstreams).prepare()
+        return self._prepared(load_snapshot(self.folder, self.config.costs, self.config.upstreams))
+
+    def _prepared(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with everything computed; models without a cost are said, each once."""
+        unpriced = [name for name in snapshot.rows if name not in snapshot.prices and name not in self._unpriced]
+        if unpriced:
+            _log.warning("no cost, so nothing is routed to: %s", ", ".join(unpriced))
+            self._unpriced.update(unpriced)
+        return snapshot.prepare()
 
     def _current(self) -> Snapshot:
         """The catalog as it is on disk."""
@@ -302,7 +332,7 @@ class Service:
                         version = read_version(self.folder)
                 except OSError as error:
                     raise _not_writable(error) from error
-                self._snapshot = replace(before, artifact=changed, version=version).prepare()
+                self._snapshot = self._prepared(replace(before, artifact=changed, version=version))
                 return before, self._snapshot
 
 

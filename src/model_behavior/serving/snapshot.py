@@ -58,9 +58,14 @@ class Snapshot:
 
     @cached_property
     def ratings(self) -> Ratings | None:
-        """Ratings of all models of the catalog, by name; None without a scorer."""
+        """Ratings of all models of the catalog, by name, on the Elo scale; None without a scorer."""
         scorer = self.artifact.scorer
-        return None if scorer is None else scorer.rate(self.artifact.models.names)
+        return None if scorer is None else scorer.rate(self.artifact.models.names).on(scorer.scale("elo"))
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Models with votes or a published rating, from which all others are read."""
+        return frozenset() if self.artifact.scorer is None else frozenset(self.artifact.scorer.voted_models)
 
     @cached_property
     def rows(self) -> Mapping[str, ModelRow]:
@@ -164,7 +169,8 @@ class Snapshot:
             count=int(models.count[index]),
             spread=float(models.spread[index]),
             votes=votes,
-            enrolled=ratings is not None and votes == 0,
+            enrolled=ratings is not None and name not in self.known,
+            group=None if ratings is None or ratings.group is None else int(ratings.group[index]),
             rating=rating,
             low=low,
             high=high,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from model_behavior.catalog import Exemplar, SharedPrompt
+from model_behavior.catalog.asking import SuggestedPrompt
 from model_behavior.catalog.drift import DriftReport
 from model_behavior.catalog.drift_history import PastCheck
 from model_behavior.catalog.identification import Candidate
@@ -12,16 +13,17 @@ from model_behavior.catalog.neighbours import Neighbour
 from model_behavior.catalog.places import Ellipse
 from model_behavior.catalog.revisions import Revision
 from model_behavior.catalog.style_drivers import StyleDriver
-from model_behavior.data_models.scoring_types import RankedModel
+from model_behavior.data_models.scoring_types import RankedModel, ScaleName
 from model_behavior.routing.router import Alternative
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model. Ratings are None without a scorer.
+    """One model. Ratings are Elo, None without a scorer.
 
     Attributes:
-        enrolled: True for a model without votes, which is rated by its answers.
+        enrolled: True for a model without votes and without a published rating, which is rated by its answers.
+        group: number from 1, the best first; no two models of a group can be told apart.
         cost: cost of a request, in the currency of the cost file; None where none is configured.
         upstream: True where chat completions can reach it.
     """
@@ -32,6 +34,7 @@ class ModelRow:
     spread: float
     votes: int
     enrolled: bool
+    group: int | None
     rating: float | None
     low: float | None
     high: float | None
@@ -141,11 +144,20 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Models, best first."""
+    """Models, best first, and the scale of their ratings."""
 
     version: str
     prompt_used: bool
+    scale: ScaleName
     models: tuple[RankedModel, ...]
+
+
+@dataclass(frozen=True)
+class PromptList:
+    """Prompts that tell most about a new model, in the order to ask them."""
+
+    version: str
+    prompts: tuple[SuggestedPrompt, ...]
 
 
 @dataclass(frozen=True)
@@ -211,7 +223,7 @@ class NearModel:
 
 @dataclass(frozen=True)
 class MoreResponses:
-    """Number of further responses that narrow the rating's 95 % interval to about +- `half_width`."""
+    """Number of further responses that narrow the rating's 95 % interval to about +- `half_width` Elo."""
 
     responses: int
     half_width: float

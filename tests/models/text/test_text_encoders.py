@@ -130,7 +130,7 @@ def test_every_configuration_has_its_own_fingerprint() -> None:
 
 
 def test_the_registry_knows_every_encoder() -> None:
-    assert set(TEXT_ENCODERS) == {make().name for make in ENCODERS.values()} | {"finetuned"}
+    assert set(TEXT_ENCODERS) == {make().name for make in ENCODERS.values()} | {"finetuned", "likelihood"}
     assert [type(encoder) for encoder in make_text_encoders()] == [StyleEncoder, LexicalEncoder]
     with pytest.raises(UsageError, match="at least one"):
         make_text_encoders([])

@@ -139,6 +139,29 @@ class BradleyTerry(RatingsBase):
         self.covariance: Float64Array = np.zeros((0, 0))
         self.component: Int64Array = np.zeros(0, np.int64)
 
+    @classmethod
+    def of_ratings(
+        cls,
+        models: tuple[str, ...],
+        rating: Float64Array,
+        covariance: Float64Array,
+        votes: Int64Array,
+        constants: OutcomeConstants,
+    ) -> Self:
+        """Ratings that are known already, on one scale.
+
+        Args:
+            models: names, sorted, [n_models].
+            rating: ratings, log-odds, centred, [n_models].
+            covariance: [n_models, n_models].
+            votes: votes behind each, 0 where none is known, [n_models].
+            constants: constants of the outcome likelihood.
+        """
+        model = cls()
+        model._models, model.rating, model.covariance, model.votes = models, rating, covariance, votes
+        model.constants, model.component = constants, np.zeros(len(models), np.int64)
+        return model
+
     @property
     def level(self) -> Float64Array:
         """Mean of the ratings of each component, [n_components]; 0 where there is one component.

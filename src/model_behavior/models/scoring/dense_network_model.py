@@ -16,31 +16,48 @@ import numpy as np
 import torch
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array
-from model_behavior.data_models.scoring_types import ModelTable, Ratings, ScoringEpochLog, ScoringVotes
+from model_behavior.data.ratings import RatingTable
+from model_behavior.data_models.scoring_types import (
+    ELO_PER_LOG_ODDS,
+    ModelTable,
+    Ratings,
+    RatingScale,
+    ScaleName,
+    ScoringEpochLog,
+    ScoringVotes,
+)
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
 from model_behavior.models.scoring.dense_network import DenseNetwork, VoteBatch, batch_of
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_training import HeldOutVotes, cross_validate, train_network
+from model_behavior.models.scoring.dense_network_training import (
+    HeldOutVotes,
+    cross_validate,
+    keep_votes,
+    train_network,
+)
 from model_behavior.models.scoring.model_base import (
     STATE_VERSION,
     ModelBase,
     check_state,
     check_votes,
     empty_predictions,
+    group_ratings,
     locate_models,
     locate_sides,
     rate_with_interval,
 )
 from model_behavior.models.scoring.outcomes import OutcomeConstants
 from model_behavior.models.scoring.prompt_features import PromptFeatures
+from model_behavior.models.scoring.published_ratings import MEAN_ELO, RATINGS_ALONE, Published, fit_published
 from model_behavior.models.scoring.rating_reader import RatingPrecision, RatingReader, RatingReading
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
 from model_behavior.models.scoring.vote_notes import describe_votes
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import inside
+from model_behavior.preprocessing.scoring_votes import select_scoring_votes
 
 
 @final
@@ -52,12 +69,14 @@ class DenseNetworkModel(ModelBase):
             saved with the model, so that a loaded one predicts and enrols, but cannot be fitted again.
         config: every choice of stage 2.
         cache: cache of prompt features, shared with stage 1.
+        published: published ratings of some of the models, on the Elo scale, which stand for votes on these.
 
     Attributes:
         history: one log per epoch of the cross-validation, the first from before training.
         temperature: temperature fitted on held-out votes; 1 without.
         held_out: predictions of the held-out votes; None before `fit` and after loading.
         notes: cautions about the votes that limit what the ratings mean.
+        published: published ratings of known models, and what was learned from them; None without.
     """
 
     name: ClassVar[str] = "dense-network"
@@ -67,6 +86,7 @@ class DenseNetworkModel(ModelBase):
         table: ModelTable | None = None,
         config: DenseNetworkConfig | None = None,
         cache: ContentCache | None = None,
+        published: RatingTable | None = None,
     ) -> None:
         self.config = config if config is not None else DenseNetworkConfig()
         if self.config.model_source not in ("behavior", "id"):
@@ -77,6 +97,8 @@ class DenseNetworkModel(ModelBase):
         self.temperature = Temperature()
         self.held_out: HeldOutVotes | None = None
         self.notes: tuple[str, ...] = ()
+        self.published: Published | None = None
+        self._given = published
         self._cache = cache if cache is not None else ContentCache()
         self._table = table if self.config.model_source == "behavior" else None
         self._features = PromptFeatures(self.config.prompts, self._cache)
@@ -97,7 +119,7 @@ class DenseNetworkModel(ModelBase):
 
     @property
     def voted_models(self) -> tuple[str, ...]:
-        """Models that were voted on in training, sorted."""
+        """Models with votes or a published rating, from which all others are read, sorted."""
         return self._ratings.models
 
     def use_backend(self, backend: Backend) -> None:
@@ -106,6 +128,9 @@ class DenseNetworkModel(ModelBase):
 
     def fit(self, votes: ScoringVotes, progress: Callable[[int, int], None] | None = None) -> None:
         """Fits ratings, the network on top, and the temperature; enrols the rest of the table.
+
+        Votes that were drawn from published ratings say nothing that these do not: network and temperature are fitted
+        to the votes that were cast.
 
         Epochs and temperature are chosen on votes that were held out in turn, whole prompts at a time. The embeddings
         are not held out: they are of training responses to all of these prompts.
@@ -122,12 +147,13 @@ class DenseNetworkModel(ModelBase):
             )
         voted = None if self._table is None else rows_of_models(self._table, votes.models)
         self._features.fit(votes.prompts)
-        batch, dim, schedule = batch_of(votes, self._features), self._features.dim, self.config.schedule
+        cast = keep_votes(votes, votes.cast)
+        batch, dim, schedule = batch_of(cast, self._features), self._features.dim, self.config.schedule
 
         def build(some: ScoringVotes) -> DenseNetwork:
-            return lay_foundation(some, voted, dim, self.config).network
+            return lay_foundation(replace(some, answers=None), voted, dim, self.config, self._given).network
 
-        self.held_out = held = cross_validate(build, votes, batch, schedule, progress)
+        self.held_out = held = cross_validate(build, cast, batch, schedule, progress)
         self.history = list(held.history)
         self.temperature = fit_temperature(held.probabilities, held.outcome, held.prompt)
         self._settle(votes, voted, batch, held.best)
@@ -151,7 +177,8 @@ class DenseNetworkModel(ModelBase):
         if other._table is not None and table is not None:
             other._table = table
         voted = None if other._table is None else rows_of_models(other._table, votes.models)
-        other._settle(votes, voted, batch_of(votes, other._features), self.held_out.best)
+        batch = batch_of(keep_votes(votes, votes.cast), other._features)
+        other._settle(votes, voted, batch, self.held_out.best)
         return other
 
     def rerated(self, votes: ScoringVotes, table: ModelTable | None) -> DenseNetworkModel:
@@ -170,7 +197,8 @@ class DenseNetworkModel(ModelBase):
         check_votes(votes)
         board, before = self._fitted(), self._ratings
         voted = None if self._reader is None or table is None else rows_of_models(table, votes.models)
-        base = lay_foundation(votes, voted, self._features.dim, self.config)
+        given = None if self.published is None else self.published.table
+        base = lay_foundation(votes, voted, self._features.dim, self.config, given)
         place = {name: row for row, name in enumerate(board.rows.names)}
         own = np.zeros((len(votes.models), board.rows.own.shape[1]), np.float32)
         level = base.ratings.rating.copy()
@@ -180,7 +208,8 @@ class DenseNetworkModel(ModelBase):
                 own[row] = board.rows.own[old]
                 level[row] += board.rows.level[old] - before.rating[before.models.index(name)]
         behavior = np.zeros((len(votes.models), board.rows.behavior.shape[1]), np.float32)
-        if voted is not None and base.reader is not None:
+        if voted is not None and base.reader is not None and self._reader is not None:
+            base.reader.adopt(self._reader)
             behavior = base.reader.standardise(voted).astype(np.float32)
         moved = {
             field: getattr(board.constants, field) + getattr(base.ratings.constants, field) - value
@@ -190,6 +219,7 @@ class DenseNetworkModel(ModelBase):
         rows = ModelRows(votes.models, level, np.zeros(len(votes.models)), own, behavior)
         other._board = replace(board, rows=rows, constants=OutcomeConstants(**moved))
         other._ratings, other._reader, other._enrolled = base.ratings, base.reader, {}
+        other.published = base.published
         other.notes = describe_votes(votes)
         if table is not None and base.reader is not None:
             other.enrol(table)
@@ -198,9 +228,10 @@ class DenseNetworkModel(ModelBase):
     def _settle(self, votes: ScoringVotes, voted: ModelTable | None, batch: VoteBatch, epochs: int) -> None:
         """Fits all but what cross-validation chooses, and enrols the models of the table that no vote has."""
         dim = self._features.dim
-        base = lay_foundation(votes, voted, dim, self.config)
+        base = lay_foundation(votes, voted, dim, self.config, self._given)
         train_network(base.network, batch, self.config.schedule, epochs)
-        self._ratings, self._reader, self.notes = base.ratings, base.reader, describe_votes(votes)
+        self._ratings, self._reader, self.published = base.ratings, base.reader, base.published
+        self.notes = describe_votes(select_scoring_votes(votes, votes.cast)) if len(votes.cast) else (RATINGS_ALONE,)
         self._board, self._enrolled = board_of(base.network, votes.models, dim), {}
         if self._table is not None:
             self.enrol(self._table)
@@ -243,7 +274,9 @@ class DenseNetworkModel(ModelBase):
         locate_models(names, self.models)
         for name in names:
             if name not in self._enrolled:
-                raise UsageError(f"{name!r} was voted on, so it cannot be removed. Fix: train again without its votes")
+                raise UsageError(
+                    f"{name!r} was voted on or has a published rating, so it cannot be removed. Fix: train without it"
+                )
         self._board = board.without(frozenset(names))
         self._enrolled = {name: value for name, value in self._enrolled.items() if name not in names}
 
@@ -273,16 +306,29 @@ class DenseNetworkModel(ModelBase):
         apart: BoolArray = (component[a] != component[b]) & (component[a] >= 0) & (component[b] >= 0)
         return apart
 
-    def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
-        """Ratings with 95 % intervals.
+    def rate(
+        self, models: Sequence[str] | None = None, prompt: str | None = None, category: str | None = None
+    ) -> Ratings:
+        """Ratings with 95 % intervals, in log-odds; `scale` turns them into Elo.
 
         Without a prompt: the Bradley-Terry rating of a voted model, the rating read from its embedding for an enrolled
         one, on one scale. Where no chain of votes connects groups of models, the interval of an enrolled one includes
         how the groups' levels may differ. With a prompt: scores on it; the interval is that of the rating, so what is
-        not known of the prompt's effect is not in it.
+        not known of the prompt's effect is not in it. With a category: the published rating there, or the one that the
+        overall rating leads to.
+
+        Args:
+            models: names.
+            prompt: rate on this prompt rather than over all.
+            category: rate on one of `categories`.
+
+        Raises:
+            UsageError: not fitted, an unknown name or category, or both a prompt and a category.
         """
         names = tuple(self.models if models is None else models)
         rows = locate_models(names, self.models)
+        if category is not None:
+            return self._rate_category(names, category, prompt)
         rating, deviation, votes = self._overall(names)
         component = self._components()[rows]
         if prompt is not None:
@@ -290,7 +336,70 @@ class DenseNetworkModel(ModelBase):
             rating = board.scores(board.widen(self._features.transform([prompt])))[0, rows]
             rating = rating - slope * np.where(component >= 0, self._ratings.level[component], 0)
             deviation = deviation * slope
-        return replace(rate_with_interval(rating, deviation, votes, names), component=component)
+        covariance = self._correlate(names, deviation)
+        group = group_ratings(rating, covariance, component)
+        beyond = np.array([self._enrolled[name].beyond if name in self._enrolled else 0 for name in names], np.int64)
+        rated = rate_with_interval(rating, deviation, votes, names)
+        rated = replace(rated, component=component, group=group, beyond=beyond)
+        return rated if prompt is not None else self._as_published(rated, None)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Categories of prompts that `rate` knows, from the published ratings."""
+        return () if self.published is None else tuple(self.published.lines)
+
+    def scale(self, name: ScaleName = "elo") -> RatingScale:
+        """Scale to show ratings on: log-odds, or Elo, where the known models' mean is 1000, or as was published.
+
+        Raises:
+            UsageError: there is no such scale.
+        """
+        if name == "log-odds":
+            return RatingScale()
+        if name != "elo":
+            raise UsageError(f"scale {name!r}: unknown. Allowed: 'elo', 'log-odds'")
+        return RatingScale("elo", MEAN_ELO if self.published is None else self.published.anchor, ELO_PER_LOG_ODDS)
+
+    def _rate_category(self, names: tuple[str, ...], category: str, prompt: str | None) -> Ratings:
+        if prompt is not None:
+            raise UsageError("a prompt and a category were given. Allowed: one of them")
+        if self.published is None or category not in self.published.lines:
+            known = ", ".join(self.categories) or "none, since no ratings with categories were given to train"
+            raise UsageError(f"unknown category {category!r}. Allowed: {known}")
+        line = self.published.lines[category]
+        rating, deviation, votes = self._overall(names)
+        given = np.array([self.published.interval_of(name, category) is not None for name in names], dtype=bool)
+        deviation = np.sqrt((line.slope * deviation) ** 2 + np.where(given, 0, line.variance))
+        rated = rate_with_interval(line.level + line.slope * rating, deviation, votes, names)
+        rated = self._as_published(rated, category)
+        component = np.zeros(len(names), np.int64)
+        group = group_ratings(rated.rating, self._correlate(names, deviation), component)
+        return replace(rated, component=component, group=group)
+
+    def _correlate(self, names: tuple[str, ...], deviation: Float64Array) -> Float64Array:
+        """Covariance of ratings with these deviations, correlated as those of the voted models are, [n, n]."""
+        voted = dict(zip(self.voted_models, range(len(self.voted_models)), strict=True))
+        place = np.array([voted.get(name, -1) for name in names], dtype=np.int64)
+        known = np.flatnonzero(place >= 0)
+        spread = np.sqrt(np.maximum(np.diag(self._ratings.covariance), 1e-12))
+        correlation = np.eye(len(names))
+        chosen = np.ix_(place[known], place[known])
+        correlation[np.ix_(known, known)] = (self._ratings.covariance / np.outer(spread, spread))[chosen]
+        np.fill_diagonal(correlation, 1)
+        covariance: Float64Array = correlation * np.outer(deviation, deviation)
+        return covariance
+
+    def _as_published(self, rated: Ratings, category: str | None) -> Ratings:
+        """The ratings, with those of published models that have no votes exactly as they were published."""
+        if self.published is None:
+            return rated
+        columns = rating, low, high = rated.rating.copy(), rated.low.copy(), rated.high.copy()
+        for row, name in enumerate(rated.models):
+            found = None if rated.votes[row] else self.published.interval_of(name, category)
+            if found is not None:
+                for column, value in zip(columns, found, strict=True):
+                    column[row] = found[0] if np.isnan(value) else value
+        return replace(rated, rating=rating, low=low, high=high)
 
     def precision(self, model: str, responses: int) -> RatingPrecision | None:
         """How precise the rating of a model without votes is, and what more responses would do.
@@ -311,7 +420,7 @@ class DenseNetworkModel(ModelBase):
         reading = self._enrolled[model]
         falling = self._reader.sampling_variance(reading)
         variance = reading.variance + self._ratings.mixed_level_variance
-        return RatingPrecision(reading.mean, variance, responses, falling, reading.shared)
+        return RatingPrecision(reading.mean, variance, responses, falling, reading.shared, reading.beyond)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
@@ -332,6 +441,7 @@ class DenseNetworkModel(ModelBase):
             "temperature": self.temperature.value,
             "history": [log.to_json() for log in self.history],
             "notes": list(self.notes),
+            "published": None if self.published is None else self.published.to_json(),
             "tensors": tensors,
         }
 
@@ -348,10 +458,14 @@ class DenseNetworkModel(ModelBase):
             model._ratings = BradleyTerry.load_state_dict(parts["ratings"])
             model._features = PromptFeatures.load_state_dict(parts["features"], config.prompts, cache)
             if "reader" in parts:
-                model._reader = RatingReader.load_state_dict(parts["reader"], config.rating, config.agreement)
-            model._enrolled = {name: RatingReading(**reading) for name, reading in state_dict["enrolled"].items()}
+                model._reader = RatingReader.load_state_dict(parts["reader"], config.reader)
+            model._enrolled = {
+                name: RatingReading.from_json(reading) for name, reading in state_dict["enrolled"].items()
+            }
             model.temperature = Temperature(state_dict["temperature"])
             model.notes = tuple(state_dict.get("notes", ()))
+            published = state_dict.get("published")
+            model.published = None if published is None else Published.from_json(published)
             model.history = [ScoringEpochLog.from_json(log) for log in state_dict["history"]]
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise ArtifactError(f"incomplete or unknown state of {cls.name!r}: {error}") from error
@@ -413,15 +527,21 @@ class Foundation:
         ratings: Bradley-Terry ratings of the voted models.
         reader: reader of ratings from behaviour; None where behaviour is not used.
         network: network on top of both, untrained.
+        published: published ratings that are in `ratings`; None without.
     """
 
     ratings: BradleyTerry
     reader: RatingReader | None
     network: DenseNetwork
+    published: Published | None = None
 
 
 def lay_foundation(
-    votes: ScoringVotes, voted: ModelTable | None, prompt_dim: int, config: DenseNetworkConfig
+    votes: ScoringVotes,
+    voted: ModelTable | None,
+    prompt_dim: int,
+    config: DenseNetworkConfig,
+    given: RatingTable | None = None,
 ) -> Foundation:
     """Fits ratings and their reading from embeddings, and builds the network that begins there.
 
@@ -430,18 +550,22 @@ def lay_foundation(
         voted: embeddings of their models, in their order; None to do without behaviour.
         prompt_dim: size of the prompts' features.
         config: configuration of stage 2.
+        given: published ratings of some of the models.
     """
-    ratings = BradleyTerry(config.offset)
-    ratings.fit(votes)
+    ratings, published = BradleyTerry(config.offset), None
+    if given is None:
+        ratings.fit(votes)
+    else:
+        ratings, published = fit_published(votes, given, config.offset)
     reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
     if voted is not None:
-        reader = RatingReader(config.rating, config.agreement)
-        reader.fit(voted, ratings.rating, np.diag(ratings.covariance))
+        reader = RatingReader(config.reader)
+        reader.fit(voted, ratings.rating, np.diag(ratings.covariance), votes)
         behavior = reader.standardise(voted).astype(np.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.schedule.seed)
         network = DenseNetwork(prompt_dim, ratings.rating, behavior, ratings.constants, config.network)
-    return Foundation(ratings, reader, network)
+    return Foundation(ratings, reader, network, published)
 
 
 def rows_of_models(table: ModelTable, names: Sequence[str]) -> ModelTable:

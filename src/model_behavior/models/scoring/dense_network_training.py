@@ -71,8 +71,8 @@ def cross_validate(
         schedule: epochs and folds. With a single prompt nothing is held out.
         progress: callback, called with (folds done, folds in all).
     """
-    n_folds = min(schedule.folds, len(votes.prompts))
-    fold = (np.random.default_rng(schedule.seed).permutation(len(votes.prompts)) % n_folds)[votes.prompt_index]
+    n_folds = min(schedule.folds, len(votes.prompts) if len(votes) else 0)
+    fold = (np.random.default_rng(schedule.seed).permutation(len(votes.prompts)) % max(n_folds, 1))[votes.prompt_index]
     rows: list[Int64Array] = []
     predicted, losses, seconds = [], [], []
     for index in range(n_folds if n_folds > 1 else 0):
@@ -80,7 +80,7 @@ def cross_validate(
         rows.append(np.flatnonzero(fold == index))
         train = replace(batch.take(torch.from_numpy(learned)), n_prompts=len(np.unique(votes.prompt_index[learned])))
         held_out = batch.take(torch.from_numpy(rows[-1]))
-        probabilities, loss, took = _follow(build(_only(votes, learned)), train, held_out, schedule)
+        probabilities, loss, took = _follow(build(keep_votes(votes, learned)), train, held_out, schedule)
         predicted.append(probabilities)
         losses.append(loss)
         seconds.append(took)
@@ -183,7 +183,7 @@ def _history(
     return tuple(logs)
 
 
-def _only(votes: ScoringVotes, rows: Int64Array) -> ScoringVotes:
+def keep_votes(votes: ScoringVotes, rows: Int64Array) -> ScoringVotes:
     """Some votes, with all prompts and models in their places."""
     return replace(
         votes,
@@ -193,4 +193,5 @@ def _only(votes: ScoringVotes, rows: Int64Array) -> ScoringVotes:
         outcome=votes.outcome[rows],
         style_a=None,
         style_b=None,
+        drawn=None if votes.drawn is None else votes.drawn[rows],
     )

@@ -15,10 +15,11 @@ from model_behavior.errors import ArtifactError, DataError, UsageError, check_ve
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 from model_behavior.names import nearest_models
 
-STATE_VERSION = 3
-"""Of what is saved. 2 is read as well: it lacks the scorer of the training votes beside the one of all votes."""
+STATE_VERSION = 4
+"""Version of what is saved. Read as well: 3, which lacks the reading of ratings from what votes say about responses,
+and 2, which lacks the scorer of the training votes beside the one of all votes, too."""
 
-_READ_VERSIONS = (2, STATE_VERSION)
+_READ_VERSIONS = (2, 3, STATE_VERSION)
 NORMAL_QUANTILE = 1.959964
 
 
@@ -176,13 +177,44 @@ def predict_from_ratings(
 def rank_best_first(ratings: Ratings) -> list[RankedModel]:
     """Ratings as rows, best first within each component; equal ones by name."""
     component = np.zeros(len(ratings.models), np.int64) if ratings.component is None else ratings.component
-    columns = (ratings.models, ratings.rating, ratings.low, ratings.high, ratings.votes, component)
+    beyond = np.zeros(len(ratings.models), np.int64) if ratings.beyond is None else ratings.beyond
+    numbers = (ratings.rating, ratings.low, ratings.high, ratings.votes, component, beyond)
+    group = [None] * len(ratings.models) if ratings.group is None else ratings.group.tolist()
     rows = [
-        RankedModel(model, float(rating), float(low), float(high), int(votes), int(group) if group >= 0 else None)
-        for model, rating, low, high, votes, group in zip(*columns, strict=True)
+        RankedModel(model, rating, low, high, votes, part if part >= 0 else None, apart, outside)
+        for model, rating, low, high, votes, part, outside, apart in zip(
+            ratings.models, *(column.tolist() for column in numbers), group, strict=True
+        )
     ]
     last = int(component.max(initial=0)) + 1
     return sorted(rows, key=lambda row: (last if row.component is None else row.component, -row.rating, row.model))
+
+
+def group_ratings(rating: Float64Array, covariance: Float64Array, component: Int64Array) -> Int64Array:
+    """Groups of models that cannot be told apart, numbered from 1, the best first, [n_models].
+
+    Within each component, from the best model downwards: a model joins the group above it where it differs from none
+    of its members by more than the 95 % interval of the difference, and begins the next group where it does. No two
+    models of a group can be told apart; two of neighbouring groups may not be, either.
+
+    Args:
+        rating: [n_models].
+        covariance: covariance of the ratings, [n_models, n_models].
+        component: see `Ratings`, [n_models].
+    """
+    own = np.diag(covariance)
+    variance = np.maximum(own[:, None] + own - 2 * covariance, 0)
+    apart = np.abs(rating[:, None] - rating) >= np.maximum(NORMAL_QUANTILE * np.sqrt(variance), 1e-9)
+    apart |= component[:, None] != component
+    group = np.zeros(len(rating), dtype=np.int64)
+    number, members = 0, [-1]
+    last = int(component.max(initial=0)) + 1
+    for row in np.lexsort((-rating, np.where(component < 0, last, component))).tolist():
+        if not number or apart[row, members].any():
+            number, members = number + 1, []
+        members.append(row)
+        group[row] = number
+    return group
 
 
 def rate_with_interval(

@@ -2,7 +2,8 @@
 
 import { announce, h, some } from "./dom.js";
 import { fileDrop } from "./file_drop.js";
-import { count, decimal, interval, plural } from "./format.js";
+import { save } from "./files.js";
+import { count, decimal, elo, interval, percent, plural } from "./format.js";
 import { addressOf } from "./hash.js";
 import { MapFigure } from "./map_figure.js";
 import { familyColours } from "./palette.js";
@@ -38,8 +39,40 @@ export function showAdd(place, app) {
     heading("Place a model", "Drop some of its responses. The model is placed as a trial; nothing is kept until you confirm."),
     h("div", { class: "adding" }, h("label", { class: "field" }, h("span", {}, "Name of the model"), name), fileDrop("Drop a chat log here", (file) => tryFile(file, false))),
     result,
+    app.source.prompts ? promptsToAsk(app) : null,
   );
   return { close };
+}
+
+/** The prompts whose answers tell most about a model's rating, to copy. */
+function promptsToAsk(app) {
+  const list = h("div", { "aria-live": "polite" });
+  const number = h("input", { type: "number", min: 1, max: 100, value: 8 });
+  const show = () =>
+    fill(list, "Choosing prompts …", () => app.source.prompts(Math.min(Math.max(Math.round(Number(number.value)) || 8, 1), 100)), ({ prompts }) => {
+      const lines = prompts.map(({ key, prompt }) => `${JSON.stringify({ prompt_id: key, messages: [{ role: "user", content: prompt }] })}\n`).join("");
+      return some(
+        h("p", { class: "soft" }, `Their answers leave about ${percent(prompts.at(-1)?.left ?? 1)} of what is not known of the rating.`),
+        h("p", { class: "actions" }, h("button", { type: "button", class: "quiet", on: { click: () => save(new Blob([lines], { type: "application/jsonl" }), "prompts.jsonl") } }, "Save as JSONL")),
+        h("ol", { class: "asked" }, ...prompts.map(({ prompt }) => h("li", {}, h("pre", { tabindex: 0 }, prompt), copyButton(prompt)))),
+      );
+    });
+  return h(
+    "section",
+    { class: "asking" },
+    h("h2", {}, "What to ask it"),
+    h("p", {}, "These prompts tell most about a new model's rating, the first ones first."),
+    h("div", { class: "tools" }, h("label", { class: "field" }, h("span", {}, "Prompts"), number), h("button", { type: "button", class: "main", on: { click: show } }, "Show prompts")),
+    list,
+  );
+}
+
+function copyButton(text) {
+  const copy = async () => {
+    await navigator.clipboard.writeText(text);
+    announce("Prompt copied");
+  };
+  return navigator.clipboard ? h("button", { type: "button", class: "quiet", on: { click: copy } }, "Copy") : null;
 }
 
 function landingMap(app, placed) {
@@ -77,11 +110,11 @@ function placedModel(model, known) {
     h(
       "dl",
       { class: "facts" },
-      h("div", {}, h("dt", {}, "Rating"), h("dd", {}, decimal(model.rating))),
+      h("div", {}, h("dt", {}, "Rating"), h("dd", {}, elo(model.rating))),
       h("div", {}, h("dt", {}, "95 % interval"), h("dd", {}, interval(model))),
       h("div", {}, h("dt", {}, "Responses"), h("dd", {}, count(model.count))),
     ),
-    ...(model.more ?? []).map(({ responses, half_width: half }) => h("p", { class: "more" }, `About ${plural(responses, "more response")} narrow the interval to ±${decimal(half)}.`)),
+    ...(model.more ?? []).map(({ responses, half_width: half }) => h("p", { class: "more" }, `About ${plural(responses, "more response")} narrow the interval to ±${elo(half)} Elo.`)),
     h("h3", {}, "Nearest"),
     h("ol", { class: "nearest" }, ...model.neighbours.map(({ model: near, distance }) => h("li", {}, modelLink(near), h("span", {}, decimal(distance, 3))))),
   );

@@ -37,6 +37,10 @@ export class LiveSource {
     return this.#ask(`/v1/compare?${new URLSearchParams({ a, b })}`);
   }
 
+  prompts(number) {
+    return this.#ask(`/v1/prompts?${new URLSearchParams({ number })}`);
+  }
+
   rank(prompt) {
     return this.#ask("/v1/rank", { body: JSON.stringify({ prompt }) });
   }

@@ -1,7 +1,7 @@
 // The card of one model, beside the map.
 
 import { h } from "./dom.js";
-import { COST_UNIT, cost, count, decimal, interval } from "./format.js";
+import { COST_UNIT, cost, count, decimal, elo, interval } from "./format.js";
 import { addressOf } from "./hash.js";
 import { driverList, enrolledMark, exemplar, modelLink } from "./parts.js";
 
@@ -29,7 +29,7 @@ export function modelCard({ model, drivers, exemplars }, neighbours, { links, on
 function facts(model) {
   const rated = model.rating !== null; // without a scorer nothing is known of votes either
   const shown = [
-    ...(rated ? [["Rating", decimal(model.rating)], ["95 % interval", interval(model)], ["Votes", count(model.votes)]] : []),
+    ...(rated ? [["Rating", elo(model.rating)], ["95 % interval", interval(model)], ["Votes", count(model.votes)]] : []),
     ["Responses", count(model.count)],
     ...(model.cost === null || model.cost === undefined ? [] : [["Cost", cost(model.cost), ` ${COST_UNIT}`]]),
   ];

@@ -1,7 +1,7 @@
 // Compares two models: predicted votes, differences of style in words, and answers side by side.
 
 import { h, some } from "./dom.js";
-import { decimal, interval, percent } from "./format.js";
+import { decimal, elo, interval, percent } from "./format.js";
 import { driverList, empty, exemplar, fill, heading, modelChoice } from "./parts.js";
 
 /** Shows the view; params: `a` and `b`, names. */
@@ -48,7 +48,7 @@ function comparison(told, left) {
 }
 
 function sideHead({ row, kind }) {
-  const rated = row.rating === null ? "no rating" : `${decimal(row.rating)} (${interval(row)})`;
+  const rated = row.rating === null ? "no rating" : `${elo(row.rating)} (${interval(row)})`;
   return h("div", { class: `side ${kind}` }, h("strong", {}, row.name), h("span", { class: "soft" }, `${row.family} · ${rated}`));
 }
 

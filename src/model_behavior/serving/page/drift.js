@@ -35,6 +35,7 @@ function check(told) {
     h("h2", {}, modelLink(told.model), h("span", { class: "tag" }, told.changed ? "changed" : "no change found")),
     h("p", {}, sentence(told)),
     ...some(
+      told.resembles && h("p", {}, "They lean to ", modelLink(told.resembles), "."),
       told.caution && h("p", { class: "soft" }, told.caution),
       told.changed && told.drivers.length && driverList(told.drivers, "now", "before"),
       told.checked_at && h("p", { class: "soft" }, moment(told.checked_at)),

@@ -20,9 +20,14 @@ export function decimal(value, digits = 2) {
   return Number(text) === 0 ? (0).toFixed(digits) : text.replace("-", "−");
 }
 
-/** "0.81 to 1.20". */
-export function interval(row, digits = 2) {
-  return row.low === null ? "–" : `${decimal(row.low, digits)} to ${decimal(row.high, digits)}`;
+/** A rating, Elo: "1,093". */
+export function elo(value) {
+  return value === null || value === undefined ? "–" : WHOLE.format(Math.round(value)).replace("-", "−");
+}
+
+/** The 95 % interval of a rating: "1,081 to 1,120". */
+export function interval(row) {
+  return row.low === null ? "–" : `${elo(row.low)} to ${elo(row.high)}`;
 }
 
 /** A share in [0, 1]: "61 %". */

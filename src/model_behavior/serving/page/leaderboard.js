@@ -2,25 +2,26 @@
 
 import { announce, h, s, set } from "./dom.js";
 import { save, toCsv } from "./files.js";
-import { COST_UNIT, cost, count, decimal, interval, plural } from "./format.js";
+import { COST_UNIT, cost, count, elo, interval, plural } from "./format.js";
 import { empty, enrolledMark, heading, modelLink } from "./parts.js";
 
 const COLUMNS = [
   { key: "name", label: "Model", text: true },
   { key: "family", label: "Family", text: true, wide: true },
-  { key: "rating", label: "Rating" },
+  { key: "rating", label: "Rating", show: (model) => elo(model.rating) },
+  { key: "group", label: "Group", wide: true, show: (model) => model.group ?? "–" },
   { key: "votes", label: "Votes", wide: true, show: (model) => count(model.votes) },
   { key: "count", label: "Responses", wide: true, show: (model) => count(model.count) },
   { key: "cost", label: "Cost per request", wide: true, show: (model) => cost(model.cost) },
 ];
-const EXPORTED = ["name", "family", "rating", "low", "high", "votes", "enrolled", "count", "spread", "cost"];
+const EXPORTED = ["name", "family", "rating", "low", "high", "group", "votes", "enrolled", "count", "spread", "cost"];
 
 /** Shows the view; params: `sort`, `order` (asc, desc), `q` for the filter. */
 export function showLeaderboard(place, app, params) {
   const { models } = app.catalog;
   const rated = models.some(({ rating }) => rating !== null);
   const priced = models.some((model) => model.cost !== null && model.cost !== undefined);
-  const columns = COLUMNS.filter(({ key }) => (key !== "cost" || priced) && (key !== "rating" || rated));
+  const columns = COLUMNS.filter(({ key }) => (key !== "cost" || priced) && ((key !== "rating" && key !== "group") || rated));
   const state = { sort: params.sort ?? (rated ? "rating" : "name"), order: params.order ?? (params.sort || rated ? "desc" : "asc"), q: params.q ?? "" };
   const body = h("tbody");
   const heads = columns.map((column) => headCell(column, state, () => note()));
@@ -46,7 +47,7 @@ export function showLeaderboard(place, app, params) {
   });
   const csv = () => save(toCsv(EXPORTED, arrange(models, state).map((model) => EXPORTED.map((key) => model[key]))), "leaderboard.csv");
   place.append(
-    heading("Leaderboard", rated ? "Ratings on the log-odds scale; lines are 95 % intervals. A difference of 1 means odds of 2.7 to 1." : "These models have no ratings, since no scorer was trained on votes."),
+    heading("Leaderboard", rated ? "Elo ratings; lines are 95 % intervals, the mark in them is the mean. 400 points are odds of 10 to 1. No two models of a group can be told apart." : "These models have no ratings, since no scorer was trained on votes."),
     h("div", { class: "tools" }, filter, tally, h("span", { class: "spring" }), h("button", { type: "button", class: "quiet", on: { click: csv } }, "CSV")),
     h("div", { class: "scroll" }, table(heads, rated, body)),
     h("p", { class: "soft" }, enrolledMark(), " models have no votes: they are rated by their answers, with wider intervals."),
@@ -74,7 +75,7 @@ function headCell({ key, label, text, wide }, state, note) {
 
 function row(model, columns, scale, places) {
   const [, ...others] = columns;
-  const cells = others.map(({ key, text, wide, show = (m) => (text ? m[key] : decimal(m[key])) }) => h("td", { class: classOf(text, wide) }, show(model)));
+  const cells = others.map(({ key, text, wide, show = (m) => m[key] }) => h("td", { class: classOf(text, wide) }, show(model)));
   const drawn = scale ? [h("td", { class: "drawn" }, intervalLine(model, scale))] : [];
   return h(
     "tr",
@@ -87,25 +88,27 @@ function row(model, columns, scale, places) {
 }
 
 /** The interval as a line, the rating as a dot on it; percentages of the width, so it fits any column. */
-export function intervalLine(model, [least, most]) {
+export function intervalLine(model, [least, most, mean]) {
   if (model.rating === null) return h("span", { class: "soft" }, "–");
   const at = (value) => `${(100 * (value - least)) / (most - least)}%`;
   return s(
     "svg",
     { class: "interval", role: "img", "aria-label": interval(model) },
-    s("line", { class: "zero", x1: at(0), x2: at(0), y1: 0, y2: "100%" }),
+    s("line", { class: "zero", x1: at(mean), x2: at(mean), y1: 0, y2: "100%" }),
     s("line", { class: "span", x1: at(model.low), x2: at(model.high), y1: "50%", y2: "50%" }),
     s("circle", { cx: at(model.rating), cy: "50%", r: 4 }),
   );
 }
 
-/** The range that intervals are drawn in, null without ratings. */
+/** The range that intervals are drawn in and the mean of the known models, null without ratings. */
 export function scaleOf(models) {
   const rated = models.filter(({ rating }) => rating !== null);
   if (!rated.length) return null;
-  const [least, most] = [Math.min(0, ...rated.map(({ low }) => low)), Math.max(0, ...rated.map(({ high }) => high))];
+  const [least, most] = [Math.min(...rated.map(({ low }) => low)), Math.max(...rated.map(({ high }) => high))];
+  const known = rated.some(({ enrolled }) => !enrolled) ? rated.filter(({ enrolled }) => !enrolled) : rated;
+  const mean = known.reduce((sum, { rating }) => sum + rating, 0) / known.length;
   const room = 0.04 * (most - least) || 1;
-  return [least - room, most + room];
+  return [least - room, most + room, mean];
 }
 
 function placesOf(models) {

@@ -1,7 +1,7 @@
 // Draws the map: an SVG of points, regions, lines, a grid and names, and a box about one point.
 
 import { h, s, set, show } from "./dom.js";
-import { count, decimal, interval, plural } from "./format.js";
+import { count, decimal, elo, interval, plural } from "./format.js";
 import { placeLabels } from "./map_labels.js";
 
 const LAYERS = ["grid", "lines", "regions", "dots", "names"];
@@ -165,7 +165,7 @@ function facts(model) {
   const responses = plural(model.count, "response");
   if (model.rating === null || model.rating === undefined) return [model.family, responses]; // without a scorer, votes are unknown
   const votes = model.enrolled ? "enrolled, never voted on" : `${count(model.votes)} votes`;
-  return [model.family, `rating ${decimal(model.rating)} (${interval(model)})`, `${responses}, ${votes}`];
+  return [model.family, `rating ${elo(model.rating)} (${interval(model)})`, `${responses}, ${votes}`];
 }
 
 function describe(model, fresh) {

@@ -3,7 +3,7 @@
 import { announce, h, some } from "./dom.js";
 import { modelCard } from "./card.js";
 import { save } from "./files.js";
-import { count, decimal, plural } from "./format.js";
+import { count, elo, plural } from "./format.js";
 import { MapFigure } from "./map_figure.js";
 import { pictureOf } from "./map_picture.js";
 import { familyColours, legendEntries, ratingScale } from "./palette.js";
@@ -103,7 +103,7 @@ function lightFamily(app, figure, legend, params) {
 function showScale(figure, legend, { least, most, steps }) {
   figure.light(null);
   const swatches = steps.map((colour) => h("i", { class: `swatch ${colour}` }));
-  legend.replaceChildren(h("p", { class: "rating-scale" }, "rating, log-odds: ", decimal(least), h("span", { "aria-hidden": "true" }, ...swatches), h("span", { class: "unseen" }, " to "), decimal(most)));
+  legend.replaceChildren(h("p", { class: "rating-scale" }, "rating, Elo: ", elo(least), h("span", { "aria-hidden": "true" }, ...swatches), h("span", { class: "unseen" }, " to "), elo(most)));
 }
 
 function key(app) {

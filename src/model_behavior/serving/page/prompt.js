@@ -1,7 +1,7 @@
 // Predicts the ranking of the models on a prompt, with costs, and the model that it would be routed to.
 
 import { h, some } from "./dom.js";
-import { COST_UNIT, cost, decimal, percent } from "./format.js";
+import { COST_UNIT, cost, elo, percent } from "./format.js";
 import { intervalLine, scaleOf } from "./leaderboard.js";
 import { enrolledMark, fill, heading, meter, modelLink } from "./parts.js";
 
@@ -71,7 +71,7 @@ function orderTable(order, { rows, ranked, scale, priced, route }) {
       h("td", { class: "number soft" }, String(index + 1)),
       h("th", { scope: "row" }, modelLink(each.model), rows.get(each.model)?.enrolled ? enrolledMark() : null, chosen ? h("span", { class: "tag route" }, "route") : null),
       h("td", { class: "drawn" }, ranked.has(each.model) ? intervalLine(ranked.get(each.model), scale) : null),
-      h("td", { class: "number" }, decimal(ranked.get(each.model)?.rating)),
+      h("td", { class: "number" }, elo(ranked.get(each.model)?.rating)),
       h("td", { class: "number" }, h("span", { class: "with-meter" }, meter(each.win_rate), percent(each.win_rate))),
       ...(priced ? [h("td", { class: "number" }, cost(each.cost))] : []),
     );

@@ -12,9 +12,11 @@ from typing import Any
 from model_behavior.arrays import AnyArray, Arrays
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
+from model_behavior.models.behavior.text.causal import CausalReadingConfig
 from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.behavior.text.fine_tuning import FineTuningConfig
 from model_behavior.models.behavior.text.lexical import LexicalEncoder
+from model_behavior.models.behavior.text.likelihood import LikelihoodEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.text.transformer import ReadingConfig
 from model_behavior.models.behavior.text.transformer_encoders import FineTunedEncoder, SentenceTransformerEncoder
@@ -22,7 +24,8 @@ from model_behavior.names import nearest
 from model_behavior.preprocessing.entry_file import inside
 
 TEXT_ENCODERS: dict[str, type[TextEncoderBase]] = {
-    encoder.name: encoder for encoder in (StyleEncoder, LexicalEncoder, SentenceTransformerEncoder, FineTunedEncoder)
+    encoder.name: encoder
+    for encoder in (StyleEncoder, LexicalEncoder, SentenceTransformerEncoder, FineTunedEncoder, LikelihoodEncoder)
 }
 DEFAULT_ENCODERS = ("style", "lexical")
 
@@ -62,16 +65,22 @@ class TextConfig:
         encoders: names of the text encoders, in the order of their columns.
         reading: weights, token budgets, pooling and precision of `semantic` and `finetuned`.
         tuning: settings of the fine-tuning of `finetuned`.
+        likelihood: language model, token budgets and precision of `likelihood`.
     """
 
     encoders: tuple[str, ...] = DEFAULT_ENCODERS
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
+    likelihood: CausalReadingConfig = field(default_factory=CausalReadingConfig)
 
     def make(self, backend: Backend = "auto") -> tuple[TextEncoderBase, ...]:
         """Makes the encoders; `backend` runs the transformers among them."""
         reading = {**asdict(self.reading), "backend": backend}
-        configs = {"semantic": reading, "finetuned": {**reading, "tuning": self.tuning}}
+        configs = {
+            "semantic": reading,
+            "finetuned": {**reading, "tuning": self.tuning},
+            "likelihood": asdict(self.likelihood),
+        }
         return make_text_encoders(self.encoders, configs)
 
 
