@@ -25,14 +25,14 @@ from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError
 from model_behavior.names import family_of
 
-SIZES, SHARES = (32, 64, 256), (1.0, 0.5, 0.1, 0.05)
+SHARES = (1.0, 0.5, 0.1, 0.05)
 KINDS = ("sibling", "smaller size", "another family")
 OURS = "drift"
 MEANS, MIXTURES = "of it, means", "of it, mixtures"
 LONGER = "longer prompts than the enrolled ones"
 _BATCH, _RIDGE = 512, 0.3
 _PARAMETERS = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z])", re.IGNORECASE)
-_LEAST_ENROLLED = 32
+_LEAST_ENROLLED = 16
 
 
 def _reword(text: str) -> str:
@@ -59,12 +59,14 @@ class DriftPlan:
         draws: draws of prompts for each pair of models.
         permutations: relabellings of every test.
         seed: seed of pairs, prompts and relabellings.
+        sizes: numbers of new responses.
     """
 
     swaps: int = 12
     draws: int = 4
     permutations: int = 199
     seed: int = 0
+    sizes: tuple[int, ...] = (32, 64, 256)
 
 
 @dataclass(frozen=True)
@@ -255,8 +257,8 @@ class Bench:
         prompts = rng.permutation(np.array(sorted(own.keys() & foreign.keys()), np.uint64)).tolist()
         others = remove(self.known, [swap.model])
         found = {}
-        for n in SIZES:
-            asked, enrolled = prompts[:n], prompts[max(SIZES) :]
+        for n in self.plan.sizes:
+            asked, enrolled = prompts[:n], prompts[max(self.plan.sizes) :]
             if len(asked) < n:
                 continue
             for share in SHARES:
@@ -275,8 +277,8 @@ class Bench:
         by_length = sorted(prompts, key=lambda key: int(self.bank.lengths[own[key]]))
         others = remove(self.known, [model])
         found = {}
-        for n in SIZES:
-            asked, before = [own[key] for key in prompts[:n]], [own[key] for key in prompts[max(SIZES) :]]
+        for n in self.plan.sizes:
+            asked, before = [own[key] for key in prompts[:n]], [own[key] for key in prompts[max(self.plan.sizes) :]]
             if len(asked) < n or len(before) < _LEAST_ENROLLED:
                 continue
             for kind, change in HARNESSES.items():

@@ -30,7 +30,7 @@ class PastCheck:
     Attributes:
         checked_at: time of the check, ISO 8601 in UTC.
         model: name of the model.
-        kind: what was compared: new responses with enrolled ones, or new votes with the ratings.
+        kind: "responses" for new responses beside enrolled ones, "votes" for new votes beside the ratings.
         n: number of new responses, or of new votes.
         p_value: p-value of the check.
         effect: `DriftReport.effect`; of votes, the share of points won less the share predicted.
