@@ -126,7 +126,8 @@ def test_encoding_does_not_grow_with_the_file(real_data: Path, train_briefly: Tr
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("name", "n_models"), [("votes_human", 45), ("votes_graded", 45)])
+# Of 45 models each. In a third of votes_human one has 19 votes with an answer, one below the threshold.
+@pytest.mark.parametrize(("name", "n_models"), [("votes_human", 44), ("votes_graded", 45)])
 def test_other_votes_train_too(train_briefly: TrainBriefly, name: str, n_models: int) -> None:
     _, printed = train_briefly(name)
     assert printed["models"] == n_models

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class ModelBehaviorError(Exception):
     """Base of every error that this library raises on purpose. Exit code 1 on the command line."""
+
+    def reworded(self, message: str) -> Self:
+        """Returns the same error with another message."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.args = (message,)
+        return other
 
 
 class UsageError(ModelBehaviorError):

@@ -11,7 +11,7 @@ import numpy as np
 
 from model_behavior.artifact.artifact import Artifact, Responses, Votes
 from model_behavior.catalog import Catalog, EnrolmentConfig, enrol_encoded
-from model_behavior.catalog.agreement import model_table
+from model_behavior.catalog.agreement import features_of_pairs, model_table
 from model_behavior.catalog.asking import PromptBook, make_book
 from model_behavior.catalog.embeddings import encode_pairs
 from model_behavior.data.filters import filter_votes
@@ -33,6 +33,8 @@ from model_behavior.models.scoring.dense_network_config import DenseNetworkConfi
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel, rows_of_models
 from model_behavior.models.scoring.vote_notes import describe_islands
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_ledger, to_scoring_votes, with_models
+
+_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -230,13 +232,14 @@ def fit_scorer(
         ratings: published ratings that some of these votes were drawn from.
     """
     encoder, catalog, split = artifact.encoder, artifact.catalog, prepared.split
-    training = to_scoring_votes(prepared.data, split.train)
+    answers = features_of_pairs(encoder, prepared.data.pairs, _BATCH)
+    training = to_scoring_votes(prepared.data, split.train, answers=answers)
     table = model_table(encoder, catalog, training.models)
     measured = DenseNetworkModel(table, config, encoder.runtime.cache, ratings)
     measured.use_backend(encoder.runtime.backend)
     measured.fit(training, partial(encoder.runtime.monitor.on_progress, "scorer"))
     kept = np.sort(np.concatenate([split.train, split.validation]))
-    everything = _of_embedded_models(to_scoring_votes(prepared.data, kept), catalog.models.names)
+    everything = _of_embedded_models(to_scoring_votes(prepared.data, kept, answers=answers), catalog.models.names)
     if everything.models != training.models:
         table = model_table(encoder, catalog, everything.models)
     if islands := "" if ratings is not None else describe_islands(everything):

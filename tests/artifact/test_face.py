@@ -242,4 +242,4 @@ def _end_with(texts: pa.LargeStringArray, word: str) -> pa.LargeStringArray:
 
 
 def _bytes_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes().lower() for path in folder.iterdir()}
+    return {path.name: path.read_bytes().lower() for path in folder.iterdir() if path.name != ".lock"}

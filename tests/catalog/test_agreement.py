@@ -115,11 +115,21 @@ def test_the_ending_is_a_view_of_its_own() -> None:
 
 def test_few_or_equal_peers_say_nothing() -> None:
     texts = write(np.random.default_rng(4), 3)
-    few = answers(PEERS[:3], range(3), [5] * 3, texts)
+    few = answers(PEERS[:1], [0], [5], texts[:1])
     alike = answers(PEERS, range(7), [5] * 7, [texts[0]] * 7)
     new = answers(("new",), [0], [5], [texts[1]])
     for held in (few, alike):
         assert not agree(new, held, np.zeros(1, bool)).is_shared.any()
+
+
+def test_two_peers_are_enough() -> None:
+    texts = write(np.random.default_rng(4), 2)
+    held = answers(PEERS[:2], range(2), [5] * 2, texts)
+    for copied in range(2):
+        told = agree(answers(("new",), [0], [5], [texts[copied]]), held, np.zeros(1, bool))
+        assert told.is_shared.all()
+        weights = told.weights[0].toarray()[0]
+        assert weights[copied] > 0.05 and weights.sum() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_order_of_responses_does_not_matter(peers: tuple[Answers, list[str]]) -> None:

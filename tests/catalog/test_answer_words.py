@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 
 from model_behavior.catalog.samples import N_ENDING, N_WORDS, WIDTH, pack_words, words_and_weights
+from model_behavior.data.canonical_text import canonical_response
 
 TEXTS = ["The cat saw the other cat. It saw 7 of 8 cats!", "So: 8", "", "  \n", "a a a"]
 
@@ -17,7 +18,7 @@ def hash_of(word: str) -> int:
 def test_words_and_counts_are_those_of_a_loop() -> None:
     words, weights = words_and_weights(pack_words(TEXTS))
     for text, found, weight in zip(TEXTS, words, weights, strict=True):
-        counts = Counter(hash_of(token) for token in re.findall(r"\w+|[^\w ]", text.lower()))
+        counts = Counter(hash_of(token) for token in re.findall(r"\w+|[^\w ]", canonical_response(text).lower()))
         held = {int(word): w for word, w in zip(found[:N_WORDS], weight[:N_WORDS], strict=True) if w}
         assert held.keys() == counts.keys()
         for word, count in counts.items():
@@ -27,7 +28,7 @@ def test_words_and_counts_are_those_of_a_loop() -> None:
 def test_the_ending_is_the_last_words_in_order() -> None:
     words, weights = words_and_weights(pack_words(TEXTS))
     for text, found, weight in zip(TEXTS, words, weights, strict=True):
-        last = [hash_of(token) for token in re.findall(r"\w+|[^\w ]", text.lower())][-N_ENDING:]
+        last = [hash_of(token) for token in re.findall(r"\w+|[^\w ]", canonical_response(text).lower())][-N_ENDING:]
         assert found[N_WORDS:].tolist() == [0] * (N_ENDING - len(last)) + last
         assert weight[N_WORDS:].tolist() == [0.0] * (N_ENDING - len(last)) + [1.0] * len(last)
 

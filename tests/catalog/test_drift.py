@@ -14,12 +14,14 @@ from model_behavior.catalog import Catalog, ModelEmbeddings
 from model_behavior.catalog.drift import (
     DriftConfig,
     NullDistribution,
+    compare_sides,
     fit_null,
+    line_up,
     measure_drift,
-    permute_distances,
     power_of,
     responses_needed,
 )
+from model_behavior.catalog.relabelling import combine, permute_distances, permute_mixtures, score_mixtures
 from model_behavior.catalog.samples import VectorSample, empty_samples
 from model_behavior.errors import DataError, UsageError
 
@@ -42,7 +44,7 @@ def catalog_of(**models: tuple[Float64Array, IntArray]) -> Catalog:
 def test_permutations_have_the_distribution_of_all_relabellings() -> None:
     vectors = np.array([[0.0], [1.0], [3.0], [7.0]])
     is_new = np.array([True, False, True, False])
-    observed, permuted = permute_distances(vectors, is_new, np.zeros(4, np.int64), DriftConfig(permutations=6000))
+    observed, *permuted = permute_distances(vectors, is_new, np.zeros(4, np.int64), 6000, seed=0)
     assert observed == pytest.approx((1.5 - 4) ** 2)
     every = [
         (np.mean([vectors[i] for i in chosen]) - np.mean([vectors[i] for i in range(4) if i not in chosen])) ** 2
@@ -55,13 +57,13 @@ def test_permutations_have_the_distribution_of_all_relabellings() -> None:
 def test_labels_are_permuted_within_prompts_only() -> None:
     vectors = np.array([[10.0], [11.0], [20.0], [22.0], [23.0]])
     stratum, is_new = np.array([0, 0, 1, 1, 1]), np.array([False, True, False, True, False])
-    observed, permuted = permute_distances(vectors, is_new, stratum, DriftConfig(permutations=3000))
+    observed, *permuted = permute_distances(vectors, is_new, stratum, 3000, seed=0)
     assert observed == pytest.approx(((11 - 10) + (22 - 21.5)) ** 2 / 4)
     first, second = [1, -1], [20 - 22.5, 22 - 21.5, 23 - 21]
     every = [(a + b) ** 2 / 4 for a in first for b in second]
-    assert sorted(set(permuted.round(9))) == pytest.approx(sorted(set(np.round(every, 9))))
+    assert sorted(set(np.round(permuted, 9))) == pytest.approx(sorted(set(np.round(every, 9))))
     shuffled = np.array([3, 0, 4, 1, 2])
-    again, _ = permute_distances(vectors[shuffled], is_new[shuffled], stratum[shuffled], DriftConfig(permutations=19))
+    again, *_ = permute_distances(vectors[shuffled], is_new[shuffled], stratum[shuffled], 19, seed=0)
     assert again == pytest.approx(observed)
 
 
@@ -92,8 +94,82 @@ def test_comparing_by_prompt_finds_what_the_prompts_hide() -> None:
     paired = measure_drift(old, "m", catalog_of(m=(changed, prompts)))
     unpaired = measure_drift(old, "m", catalog_of(m=(changed, prompts + 1000)))
     assert paired.changed and paired.shared_prompts == n and paired.p_value == pytest.approx(0.001)
+    assert paired.p_mixture is None and paired.p_mean == paired.p_value  # no other model is known
     assert not unpaired.changed and unpaired.shared_prompts == 0
     assert "cannot be told from a change of the model" in unpaired.caution
+
+
+def mixed_catalogs(rng: np.random.Generator, share: float, n: int, known: bool = True) -> tuple[Catalog, Catalog]:
+    """A model with four others beside it, and new responses of it, of which a share is another's."""
+    places = rng.normal(0, 1.5, (5, DIM))
+    names = ["m", *"abcd"]
+    drawn = {name: place + rng.normal(0, 1, (n, DIM)) for name, place in zip(names, places, strict=True)}
+    new = places[0] + rng.normal(0, 1, (n, DIM))
+    n_foreign = round(share * n)
+    new[:n_foreign] += places[2] - places[0]
+    catalog = catalog_of(**{name: (vectors, np.arange(n)) for name, vectors in drawn.items() if known or name != "b"})
+    return catalog, catalog_of(new=(new, np.arange(n) + n))
+
+
+def test_a_tenth_of_foreign_responses_is_found_and_named() -> None:
+    rng = np.random.default_rng(8)
+    drawn = [mixed_catalogs(rng, 0.1, 128) for _ in range(30)]
+    found = [measure_drift(catalog, "m", new, DriftConfig(permutations=99)) for catalog, new in drawn]
+    means = sum(report.p_mean <= 0.05 for report in found)
+    assert sum(report.changed for report in found) > means + 5
+    named = [report.resembles for report in found if report.resembles is not None]
+    assert named.count("b") > 0.8 * len(named) > 10
+
+
+def test_false_alarms_of_both_tests_together() -> None:
+    rng, rounds, config = np.random.default_rng(9), 300, DriftConfig(permutations=59)
+    alarms = 0
+    for _ in range(rounds):
+        catalog, new = mixed_catalogs(rng, 0.0, 24)
+        row = catalog.models.names.index("m")
+        alarms += compare_sides(catalog, row, line_up(catalog, row, new, config), config).p_value <= 0.05
+    assert stats.binomtest(alarms, rounds, 0.05).pvalue > 0.01
+
+
+def test_scores_are_log_likelihood_ratios_of_mixtures() -> None:
+    vectors, others = np.random.default_rng(10).normal(0, 1, (7, 2)), np.array([[1.0, 2.0], [-1.0, 0.5]])
+    scores = score_mixtures(vectors, others)
+    centre = vectors.mean(axis=0)
+    for k, share in itertools.product(range(2), range(4)):
+        densities = [stats.multivariate_normal(mean).pdf(vectors) for mean in (centre, others[k])]
+        e = (0.05, 0.1, 0.3, 1.0)[share]
+        np.testing.assert_allclose(scores[:, k, share], np.log(1 - e + e * densities[1] / densities[0]), atol=1e-9)
+    is_new, stratum = np.arange(7) < 3, np.zeros(7, np.int64)
+    statistics, nearest = permute_mixtures(scores, is_new, stratum, 500, seed=0)
+    differences = scores[is_new].mean(axis=0) - scores[~is_new].mean(axis=0)
+    assert len(statistics) == 501 and nearest in (0, 1) and statistics[0] * differences.max() > 0
+
+
+def test_tests_are_combined_over_the_same_relabellings() -> None:
+    first, second = np.array([3.0, 1.0, 2.0, 0.0]), np.array([0.0, 1.0, 2.0, 3.0])
+    assert combine([first], [1.0]) == (0.25, (0.25,))
+    together, alone = combine([first, second], [0.8, 0.2])
+    # sums of weight / p: 0.8 * 4 + 0.2 * 1 = 3.4, then 1.33, 2.0 and 1.6
+    assert alone == (0.25, 1.0) and together == 0.25
+    assert combine([first, second], [0.2, 0.8])[0] == 0.75  # 1.6, 1.33, 2.0 and 3.4
+
+
+def test_prompts_that_others_answered_do_not_pass_for_a_change() -> None:
+    rng, n = np.random.default_rng(11), 60
+    topic = rng.normal(0, 1, (2 * n, DIM))
+    topic[n:] += 1.5  # the new prompts are of another kind
+    old, later = np.arange(n), np.arange(n, 2 * n)
+    everything = np.arange(2 * n)
+
+    def answers(prompts: IntArray) -> tuple[Float64Array, IntArray]:
+        return topic[prompts] + rng.normal(0, 0.5, (len(prompts), DIM)), prompts
+
+    new = catalog_of(new=answers(later))
+    alone = catalog_of(m=answers(old), a=answers(old), b=answers(old))
+    assert measure_drift(alone, "m", new).changed
+    answered = catalog_of(m=answers(old), **{name: answers(everything) for name in "abcdefgh"})
+    report = measure_drift(answered, "m", new)
+    assert report.effect < 0.6 * measure_drift(alone, "m", new).effect
 
 
 def test_the_smallest_p_value_is_one_over_the_permutations_and_one() -> None:

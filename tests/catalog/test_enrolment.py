@@ -23,6 +23,7 @@ from model_behavior.catalog.samples import (
     samples_to_json,
 )
 from model_behavior.data.arena import Arena
+from model_behavior.data.canonical_text import canonical_prompt, canonical_response
 from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError, UsageError
@@ -50,7 +51,9 @@ def test_rows_are_what_a_loop_over_the_answers_gives(known: Artifact, new: Catal
     assert new.models.names == new.samples.names == arena.held_out
     for row, name in enumerate(arena.held_out):
         prompts, responses = own_texts(arena.held_out_responses, name)
-        features = StyleEncoder().encode(prompts, responses, 8).astype(np.float64)
+        features = (
+            StyleEncoder().encode(prompts, [canonical_response(text) for text in responses], 8).astype(np.float64)
+        )
         np.testing.assert_allclose(new.samples.style_mean[row], features.mean(axis=0), atol=1e-5)
         np.testing.assert_allclose(new.samples.style_deviation[row], features.std(axis=0, ddof=1), atol=1e-4)
         assert new.samples.style_count[row] == new.models.count[row] == len(responses)
@@ -62,11 +65,13 @@ def test_rows_are_what_a_loop_over_the_answers_gives(known: Artifact, new: Catal
 
 
 def test_answers_are_those_to_the_prompts_with_the_smallest_hashes(known: Artifact, new: Catalog, arena: Arena) -> None:
-    for catalog, pairs in ((new, arena.held_out_responses), (known.catalog, arena.votes.pairs)):
+    # A training keeps its texts in the form that it has read; what is enrolled later stays as it came.
+    trained = known.catalog, arena.votes.pairs, canonical_prompt, canonical_response
+    for catalog, pairs, of_prompt, of_response in ((new, arena.held_out_responses, str, str), trained):
         for name, answers in zip(catalog.models.names, catalog.samples.answers, strict=True):
             texts: dict[int, tuple[str, str]] = {}
             for prompt, response in zip(*own_texts(pairs, name), strict=True):
-                texts.setdefault(hash_text(normalise_prompt(prompt)), (prompt, response))
+                texts.setdefault(hash_text(normalise_prompt(prompt)), (of_prompt(prompt), of_response(response)))
             expected = [(key, *(cut(text) for text in texts[key])) for key in sorted(texts)[:6]]
             assert [(key, each.prompt, each.response) for key, each in answers.items()] == expected
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_behavior.artifact import Artifact
+from model_behavior.catalog.drift_history import read_checks
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena
 from model_behavior.models.behavior.text.style import StyleEncoder
@@ -110,6 +111,33 @@ def test_drift_of_the_same_and_of_another_model(
     assert f"{name}: changed (p = 0.01)" in shown and "by prompt, on" in shown
     assert run(["drift", str(encoder), str(tmp_path / "other.jsonl"), "--model", "nobody"]) == 2
     assert "unknown model 'nobody'; nearest" in capsys.readouterr().err
+
+
+def test_a_scheduled_check_fails_on_a_change_and_keeps_a_history(
+    folder: Path, encoder: Path, tmp_path: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = arena.held_out[0]
+    assert run(["onboard", str(encoder), str(folder / "log.jsonl"), "--model", name]) == 0
+    rows = pq.read_table(folder / "responses.parquet").to_pylist()
+    other = [
+        {"prompt": row["prompt"], "response": row["response"]} for row in rows if row["model"] == arena.held_out[3]
+    ]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, other)))
+    asked = ["--model", name, "--fail-on-change", "--json"]
+    assert run(["drift", str(encoder), str(folder / "log.jsonl"), *asked]) == 0
+    capsys.readouterr()
+    assert run(["drift", str(encoder), str(tmp_path / "other.jsonl"), *asked]) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["changed"] and "Traceback" not in shown.err
+    last = shown.err.strip().splitlines()[-1]
+    assert last.startswith(f"{name}: changed (p = 0.001, effect ") and f"{len(other)} new responses): " in last
+    same, changed = read_checks(encoder / "drift.jsonl")
+    assert (same.changed, same.p_value, same.reasons) == (False, 1.0, ())
+    assert changed.changed and changed.n == len(other) and changed.reasons and changed.summary() == last
+    (encoder / "drift.jsonl").unlink()
+    (encoder / "drift.jsonl").mkdir()  # a history that cannot be written fails no check
+    assert run(["drift", str(encoder), str(folder / "log.jsonl"), *asked]) == 0
+    assert "the check is not in the history" in capsys.readouterr().err
 
 
 def test_remove(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

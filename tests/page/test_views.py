@@ -159,6 +159,8 @@ def test_a_chat_log_lands_is_kept_drifts_and_is_removed(
         assert check.changed
         expect(page.locator(".check h2")).to_contain_text("changed")
         expect(page.locator("nav .badge")).to_contain_text("1")
+        expect(page.locator(".history tbody tr")).to_have_count(1)
+        expect(page.locator(".history tbody tr")).to_contain_text("changed")
 
         page.on("dialog", lambda dialog: dialog.accept())
         page.goto(f"{address}/#/map?model={name}")

@@ -113,7 +113,11 @@ def test_drift_is_found_and_kept(folder: Path, chat_log: bytes, log_file: Path, 
     (tmp_path / "shouted").write_text(shouted, "utf-8")
     changed = service.check_drift(tmp_path / "shouted", "newcomer")
     assert not same.changed and changed.changed and changed.drivers
-    assert service.drift_checks().checks == (changed,)
+    told = service.drift_checks()
+    assert told.checks == (changed,) and changed.recorded
+    assert [(check.model, check.changed) for check in told.history] == [("newcomer", True), ("newcomer", False)]
+    again = Service(folder).drift_checks()
+    assert not again.checks and again.history == told.history  # the history outlasts the service
 
 
 def test_an_upload_of_any_format_gives_the_same_model(chat_log: bytes, log_file: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class RatingCertainty:
         wanted: target half-width; 10 % above the floor if none was given.
         needed: approximate number of further responses to reach the target; None if no number suffices.
         compared: number of responses to prompts that models with votes also answered.
+        beyond: 1 where the responses look better than those of every known model, -1 where they look worse, else 0.
     """
 
     rating: float
@@ -38,6 +39,7 @@ class RatingCertainty:
     wanted: float
     needed: int | None
     compared: int
+    beyond: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def _describe(precision: RatingPrecision, half_width: float | None, scale: Ratin
         wanted=scale.unit * wanted,
         needed=precision.responses_needed(wanted),
         compared=round(precision.shared * precision.responses),
+        beyond=precision.beyond,
     )
 
 

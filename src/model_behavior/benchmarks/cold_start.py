@@ -18,12 +18,12 @@ from model_behavior.catalog.enrolment import prompt_keys
 from model_behavior.catalog.samples import pack_words
 from model_behavior.data.split import normalised_prompt_ids
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.scoring_types import Agreement, ModelTable, ScoringVotes
+from model_behavior.data_models.scoring_types import Agreement, ModelAnswers, ModelTable, ScoringVotes
 from model_behavior.data_models.votes import PairTable
 from model_behavior.evaluation.stage2 import Cell, Stage2Figures, coverage, measure_cells, votes_of_cells
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+from model_behavior.preprocessing.scoring_votes import AnswerTable, to_scoring_votes
 
 ENROLMENT_SIZES = (1, 8, 32, 128)
 NEW_ON_NEW = Cell(seen_prompt=False, seen_models=False)
@@ -44,6 +44,7 @@ class Stage2Material:
         pairs: the pairs.
         pool: pairs of new LLMs on training prompts, to enrol from.
         agreement: agreement of the pairs in `pool` with known LLMs' responses in `fit`; its owners are `pairs.models`.
+        answers: features of the pairs in `pool`, likewise.
     """
 
     fit: ScoringVotes
@@ -55,6 +56,7 @@ class Stage2Material:
     pairs: PairTable
     pool: Int64Array
     agreement: Agreement
+    answers: ModelAnswers
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,15 @@ class ColdStartFigures:
     n_models: int
 
 
-def prepare_stage2(prepared: PreprocessedBehaviorEncoderData, embeddings: Float32Array, seed: int) -> Stage2Material:
+def prepare_stage2(
+    prepared: PreprocessedBehaviorEncoderData, embeddings: Float32Array, answers: AnswerTable, seed: int
+) -> Stage2Material:
     """Divides votes for stage 2 on top of stage 1's split.
 
     Args:
         prepared: filtered votes and the split that the encoder was trained with; its validation prompts are measured.
         embeddings: embeddings of all pairs by that encoder, [n_pairs, dim].
+        answers: features of all pairs.
         seed: seed of the votes on seen prompts that are left out.
     """
     data, split = prepared.data, prepared.split
@@ -108,17 +113,19 @@ def prepare_stage2(prepared: PreprocessedBehaviorEncoderData, embeddings: Float3
     keys = prompt_keys(data.pairs)
     peers = answers_of_pairs(data.pairs, keys, taught_pairs, known.names)
     among = agree(peers, peers, np.ones(len(known.names), dtype=bool))
+    own = ModelAnswers(answers[0], peers.owner, answers[1][taught_pairs])
     asking = answers_of_pairs(data.pairs, keys, pool, data.pairs.models)
     return Stage2Material(
-        fit=to_scoring_votes(data, fit, with_style=True),
+        fit=to_scoring_votes(data, fit, with_style=True, answers=answers),
         test=to_scoring_votes(data, test, with_style=True),
         oracle=to_scoring_votes(data, np.concatenate([fit, new_to_learn])),
         everything=to_scoring_votes(data),
-        known=replace(known, agreement=among),
+        known=replace(known, agreement=among, answers=own),
         embeddings=embeddings,
         pairs=data.pairs,
         pool=pool,
         agreement=agree(asking, peers, np.zeros(len(asking.names), dtype=bool)),
+        answers=ModelAnswers(answers[0], asking.owner, answers[1][pool]),
     )
 
 
@@ -170,7 +177,8 @@ def draw_enrolment(material: Stage2Material, k: int, rng: np.random.Generator) -
     drawn = shuffled[order][rank < k]
     table = tabulate_models(material.embeddings, material.pairs, material.pool[drawn])
     rows = np.array([material.pairs.models.index(name) for name in table.names], dtype=np.int64)
-    return replace(table, agreement=material.agreement.of_responses(drawn).select(rows))
+    agreement, answers = material.agreement.of_responses(drawn), material.answers.of_responses(drawn)
+    return replace(table, agreement=agreement.select(rows), answers=answers.select(rows))
 
 
 def later_ratings(material: Stage2Material, known: tuple[str, ...]) -> dict[str, float]:

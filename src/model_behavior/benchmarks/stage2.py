@@ -25,6 +25,7 @@ from model_behavior.benchmarks.cold_start import (
     measure_oracle,
     prepare_stage2,
 )
+from model_behavior.catalog.agreement import features_of_pairs
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.votes import TrainingData, ValidationSplit
@@ -184,7 +185,7 @@ def embed_pairs_for_stage2(
     pairs = prepared.data.pairs
     prompts = pairs.prompts.take(pairs.prompt_index).to_pylist()
     embeddings = encoder.encode(prompts, pairs.responses.to_pylist(), batch_size)
-    return prepare_stage2(prepared, embeddings, encoder.config.seed)
+    return prepare_stage2(prepared, embeddings, features_of_pairs(encoder, pairs, batch_size), encoder.config.seed)
 
 
 def measure_seed(

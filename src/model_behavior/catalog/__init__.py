@@ -12,6 +12,9 @@ places.py           place of a model on the two axes of the map, with its uncert
 identification.py   identifies the model that wrote some responses, or none of them
 calibration.py      turns likelihood ratios of identification into probabilities
 drift.py            tests for a change of a model's responses, and plans the sample size
+relabelling.py      the permutation tests behind it
+cut_responses.py    finds responses that a limit on their length has cut
+drift_history.py    history of these tests, in a file beside the artifact
 asking.py           prompts that tell most about a new model
 agreement.py        input of stage 2 about the models: embeddings, and agreement with other models' responses
 """

@@ -1,4 +1,4 @@
-"""The input of stage 2 about the models: their embeddings, and the agreement of their responses with other models'.
+"""The input of stage 2 about the models: their embeddings, features of their responses, and whom these agree with.
 
 Of the responses x to one prompt, u(x) are their TF-IDF weights, k(x, y) the cosine of two, k' the same after both are
 centred on the responses of the voted models, the peers, brought to a mean k'(x, x) of 1. The rating that a response
@@ -25,13 +25,18 @@ from scipy import sparse
 
 from model_behavior.arrays import BoolArray, Float64Array, Int64Array, UInt32Array, UInt64Array
 from model_behavior.catalog import Catalog
-from model_behavior.catalog.samples import N_WORDS, ModelSamples, PackedWords, words_and_weights
-from model_behavior.data_models.scoring_types import Agreement, ModelTable
+from model_behavior.catalog.samples import N_WORDS, ModelSamples, PackedWords, VectorSample, words_and_weights
+from model_behavior.data.text_columns import LazyTexts
+from model_behavior.data_models.scoring_types import Agreement, ModelAnswers, ModelTable
+from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.names import family_of
+from model_behavior.preprocessing.feature_cache import cut_by_content, encode_through_cache
+from model_behavior.preprocessing.scoring_votes import AnswerTable
 
 _PENALTY = 2.0
-_LEAST_PEERS = 4
+_LEAST_PEERS = 2
 _MOST_PEERS = 128  # of a prompt, so that its cost stays bounded
 _VIEWS = (slice(0, N_WORDS), slice(N_WORDS, None))
 
@@ -56,7 +61,7 @@ class Answers:
 def model_table(
     encoder: ModelBehaviorEncoder, catalog: Catalog, voted: Sequence[str], names: Sequence[str] | None = None
 ) -> ModelTable:
-    """Makes the scorer's input: the identity part of the embeddings, and the agreement of the responses.
+    """Makes the scorer's input: the identity part of the embeddings, features and agreement of the responses.
 
     The other part of an embedding was trained on votes about the models that the scorer learns from, so ratings
     predicted from it generalise less well to new models (decision 0007). It is used if there is no identity part.
@@ -70,15 +75,15 @@ def model_table(
     chosen = tuple(catalog.models.names if names is None else names)
     place = {name: row for row, name in enumerate(catalog.models.names)}
     models = catalog.models.select([place[name] for name in chosen])
-    agreement = measure_agreement(catalog.samples, chosen, voted)
+    agreement, answers = measure_agreement(catalog.samples, chosen, voted), features_of(catalog.samples, chosen)
     weight = encoder.config.features.identity_weight
     if not weight:
-        return ModelTable(models.names, models.mean, models.count, models.spread, agreement)
+        return ModelTable(models.names, models.mean, models.count, models.spread, agreement, answers)
     identity = np.ascontiguousarray(encoder.identity_of(models.mean))
     # In a unit embedding the identity part of a pair has this square length.
     square = weight**2 / (1 + weight**2)
     spread = np.sqrt(np.maximum(square - np.square(identity).sum(axis=1), 0)).astype(np.float32)
-    return ModelTable(models.names, identity, models.count, spread, agreement)
+    return ModelTable(models.names, identity, models.count, spread, agreement, answers)
 
 
 def measure_agreement(samples: ModelSamples, names: Sequence[str], voted: Sequence[str]) -> Agreement:
@@ -94,18 +99,37 @@ def measure_agreement(samples: ModelSamples, names: Sequence[str], voted: Sequen
     return agree(asking, peers, known)
 
 
+def features_of(samples: ModelSamples, names: Sequence[str]) -> ModelAnswers:
+    """Style features of the sampled responses of some models of a catalog; models that are not in it have none."""
+    rows, owner = _rows_of(samples.names, samples.styles, names)
+    return ModelAnswers(StyleEncoder.feature_names, owner, samples.styles.vectors[rows].astype(np.float32))
+
+
+def features_of_pairs(encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> AnswerTable:
+    """The same features of all pairs, from the cache where training has left them there."""
+    prompts, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
+    values = np.empty((len(pairs), len(StyleEncoder.feature_names)), dtype=np.float32)
+    for rows in cut_by_content(prompts, responses):
+        texts = encoder.clean(list(prompts[rows]), list(responses[rows]))
+        values[rows] = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
+    return StyleEncoder.feature_names, values
+
+
 def answers_of(samples: ModelSamples, names: Sequence[str]) -> Answers:
     """The sampled responses of some models of a catalog; models that are not in it have none."""
-    place = {name: row for row, name in enumerate(samples.names)}
+    rows, owner = _rows_of(samples.names, samples.words, names)
+    return Answers(tuple(names), owner, samples.words.prompt_keys[rows], samples.words.vectors[rows])
+
+
+def _rows_of(known: Sequence[str], sample: VectorSample, names: Sequence[str]) -> tuple[Int64Array, Int64Array]:
+    """The rows of a sample that are of some models, and the place of each row's model among these."""
+    place = {name: row for row, name in enumerate(known)}
     parts = [
-        np.arange(len(samples.words.prompt_keys))[samples.words.rows_of(place[name])]
-        if name in place
-        else np.empty(0, np.int64)
+        np.arange(len(sample.prompt_keys))[sample.rows_of(place[name])] if name in place else np.empty(0, np.int64)
         for name in names
     ]
-    rows = np.concatenate(parts) if parts else np.empty(0, np.int64)
     owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return Answers(tuple(names), owner, samples.words.prompt_keys[rows], samples.words.vectors[rows])
+    return np.concatenate([np.empty(0, np.int64), *parts]), owner
 
 
 def agree(asking: Answers, peers: Answers, known: BoolArray) -> Agreement:
@@ -202,14 +226,14 @@ def _by_peers(
 def _kernel(asking: PackedWords, peers: PackedWords, rarity: _Rarity) -> Float64Array | None:
     """Cosines between all responses to a prompt, asking ones first; None where no word tells peers apart.
 
-    Words count that more than one peer has used, and not all of them.
+    Words count that more than one peer has used, and not all of them; of two peers, those that one of them has used.
     """
     words, weights = words_and_weights(np.concatenate([asking, peers]))
     distinct, column = np.unique(words, return_inverse=True)
     dense = np.zeros((len(words), len(distinct)))
     dense[np.arange(len(words))[:, None], column.reshape(words.shape)] = weights  # a word twice has the same weight
     used = np.count_nonzero(dense[len(asking) :], axis=0)
-    telling = (used > 1) & (used < len(peers))
+    telling = (used > (len(peers) > 2)) & (used < len(peers))
     if not telling.any():
         return None
     dense = dense[:, telling] * rarity.of(distinct[telling])

@@ -87,8 +87,12 @@ class Calibration:
     def probabilities(self, ratios: Float64Array, k: Float64Array, prior_none: float) -> Float64Array:
         """Of every model, and of none of them in the last column, [n_trials, n_models + 1]."""
         logit = self.logit_known(ratios, k) + np.log((1 - prior_none) / prior_none)
-        among = np.exp(log_softmax(self.identity.at(k)[:, None] * ratios, axis=1))
-        return np.column_stack([expit(logit)[:, None] * among, expit(-logit)])
+        return np.column_stack([expit(logit)[:, None] * self.among_known(ratios, k), expit(-logit)])
+
+    def among_known(self, ratios: Float64Array, k: Float64Array) -> Float64Array:
+        """Of every model, given that the model is a known one, [n_trials, n_models]."""
+        among: Float64Array = np.exp(log_softmax(self.identity.at(k)[:, None] * ratios, axis=1))
+        return among
 
 
 def fit_calibration(trials: Trials) -> Calibration:

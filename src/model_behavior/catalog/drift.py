@@ -1,14 +1,14 @@
 """Tests whether a model's responses have changed since it was enrolled, and says how many responses such a test needs.
 
-**Test.** The means of the enrolled and of the new responses are compared in coordinates in which responses vary around
-their model with covariance 1. The statistic is the squared distance of the two means; its distribution under "no
-change" is found by permuting who said what (Pitman 1937), within each prompt where both samples answer the same
-prompts, so that the prompts cannot pass for a change. The p-value is (1 + permuted >= observed) / (1 + permutations),
-which is exact.
+**Test.** The enrolled and the new responses are compared in coordinates in which responses vary around their model with
+covariance 1, by two permutation tests together (`relabelling`): of the samples' means, for a change of all responses,
+and of a mixture with another known model, for a change of some. Responses are relabelled within each prompt where both
+samples answer the same prompts, so that the prompts cannot pass for a change. Where they answer others, what a prompt
+does to every answer is subtracted, as far as other models' responses to it tell. Decision 0026 has the power of each.
 
-**Power.** Without a change the squared distance is close to g chi^2_h, with g and h from the mean and variance of the
-permuted distances (Satterthwaite 1946). A change by `effect` adds effect^2 to it, so that the distance is g times a
-noncentral chi^2_h with noncentrality effect^2 / g; g falls as the samples grow.
+**Power.** Without a change the squared distance of the means is close to g chi^2_h, with g and h from the mean and
+variance of the permuted distances (Satterthwaite 1946). A change by `effect` adds effect^2 to it, so that the distance
+is g times a noncentral chi^2_h with noncentrality effect^2 / g; g falls as the samples grow.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model_behavior.arrays import BoolArray, Float16Array, Float64Array, IntArray
+from model_behavior.arrays import BoolArray, Float16Array, Float64Array, IntArray, UInt64Array
+from model_behavior.catalog.cut_responses import find_limit, read_endings
 from model_behavior.catalog.enrolment import Catalog
+from model_behavior.catalog.relabelling import combine, permute_distances, permute_mixtures, score_mixtures
 from model_behavior.catalog.style_drivers import StyleDriver, find_drivers, profile_of
 from model_behavior.catalog.two_covariance import fit_whitening
 from model_behavior.data.canonical_text import Changes
 from model_behavior.errors import DataError, UsageError
 from model_behavior.names import find_model
 
-_CHUNK = 256  # permutations at once
 _LEAST_PER_DIMENSION = 4
+_MOST_WHITENED = 4096  # responses of other models: more change nothing but the time
+_WEIGHTS = (0.2, 0.8)  # of the tests of means and of mixtures
 _REFERENCE_EFFECTS = (0.25, 0.5, 1.0)
-_ROUNDING = 2.0**-22  # of the mean squared length: vectors are kept in float16, so that less is no distance
 _MOST = 100_000
 
 
@@ -73,14 +75,19 @@ class DriftReport:
         model: name of the model.
         effect: distance of the two means in standard deviations of single responses along the line between them, less
             the part expected by chance; never below 0.
-        p_value: probability of a distance at least this large without a change.
+        p_value: probability of a difference at least this large without a change, by both tests together.
+        p_mean: p-value of the test of means alone.
+        p_mixture: p-value of the test of mixtures alone; None if the catalog has no other model.
+        resembles: model that the new responses lean to, more than the enrolled ones do; None if no change was found, or
+            none towards a known model.
         changed: True if the p-value is at most alpha.
         by_prompt: True if responses to the same prompts were compared.
         shared_prompts: prompts that both samples answer.
         n_enrolled: enrolled responses compared.
         n_new: new responses compared.
-        needed: number of new responses (prompts, if compared by prompt) that finds an effect of the key's size with the
-            power of the configuration; None if no number suffices, since the enrolled sample is too small.
+        needed: number of new responses (prompts, if compared by prompt) with which the test of means alone finds an
+            effect of the key's size with the power of the configuration; None if no number suffices, since the enrolled
+            sample is too small.
         needed_for_effect: the same number for the effect that was found; None also if the effect is 0.
         drivers: differences in style of the new responses from the enrolled ones.
         caution: limits of the test on these responses; "" if there are none.
@@ -90,6 +97,9 @@ class DriftReport:
     model: str
     effect: float
     p_value: float
+    p_mean: float
+    p_mixture: float | None
+    resembles: str | None
     changed: bool
     by_prompt: bool
     shared_prompts: int
@@ -144,76 +154,120 @@ def measure_drift(catalog: Catalog, name: str, new: Catalog, config: DriftConfig
     if len(new.models) != 1:
         raise UsageError(f"the new responses are of {len(new.models)} models; drift compares one. Fix: choose one")
     model = find_model(catalog.models.names, name)
+    sides = line_up(catalog, model, new, config)
+    n_new = int(sides.is_new.sum())
+    found = compare_sides(catalog, model, sides, config)
+    permuted = found.distances[1:]
+    null = fit_null(permuted, len(sides.is_new) - n_new, sides.n_shared if sides.by_prompt else n_new, sides.by_prompt)
+    effect = float(np.sqrt(max(found.distances[0] - permuted.mean(), 0)))
+    changed = found.p_value <= config.alpha
+    leans = changed and found.p_mixture is not None and found.p_mixture <= config.alpha
+    return DriftReport(
+        model=name,
+        effect=effect,
+        p_value=found.p_value,
+        p_mean=found.p_mean,
+        p_mixture=found.p_mixture,
+        resembles=found.nearest if leans else None,
+        changed=changed,
+        by_prompt=sides.by_prompt,
+        shared_prompts=sides.n_shared,
+        n_enrolled=len(sides.is_new) - n_new,
+        n_new=n_new,
+        needed={size: _needed(null, size, config) for size in _REFERENCE_EFFECTS},
+        needed_for_effect=_needed(null, effect, config) if effect > 0 else None,
+        drivers=_drivers(catalog, model, new),
+        caution=_caution(sides),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Both samples, those to shared prompts alone where they are compared by prompt.
+
+    Attributes:
+        vectors: responses in coordinates in which they vary around their model with covariance 1, [n, dim].
+        others: means of the other known models there, [n_others, dim].
+        is_new: True for responses of the new sample, [n].
+        stratum: prompt of each response, or 0 where they are compared all at once, [n].
+        n_shared: number of prompts that both samples answer.
+        by_prompt: True if they are compared by prompt.
+        limit: log(1 + characters) from which on responses are set aside, since a limit cuts those of one sample.
+        n_cut: number of responses that are set aside for it.
+    """
+
+    vectors: Float64Array
+    others: Float64Array
+    is_new: BoolArray
+    stratum: IntArray
+    n_shared: int
+    by_prompt: bool
+    limit: float
+    n_cut: int
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeTests:
+    """Results of both tests; `distances` as from `permute_distances`, `nearest` the model of the largest difference."""
+
+    distances: Float64Array
+    p_value: float
+    p_mean: float
+    p_mixture: float | None
+    nearest: str | None
+
+
+def line_up(catalog: Catalog, model: int, new: Catalog, config: DriftConfig) -> Sides:
+    """Brings both samples of a model, given by its row, to the coordinates of the tests.
+
+    Raises:
+        DataError: a side has fewer than two responses.
+    """
     enrolled, added = catalog.samples.embedded, new.samples.embedded
     rows = enrolled.rows_of(model)
     vectors = np.concatenate([enrolled.vectors[rows], added.vectors])
     keys = np.concatenate([enrolled.prompt_keys[rows], added.prompt_keys])
     is_new = np.arange(len(vectors)) >= rows.stop - rows.start
-    _check_sizes(name, int((~is_new).sum()), int(is_new.sum()))
-    whitened = vectors.astype(np.float64) @ _fit_whitening(catalog, model, vectors)
+    _check_sizes(catalog.models.names[model], int((~is_new).sum()), int(is_new.sum()))
+    whitening = _fit_whitening(catalog, model, vectors)
+    sides = [read_endings(catalog.samples, model), read_endings(new.samples, 0)]
+    lengths, unfinished = (np.concatenate(each) for each in zip(*sides, strict=True))
+    limit = find_limit(lengths, unfinished, is_new)
+    kept = lengths < limit
+    if not kept[is_new].sum() > 1 < kept[~is_new].sum():
+        raise DataError(
+            f"nearly all responses of {catalog.models.names[model]} are longer than {math.expm1(limit):,.0f} "
+            "characters, where a limit on the length cuts those of one sample. Fix: ask with the limit of the enrolment"
+        )
+    vectors, keys, is_new = vectors[kept], keys[kept], is_new[kept]
     shared = np.intersect1d(keys[is_new], keys[~is_new])
     by_prompt = len(shared) >= config.min_shared_prompts
-    if by_prompt:
-        used = np.isin(keys, shared)
-        whitened, is_new, keys = whitened[used], is_new[used], keys[used]
-    stratum = np.unique(keys, return_inverse=True)[1] if by_prompt else np.zeros(len(keys), dtype=np.int64)
-    observed, permuted = permute_distances(whitened, is_new, stratum, config)
-    null = fit_null(permuted, int((~is_new).sum()), len(shared) if by_prompt else int(is_new.sum()), by_prompt)
-    effect = float(np.sqrt(max(observed - permuted.mean(), 0)))
-    p_value = float((1 + (permuted >= observed * (1 - 1e-12)).sum()) / (1 + len(permuted)))
-    return DriftReport(
-        model=name,
-        effect=effect,
-        p_value=p_value,
-        changed=p_value <= config.alpha,
+    used = np.isin(keys, shared) if by_prompt else np.ones(len(keys), dtype=bool)
+    keys = keys[used]
+    centred = vectors[used].astype(np.float64) - _prompt_effects(catalog, model, keys)
+    return Sides(
+        vectors=centred @ whitening,
+        others=np.delete(catalog.models.mean.astype(np.float64), model, axis=0) @ whitening,
+        is_new=is_new[used],
+        stratum=np.unique(keys, return_inverse=True)[1] if by_prompt else np.zeros(len(keys), dtype=np.int64),
+        n_shared=len(shared),
         by_prompt=by_prompt,
-        shared_prompts=len(shared),
-        n_enrolled=int((~is_new).sum()),
-        n_new=int(is_new.sum()),
-        needed={size: _needed(null, size, config) for size in _REFERENCE_EFFECTS},
-        needed_for_effect=_needed(null, effect, config) if effect > 0 else None,
-        drivers=_drivers(catalog, model, new),
-        caution=_caution(len(shared), by_prompt),
+        limit=limit,
+        n_cut=int((~kept).sum()),
     )
 
 
-def permute_distances(
-    vectors: Float64Array, is_new: BoolArray, stratum: IntArray, config: DriftConfig
-) -> tuple[float, Float64Array]:
-    """Squared distance between the two samples' means, observed and with labels permuted within strata.
-
-    The difference is taken in each stratum and averaged over strata.
-
-    Args:
-        vectors: responses of both samples, [n, dim].
-        is_new: True for responses of the new sample, [n].
-        stratum: stratum of each response, 0 to n_strata - 1, each with a response of both samples, [n].
-        config: number of permutations, and seed.
-    """
-    rng = np.random.default_rng(config.seed)
-    order = np.argsort(stratum, kind="stable")
-    vectors, is_new, stratum = vectors[order], is_new[order], stratum[order]
-    n_new, n_all = np.bincount(stratum, is_new), np.bincount(stratum)
-    n_strata = len(n_all)
-    nothing = _ROUNDING * np.square(vectors).sum(axis=1).mean()
-    if_new, if_old = (1 / n_new / n_strata)[stratum], (-1 / (n_all - n_new) / n_strata)[stratum]
-
-    def squared(labels: BoolArray) -> Float64Array:
-        difference = np.where(labels, if_new, if_old) @ vectors
-        distances: Float64Array = np.square(difference).sum(axis=-1)
-        return np.where(distances > nothing, distances, 0)
-
-    first = np.cumsum(n_all) - n_all
-    permuted = []
-    for start in range(0, config.permutations, _CHUNK):
-        shape = (min(_CHUNK, config.permutations - start), len(stratum))
-        # Sorted by stratum and by a random number in it: labels taken in this order are permuted within strata.
-        drawn = np.argsort(stratum + rng.random(shape), axis=1)
-        ranked = np.arange(len(stratum)) - first[stratum] < n_new[stratum]
-        labels = np.zeros(shape, dtype=bool)
-        np.put_along_axis(labels, drawn, np.broadcast_to(ranked, shape), axis=1)
-        permuted.append(squared(labels))
-    return float(squared(is_new)), np.concatenate(permuted)
+def compare_sides(catalog: Catalog, model: int, sides: Sides, config: DriftConfig) -> ChangeTests:
+    """Both tests, one by one and together, of a model given by its row."""
+    how = sides.is_new, sides.stratum, config.permutations, config.seed
+    distances = permute_distances(sides.vectors, *how)
+    if not len(sides.others):
+        p_value, _ = combine([distances], [1.0])
+        return ChangeTests(distances, p_value, p_value, None, None)
+    mixtures, row = permute_mixtures(score_mixtures(sides.vectors, sides.others), *how)
+    p_value, (p_mean, p_mixture) = combine([distances, mixtures], _WEIGHTS)
+    names = [name for other, name in enumerate(catalog.models.names) if other != model]
+    return ChangeTests(distances, p_value, p_mean, p_mixture, names[row])
 
 
 def fit_null(permuted: Float64Array, n_enrolled: int, n_new: int, by_prompt: bool) -> NullDistribution:
@@ -257,11 +311,35 @@ def _fit_whitening(catalog: Catalog, model: int, compared: Float16Array) -> Floa
     The enrolled and the new responses have the same part in it, otherwise the permutations would not be exact.
     """
     sample = catalog.samples.embedded
-    others = sample.owner != model
+    others = np.flatnonzero(sample.owner != model)
+    others = others[:: -(-len(others) // _MOST_WHITENED) or 1]
     vectors, owner = sample.vectors[others], sample.owner[others]
     if len(vectors) < _LEAST_PER_DIMENSION * vectors.shape[1]:
         vectors, owner = np.concatenate([vectors, compared]), np.append(owner, np.full(len(compared), model))
     return fit_whitening(vectors, owner)
+
+
+def _prompt_effects(catalog: Catalog, model: int, keys: UInt64Array) -> Float64Array:
+    """Mean of other models' responses to each prompt less that of all their responses, shrunk to 0, [n, dim]."""
+    sample = catalog.samples.embedded
+    others = sample.owner != model
+    effects = np.zeros((len(keys), sample.vectors.shape[1]))
+    if not others.any():
+        return effects
+    asked, place = np.unique(keys, return_inverse=True)
+    rows = np.flatnonzero(others & np.isin(sample.prompt_keys, asked))
+    if not len(rows):
+        return effects
+    # Each response less the mean of its own model's, so that it does not matter which models answered.
+    present = np.flatnonzero(np.diff(sample.offsets))
+    sums = np.add.reduceat(sample.vectors, sample.offsets[present], axis=0, dtype=np.float64)
+    means = sums / np.diff(sample.offsets)[present, None]
+    ordered = rows[np.argsort(sample.prompt_keys[rows], kind="stable")]
+    answered, first, counts = np.unique(sample.prompt_keys[ordered], return_index=True, return_counts=True)
+    away = sample.vectors[ordered] - means[np.searchsorted(present, sample.owner[ordered])]
+    of_prompt = np.zeros((len(asked), effects.shape[1]))
+    of_prompt[np.searchsorted(asked, answered)] = np.add.reduceat(away, first, axis=0) / (counts[:, None] + 1)
+    return of_prompt[place]
 
 
 def _needed(null: NullDistribution, effect: float, config: DriftConfig) -> int | None:
@@ -284,10 +362,16 @@ def _check_sizes(name: str, n_enrolled: int, n_new: int) -> None:
         raise DataError(f"{n_new} new responses of {name}: 2 at least are needed to compare")
 
 
-def _caution(shared: int, by_prompt: bool) -> str:
-    if by_prompt:
-        return ""
-    return (
-        f"only {shared} prompts are in both samples, so a change of prompts cannot be told from a change of the model. "
-        "Fix: ask the prompts that the model was enrolled with"
-    )
+def _caution(sides: Sides) -> str:
+    found = []
+    if not sides.by_prompt:
+        found.append(
+            f"only {sides.n_shared} prompts are in both samples, so a change of prompts cannot be told from a change "
+            "of the model. Fix: ask the prompts that the model was enrolled with"
+        )
+    if sides.n_cut:
+        found.append(
+            f"a limit cuts responses of one sample at about {math.expm1(sides.limit):,.0f} characters, so that "
+            f"{sides.n_cut} of that length are not compared. Fix: ask with the limit of the enrolment"
+        )
+    return "; ".join(found)

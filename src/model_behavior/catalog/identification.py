@@ -6,6 +6,11 @@ embeddings have a two-covariance model each, and a model's score is the mean of 
 the same responses, so that their sum would count them twice. Embeddings tell known models apart better; style features,
 which nothing was trained on, also show what only a new model does. Decision 0010 has what either is worth alone.
 
+**Shifts.** A harness, a system prompt or a temperature may shift all responses of a known model in the same way. Which
+of the known models is likeliest is therefore judged by style alone, with bounded evidence (`bounded_style`): there no
+single feature convicts. "None of them" is judged by the ratios above, which tell new models better (decision 0022);
+where they say so but one known model is clearly likeliest, `shifted_model` names it with what has shifted.
+
 **Probabilities.** A calibration (`calibration`) corrects for what the ratios ignore: responses to the same prompts vary
 together, and features are not normal. It is fitted on trials with a known answer: responses that are held out of
 the known models, once with their model among these, once without it or its family.
@@ -19,6 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from model_behavior.arrays import BoolArray, Float64Array, FloatArray, IntArray, UInt64Array
+from model_behavior.catalog.bounded_style import BoundedStyle, fit_bounded_style
 from model_behavior.catalog.calibration import Calibration, Trials, fit_calibration
 from model_behavior.catalog.enrolment import Catalog
 from model_behavior.catalog.two_covariance import TwoCovariance, fit_two_covariance
@@ -30,6 +36,7 @@ LEAST_MODELS, LEAST_RESPONSES = 4, 5
 TRIAL_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _DRAWS_PER_MODEL = 4
 _TAIL = 2.0
+_CLEAR = 0.95  # of the known models' probability: from there on one of them is clearly the likeliest
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,19 @@ class Identification:
         n_responses: number of responses judged together.
         none: probability of a model that the catalog does not know.
         candidates: all known models, the likeliest first; with `none`, their probabilities sum to 1.
+        share: probability of the likeliest known model, given that it is a known one.
+        convinced: style in which the responses are like the likeliest known model and unlike the others, strongest
+            first, in words.
+        shifted: style in which all responses differ from the likeliest known model in the same way, in words.
         canonicalised: responses that were brought to their canonical form, by kind of what was changed.
     """
 
     n_responses: int
     none: float
     candidates: tuple[Candidate, ...]
+    share: float = 0.0
+    convinced: tuple[str, ...] = ()
+    shifted: tuple[str, ...] = ()
     canonicalised: Changes = field(default_factory=dict)
 
     @property
@@ -62,6 +76,15 @@ class Identification:
         """The likeliest known model, or None where "none of them" is likelier."""
         best = self.candidates[0]
         return best.model if best.probability >= self.none else None
+
+    @property
+    def shifted_model(self) -> str | None:
+        """The known model that may have written the responses if something has shifted them all; None if there is none.
+
+        "None of them" is likelier, but of the known models one is far likelier than the others.
+        """
+        is_clear = self.share >= _CLEAR
+        return self.candidates[0].model if self.likeliest is None and is_clear and self.shifted else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +95,9 @@ class Identifier:
         names: names of the models, [n_models]; one of which no response was sampled is never named.
         standardisation: standard scores of the style features.
         known: the models by style, and by embedding where enough of those were sampled.
-        calibration: map from ratios to probabilities.
+        calibration: map from ratios to the probability of "none of them".
+        bounded: the models by style, for bounded evidence.
+        naming: map from bounded evidence to the probabilities of the known models.
         recognition: share of trials with k responses of a known model in which it was the likeliest, by k.
     """
 
@@ -80,6 +105,8 @@ class Identifier:
     standardisation: Standardisation
     known: tuple[KnownModels, ...]
     calibration: Calibration
+    bounded: BoundedStyle
+    naming: Calibration
     recognition: Mapping[int, float]
 
     def identify(
@@ -109,16 +136,23 @@ class Identifier:
         n = len(styles)
         vectors = (self.standardisation.apply(styles), embedded.astype(np.float64))
         ratios = mean_ratios(self.known, [each.mean(axis=0, keepdims=True) for each in vectors], n)
-        probabilities = self.calibration.probabilities(ratios, np.array([float(n)]), prior_none)[0]
-        order = np.argsort(-probabilities[:-1], kind="stable")
+        size = np.array([float(n)])
+        none = float(self.calibration.probabilities(ratios, size, prior_none)[0, -1])
+        style = vectors[0].mean(axis=0)
+        evidence = self.bounded.ratios(style[None], n)
+        known = self.naming.among_known(evidence, size)[0]
+        probabilities = (1 - none) * known
+        order = np.argsort(-known, kind="stable")
         return Identification(
             n,
-            float(probabilities[-1]),
+            none,
             tuple(
                 Candidate(self.names[i], float(probabilities[i]), float(ratios[0, i]))
                 for i in order
                 if np.isfinite(ratios[0, i])
             ),
+            float(known.max()),
+            *self.bounded.explain(style, int(order[0]), n),
         )
 
 
@@ -133,13 +167,16 @@ def fit_identifier(catalog: Catalog, seed: int = 0) -> Identifier:
         DataError: there are fewer models than that, or too few prompts in common.
     """
     evidence = gather_evidence(catalog)
-    trials = draw_trials(evidence, np.random.default_rng(seed))
+    everything = np.zeros(0, np.uint64)
+    naming = draw_trials(evidence, np.random.default_rng(seed), bounded=True)
     return Identifier(
         evidence.names,
         evidence.standardisation,
-        evidence.know(np.zeros(0, np.uint64)),
-        fit_calibration(trials),
-        recognition_by_size(trials),
+        evidence.know(everything),
+        fit_calibration(draw_trials(evidence, np.random.default_rng(seed))),
+        evidence.know_style(everything),
+        fit_calibration(naming),
+        recognition_by_size(naming),
     )
 
 
@@ -237,6 +274,11 @@ class Evidence:
             known.append(_describe(self.embedded.vectors, self.embedded.owner, sums, counts))
         return tuple(known)
 
+    def know_style(self, asked: UInt64Array) -> BoundedStyle:
+        """The models' style as known without their responses to some prompts; `asked` as for `know`."""
+        others = ~np.isin(self.styles.prompt, asked)
+        return fit_bounded_style(self.styles.vectors[others], self.styles.owner[others], len(self.names))
+
     def shared(self) -> tuple[IntArray, IntArray]:
         """Rows of `styles` and of `embedded` that are of the same responses; of `styles` twice where that is alone."""
         if not len(self.embedded.vectors):
@@ -252,7 +294,7 @@ class Evidence:
         return style, embedded
 
 
-def mean_ratios(known: Sequence[KnownModels], probes: Sequence[Float64Array], k: int) -> Float64Array:
+def mean_ratios(known: Sequence[KnownModels | BoundedStyle], probes: Sequence[Float64Array], k: int) -> Float64Array:
     """The mean over kinds of vectors of `KnownModels.ratios`; a model that one of them lacks has -inf."""
     ratios: Float64Array = np.mean([each.ratios(means, k) for each, means in zip(known, probes, strict=False)], axis=0)
     return ratios
@@ -289,7 +331,7 @@ def gather_evidence(catalog: Catalog) -> Evidence:
     )
 
 
-def draw_trials(evidence: Evidence, rng: np.random.Generator) -> Trials:
+def draw_trials(evidence: Evidence, rng: np.random.Generator, bounded: bool = False) -> Trials:
     """Means of k responses of one model each: once with the model known, once without it, once without its family.
 
     A new model may or may not have relatives in the catalog, so that half of the unknown ones have. The responses of a
@@ -307,7 +349,7 @@ def draw_trials(evidence: Evidence, rng: np.random.Generator) -> Trials:
         rows = np.flatnonzero(np.isin(prompt, asked))
         if len(np.unique(evidence.styles.owner[~np.isin(evidence.styles.prompt, asked)])) < 2:
             continue
-        known = evidence.know(asked)
+        known = (evidence.know_style(asked),) if bounded else evidence.know(asked)
         for model in np.unique(owner[rows]).tolist():
             own = rows[owner[rows] == model]
             for k in TRIAL_SIZES:

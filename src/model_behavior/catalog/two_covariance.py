@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from sklearn.covariance import ledoit_wolf
 
 from model_behavior.arrays import Float64Array, FloatArray, IntArray
 
@@ -107,8 +108,6 @@ def fit_two_covariance(
         means: embeddings of at least two models, [n_models, dim].
         counts: responses behind each, [n_models].
     """
-    from sklearn.covariance import ledoit_wolf  # slow to load, and most commands do not need it
-
     whiten = fit_whitening(vectors, owner)
     mean = means.astype(np.float64).mean(axis=0)
     covariance, _ = ledoit_wolf((means - mean) @ whiten, assume_centered=True)
@@ -124,6 +123,23 @@ def fit_whitening(vectors: FloatArray, owner: IntArray) -> Float64Array:
 
     Arguments as for `fit_two_covariance`.
     """
+    axes, variance, deviation = _within_axes(vectors, owner)
+    whitening: Float64Array = axes / np.sqrt(variance) / deviation[:, None]
+    return whitening
+
+
+def fit_symmetric_whitening(vectors: FloatArray, owner: IntArray) -> Float64Array:
+    """`fit_whitening`, turned so that each coordinate is as close as possible to one dimension of the vectors.
+
+    Zero-phase whitening (Bell and Sejnowski 1997, https://doi.org/10.1016/S0042-6989(97)00121-1), [dim, dim].
+    """
+    axes, variance, deviation = _within_axes(vectors, owner)
+    whitening: Float64Array = axes / np.sqrt(variance) @ axes.T / deviation[:, None]
+    return whitening
+
+
+def _within_axes(vectors: FloatArray, owner: IntArray) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Axes and variances of the shrunken correlation of responses around their model, and the deviations, [dim]."""
     values = vectors.astype(np.float64)
     _, owner, sizes = np.unique(owner, return_inverse=True, return_counts=True)
     sums = np.zeros((len(sizes), values.shape[1]))
@@ -134,5 +150,4 @@ def fit_whitening(vectors: FloatArray, owner: IntArray) -> Float64Array:
     deviation[deviation <= _LEAST_DEVIATION * max(deviation.max(), _TINY)] = np.inf  # never varies, so it says nothing
     correlation = within / np.outer(deviation, deviation)
     variance, axes = np.linalg.eigh((correlation + _RIDGE * np.eye(len(within))) / (1 + _RIDGE))
-    whitening: Float64Array = axes / np.sqrt(variance) / deviation[:, None]
-    return whitening
+    return axes, variance, deviation

@@ -249,6 +249,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
                     ("benchmark stage2 votes.parquet --output stage2.md",),
                 ),
                 Row(
+                    "drift",
+                    "benchmark_commands:benchmark_drift",
+                    "Benchmark drift: power against swaps of models, false alarms.",
+                    ("benchmark drift arena responses.parquet --output drift.md",),
+                ),
+                Row(
                     "speed",
                     "benchmark_commands:benchmark_speed",
                     "Benchmark the speed of every stage, compared with sentence-transformers.",

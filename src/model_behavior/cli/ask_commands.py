@@ -63,7 +63,7 @@ def rank(
 
 
 def _describe_ranking(rows: Sequence[RankedModel], known: Collection[str], scale: ScaleName) -> str:
-    width, digits = max(len(row.model) for row in rows) + 2, digits_of(scale)
+    width, digits = max(len(row.model) + 3 * bool(row.beyond) for row in rows) + 2, digits_of(scale)
     lines = [f"{'rank':>4}  {'group':>5}  {'model':<{width}} {'rating':>7}  {'95 % interval':<16} {'votes':>7}"]
     several = len({row.component for row in rows}) > 1
     component, place = rows[0].component, 0
@@ -72,7 +72,7 @@ def _describe_ranking(rows: Sequence[RankedModel], known: Collection[str], scale
             component, place = row.component, 0
             lines.append(_describe_component(row.component))
         place += 1
-        name = row.model if row.model in known else f"{row.model} *"
+        name = row.model if row.model in known else f"{row.model} {'**' if row.beyond else '*'}"
         span = f"{row.low:.{digits}f} to {row.high:.{digits}f}"
         rating = f"{row.rating:>7.{digits}f}"
         lines.append(f"{place:>4}  {row.group or '':>5}  {name:<{width}} {rating}  {span:<16} {row.votes:>7,}")
@@ -83,6 +83,8 @@ def _describe_ranking(rows: Sequence[RankedModel], known: Collection[str], scale
         lines.append(
             "* no votes: rated from its responses; `onboard` shows how many more responses would narrow the interval"
         )
+    if any(row.beyond for row in rows):
+        lines.append("** beyond the known field: answers better, or worse, than those of every known model")
     return "\n".join(lines)
 
 

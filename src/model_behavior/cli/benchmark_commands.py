@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import typer
 
 from model_behavior.artifact import Artifact
+from model_behavior.benchmarks.drift import DriftPlan, run_drift_benchmark, write_drift_report
 from model_behavior.benchmarks.scale import measure_sizes, write_scale_report
 from model_behavior.benchmarks.speed.report import SpeedPlan, run_speed_benchmark, write_speed_report
 from model_behavior.benchmarks.stage1 import BenchmarkPlan, choose_variants, run_benchmark
@@ -20,8 +21,8 @@ from model_behavior.benchmarks.stage2 import Stage2Plan, run_stage2_benchmark
 from model_behavior.benchmarks.stage2_report import write_stage2_report
 from model_behavior.benchmarks.values import plain_values
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result
-from model_behavior.cli.options import ArtifactFolder, CacheFolder, Json, Seed, open_cache
-from model_behavior.data.loading import load_votes
+from model_behavior.cli.options import ArtifactFolder, CacheFolder, Json, Seed, open_artifact, open_cache
+from model_behavior.data.loading import load_responses, load_votes
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import MissingExtraError, ModelBehaviorError, UsageError
 from model_behavior.files import check_output_file, written_aside
@@ -30,6 +31,7 @@ from model_behavior.models.behavior.monitor import Runtime
 _PLAN = BenchmarkPlan()
 _PLAN2 = Stage2Plan()
 _SPEED = SpeedPlan()
+_DRIFT = DriftPlan()
 _SIZES = "10000,100000,1000000"
 _STOP_SECONDS = 30
 _Result = TypeVar("_Result")
@@ -153,6 +155,32 @@ def _write_report(output: Path, text: str, pictures: Mapping[str, str]) -> None:
 def _print(output: Path, results: Sequence[object], seeds: int, as_json: bool) -> None:
     value = {"output": str(output), "results": plain_values(results)}
     print_result(value, as_json, f"{output}: {len(results)} vote files, {seeds} seeds")
+
+
+def benchmark_drift(
+    folder: ArtifactFolder,
+    responses: Annotated[
+        str, typer.Argument(metavar="RESPONSES", help="Responses of several models to the same prompts.")
+    ],
+    output: Annotated[Path, typer.Option(help="Markdown file to write.")],
+    swaps: Annotated[int, typer.Option(min=1, help="Most pairs of models of each kind of swap.")] = _DRIFT.swaps,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of prompts for each pair of models.")] = _DRIFT.draws,
+    permutations: Annotated[int, typer.Option(min=19, help="Permutations of every test.")] = _DRIFT.permutations,
+    seed: Seed = _DRIFT.seed,
+    cache: CacheFolder = None,
+    json: Json = False,
+) -> None:
+    """Benchmark drift: power against swaps of models, false alarms under changes of the harness, other tests."""
+    check_output_file(output)
+    plan = DriftPlan(swaps, draws, permutations, seed)
+    loaded = open_artifact(folder, cache, "auto")
+    pairs, report = load_responses(responses)
+    print_load_report(report)
+    cells = run_drift_benchmark(loaded, pairs, plan, Progress().show)
+    command = _describe("drift", [folder.name, responses], output, plan, _DRIFT)
+    _write_report(output, *write_drift_report(cells, Path(responses).name, len(pairs.models), command))
+    value = {"output": str(output), "results": plain_values(cells)}
+    print_result(value, json, f"{output}: {sum(cell.trials for cell in cells):,} trials")
 
 
 def benchmark_scale(

@@ -14,6 +14,7 @@ import typer
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.certainty import ModelCertainty, PlannedSize, RatingCertainty, check_half_width
 from model_behavior.catalog.drift import DriftConfig, DriftReport
+from model_behavior.catalog.drift_history import HISTORY, PastCheck, append_checks, check_of, now
 from model_behavior.catalog.embeddings import ModelEmbeddings, count_changes, usable_models, usable_pairs
 from model_behavior.catalog.identification import Identification
 from model_behavior.catalog.neighbours import Neighbourhood
@@ -166,12 +167,19 @@ def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[flo
             compared = f"{rating.compared:,} responses to prompts that voted models answered, too"
             value = f"{rating.rating:.{digits}f} ± {rating.half_width:.{digits}f}{unit}"
             lines.append(f"  rating: {value} (95 %), from {compared}")
+            if rating.beyond:
+                lines.append(f"  beyond the known field: {_outside(rating.beyond)}")
             lines.append(f"  {_needed(rating, digits)}")
         for k, size in each.planned.items():
             bought = [f"{name} {value}" for name, value in _bought(size, digits) if value is not None]
             if bought:
                 lines.append(f"  {k:>4} responses: {', '.join(bought)}")
     return "\n".join(lines)
+
+
+def _outside(beyond: int) -> str:
+    order = "better" if beyond > 0 else "worse"
+    return f"its answers look {order} than those of every known model, so that its rating is a guess"
 
 
 def _needed(rating: RatingCertainty, digits: int) -> str:
@@ -283,6 +291,17 @@ def describe_identification(name: str | None, found: Identification, top: int, g
     if len(found.candidates) > top:
         lines.append(f"  {rest:6.1%}  {len(found.candidates) - top} other known models")
     lines.append(f"  {found.none:6.1%}  none of them")
+    best = found.candidates[0].model
+    if found.convinced:
+        lines.append(f"  what speaks for {best} among the known models: {'; '.join(found.convinced)}")
+    if found.shifted_model:
+        lines.append(
+            f"  it may be {best} ({found.share:.0%} of the known models' probability), shifted in all responses:"
+        )
+    elif found.shifted:
+        lines.append(f"  what sets all responses apart from {best}:")
+    if found.shifted:
+        lines.append(f"    {'; '.join(found.shifted)}")
     return "\n".join([*lines, *_changes(found.canonicalised)])
 
 
@@ -310,6 +329,9 @@ def drift(
     alpha: Annotated[
         float, typer.Option(min=0, max=1, help="Significance level: accepted rate of false alarms.")
     ] = _DRIFT.alpha,
+    fail_on_change: Annotated[
+        bool, typer.Option("--fail-on-change", help="Exit with 1 where a change is found; its reasons go to stderr.")
+    ] = False,
     columns: Columns = None,
     outcome: Outcomes = None,
     questions: Questions = None,
@@ -319,12 +341,16 @@ def drift(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Test whether the answers of a model in DIR have changed since it was enrolled, or the votes on all models."""
+    """Test whether the answers of a model in DIR have changed since it was enrolled, or the votes on all models.
+
+    Each check is appended to drift.jsonl in DIR.
+    """
     reading = reading_options(columns, outcome, questions)
     loaded = open_artifact(folder, cache, backend)
     if not responses:
         watched = watch_log(folder, loaded, alpha)
         print_result([asdict(each) for each in watched], json, describe_watch(watched))
+        _record_checks(folder, [_check_of_votes(each, alpha) for each in watched], fail_on_change)
         return
     if model is None:
         raise UsageError("--model is missing. Fix: name the model that wrote the responses")
@@ -333,6 +359,27 @@ def drift(
     print_load_report(report)
     found = loaded.drift(pairs, model, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
     print_result(asdict(found), json, describe_drift(found))
+    _record_checks(folder, [check_of(found, alpha)], fail_on_change)
+
+
+def _record_checks(folder: Path, checks: Sequence[PastCheck], fail_on_change: bool) -> None:
+    """Appends checks to the history, and ends the command with 1 where one found a change and that is asked for."""
+    try:
+        append_checks(folder / HISTORY, checks)
+    except OSError as error:
+        text = f"warning: the check is not in the history: {folder / HISTORY} cannot be written: {error.strerror}"
+        stderr().print(text, markup=False, style="yellow")
+    changed = [check for check in checks if check.changed]
+    if fail_on_change and changed:
+        stderr().print(" | ".join(check.summary() for check in changed), markup=False, style="red")
+        raise typer.Exit(1)
+
+
+def _check_of_votes(watched: WatchedModel, alpha: float) -> PastCheck:
+    effect = watched.observed - watched.predicted
+    return PastCheck(
+        now(), watched.model, "votes", watched.votes, watched.p_value, effect, alpha, watched.changed, reasons=()
+    )
 
 
 def watch_log(folder: Path, loaded: Artifact, alpha: float) -> tuple[WatchedModel, ...]:
@@ -367,6 +414,9 @@ def describe_drift(found: DriftReport) -> str:
         f"  effect: {found.effect:.2f} standard deviations of a response",
         f"  compared {how}: {found.n_new} new with {found.n_enrolled} enrolled responses",
     ]
+    if found.p_mixture is not None:
+        towards = f", towards {found.resembles}" if found.resembles is not None else ""
+        lines.append(f"  all responses: p = {found.p_mean:.3g}; some of them: p = {found.p_mixture:.3g}{towards}")
     if found.effect > 0:
         lines.append(f"  {unit} needed to find this effect in 80 % of cases: {_number(found.needed_for_effect)}")
     sizes = ", ".join(f"{size:g}: {_number(needed)}" for size, needed in found.needed.items())

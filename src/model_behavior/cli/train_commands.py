@@ -47,12 +47,13 @@ from model_behavior.cli.options import (
     set_defaults,
 )
 from model_behavior.data.linking import open_sources
-from model_behavior.data.loading import load_responses
+from model_behavior.data.loading import load_responses, load_votes
 from model_behavior.data.ratings import load_ratings
 from model_behavior.data.reading import ReadingOptions
 from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.vote_ledger import VoteLedger
+from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
 from model_behavior.models.behavior.monitor import Runtime
@@ -395,23 +396,32 @@ class TrainingInputs:
     reading: ReadingOptions
     seed: int
 
-    def read(self) -> Material:
+    def read(self, quiet: bool = False) -> Material:
         """Votes, ratings and responses, with progress and a report on stderr.
+
+        Args:
+            quiet: no progress and no report: another process of the same training prints them.
 
         Raises:
             DataError, UsageError: as `gather_material` and the loaders.
         """
         votes, responses = self._divide()
         ratings = None if self.ratings is None else load_ratings(self.ratings)
-        data = read_votes(votes, self.reading) if votes else None
-        pairs = None
-        if responses:
-            progress = partial(Progress().show, "reading responses")
-            pairs, report = load_responses(*responses, progress=progress, reading=self.reading)
-            print_load_report(report)
+        data = None
+        if votes:
+            data = load_votes(*votes, reading=self.reading)[0] if quiet else read_votes(votes, self.reading)
+        pairs = self._read_responses(responses, quiet) if responses else None
         material = gather_material(data, ratings, pairs, self.seed)
-        print_notes(material.notes)
+        if not quiet:
+            print_notes(material.notes)
         return material
+
+    def _read_responses(self, sources: Sequence[str], quiet: bool) -> PairTable:
+        progress = None if quiet else partial(Progress().show, "reading responses")
+        pairs, report = load_responses(*sources, progress=progress, reading=self.reading)
+        if not quiet:
+            print_load_report(report)
+        return pairs
 
     def _divide(self) -> tuple[list[str], list[str]]:
         """Sources of votes and of responses: an option takes one value, so that further ones come as votes."""
@@ -470,7 +480,7 @@ class TrainingRun:
             if group.is_first:
                 return self._train(inputs, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
             encoder = make_encoder(config, self._runtime(group))
-            encoder.train(inputs.read().data, config.split, config.epochs, config.batch_size)
+            encoder.train(inputs.read(quiet=True).data, config.split, config.epochs, config.batch_size)
         raise typer.Exit
 
     def _runtime(self, group: ProcessGroup) -> Runtime:

@@ -346,7 +346,7 @@ def _convert_row(row: Row, source: OpenedSource, number: int, convert: Callable[
     try:
         return convert(source, row)
     except (DataError, UsageError) as error:
-        raise type(error)(f"{source.rows.name}, row {number}: {error}") from None
+        raise error.reworded(f"{source.rows.name}, row {number}: {error}") from None
 
 
 def _find_problem(source: OpenedSource, n_rows: int, skipped: Counter[str]) -> DataError | UsageError | None:

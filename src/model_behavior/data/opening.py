@@ -145,7 +145,7 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
         known = detect_format(columns, frozenset(reading.columns))
     except DataError as error:
         if also is None or not enough:
-            raise reword(error, f"{rows.name}: {error}{_mapping_hint(columns, str(error))}") from None
+            raise error.reworded(f"{rows.name}: {error}{_mapping_hint(columns, str(error))}") from None
         known = also
     names = {column: path for column, path in names.items() if known.uses(column)}
     forgiven = [column for column in names if column not in reading.columns]
@@ -159,11 +159,6 @@ def open_source(rows: RowSource, reading: ReadingOptions = AS_IT_IS, also: Forma
     if unread:
         notes.append(f"not read: {', '.join(unread)}")
     return OpenedSource(rows, known, names, tuple(notes), reading)
-
-
-def reword(error: DataError, message: str) -> DataError:
-    """The same error with another message."""
-    return NothingToReadError(message, error.reason) if isinstance(error, NothingToReadError) else DataError(message)
 
 
 def _name_columns(rows: RowSource, reading: ReadingOptions) -> dict[str, tuple[str, ...]]:

@@ -17,7 +17,7 @@ from model_behavior.data.formats.tables import PLAIN, PPE
 from model_behavior.data.formats.turns import parse_column
 from model_behavior.data.linking import link_sources, open_files
 from model_behavior.data.memory_rows import describe_rows
-from model_behavior.data.opening import OpenedSource, open_source, reword
+from model_behavior.data.opening import OpenedSource, open_source
 from model_behavior.data.reading import AS_IT_IS, ReadingOptions
 from model_behavior.data.sources import RowSource, Source, expand_sources, open_rows
 from model_behavior.data_models.votes import LoadReport, SourceReport
@@ -219,7 +219,7 @@ def _open(rows: RowSource, enough: Sequence[str], hint: str, reading: ReadingOpt
     try:
         return open_source(rows, reading, also=_PROMPTS if len(enough) == 1 else _MATCHUPS)
     except DataError as error:
-        raise reword(error, f"{error}{hint}") from None
+        raise error.reworded(f"{error}{hint}") from None
 
 
 def _report(source: str, name: str, n_rows: int, n_used: int, reason: str) -> SourceReport:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array
+from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array, IntArray
 
 ScaleName: TypeAlias = Literal["elo", "log-odds"]
 ELO_PER_LOG_ODDS = 400 / math.log(10)
@@ -33,6 +33,8 @@ class ScoringVotes:
         style_a: `STYLE_COLUMNS` of the left response, [n_votes, 4]; None where the responses are not known. Only the
             baselines that look at responses read it.
         style_b: `STYLE_COLUMNS` of the right response, likewise.
+        answers: features of the responses of both sides; None where the responses are not known. Only the reading of
+            ratings from what votes say about responses uses them; predictions never do.
         drawn: True for each vote that was drawn from published ratings, [n_votes]; None where there is none.
     """
 
@@ -44,6 +46,7 @@ class ScoringVotes:
     outcome: Int8Array
     style_a: Float32Array | None = None
     style_b: Float32Array | None = None
+    answers: VotedAnswers | None = None
     drawn: BoolArray | None = None
 
     def __len__(self) -> int:
@@ -54,6 +57,27 @@ class ScoringVotes:
         """Rows of the votes that somebody cast, ascending."""
         rows: Int64Array = np.arange(len(self)) if self.drawn is None else np.flatnonzero(~self.drawn)
         return rows
+
+
+@dataclass(frozen=True, eq=False)
+class VotedAnswers:
+    """Features of the responses that were voted on.
+
+    Attributes:
+        names: names of the features, [n_features].
+        values: features of distinct responses, float32, [n_responses, n_features].
+        row_a: row of the left response of each vote, int64, [n_votes].
+        row_b: row of the right response, likewise.
+    """
+
+    names: tuple[str, ...]
+    values: Float32Array
+    row_a: Int64Array
+    row_b: Int64Array
+
+    def of_votes(self, chosen: IntArray) -> VotedAnswers:
+        """Those of some votes, in this order; the responses stay where they are."""
+        return VotedAnswers(self.names, self.values, self.row_a[chosen], self.row_b[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +92,8 @@ class Ratings:
         votes: votes behind the rating; 0 for a model that was only enrolled.
         component: group of models that chains of votes connect, from 0, -1 for a model that is read from its responses
             beside several groups; ratings of different groups cannot be compared. None where all can be.
+        beyond: 1 where a model that is read from its responses looks better than every known one, -1 where it looks
+            worse, 0 otherwise; None where nothing was read from responses.
         group: models that cannot be told apart share one, see `group_ratings`; None where that is not known.
     """
 
@@ -78,6 +104,7 @@ class Ratings:
     votes: Int64Array
     component: Int64Array | None = None
     group: Int64Array | None = None
+    beyond: Int64Array | None = None
 
     def on(self, scale: RatingScale) -> Ratings:
         """The same on another scale than log-odds."""
@@ -113,6 +140,8 @@ class RankedModel:
         component: group of models that chains of votes connect, from 0; ratings of different groups cannot be compared.
             None for a model that was only enrolled, where there are several groups.
         group: number from 1, the best first; no two models of a group can be told apart.
+        beyond: 1 where the model has no votes and its responses look better than those of every known model, -1 where
+            they look worse, 0 otherwise. Its interval is wider, since nothing is known of what lies there.
     """
 
     model: str
@@ -122,6 +151,7 @@ class RankedModel:
     votes: int
     component: int | None = 0
     group: int | None = None
+    beyond: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +191,34 @@ class Agreement:
 
     def select(self, rows: Int64Array) -> Agreement:
         """The agreement of these models alone, in this order, each at most once."""
-        place = np.full(max(int(self.owner.max(initial=-1)), int(rows.max(initial=-1))) + 1, -1, dtype=np.int64)
-        place[rows] = np.arange(len(rows))
+        place = _new_places(self.owner, rows)
         kept = self.of_responses(np.flatnonzero(place[self.owner] >= 0))
         return Agreement(kept.peers, place[kept.owner], kept.weights, kept.means)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelAnswers:
+    """Features of some responses of each model.
+
+    Attributes:
+        names: names of the features, [n_features].
+        owner: model of each response, as a row of the `ModelTable`, int64, [n_responses].
+        values: features, float32, [n_responses, n_features].
+    """
+
+    names: tuple[str, ...]
+    owner: Int64Array
+    values: Float32Array
+
+    def of_responses(self, rows: Int64Array) -> ModelAnswers:
+        """These responses alone, in this order."""
+        return ModelAnswers(self.names, self.owner[rows], self.values[rows])
+
+    def select(self, rows: Int64Array) -> ModelAnswers:
+        """The responses of these models alone, the models in this order, each at most once."""
+        place = _new_places(self.owner, rows)
+        kept = self.of_responses(np.flatnonzero(place[self.owner] >= 0))
+        return ModelAnswers(kept.names, place[kept.owner], kept.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +231,7 @@ class ModelTable:
         count: responses behind each row, [n_models]: an embedding of few responses is a noisy one.
         spread: root mean square distance of a model's responses from its row, float32, [n_models].
         agreement: agreement of their responses with those of models with votes; None where it is not known.
+        answers: features of their responses; None where they are not known.
     """
 
     names: tuple[str, ...]
@@ -184,6 +239,7 @@ class ModelTable:
     count: Int64Array
     spread: Float32Array
     agreement: Agreement | None = None
+    answers: ModelAnswers | None = None
 
     def select(self, rows: Int64Array) -> ModelTable:
         """These rows alone, in this order."""
@@ -193,6 +249,7 @@ class ModelTable:
             self.count[rows],
             self.spread[rows],
             None if self.agreement is None else self.agreement.select(rows),
+            None if self.answers is None else self.answers.select(rows),
         )
 
 
@@ -223,3 +280,10 @@ class ScoringEpochLog:
         """The inverse of `to_json`."""
         known: dict[str, Any] = {name: math.nan if value is None else value for name, value in values.items()}
         return cls(**known)
+
+
+def _new_places(owner: Int64Array, rows: Int64Array) -> Int64Array:
+    """The place that each model gets when these are selected, -1 for the others."""
+    place = np.full(max(int(owner.max(initial=-1)), int(rows.max(initial=-1))) + 1, -1, dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    return place

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from model_behavior.arrays import Float32Array, Int32Array, IntArray
 from model_behavior.data.split import hash_prompts, hash_text
-from model_behavior.data_models.scoring_types import ScoringVotes
+from model_behavior.data_models.scoring_types import ScoringVotes, VotedAnswers
 from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable, TrainingData
 
@@ -20,13 +21,20 @@ from model_behavior.data_models.votes import PairTable, TrainingData
 _MARKDOWN = (r"(?m)^#{1,6}\s", r"(?m)^\s*(?:[-*+]|\d+\.)\s", r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 
 
-def to_scoring_votes(data: TrainingData, votes: IntArray | None = None, with_style: bool = False) -> ScoringVotes:
+AnswerTable: TypeAlias = tuple[tuple[str, ...], Float32Array]
+"""Names of features [n_features], and their values for all pairs, [n_pairs, n_features]."""
+
+
+def to_scoring_votes(
+    data: TrainingData, votes: IntArray | None = None, with_style: bool = False, answers: AnswerTable | None = None
+) -> ScoringVotes:
     """The chosen votes, in the order given, with only the prompts and models that they use.
 
     Args:
         data: votes.
         votes: indices of the votes to take, all by default.
         with_style: measure length and Markdown of the responses, for the baselines that look at them.
+        answers: features of all pairs, for the reading of ratings from what votes say about responses.
     """
     chosen = np.arange(len(data)) if votes is None else votes
     pair_a, pair_b = data.pair_a[chosen], data.pair_b[chosen]
@@ -42,6 +50,7 @@ def to_scoring_votes(data: TrainingData, votes: IntArray | None = None, with_sty
         style_a=None if style is None else style[pair_a],
         style_b=None if style is None else style[pair_b],
         drawn=None if data.drawn is None else data.drawn[chosen],
+        answers=None if answers is None else VotedAnswers(*answers, pair_a.astype(np.int64), pair_b.astype(np.int64)),
     )
     return select_scoring_votes(whole, np.arange(len(whole)))
 
@@ -63,6 +72,7 @@ def select_scoring_votes(votes: ScoringVotes, chosen: IntArray) -> ScoringVotes:
         style_a=None if votes.style_a is None else votes.style_a[chosen],
         style_b=None if votes.style_b is None else votes.style_b[chosen],
         drawn=None if votes.drawn is None else votes.drawn[chosen],
+        answers=None if votes.answers is None else votes.answers.of_votes(chosen),
     )
 
 

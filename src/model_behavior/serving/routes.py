@@ -170,7 +170,7 @@ def make_catalog_router(backend: Backend) -> APIRouter:
 
     @router.get("/drift", responses=refusals())
     async def drift_checks() -> views.DriftChecks:
-        """The latest check of each model since the service started, newest first."""
+        """The latest check of each model since the service started, and the history of all checks; newest first."""
         return await backend.ask(quick, service.drift_checks)
 
     return router

@@ -11,12 +11,13 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import final
 
 from model_behavior import artifact, catalog
 from model_behavior.artifact import Artifact
+from model_behavior.catalog.drift import DriftConfig
+from model_behavior.catalog.drift_history import HISTORY, append_checks, check_of, now, read_checks
 from model_behavior.data.split import hash_text
 from model_behavior.data.text_columns import PairBuilder
 from model_behavior.data.vote_log import LOG, Entry, LoggedThumb, LoggedVote, VoteLog
@@ -241,9 +242,14 @@ class Service:
         snapshot = self._snapshot
         snapshot.row_of(model)
         pairs, _ = self.uploads.read(file, model, self.config.max_rows)
-        report = snapshot.artifact.drift(pairs, model)
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        check = views.DriftCheck(**vars(report), version=snapshot.version, checked_at=now)
+        config = DriftConfig()
+        report, time = snapshot.artifact.drift(pairs, model, config), now()
+        recorded = True
+        try:
+            append_checks(self.folder / HISTORY, [check_of(report, config.alpha, time)])
+        except OSError:  # a folder that cannot be written to; the answer says so
+            recorded = False
+        check = views.DriftCheck(**vars(report), version=snapshot.version, checked_at=time, recorded=recorded)
         self._checks.pop(model, None)
         self._checks[model] = check
         if len(self._checks) > _MAX_CHECKS:
@@ -251,8 +257,9 @@ class Service:
         return check
 
     def drift_checks(self) -> views.DriftChecks:
-        """Lists the latest drift check of each model since the service started."""
-        return views.DriftChecks(self._snapshot.version, tuple(reversed(self._checks.values())))
+        """Lists the latest drift check of each model since the service started, and the history of all checks."""
+        history = read_checks(self.folder / HISTORY)[-_MAX_CHECKS:]
+        return views.DriftChecks(self._snapshot.version, tuple(reversed(self._checks.values())), tuple(history[::-1]))
 
     def name_of(self, model: int) -> str:
         """The model with this hash of its name.

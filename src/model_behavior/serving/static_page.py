@@ -22,7 +22,7 @@ from model_behavior.serving.snapshot import Snapshot
 _MAP_VIEWS = ("map",)
 _FULL_VIEWS = ("map", "leaderboard", "compare")
 _DRIVERS = 6  # differences kept of each pair; 300 models make 44,850 pairs
-_FEATURES = {name: index for index, name in enumerate(StyleEncoder.feature_names)}
+_FEATURES = {name: index for index, name in enumerate(STYLE_LABELS)}
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,10 @@ def _compare(snapshot: Snapshot, name: str, other: str) -> dict[str, Any]:
 
 
 def _show_styles(snapshot: Snapshot) -> dict[str, list[float]]:
-    """Mean of every style feature of each model, in the unit that the page shows."""
+    """Mean of every style feature that has a label, of each model, in the unit that the page shows."""
     samples = snapshot.artifact.catalog.samples
-    labels = [STYLE_LABELS[name] for name in _FEATURES]
+    columns = [(StyleEncoder.feature_names.index(name), STYLE_LABELS[name]) for name in _FEATURES]
     return {
-        name: [float(f"{label.shown(mean):.4g}") for label, mean in zip(labels, row, strict=True)]
+        name: [float(f"{label.shown(row[column]):.4g}") for column, label in columns]
         for name, row in zip(samples.names, samples.style_mean.tolist(), strict=True)
     }

@@ -54,7 +54,7 @@ def read_upload(file: Path, model: str | None, max_rows: int) -> tuple[PairTable
                 _check_name(model)
             pairs, report = load_responses(path, model=model, progress=count)
         except ModelBehaviorError as error:  # their messages name the temporary file, which the client does not know
-            raise type(error)(str(error).replace(str(path), "upload").replace("--model", "model=")) from None
+            raise error.reworded(str(error).replace(str(path), "upload").replace("--model", "model=")) from None
     if len(pairs.models) > _MAX_MODELS:
         raise UsageError(f"the upload names {len(pairs.models)} models. Allowed: {_MAX_MODELS}")
     for name in pairs.models:

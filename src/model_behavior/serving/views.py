@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from model_behavior.catalog import Exemplar, SharedPrompt
 from model_behavior.catalog.asking import SuggestedPrompt
 from model_behavior.catalog.drift import DriftReport
+from model_behavior.catalog.drift_history import PastCheck
 from model_behavior.catalog.identification import Candidate
 from model_behavior.catalog.neighbours import Neighbour
 from model_behavior.catalog.places import Ellipse
@@ -265,18 +266,20 @@ class Removal:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftCheck(DriftReport):
-    """A drift report with its time, ISO 8601 in UTC."""
+    """A drift report with its time, ISO 8601 in UTC; `recorded` tells whether the history in the folder has it."""
 
     version: str
     checked_at: str
+    recorded: bool
 
 
 @dataclass(frozen=True)
 class DriftChecks:
-    """The latest check of each model since the service started, newest first."""
+    """The latest check of each model since the service started, and the latest 1,000 of the history; newest first."""
 
     version: str
     checks: tuple[DriftCheck, ...]
+    history: tuple[PastCheck, ...]
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,9 @@ import pytest
 
 from model_behavior.data_models.scoring_types import ModelTable
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
-from model_behavior.models.scoring.embedding_rating import (
-    EmbeddingRating,
-    EmbeddingRatingConfig,
-    LeaveOutFit,
-    measure_inflation,
-)
+from model_behavior.models.scoring.embedding_rating import EmbeddingRating, EmbeddingRatingConfig
 
-EXACT = EmbeddingRatingConfig(inflation=1.0, least_residual=0.0)
+EXACT = EmbeddingRatingConfig(least_residual=0.0)
 
 
 def world(n_models: int, rng: np.random.Generator, noise: float = 0.4) -> tuple[ModelTable, np.ndarray]:
@@ -49,7 +44,6 @@ def test_left_out_predictions_are_those_of_a_fit_without_the_family() -> None:
     table = ModelTable(names, table.embedding, table.count, table.spread)
     model = EmbeddingRating(EXACT)
     model.fit(table, rating, np.full(12, 0.01))
-    assert model.left_out is not None
     centre = table.embedding.mean(axis=0, dtype=np.float64)
     inputs = table.embedding - centre
     inputs = inputs / np.sqrt(np.square(inputs).sum(axis=1).mean())
@@ -57,7 +51,7 @@ def test_left_out_predictions_are_those_of_a_fit_without_the_family() -> None:
     kernel = state["signal"] * inputs @ inputs.T + 1
     others = kernel[2:, 2:] + (0.01 + state["residual"]) * np.eye(10)
     by_hand = kernel[:2, 2:] @ np.linalg.solve(others, rating[2:])
-    np.testing.assert_allclose(model.left_out.mean[:2], by_hand, rtol=1e-6)
+    np.testing.assert_allclose(model.left_out[:2], by_hand, rtol=1e-6)
 
 
 def test_few_responses_are_trusted_less() -> None:
@@ -71,22 +65,6 @@ def test_few_responses_are_trusted_less() -> None:
     assert spread[0] < spread[1] < spread[2]
     variances = [variance.mean() for _, variance in predictions.values()]
     assert variances[0] > variances[1] > variances[2]
-
-
-def test_inflation_widens() -> None:
-    table, rating = world(40, np.random.default_rng(3))
-    variances = []
-    for inflation in (1.0, 4.0):
-        model = EmbeddingRating(EmbeddingRatingConfig(inflation, least_residual=0.0))
-        model.fit(table, rating, np.full(40, 1e-4))
-        variances.append(model.predict(table)[1].mean())
-    assert 3 < variances[1] / variances[0] < 5
-
-
-def test_inflation_by_hand() -> None:
-    left_out = LeaveOutFit(np.array([0.0, 0.0]), np.ones(2))
-    assert measure_inflation(left_out, np.array([1.0, -1.0]), np.array([2.0, -2.0]), np.full(2, 1.0)) == 3.0
-    assert measure_inflation(left_out, np.array([1.0, -1.0]), np.array([0.1]), np.zeros(1)) == 1.0
 
 
 @pytest.mark.parametrize("truth", [0.6, 1.0, 1.6])

@@ -151,7 +151,7 @@ class DenseNetworkModel(ModelBase):
         batch, dim, schedule = batch_of(cast, self._features), self._features.dim, self.config.schedule
 
         def build(some: ScoringVotes) -> DenseNetwork:
-            return lay_foundation(some, voted, dim, self.config, self._given).network
+            return lay_foundation(replace(some, answers=None), voted, dim, self.config, self._given).network
 
         self.held_out = held = cross_validate(build, cast, batch, schedule, progress)
         self.history = list(held.history)
@@ -208,7 +208,8 @@ class DenseNetworkModel(ModelBase):
                 own[row] = board.rows.own[old]
                 level[row] += board.rows.level[old] - before.rating[before.models.index(name)]
         behavior = np.zeros((len(votes.models), board.rows.behavior.shape[1]), np.float32)
-        if voted is not None and base.reader is not None:
+        if voted is not None and base.reader is not None and self._reader is not None:
+            base.reader.adopt(self._reader)
             behavior = base.reader.standardise(voted).astype(np.float32)
         moved = {
             field: getattr(board.constants, field) + getattr(base.ratings.constants, field) - value
@@ -337,7 +338,9 @@ class DenseNetworkModel(ModelBase):
             deviation = deviation * slope
         covariance = self._correlate(names, deviation)
         group = group_ratings(rating, covariance, component)
-        rated = replace(rate_with_interval(rating, deviation, votes, names), component=component, group=group)
+        beyond = np.array([self._enrolled[name].beyond if name in self._enrolled else 0 for name in names], np.int64)
+        rated = rate_with_interval(rating, deviation, votes, names)
+        rated = replace(rated, component=component, group=group, beyond=beyond)
         return rated if prompt is not None else self._as_published(rated, None)
 
     @property
@@ -417,7 +420,7 @@ class DenseNetworkModel(ModelBase):
         reading = self._enrolled[model]
         falling = self._reader.sampling_variance(reading)
         variance = reading.variance + self._ratings.mixed_level_variance
-        return RatingPrecision(reading.mean, variance, responses, falling, reading.shared)
+        return RatingPrecision(reading.mean, variance, responses, falling, reading.shared, reading.beyond)
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
@@ -455,8 +458,10 @@ class DenseNetworkModel(ModelBase):
             model._ratings = BradleyTerry.load_state_dict(parts["ratings"])
             model._features = PromptFeatures.load_state_dict(parts["features"], config.prompts, cache)
             if "reader" in parts:
-                model._reader = RatingReader.load_state_dict(parts["reader"], config.rating, config.agreement)
-            model._enrolled = {name: RatingReading(**reading) for name, reading in state_dict["enrolled"].items()}
+                model._reader = RatingReader.load_state_dict(parts["reader"], config.reader)
+            model._enrolled = {
+                name: RatingReading.from_json(reading) for name, reading in state_dict["enrolled"].items()
+            }
             model.temperature = Temperature(state_dict["temperature"])
             model.notes = tuple(state_dict.get("notes", ()))
             published = state_dict.get("published")
@@ -554,8 +559,8 @@ def lay_foundation(
         ratings, published = fit_published(votes, given, config.offset)
     reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
     if voted is not None:
-        reader = RatingReader(config.rating, config.agreement)
-        reader.fit(voted, ratings.rating, np.diag(ratings.covariance))
+        reader = RatingReader(config.reader)
+        reader.fit(voted, ratings.rating, np.diag(ratings.covariance), votes)
         behavior = reader.standardise(voted).astype(np.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.schedule.seed)

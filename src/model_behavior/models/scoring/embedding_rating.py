@@ -11,6 +11,7 @@ from scipy import optimize
 
 from model_behavior.arrays import AnyArray, Float64Array, Int64Array, IntArray
 from model_behavior.data_models.scoring_types import ModelTable
+from model_behavior.models.scoring.answer_rating import widening
 from model_behavior.names import number_families
 
 _START = (np.log(2.0), np.log(0.3))
@@ -23,22 +24,10 @@ class EmbeddingRatingConfig:
     """How far a rating from an embedding is trusted.
 
     Attributes:
-        inflation: residual variance of models that the encoder never saw, over the left-out residual variance of those
-            that it was trained on. An encoder trained with votes has placed its own models by their ratings, so that
-            even a left-out one is predicted too well. `measure_inflation` estimates it from held-out models.
-        least_residual: share of the ratings' variance that an embedding is never trusted to explain, before inflation.
+        least_residual: share of the ratings' variance that an embedding is never trusted to explain.
     """
 
-    inflation: float = 2.5
     least_residual: float = 0.15
-
-
-@dataclass(frozen=True, eq=False)
-class LeaveOutFit:
-    """Ratings predicted for each family from the others, [n_models]."""
-
-    mean: Float64Array
-    variance: Float64Array
 
 
 @final
@@ -46,21 +35,27 @@ class EmbeddingRating:
     """Gaussian process regression with a linear kernel (Rasmussen and Williams 2006, 2.1) of ratings on embeddings.
 
     rating = level + w . (embedding - centre) + residual, with normal w. The variances of w and of the residual maximise
-    the likelihood of each family of models predicted from the others (5.4.2 there, by families).
+    the likelihood of each family of models predicted from the others (5.4.2 there, by families). What these predictions
+    are off by more than the variances say, and the few families that they are of, widen the variance.
 
-    An embedding of k responses is a noisy one. Within-model scatter is taken to have the shape of the scatter between
-    models, `noise_ratio` times as large for one response; the embedding is shrunk by 1 / (1 + noise_ratio / k)
-    accordingly (errors in variables, Fuller 1987) and the rest of the noise enters the variance.
+    An embedding of k responses is a noisy one. Scatter within models is taken to be the same in all directions, as
+    discriminants leave it; scatter between models is not. Along each principal direction of the known models the
+    embedding is shrunk by between / (between + within / k) (errors in variables, Fuller 1987), and the rest of the
+    noise enters the variance.
 
     Args:
         config: see there.
+
+    Attributes:
+        left_out: ratings of the models of the last `fit`, each predicted without its family, [n_models].
     """
 
     def __init__(self, config: EmbeddingRatingConfig | None = None) -> None:
         self.config = config if config is not None else EmbeddingRatingConfig()
         self._arrays: dict[str, AnyArray] = {}
-        self._signal = self._residual = self._noise_ratio = 0.0
-        self.left_out: LeaveOutFit | None = None
+        self._signal = self._residual = 0.0
+        self._inflation = 1.0
+        self.left_out: Float64Array = np.zeros(0)
 
     def fit(self, table: ModelTable, rating: Float64Array, variance: Float64Array) -> None:
         """Fits to rated models.
@@ -79,17 +74,22 @@ class EmbeddingRating:
             _left_out_loss, _START, (inputs, rating, variance, groups), "Nelder-Mead", options={"maxiter": 300}
         )
         signal, residual = _variances(found.x)
-        self.left_out = _leave_out(inputs, rating, variance + residual, signal, groups)
+        self.left_out, expected = _leave_out(inputs, rating, variance + residual, signal, groups)
+        missed = float(np.square(rating - self.left_out).mean() / expected.mean())
+        self._inflation = max(missed, 1.0) * widening(len(groups))
         residual = max(residual, self.config.least_residual * float(np.var(rating)))
-        self._signal, self._residual = signal, residual * self.config.inflation
-        within = float(np.square(table.spread, dtype=np.float64).mean())
-        noise = float((np.square(table.spread, dtype=np.float64) / np.maximum(table.count, 1)).mean())
-        self._noise_ratio = within / max(scale**2 - noise, 0.05 * scale**2)
+        self._signal, self._residual = signal, residual
+        between, basis = np.linalg.eigh(inputs.T @ inputs / len(inputs))
+        within = np.square(table.spread, dtype=np.float64) / scale**2 / inputs.shape[1]
+        noise = float((within / np.maximum(table.count, 1)).mean())
         covariance = _kernel(inputs, inputs, self._signal) + np.diag(variance + self._residual)
         self._arrays = {
             "centre": centre,
             "inputs": inputs,
             "scale": np.array([scale]),
+            "basis": basis,
+            "between": np.maximum(between - noise, 0.05 * between.clip(0)),
+            "within": np.array([float(within.mean())]),
             "precision": np.linalg.inv(covariance),
             "rating": rating.astype(np.float64),
         }
@@ -102,26 +102,26 @@ class EmbeddingRating:
         mean = cross @ arrays["precision"] @ arrays["rating"]
         prior = self._signal * np.square(inputs).sum(axis=1) + _LEVEL_VARIANCE
         posterior = prior - np.einsum("ij,jk,ik->i", cross, arrays["precision"], cross)
-        return mean, np.maximum(posterior, 0) + self._residual + self.sampling_variance(table.count)
+        lasting = self._inflation * (np.maximum(posterior, 0) + self._residual)
+        return mean, lasting + self.sampling_variance(table.count)
 
     def sampling_variance(self, count: IntArray) -> Float64Array:
         """The part of a rating's variance that more responses take away, by number of responses; any shape."""
         arrays = self._arrays
-        weight = self._signal * arrays["inputs"].T @ arrays["precision"] @ arrays["rating"]
-        explained = float(np.square(arrays["inputs"] @ weight).mean())
-        noise: Float64Array = self._noise_ratio / np.maximum(count, 1)
-        return explained * noise / (1 + noise)
+        weight = arrays["basis"].T @ (self._signal * arrays["inputs"].T @ arrays["precision"] @ arrays["rating"])
+        lost: Float64Array = (1 - self._kept(np.asarray(count))) @ (np.square(weight) * arrays["between"])
+        return lost
 
     def standardise(self, table: ModelTable) -> Float64Array:
         """Embeddings centred, scaled to a mean square norm of 1 and shrunk by their noise, [n_models, dim]."""
-        noise = self._noise_ratio / np.maximum(table.count, 1)
-        offset = table.embedding - self._arrays["centre"]
-        inputs: Float64Array = offset / self._arrays["scale"][0] / (1 + noise)[:, None]
+        offset = (table.embedding - self._arrays["centre"]) / self._arrays["scale"][0]
+        basis = self._arrays["basis"]
+        inputs: Float64Array = (offset @ basis * self._kept(table.count)) @ basis.T
         return inputs
 
     def get_state_dict(self) -> dict[str, Any]:
         """Constants, and arrays under "tensors"."""
-        constants = {"signal": self._signal, "residual": self._residual, "noise_ratio": self._noise_ratio}
+        constants = {"signal": self._signal, "residual": self._residual, "inflation": self._inflation}
         return {"constants": constants, "tensors": {name: value.copy() for name, value in self._arrays.items()}}
 
     @classmethod
@@ -130,25 +130,19 @@ class EmbeddingRating:
         rating = cls(config)
         constants = state_dict["constants"]
         rating._signal, rating._residual = constants["signal"], constants["residual"]
-        rating._noise_ratio = constants["noise_ratio"]
+        rating._inflation = constants.get("inflation", 1.0)
         rating._arrays = {name: np.array(value) for name, value in state_dict["tensors"].items()}
+        if "noise_ratio" in constants:  # of earlier releases: the same in all directions
+            dim = len(rating._arrays["centre"])
+            ratio = np.array([constants["noise_ratio"]])
+            rating._arrays |= {"basis": np.eye(dim), "between": np.ones(dim), "within": ratio}
         return rating
 
-
-def measure_inflation(
-    left_out: LeaveOutFit, rating: Float64Array, error: Float64Array, error_variance: Float64Array
-) -> float:
-    """What `EmbeddingRatingConfig.inflation` should be, from models that an encoder was not trained on; at least 1.
-
-    Args:
-        left_out: left-out predictions of the models that it was trained on.
-        rating: their ratings, [n_models].
-        error: rating less prediction of held-out models, [n_held_out].
-        error_variance: variance of those ratings themselves, [n_held_out].
-    """
-    inside = float(np.square(rating - left_out.mean).mean())
-    outside = float((np.square(error) - error_variance).mean())
-    return max(outside / max(inside, 1e-9), 1.0)
+    def _kept(self, count: IntArray) -> Float64Array:
+        """Share of an offset that is kept along each principal direction, by number of responses, [..., dim]."""
+        between, within = self._arrays["between"], self._arrays["within"][0]
+        kept: Float64Array = between / np.maximum(between + within / np.maximum(count, 1)[..., None], 1e-12)
+        return kept
 
 
 def _family_groups(names: Sequence[str]) -> list[Int64Array]:
@@ -163,7 +157,8 @@ def _kernel(a: Float64Array, b: Float64Array, signal: float) -> Float64Array:
 
 def _leave_out(
     inputs: Float64Array, rating: Float64Array, noise: Float64Array, signal: float, groups: Sequence[Int64Array]
-) -> LeaveOutFit:
+) -> tuple[Float64Array, Float64Array]:
+    """Mean and variance of the ratings of each family, predicted from the others, [n_models] each."""
     precision = np.linalg.inv(_kernel(inputs, inputs, signal) + np.diag(noise))
     weighted = precision @ rating
     mean, variance = np.empty(len(rating)), np.empty(len(rating))
@@ -171,7 +166,7 @@ def _leave_out(
         block = np.linalg.inv(precision[np.ix_(group, group)])
         mean[group] = rating[group] - block @ weighted[group]
         variance[group] = np.diag(block)
-    return LeaveOutFit(mean, variance)
+    return mean, variance
 
 
 def _variances(logs: Float64Array) -> tuple[float, float]:
@@ -187,6 +182,6 @@ def _left_out_loss(
     groups: Sequence[Int64Array],
 ) -> float:
     signal, residual = _variances(logs)
-    fit = _leave_out(inputs, rating, variance + residual, signal, groups)
-    loss = (np.log(fit.variance) + np.square(rating - fit.mean) / fit.variance).sum()
+    mean, spread = _leave_out(inputs, rating, variance + residual, signal, groups)
+    loss = (np.log(spread) + np.square(rating - mean) / spread).sum()
     return float(loss + np.square((logs - _START) / _PRIOR_SD).sum()) / 2

@@ -15,10 +15,11 @@ from model_behavior.errors import ArtifactError, DataError, UsageError, check_ve
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants, outcome_logits, softmax
 from model_behavior.names import nearest_models
 
-STATE_VERSION = 3
-"""Of what is saved. 2 is read as well: it lacks the scorer of the training votes beside the one of all votes."""
+STATE_VERSION = 4
+"""Version of what is saved. Read as well: 3, which lacks the reading of ratings from what votes say about responses,
+and 2, which lacks the scorer of the training votes beside the one of all votes, too."""
 
-_READ_VERSIONS = (2, STATE_VERSION)
+_READ_VERSIONS = (2, 3, STATE_VERSION)
 NORMAL_QUANTILE = 1.959964
 
 
@@ -176,11 +177,12 @@ def predict_from_ratings(
 def rank_best_first(ratings: Ratings) -> list[RankedModel]:
     """Ratings as rows, best first within each component; equal ones by name."""
     component = np.zeros(len(ratings.models), np.int64) if ratings.component is None else ratings.component
-    numbers = (ratings.rating, ratings.low, ratings.high, ratings.votes, component)
+    beyond = np.zeros(len(ratings.models), np.int64) if ratings.beyond is None else ratings.beyond
+    numbers = (ratings.rating, ratings.low, ratings.high, ratings.votes, component, beyond)
     group = [None] * len(ratings.models) if ratings.group is None else ratings.group.tolist()
     rows = [
-        RankedModel(model, rating, low, high, votes, part if part >= 0 else None, apart)
-        for model, rating, low, high, votes, part, apart in zip(
+        RankedModel(model, rating, low, high, votes, part if part >= 0 else None, apart, outside)
+        for model, rating, low, high, votes, part, outside, apart in zip(
             ratings.models, *(column.tolist() for column in numbers), group, strict=True
         )
     ]

@@ -10,8 +10,11 @@ import numpy as np
 
 from model_behavior.arrays import Float64Array, Int64Array, IntArray
 from model_behavior.data_models.scoring_types import Agreement
+from model_behavior.models.scoring.answer_rating import widening
+from model_behavior.names import number_families
 
 _LEAST_RESPONSES = 3
+_LEAST_RESIDUAL = 0.02  # of the ratings' variance
 _LEAST_SHARE = 1e-3  # of the largest variance between models, in any direction
 
 
@@ -20,13 +23,10 @@ class PeerRatingConfig:
     """How far a rating that is read from agreement is trusted.
 
     Attributes:
-        correlation: correlation of its error with that of the rating read from the embedding: a model that is unlike
-            all others surprises both.
         penalty: penalty of the regression, in models.
         least_models: models with votes and shared prompts that are needed to read ratings from agreement.
     """
 
-    correlation: float = 0.5
     penalty: float = 1.0
     least_models: int = 8
 
@@ -59,10 +59,15 @@ class PeerRating:
 
     Args:
         config: see there.
+
+    Attributes:
+        left_out: ratings of the peers of the last `fit`, each read by a regression without its family; NaN for a model
+            that was not used, [n_peers].
     """
 
     def __init__(self, config: PeerRatingConfig | None = None) -> None:
         self.config = config if config is not None else PeerRatingConfig()
+        self.left_out: Float64Array = np.zeros(0)
         self._peers: tuple[str, ...] = ()
         self._arrays: dict[str, Float64Array] = {}
 
@@ -71,12 +76,13 @@ class PeerRating:
         """Whether there were enough models to learn from."""
         return bool(self._arrays)
 
-    def fit(self, agreement: Agreement, rating: Float64Array) -> None:
+    def fit(self, agreement: Agreement, rating: Float64Array, variance: Float64Array) -> None:
         """Fits to rated models.
 
         Args:
             agreement: agreement of the peers with one another; its owners are its peers.
             rating: ratings of the peers, [n_peers].
+            variance: variances of the ratings, [n_peers].
         """
         self._peers, self._arrays = agreement.peers, {}
         spoken, among, owner = _spoken(agreement, rating)
@@ -92,12 +98,16 @@ class PeerRating:
         centre, level = mean[used].mean(axis=0), above.mean()
         covariance = np.atleast_2d(np.cov(mean[used], rowvar=False)) - within * (1 / count[used]).mean()
         between = _positive(covariance)
-        scale = np.sqrt(np.diag(between))
-        inputs = (mean[used] - centre) / scale
-        penalised = inputs.T @ inputs + self.config.penalty * np.eye(len(scale))
-        slope = np.linalg.solve(penalised, inputs.T @ (above - level)) / scale
-        left = above - level - (mean[used] - centre) @ slope
-        freedom = max(len(used) - 1 - len(slope), 1)
+        level, slope = self._regress(mean[used] - centre, above, between)
+        families = number_families([agreement.peers[row] for row in used.tolist()])
+        self.left_out = np.full(len(rating), np.nan)
+        for family in range(int(families.max()) + 1):
+            own, rest = families == family, families != family
+            some_level, some = self._regress(mean[used][rest] - centre, above[rest], between)
+            told = some_level + (mean[used][own] - centre) @ some
+            self.left_out[used[own]] = rating[used][own] - above[own] + told
+        missed = float(np.square(rating[used] - self.left_out[used]).mean() - variance[used].mean())
+        residual = max(missed, _LEAST_RESIDUAL * float(np.var(rating[used])))
         self._arrays = {
             "rating": rating.astype(np.float64),
             "level": np.array([level]),
@@ -105,7 +115,7 @@ class PeerRating:
             "slope": slope,
             "between": between,
             "within": within,
-            "residual": np.array([np.square(left).sum() / freedom]),
+            "residual": np.array([residual * widening(int(families.max()) + 1)]),
         }
 
     def predict(self, agreement: Agreement, n_models: int) -> PeerReading:
@@ -139,6 +149,13 @@ class PeerRating:
         rating._peers = tuple(state_dict["peers"])
         rating._arrays = {name: np.array(value) for name, value in state_dict["tensors"].items()}
         return rating
+
+    def _regress(self, offset: Float64Array, above: Float64Array, between: Float64Array) -> tuple[float, Float64Array]:
+        """Level and slopes of what ratings are above those of the peers, by how far z is from the centre."""
+        scale = np.sqrt(np.diag(between))
+        inputs, level = offset / scale, float(above.mean())
+        penalised = inputs.T @ inputs + self.config.penalty * np.eye(len(scale))
+        return level, np.linalg.solve(penalised, inputs.T @ (above - level)) / scale
 
     def _slope_at(self, k: float) -> Float64Array:
         """b shrunk by the noise of k responses."""

@@ -12,10 +12,10 @@ export function showDrift(place, app, params) {
   let chosen = names.includes(params.model) ? params.model : families[0]?.members[0];
   const alerts = h("div", { class: "alerts", "aria-live": "polite" });
   const list = () =>
-    fill(alerts, "Reading the checks …", () => app.source.drift(), ({ checks }) => {
+    fill(alerts, "Reading the checks …", () => app.source.drift(), ({ checks, history }) => {
       app.tellDrift(checks);
-      return checks.length
-        ? checks.map(check)
+      return checks.length || history.length
+        ? [...checks.map(check), pastChecks(history)]
         : [empty("No model has been checked yet.", "Choose a model and drop new responses of it. They are compared with those that it was enrolled from.")];
     });
   const tryFile = (file) => fill(alerts, `Comparing ${file.name} with ${chosen} …`, () => app.source.checkDrift(file, chosen), () => (setTimeout(list), []));
@@ -35,11 +35,29 @@ function check(told) {
     h("h2", {}, modelLink(told.model), h("span", { class: "tag" }, told.changed ? "changed" : "no change found")),
     h("p", {}, sentence(told)),
     ...some(
+      told.resembles && h("p", {}, "They lean to ", modelLink(told.resembles), "."),
       told.caution && h("p", { class: "soft" }, told.caution),
       told.changed && told.drivers.length && driverList(told.drivers, "now", "before"),
       told.checked_at && h("p", { class: "soft" }, moment(told.checked_at)),
     ),
   );
+}
+
+/** Every check that the folder's history has, newest first. */
+function pastChecks(history) {
+  const row = (past) =>
+    h(
+      "tr",
+      { class: past.changed ? "changed" : "" },
+      h("td", {}, moment(past.checked_at)),
+      h("th", { scope: "row" }, modelLink(past.model)),
+      h("td", {}, past.changed ? "changed" : "no change found"),
+      h("td", { class: "number" }, past.p_value < 0.001 ? "< 0.001" : decimal(past.p_value, 3)),
+      h("td", { class: "number" }, decimal(past.effect)),
+      h("td", { class: "number" }, plural(past.n, past.kind === "votes" ? "vote" : "response")),
+    );
+  const heads = ["When", "Model", "Result", "p", "Effect", "New"].map((text) => h("th", { scope: "col" }, text));
+  return history.length && h("details", { class: "history", open: true }, h("summary", {}, `History: ${plural(history.length, "check")}`), h("div", { class: "scroll" }, h("table", { class: "board" }, h("caption", { class: "unseen" }, "Past checks, newest first"), h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...history.map(row)))));
 }
 
 function sentence({ effect, p_value: p, n_enrolled: before, n_new: now, needed, changed }) {

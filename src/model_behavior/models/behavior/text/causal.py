@@ -131,11 +131,10 @@ class CausalReader:
         targets = torch.from_numpy(np.concatenate(bodies)).to(self._device)
         if not len(targets):
             return np.empty((5, 0), dtype=np.float32)
-        ids, mask = pad([np.concatenate(parts) for parts in zip(heads, bodies, strict=True)], padding=0)
+        ids, _ = pad([np.concatenate(parts) for parts in zip(heads, bodies, strict=True)], padding=0)
+        # Padding follows the text, where a causal model does not look: a mask would only make attention slower.
         states = self._network.base_model(
-            input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=torch.from_numpy(mask).to(self._device),
-            use_cache=False,
+            input_ids=torch.from_numpy(ids).to(self._device), use_cache=False
         ).last_hidden_state
         # The prediction of a token stands at the token before it.
         row = np.repeat(np.arange(len(bodies)), [len(body) for body in bodies])
