@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the cases, too
     from tests.faults.campaign import run_campaign
     from tests.faults.serving_cases import serving_cases
     from tests.faults.storage_cases import storage_cases

@@ -175,17 +175,21 @@ def run_campaign(cases: Sequence[Case], folder: Path, seed: int, seconds: float)
     """
     deadline = time.monotonic() + seconds
     waiting, running, found = list(enumerate(cases)), list[_Running](), dict[int, Outcome]()
-    while waiting or running:
-        while waiting and len(running) < _AT_ONCE:
-            running.append(_start_case(*waiting.pop(0), folder, seed))
-        ended = [each for each in running if os.waitpid(each.child, os.WNOHANG)[0]]
-        if time.monotonic() > deadline:
-            ended, waiting = running, []
-        for each in ended:
-            running = [other for other in running if other is not each]
-            found[each.number] = _end_case(each)
-            _say(each, found[each.number], len(found), len(cases))
-        time.sleep(0.05)
+    try:
+        while waiting or running:
+            while waiting and len(running) < _AT_ONCE:
+                running.append(_start_case(*waiting.pop(0), folder, seed))
+            ended = [each for each in running if os.waitpid(each.child, os.WNOHANG)[0]]
+            if time.monotonic() > deadline:
+                ended, waiting = running, []
+            for each in ended:
+                running = [other for other in running if other is not each]
+                found[each.number] = _end_case(each)
+                _say(each, found[each.number], len(found), len(cases))
+            time.sleep(0.05)
+    finally:  # Ctrl-C leaves no case behind
+        for each in running:
+            _end_case(each)
     return _draw_table(cases, found), all(found.get(number, Outcome()).kept for number in range(len(cases)))
 
 
