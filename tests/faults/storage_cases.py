@@ -144,7 +144,7 @@ def _kill_changes(material: Material, words: Sequence[object], step: int) -> Cal
         for number in range(1, n_calls + 1, step):
             material.copy(target)
             ended = end_process(start_process(work, kill_at(number)))
-            if ended == 0:  # the first run made more calls, since it filled the cache
+            if ended == 0:  # it made fewer calls than the first run
                 break
             if ended != -signal.SIGKILL:
                 found.blame("wrong", f"killed at call {number}: it ended with {ended}")
