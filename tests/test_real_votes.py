@@ -77,6 +77,7 @@ def train_briefly(real_data: Path, make_once: MakeOnce) -> TrainBriefly:
     return trained
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_default_training_keeps_its_promises(real_data: Path, tmp_path: Path) -> None:
     votes, cache = real_data / "votes_alpaca.parquet", tmp_path / "cache"
@@ -85,9 +86,9 @@ def test_default_training_keeps_its_promises(real_data: Path, tmp_path: Path) ->
     assert cold["seconds"] < 720 and used.memory < 3000
     assert cold["triplet_accuracy"] >= 0.72
     assert cold["identification_at_8"] >= 0.40
-    warm, used = measured(["train-encoder", str(votes), "--output", str(tmp_path / "warm")], cache)
-    # Beside other tests it may wait for a core; on idle ones it takes no longer than its CPU time.
-    assert min(warm["seconds"], used.cpu) < 60
+    warm, _ = measured(["train-encoder", str(votes), "--output", str(tmp_path / "warm")], cache)
+    # 60 s before texts were made canonical and words found in every script, which may cost 1.3 times as much.
+    assert warm["seconds"] < 1.3 * 60
     for name in ("encoder.safetensors", "models.safetensors"):
         assert (tmp_path / "cold" / name).read_bytes() == (tmp_path / "warm" / name).read_bytes()
 
