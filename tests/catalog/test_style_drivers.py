@@ -156,3 +156,9 @@ def test_a_models_nearest_relative_is_itself_under_another_name(known: Artifact,
     assert found.neighbours[0].drivers == expected
     for near in found.neighbours:
         assert near.shared == pair_answers(catalog.samples, row, catalog.models.names.index(near.model)) != ()
+
+
+def test_rounding_below_zero_is_shown_as_zero() -> None:
+    for label in STYLE_LABELS.values():
+        if label.kind != "ratio":
+            assert f"{label.shown(-1e-9):.2f}" == "0.00", label.name

@@ -95,11 +95,12 @@ class StyleLabel:
 
     def shown(self, mean: float) -> float:
         """The mean of the feature back on the scale of the unit; shares as percentages."""
+        if self.kind == "ratio":
+            return math.exp(mean)
+        mean = max(0.0, mean)  # a mean over the other models is a difference of sums, which rounding takes below 0
         if self.kind == "responses" or self.kind == "share":
             return 100 * mean
-        if self.kind == "lines":
-            return 100 * math.expm1(mean)
-        return math.exp(mean) if self.kind == "ratio" else math.expm1(mean)
+        return (100 if self.kind == "lines" else 1) * math.expm1(mean)
 
 
 def profile_of(samples: ModelSamples, model: int) -> StyleProfile:
