@@ -63,7 +63,7 @@ lock: $(VENV)/.build  ## Write requirements.lock anew: the pinned versions of ev
 	  --generate-hashes --no-emit-package torch --no-annotate --no-header --output-file requirements.lock pyproject.toml
 
 clean:  ## Remove what make has made
-	rm -rf $(VENV) .venv-litellm demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-litellm demo faults.md build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf src/*.egg-info $(PLUGIN)/*.egg-info
 
