@@ -8,8 +8,8 @@ lost, wrong or unanswered.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import pickle
 import random
 import resource
 import shutil
@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from model_behavior.cli.app import run
@@ -210,8 +210,8 @@ def _start_case(number: int, case: Case, folder: Path, seed: int) -> _Running:
         outcome.blame("wrong", f"the case itself failed: {error!r}")
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     outcome.peak_bytes = max(outcome.peak_bytes, usage.ru_maxrss << 10)
-    with os.fdopen(writing, "wb") as file:
-        pickle.dump(outcome, file)
+    with os.fdopen(writing, "w", encoding="utf-8") as file:
+        json.dump(asdict(outcome), file)
     os._exit(0)
 
 
@@ -221,11 +221,10 @@ def _end_case(each: _Running) -> Outcome:
         os.killpg(each.child, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(each.child, 0)
-    with os.fdopen(each.result, "rb") as file:
+    with os.fdopen(each.result, encoding="utf-8") as file:
         content = file.read()
     if content:
-        outcome: Outcome = pickle.loads(content)
-        return outcome
+        return Outcome(**json.loads(content))
     return Outcome(notes=["not finished in time"], wrong=1)
 
 
