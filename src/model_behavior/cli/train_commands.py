@@ -52,7 +52,6 @@ from model_behavior.data.ratings import load_ratings
 from model_behavior.data.reading import ReadingOptions
 from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
-from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.checkpoint import tuning_checkpoint
@@ -332,13 +331,17 @@ def update(
     if log.damaged:
         stderr().print(f"{log.path}: {log.damaged:,} lines cannot be read and are left out", markup=False)
 
-    def new_votes(loaded: Artifact) -> VoteLedger:
-        return received if given is None else received.joined(pipeline.as_ledger(loaded, given))
+    new = received
 
-    updated = change.apply(lambda loaded: pipeline.update_ratings(loaded, new_votes(loaded)))
+    def count(loaded: Artifact) -> Artifact:
+        nonlocal new
+        if given is not None:
+            new = received.joined(pipeline.as_ledger(loaded, given))
+        return pipeline.update_ratings(loaded, new)
+
+    updated = change.apply(count)
     assert updated.votes is not None and change.before.votes is not None
     print_notes(updated.trained_scorer.notes)
-    new = new_votes(change.before)
     known_models = new.between(updated.models.names)
     counted = len(updated.votes) - len(change.before.votes)
     value = {
