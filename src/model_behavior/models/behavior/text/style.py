@@ -5,8 +5,9 @@ The features come from three counts:
 1. Bytes, in one pass over the text. A mark of one byte needs no regular expression of its own.
 2. The patterns of `style_features`. Arrow counts them over a whole column, Python's `re` in a few short texts: Arrow
    compiles every pattern at every call, which takes about ten milliseconds for all of them, and Python keeps them
-   compiled but is many times slower per character. Both give the same counts, because Python gets the patterns with
-   RE2's meaning: classes such as `\w` are ASCII, `\s` has no vertical tab, and `$` is the end of the text.
+   compiled but is many times slower per character; lists of words are looked up. Both give the same counts, because
+   Python gets the patterns with RE2's meaning: classes such as `\w` are ASCII, `\s` has no vertical tab, and `$` is the
+   end of the text.
 3. Tokens: how many are distinct, and how many also stand in the prompt; one sort serves many texts.
 
 **Languages.** Marks of other scripts count as the ASCII marks that mean the same, and words and sentences are those of
@@ -55,12 +56,20 @@ _SPACE = np.zeros(_N_BYTES, dtype=bool)
 _SPACE[list(b"\t\n\f\r ")] = True
 _FULL_STOP = np.zeros(_N_BYTES, dtype=bool)
 _FULL_STOP[list(b".!?")] = True
-_FEW_CHARACTERS = 2000  # in all texts; also bounds the cost of a text that was crafted to be slow
+_SHORT_CHARACTERS = 2000  # of a text, which bounds the cost of one that was crafted to be slow
+_FEW_CHARACTERS = 16_000  # in all texts
 _FOLDED_BY_RE2_ALONE = re.compile("[\u017f\u212a]")  # long s and the Kelvin sign: s and k where case is ignored
 _RE2_SPACE = r"\t\n\f\r "
+_ASCII_WORD = re.compile(r"\w+", re.ASCII)
 _N_OPENING_TOKENS = 5
 _MOST_FOREIGN = 0.3  # share of letters beyond ASCII in English text
 _HASH_BITS = 64
+_COUNTED = (*FEATURES, OTHER_FUNCTION_WORDS)
+_RATES = [row for row, feature in enumerate(FEATURES) if feature.per != "text"]
+_BYTE_STARTS, _BYTE_STOPS = np.array(
+    [(each.bytes.start, each.bytes.stop) if each.bytes is not None else (0, 0) for each in _COUNTED]
+).T
+_UNITS = [("chars", "words", "lines").index(FEATURES[row].per) for row in _RATES]
 
 
 @final
@@ -104,14 +113,11 @@ def _describe(prompts: Sequence[str], responses: Sequence[str]) -> Float32Array:
     counts, wide = _count_in_any_script(responses, count_bytes(texts))
     characters, words = counts.characters.astype(np.float64), counts.words.astype(np.float64)
     lines = 1 + _to_numpy(pc.count_substring(pc.utf8_trim_whitespace(texts), "\n"))
-    units = {"chars": characters / 100, "words": words / 100, "lines": 1.0 + counts.bytes[:, ord("\n")]}
+    units = np.maximum([characters / 100, words / 100, 1.0 + counts.bytes[:, ord("\n")]], 1)
     found = count_patterns(texts, counts)
-    other = ~_is_english(texts, counts, found)
+    other = ~_is_english(counts, found)
     found[np.ix_(np.array(ENGLISH), other)] = 0
-    counted = [
-        each if feature.per == "text" else np.log1p(each / np.maximum(units[feature.per], 1))
-        for feature, each in zip(FEATURES, found, strict=True)
-    ]
+    found[_RATES] = np.log1p(found[_RATES] / units[_UNITS])
     response_tokens, prompt_tokens = tokenize(responses), tokenize(prompts)
     sizes = _measure(pc.split_pattern(texts, "\n"), counts, lines, response_tokens)
     prompt_characters = _to_numpy(pc.utf8_length(pa.array(prompts, type=pa.large_string())))
@@ -121,7 +127,8 @@ def _describe(prompts: Sequence[str], responses: Sequence[str]) -> Float32Array:
     ]
     full_width = np.log1p(wide / np.maximum(characters / 100, 1))
     groups = _rate_groups(response_tokens, other)
-    return np.column_stack([*counted, *sizes, *relations, full_width, groups]).astype(np.float32)
+    columns = np.vstack([found[: len(FEATURES)], *sizes, *relations, full_width, groups.T])
+    return columns.T.astype(np.float32, order="C")
 
 
 def _count_in_any_script(responses: Sequence[str], counts: ByteCounts) -> tuple[ByteCounts, Float64Array]:
@@ -134,9 +141,9 @@ def _count_in_any_script(responses: Sequence[str], counts: ByteCounts) -> tuple[
     return counts, wide
 
 
-def _is_english(texts: pa.LargeStringArray, counts: ByteCounts, found: Float64Array) -> BoolArray:
+def _is_english(counts: ByteCounts, found: Float64Array) -> BoolArray:
     """False for texts in another script, or with more function words of other languages than of English, [n_texts]."""
-    others = _to_numpy(pc.count_substring_regex(texts, OTHER_FUNCTION_WORDS))
+    others = found[len(FEATURES)]
     foreign_letters = counts.bytes[:, 0xC3:0xE0].sum(axis=1) + counts.bytes[:, 0xE0:0xF0].sum(axis=1)
     in_script = foreign_letters < _MOST_FOREIGN * np.maximum(counts.characters, 1)
     english: BoolArray = in_script & (others <= found[ENGLISH_FUNCTION_WORDS].sum(axis=0))
@@ -225,39 +232,51 @@ def _sum_between(found: BoolArray, offsets: Int64Array) -> Int64Array:
 
 
 def count_patterns(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Float64Array:
-    """Counts each of `FEATURES`: its matches, its matching lines ("lines"), or 1 if found ("text").
+    """Counts `FEATURES` and `OTHER_FUNCTION_WORDS`: matches, matching lines ("lines"), or 1 if found ("text").
 
     Args:
         column: texts, [n_texts].
         bytes_found: byte counts of these texts.
 
     Returns:
-        Counts, [n_features, n_texts].
+        Counts, [n_features + 1, n_texts].
     """
-    if bytes_found.characters.sum() <= _FEW_CHARACTERS:
+    characters = bytes_found.characters
+    if characters.max(initial=0) <= _SHORT_CHARACTERS and characters.sum() <= _FEW_CHARACTERS:
         texts = column.to_pylist()
         if not any(map(_FOLDED_BY_RE2_ALONE.search, texts)):
-            return count_in_few(texts)
+            return count_in_few(texts, bytes_found)
     return count_in_many(column, bytes_found)
 
 
-def count_in_few(texts: Sequence[str]) -> Float64Array:
+def count_in_few(texts: Sequence[str], bytes_found: ByteCounts) -> Float64Array:
     """Counts with Python's `re`. Counts may differ from RE2's in texts with the two letters that only RE2 folds."""
-    counters = _counters()
-    return np.array([[counter(text) for text in texts] for counter in counters], dtype=np.float64).reshape(
-        len(counters), len(texts)
-    )
+    counts = _count_single_bytes(bytes_found)
+    rows, words = _counters(), _rows_of_words()
+    for place, text in enumerate(texts):
+        for row, counter in rows:
+            counts[row, place] = counter(text)
+        for word in _ASCII_WORD.findall(text):
+            for row in words.get(word.lower(), ()):
+                counts[row, place] += 1
+    return counts
 
 
 def count_in_many(column: pa.LargeStringArray, bytes_found: ByteCounts) -> Float64Array:
     """Counts with Arrow; single-byte patterns are read from the byte counts."""
     lines = pc.split_pattern(column, "\n")
-    counts = np.empty((len(FEATURES), len(column)))
-    for row, feature in enumerate(FEATURES):
-        if feature.bytes is not None:
-            counts[row] = bytes_found.bytes[:, feature.bytes.start : feature.bytes.stop].sum(axis=1)
-        else:
+    counts = _count_single_bytes(bytes_found)
+    for row, feature in enumerate(_COUNTED):
+        if feature.bytes is None:
             counts[row] = _count(column, lines, feature)
+    return counts
+
+
+def _count_single_bytes(found: ByteCounts) -> Float64Array:
+    """Counts of the patterns whose matches are single bytes, 0 for the others, [n_features + 1, n_texts]."""
+    upto = np.zeros((_N_BYTES + 1, len(found.bytes)))
+    np.cumsum(found.bytes.T, axis=0, out=upto[1:])
+    counts: Float64Array = upto[_BYTE_STOPS] - upto[_BYTE_STARTS]
     return counts
 
 
@@ -284,8 +303,23 @@ def _count(column: pa.LargeStringArray, lines: pa.ListArray, feature: StyleFeatu
 
 
 @cache
-def _counters() -> tuple[Callable[[str], int], ...]:
-    return tuple(map(_make_counter, FEATURES))
+def _counters() -> tuple[tuple[int, Callable[[str], int]], ...]:
+    """Rows of the patterns that are neither single bytes nor words, and a function that counts each."""
+    return tuple(
+        (row, _make_counter(feature))
+        for row, feature in enumerate(_COUNTED)
+        if feature.bytes is None and not feature.whole_words
+    )
+
+
+@cache
+def _rows_of_words() -> Mapping[str, list[int]]:
+    """Rows that each word counts in."""
+    rows: dict[str, list[int]] = {}
+    for row, feature in enumerate(_COUNTED):
+        for word in feature.whole_words:
+            rows.setdefault(word, []).append(row)
+    return rows
 
 
 def _make_counter(feature: StyleFeature) -> Callable[[str], int]:

@@ -6,6 +6,7 @@ characters), "words" (per 100 words), "lines" (share of lines that match) or "te
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +31,14 @@ class StyleFeature:
             return range(ord(self.pattern), ord(self.pattern) + 1)
         return _BYTES_OF_PATTERNS.get(self.pattern)
 
+    @property
+    def whole_words(self) -> tuple[str, ...]:
+        """The words that are its matches, in lower case, where every match is one word of ASCII letters."""
+        listed = _LISTED_WORDS.fullmatch(self.pattern)
+        return tuple(listed[1].split("|")) if listed else ()
 
+
+_LISTED_WORDS = re.compile(r"\(\?i\)\\b\(\?:([a-z|]+)\)\\b")
 _BYTES_OF_PATTERNS = {
     "[A-Z]": range(ord("A"), ord("Z") + 1),
     "[0-9]": range(ord("0"), ord("9") + 1),
@@ -203,10 +211,14 @@ _FUNCTION_WORDS = {"article", "and", "of", "to", "in", "is", "it", "this", "with
 ENGLISH_FUNCTION_WORDS = [row for row, feature in enumerate(FEATURES) if feature.name in _FUNCTION_WORDS]
 """Rows of `FEATURES` that are function words of English."""
 
-OTHER_FUNCTION_WORDS = _words(
-    "le|la|les|des|du|une|et|est|que|qui|dans|pour|pas|sur|avec|sont|der|die|das|und|ist|nicht|mit|ein|eine|den|von|zu|"
-    "auf|el|los|las|una|en|es|por|con|para|como|del|il|che|di|non|per|sono|della|um|uma|os|em|het|een|van|dat|och|att|"
-    "som|det|jest|nie|bir|ve|yang|dan|dengan|untuk"
+OTHER_FUNCTION_WORDS = StyleFeature(
+    "other_function_words",
+    _words(
+        "le|la|les|des|du|une|et|est|que|qui|dans|pour|pas|sur|avec|sont|der|die|das|und|ist|nicht|mit|ein|eine|den|von|zu|"
+        "auf|el|los|las|una|en|es|por|con|para|como|del|il|che|di|non|per|sono|della|um|uma|os|em|het|een|van|dat|och|att|"
+        "som|det|jest|nie|bir|ve|yang|dan|dengan|untuk"
+    ),
+    "words",
 )
 """Function words of languages in the Latin script other than English."""
 
