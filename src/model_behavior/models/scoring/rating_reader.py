@@ -185,6 +185,11 @@ class RatingReader:
             readings.append(RatingReading(value, spread, float(lasting[row, 0]), shared, beyond, parts))
         return readings
 
+    def tell(self, table: ModelTable) -> dict[str, tuple[Float64Array, Float64Array]]:
+        """Mean and variance of each witness alone, [n_models] each; the variance is infinite where it reads nothing."""
+        mean, lasting, sampling, _ = self._tell(table)
+        return {name: (mean[:, each], (lasting + sampling)[:, each]) for each, name in enumerate(self.witnesses)}
+
     def sampling_variance(self, reading: RatingReading) -> Callable[[IntArray], Float64Array]:
         """The part of a rating's variance that more responses take away, by number of responses."""
 
