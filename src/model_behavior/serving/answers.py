@@ -75,6 +75,8 @@ def describe_model(snapshot: Snapshot, name: str) -> ModelDetails:
 
 def describe_models(snapshot: Snapshot, names: Sequence[str]) -> list[ModelDetails]:
     """Each of some models against the average of the others."""
+    for name in names:
+        snapshot.row_of(name)  # reports an unknown name as the service does
     driven = find_rating_drivers(snapshot.artifact, names)
     return [_describe(snapshot, name, each) for name, each in zip(names, driven, strict=True)]
 
