@@ -156,3 +156,19 @@ def test_a_model_unlike_all_known_ones_is_beyond_the_field() -> None:
         readings += reader.read(ModelTable(("new-1",), table.embedding, table.count, table.spread, answers=moved))
     assert [reading.beyond for reading in readings[1:]] == [1, -1]
     assert min(readings[1].variance, readings[2].variance) > 1.5 * readings[0].variance
+
+
+def test_effects_of_features_add_up_to_the_difference_of_two_readings(world: World, fitted: AnswerRating) -> None:
+    known, new = world.table(range(N_KNOWN), K), world.table(range(N_KNOWN, N_KNOWN + N_NEW), 20)
+    assert known.answers is not None
+    effects, read = fitted.effects(new, known.answers), fitted.predict(new).mean
+    assert effects.shape == (N_NEW, len(NAMES), len(fitted.sets))
+    added = effects.sum(axis=1)
+    assert added - added[0] == pytest.approx(read - read[0])
+    length, whim, quirk = (NAMES.index(name) for name in ("log_characters", "whim", "quirk"))
+    assert not effects[:, whim, :2].any() and effects[:, length].all()
+    # The whole set tells what matters from what does not.
+    strength = np.abs(effects[:, :, 2]).mean(axis=0)
+    assert min(strength[length], strength[whim]) > 3 * strength[quirk]
+    truth = new.answers.values.reshape(N_NEW, 20, -1).mean(axis=1)[:, whim]  # type: ignore[union-attr]
+    assert np.corrcoef(effects[:, whim, 2], truth)[0, 1] > 0.9

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import optimize
 
 from model_behavior.arrays import Float64Array, IntArray
-from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
+from model_behavior.data_models.scoring_types import ModelAnswers, ModelTable, ScoringVotes
 from model_behavior.errors import UsageError
 from model_behavior.models.scoring.answer_rating import AnswerRating, AnswerRatingConfig
 from model_behavior.models.scoring.embedding_rating import EmbeddingRating, EmbeddingRatingConfig
@@ -185,6 +185,11 @@ class RatingReader:
             readings.append(RatingReading(value, spread, float(lasting[row, 0]), shared, beyond, parts))
         return readings
 
+    def tell(self, table: ModelTable) -> dict[str, tuple[Float64Array, Float64Array]]:
+        """Mean and variance of each witness alone, [n_models] each; the variance is infinite where it reads nothing."""
+        mean, lasting, sampling, _ = self._tell(table)
+        return {name: (mean[:, each], (lasting + sampling)[:, each]) for each, name in enumerate(self.witnesses)}
+
     def sampling_variance(self, reading: RatingReading) -> Callable[[IntArray], Float64Array]:
         """The part of a rating's variance that more responses take away, by number of responses."""
 
@@ -204,6 +209,33 @@ class RatingReader:
 
         limit = total(np.array([_ENDLESS]))
         return lambda count: np.maximum(total(count) - limit, 0)
+
+    def answer_effects(self, answers: ModelAnswers, n_models: int, known: ModelAnswers) -> Float64Array | None:
+        """What each feature of models' responses adds to the ratings that these speak for, [n_models, n_features].
+
+        The feature sets have the weights that they would have without any other witness.
+
+        Args:
+            answers: responses of the models.
+            n_models: number of models.
+            known: responses of the known models, which the models are compared with.
+        """
+        sets = len(self._answers.sets)
+        if not sets:
+            return None
+        nothing = np.zeros((n_models, 0), np.float32)
+        count = np.bincount(answers.owner, minlength=n_models)
+        table = ModelTable(("",) * n_models, nothing, count, np.zeros(n_models, np.float32), answers=answers)
+        lasting, sampling = np.full((2, n_models, len(self.witnesses)), np.inf)
+        lasting[:, -sets:] = self._answers.predict(table).lasting
+        sampling[:, -sets:] = self._answers.sampling_variance(count)
+        share = np.array([self._join(*row)[0][-sets:] for row in zip(lasting, sampling, strict=True)])
+        effects: Float64Array = np.einsum("mfs,ms->mf", self._answers.effects(table, known), share)
+        return effects
+
+    def answer_weight(self, reading: RatingReading) -> float:
+        """Weight that the regressions of votes on features of responses have in a reading, in [0, 1]."""
+        return sum(reading.parts[name].weight for name in self._answers.sets if name in reading.parts)
 
     def standardise(self, table: ModelTable) -> Float64Array:
         """See `EmbeddingRating.standardise`."""
