@@ -43,6 +43,7 @@ Votes: TypeAlias = TrainingData | Source | Sequence[Source]
 Responses: TypeAlias = PairTable | TrainingData | Source | Sequence[Source]
 
 _BATCH = 512
+_MODELS_AT_ONCE = 64
 
 
 @final
@@ -396,6 +397,7 @@ class Artifact(Contents):
         other.remove(sorted(set(scorer.models) - set(names)))
         known = set(other.models)
         changed = [name for name in names if name not in known or revisions.get(name) != self.revisions.get(name)]
-        if changed:
-            other.enrol(model_table(self.encoder, catalog, other.voted_models, changed))
+        for start in range(0, len(changed), _MODELS_AT_ONCE):
+            some = changed[start : start + _MODELS_AT_ONCE]
+            other.enrol(model_table(self.encoder, catalog, other.voted_models, some))
         return other

@@ -20,7 +20,8 @@ from model_behavior.catalog.embeddings import ModelEmbeddings, count_changes, us
 from model_behavior.catalog.identification import Identification
 from model_behavior.catalog.neighbours import Neighbourhood
 from model_behavior.catalog.revisions import revisions_of
-from model_behavior.catalog.samples import Exemplar, SharedPrompt
+from model_behavior.catalog.samples import SharedPrompt
+from model_behavior.catalog.stored_rows import Exemplar
 from model_behavior.catalog.style_drivers import StyleDriver
 from model_behavior.cli.console import Progress, print_changes, print_load_report, print_result, stderr
 from model_behavior.cli.options import (

@@ -60,9 +60,13 @@ class RatingReading:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RatingReading:
-        """From the values that `dataclasses.asdict` gives; earlier releases wrote no `beyond` and no `parts`."""
+        """The inverse of `to_json`; earlier releases wrote no `beyond` and no `parts`."""
         parts = {name: WitnessReading(**part) for name, part in values.get("parts", {}).items()}
         return cls(**{**values, "parts": parts})
+
+    def to_json(self) -> dict[str, Any]:
+        """Converts to JSON values."""
+        return {**vars(self), "parts": {name: dict(vars(part)) for name, part in self.parts.items()}}
 
 
 @dataclass(frozen=True)
