@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 860}
 SHORT = ["--epochs", "1", "--scorer-epochs", "2"]
 OpenPage = Callable[..., Page]
+Serve = Callable[..., str]
 
 
 def data_in(page: str) -> Any:
@@ -81,7 +82,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
+def serve() -> Iterator[Serve]:
+    """`serving` for one test, until its pages are closed: a page that still asked would complain."""
+    with ExitStack() as servers:
+        yield lambda service, key=None: servers.enter_context(serving(service, key))
+
+
+@pytest.fixture
+def open_page(browser: Browser, serve: Serve) -> Iterator[OpenPage]:
     """Opens an address at a size and in a theme; anything that the browser complains about fails the test."""
     contexts, complaints = [], []
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import ModelEmbeddings
 from model_behavior.serving.service import Service
-from tests.page.conftest import DESKTOP, PHONE, OpenPage, serving
+from tests.page.conftest import DESKTOP, PHONE, OpenPage, Serve, serving
 from tests.page.first_paint import measure_paint
 from tests.page.many_models import enlarge
 
@@ -143,18 +143,18 @@ def test_the_keyboard_alone_reaches_content_and_views(open_page: OpenPage, arena
 
 
 def test_a_catalog_of_two_models_has_all_views_but_no_map(
-    open_page: OpenPage, arena_folder: Path, tmp_path: Path
+    open_page: OpenPage, serve: Serve, arena_folder: Path, tmp_path: Path
 ) -> None:
     loaded = Artifact.load(arena_folder)
     models = loaded.models
     two = ModelEmbeddings(models.names[:2], models.mean[:2], models.count[:2], models.spread[:2])
     replace(loaded, models=two, samples=None, scorer=None).save(tmp_path / "two")
-    with serving(Service(tmp_path / "two")) as address:
-        page = open_page(address)
-        expect(page.get_by_text("A map needs three models.")).to_be_visible()
-        page.goto(f"{address}/#/leaderboard")
-        expect(page.get_by_text("no scorer was trained")).to_be_visible()
-        expect(page.locator(".board tbody tr")).to_have_count(2)
-        page.goto(f"{address}/#/compare")
-        expect(page.get_by_text("No statistically significant difference of style")).to_be_visible()
+    address = serve(Service(tmp_path / "two"))
+    page = open_page(address)
+    expect(page.get_by_text("A map needs three models.")).to_be_visible()
+    page.goto(f"{address}/#/leaderboard")
+    expect(page.get_by_text("no scorer was trained")).to_be_visible()
+    expect(page.locator(".board tbody tr")).to_have_count(2)
+    page.goto(f"{address}/#/compare")
+    expect(page.get_by_text("No statistically significant difference of style")).to_be_visible()
     open_page.complaints.clear()  # type: ignore[attr-defined]  # the map's refusal

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 
 from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.service import Service
-from tests.page.conftest import KEY, OpenPage, serving
+from tests.page.conftest import KEY, OpenPage, Serve
 
 COST_UNIT = "per request, in the currency of the cost file"
 PROMPT = "Explain to a ten-year-old why the sky is blue."
@@ -134,39 +134,39 @@ def test_a_prompt_shows_order_costs_and_route_and_the_floor_changes_it(
 
 
 def test_a_chat_log_lands_is_kept_drifts_and_is_removed(
-    open_page: OpenPage, arena_folder: Path, chat_logs: dict[str, Path], tmp_path: Path
+    open_page: OpenPage, serve: Serve, arena_folder: Path, chat_logs: dict[str, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(arena_folder, tmp_path / "arena")
     service = Service(tmp_path / "arena")
     name, log = list(chat_logs.items())[1]
-    with serving(service) as address:
-        page = open_page(f"{address}/#/add")
-        page.get_by_label("Name of the model").fill(name)
-        page.locator("input[type=file]").set_input_files(log)
-        expect(page.locator(".landing .point.fresh")).to_have_count(1, timeout=20_000)
-        tried = service.upload(log, name, dry_run=True).models[0]
-        assert page.locator(".landing .nearest a").all_inner_texts() == [near.model for near in tried.neighbours]
-        assert name not in service.snapshot.rows
-        page.get_by_role("button", name="Keep this model").click()
-        expect(page.locator(".card h2")).to_have_text(name, timeout=20_000)
-        expect(page.locator(".point.fresh")).to_have_count(1)
-        assert name in service.snapshot.rows
+    address = serve(service)
+    page = open_page(f"{address}/#/add")
+    page.get_by_label("Name of the model").fill(name)
+    page.locator("input[type=file]").set_input_files(log)
+    expect(page.locator(".landing .point.fresh")).to_have_count(1, timeout=20_000)
+    tried = service.upload(log, name, dry_run=True).models[0]
+    assert page.locator(".landing .nearest a").all_inner_texts() == [near.model for near in tried.neighbours]
+    assert name not in service.snapshot.rows
+    page.get_by_role("button", name="Keep this model").click()
+    expect(page.locator(".card h2")).to_have_text(name, timeout=20_000)
+    expect(page.locator(".point.fresh")).to_have_count(1)
+    assert name in service.snapshot.rows
 
-        page.goto(f"{address}/#/drift?model={name}")
-        page.locator("input[type=file]").set_input_files(chat_logs[list(chat_logs)[2]])
-        expect(page.locator(".check")).to_have_count(1, timeout=20_000)
-        (check,) = service.drift_checks().checks
-        assert check.changed
-        expect(page.locator(".check h2")).to_contain_text("changed")
-        expect(page.locator("nav .badge")).to_contain_text("1")
-        expect(page.locator(".history tbody tr")).to_have_count(1)
-        expect(page.locator(".history tbody tr")).to_contain_text("changed")
+    page.goto(f"{address}/#/drift?model={name}")
+    page.locator("input[type=file]").set_input_files(chat_logs[list(chat_logs)[2]])
+    expect(page.locator(".check")).to_have_count(1, timeout=20_000)
+    (check,) = service.drift_checks().checks
+    assert check.changed
+    expect(page.locator(".check h2")).to_contain_text("changed")
+    expect(page.locator("nav .badge")).to_contain_text("1")
+    expect(page.locator(".history tbody tr")).to_have_count(1)
+    expect(page.locator(".history tbody tr")).to_contain_text("changed")
 
-        page.on("dialog", lambda dialog: dialog.accept())
-        page.goto(f"{address}/#/map?model={name}")
-        page.get_by_role("button", name="Remove this model").click()
-        expect(page.locator(".point.fresh")).to_have_count(0, timeout=20_000)
-        assert name not in service.snapshot.rows
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(f"{address}/#/map?model={name}")
+    page.get_by_role("button", name="Remove this model").click()
+    expect(page.locator(".point.fresh")).to_have_count(0, timeout=20_000)
+    assert name not in service.snapshot.rows
 
 
 def test_a_file_can_be_dropped_and_what_is_wrong_with_it_is_said(open_page: OpenPage, arena_server: str) -> None:
@@ -184,16 +184,16 @@ def test_a_file_can_be_dropped_and_what_is_wrong_with_it_is_said(open_page: Open
     open_page.complaints.clear()  # type: ignore[attr-defined]  # the browser reports the refusal, as it should
 
 
-def test_a_server_with_keys_asks_for_one(open_page: OpenPage, arena_folder: Path) -> None:
-    with serving(Service(arena_folder), KEY) as address:
-        page = open_page(address)
-        page.get_by_label("Key").fill("not the key")
-        page.get_by_role("button", name="Go on").click()
-        expect(page.get_by_role("alert")).to_be_visible()
-        page.get_by_label("Key").fill(KEY)
-        page.get_by_role("button", name="Go on").click()
-        expect(page.locator(".point").first).to_be_visible()
-        assert KEY not in page.url
+def test_a_server_with_keys_asks_for_one(open_page: OpenPage, serve: Serve, arena_folder: Path) -> None:
+    address = serve(Service(arena_folder), KEY)
+    page = open_page(address)
+    page.get_by_label("Key").fill("not the key")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.get_by_label("Key").fill(KEY)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator(".point").first).to_be_visible()
+    assert KEY not in page.url
     open_page.complaints.clear()  # type: ignore[attr-defined]  # the two refusals
 
 
