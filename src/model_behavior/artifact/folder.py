@@ -32,7 +32,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -509,6 +509,15 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, indented, without NaN and infinity, which JSON does not have."""
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Writes JSON, an entry a line, without NaN and infinity, which JSON does not have.
+
+    Python's encoder indents many times slower than it writes lines: with 2,000 models that was most of a save.
+    """
+    write = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    if isinstance(value, Mapping):
+        entries = [f"{write(key)}: {write(entry)}" for key, entry in value.items()]
+    else:
+        entries = [write(entry) for entry in value]
+    opening, closing = "{}" if isinstance(value, Mapping) else "[]"
+    path.write_text("\n".join([opening, ",\n".join(entries), closing, ""]), "utf-8")

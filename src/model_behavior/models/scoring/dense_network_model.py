@@ -437,7 +437,7 @@ class DenseNetworkModel(ModelBase):
             "model": self.name,
             "config": self.config.to_json(),
             "parts": parts,
-            "enrolled": {name: asdict(reading) for name, reading in self._enrolled.items()},
+            "enrolled": {name: reading.to_json() for name, reading in self._enrolled.items()},
             "temperature": self.temperature.value,
             "history": [log.to_json() for log in self.history],
             "notes": list(self.notes),
