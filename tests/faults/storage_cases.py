@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -44,6 +44,7 @@ N_LATER = 60
 """Number of votes that the artifact has not seen."""
 
 _SERVICES, _MOMENTS = 10, 8
+_READERS, _PAUSE_SECONDS = 2, 0.02
 _START_SECONDS = 120.0
 
 
@@ -409,6 +410,53 @@ def _two_writers(material: Material) -> Callable[[Path, random.Random], Outcome]
     return run
 
 
+@contextmanager
+def _reading(target: Path, place: Path) -> Iterator[list[Path]]:
+    """Processes that load the artifact over and over while the block runs; each writes what it saw, a line a load."""
+
+    def read(seen: Path) -> int:
+        with seen.open("a", encoding="utf-8") as lines:
+            while not (place / "stop").exists():
+                try:
+                    state = _version(target) or "gone"
+                except ModelBehaviorError as error:
+                    state = f"error: {error}"
+                lines.write(" ".join(state.split()) + "\n")
+        return 0
+
+    files = [place / f"seen-{number}" for number in range(_READERS)]
+    children = [start_process(partial(read, seen)) for seen in files]
+    try:
+        yield files
+    finally:
+        (place / "stop").touch()
+        codes = [end_process(child) for child in children]
+    assert not any(codes), codes
+
+
+def _read_beside_writers(material: Material) -> Callable[[Path, random.Random], Outcome]:
+    """Writers that wait before each file call, so that every state between two calls is there to be read."""
+
+    def run(place: Path, rng: random.Random) -> Outcome:
+        found, target = Outcome(), material.copy(place / "arena")
+        writers, states = _Writers(material, target), [_version(target)]
+        with _reading(target, place) as files:
+            for kind in ("onboard", "remove", "onboard another", "update", "train-scorer", "train"):
+                work = command(*writers.words(kind))
+                if code := end_process(start_process(work, lambda _: time.sleep(_PAUSE_SECONDS))):
+                    found.blame("wrong", f"{kind} beside readers: exit code {code}")
+                states.append(_version(target))
+        for line in (line for seen in files for line in seen.read_text("utf-8").splitlines()):
+            found.faults += 1
+            if line not in states:
+                found.blame("wrong", f"read: {line if line.startswith('error') else 'neither state'}")
+        if len(set(states)) < len(states):
+            found.blame("wrong", "a writer changed nothing")
+        return found
+
+    return run
+
+
 def _write_beside_a_service(material: Material) -> Callable[[Path, random.Random], Outcome]:
     """Uploads go on while one command after the other changes the folder; the training comes last."""
 
@@ -495,6 +543,7 @@ def storage_cases(folder: Path) -> list[Case]:
             for run in [_kill_changes(material, words, step)]
         ),
         Case("`encode`: `kill -9` before every file call", "the whole file or none", _kill_encodings(material)),
+        Case("readers beside writers of every kind", "one state whole, at every load", _read_beside_writers(material)),
         Case("every command beside uploads and votes", kept, _write_beside_a_service(material)),
         Case("24 `create-key` at once", "all keys", _make_keys),
     ]

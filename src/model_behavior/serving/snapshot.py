@@ -130,6 +130,10 @@ class Snapshot:
         table = self.prices if costs is None else costs
         if not table:
             raise NotPossibleError("no model of this catalog has a cost. Fix: correct the names in the cost table")
+        if reference is None and self.ratings is not None:  # as `make_router` chooses it, from ratings at hand
+            candidates = models or [name for name in self.scorer.models if name in table]
+            rated = self.ratings.rating[[self.places[name] for name in candidates]]
+            reference = candidates[int(rated.argmax())]
         return make_router(self.scorer, CostTable(table), models, reference)
 
     def row_of(self, name: str) -> ModelRow:

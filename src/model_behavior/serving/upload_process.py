@@ -140,11 +140,13 @@ class UploadProcess:
 def main() -> None:
     """Reads uploads until standard input ends."""
     _limit_memory(int(sys.argv[1]))
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     for line in sys.stdin.buffer:
         question = json.loads(line)
         answer = _answer(Path(question["file"]), question["model"], question["max_rows"], Path(question["target"]))
-        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-        sys.stdout.buffer.flush()
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
 
 
 def _answer(file: Path, model: str | None, max_rows: int, target: Path) -> dict[str, Any]:

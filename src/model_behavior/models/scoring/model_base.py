@@ -203,16 +203,16 @@ def group_ratings(rating: Float64Array, covariance: Float64Array, component: Int
         component: see `Ratings`, [n_models].
     """
     own = np.diag(covariance)
-    variance = np.maximum(own[:, None] + own - 2 * covariance, 0)
-    apart = np.abs(rating[:, None] - rating) >= np.maximum(NORMAL_QUANTILE * np.sqrt(variance), 1e-9)
-    apart |= component[:, None] != component
     group = np.zeros(len(rating), dtype=np.int64)
-    number, members = 0, [-1]
+    number, first = 0, 0
     last = int(component.max(initial=0)) + 1
-    for row in np.lexsort((-rating, np.where(component < 0, last, component))).tolist():
-        if not number or apart[row, members].any():
-            number, members = number + 1, []
-        members.append(row)
+    order = np.lexsort((-rating, np.where(component < 0, last, component)))
+    for place, row in enumerate(order.tolist()):
+        members = order[first:place]
+        variance = np.maximum(own[row] + own[members] - 2 * covariance[row, members], 0)
+        apart = np.abs(rating[row] - rating[members]) >= np.maximum(NORMAL_QUANTILE * np.sqrt(variance), 1e-9)
+        if not number or apart.any() or (component[row] != component[members]).any():
+            number, first = number + 1, place
         group[row] = number
     return group
 
