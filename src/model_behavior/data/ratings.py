@@ -52,6 +52,7 @@ class RatingTable:
         low: lower ends of the 95 % intervals, NaN where the file has none, [n_models].
         high: upper ends, likewise, [n_models].
         categories: ratings on one kind of prompts by its name; their own `categories` are empty.
+        prompts: the kind of some prompts, by their keys (`data.split`); a leaderboard alone says nothing of them.
     """
 
     models: tuple[str, ...]
@@ -59,13 +60,14 @@ class RatingTable:
     low: Float64Array
     high: Float64Array
     categories: Mapping[str, RatingTable] = field(default_factory=dict)
+    prompts: Mapping[int, str] = field(default_factory=dict)
 
     def select(self, names: Collection[str]) -> RatingTable:
         """The ratings of those of these models that have one, in all categories."""
         rows = np.array([row for row, name in enumerate(self.models) if name in set(names)], dtype=np.int64)
         categories = {name: table.select(names) for name, table in self.categories.items()}
         models = tuple(self.models[row] for row in rows)
-        return RatingTable(models, self.rating[rows], self.low[rows], self.high[rows], categories)
+        return RatingTable(models, self.rating[rows], self.low[rows], self.high[rows], categories, self.prompts)
 
 
 @dataclass(frozen=True, eq=False)
