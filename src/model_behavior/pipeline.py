@@ -17,7 +17,13 @@ from model_behavior.catalog.embeddings import encode_pairs
 from model_behavior.data.filters import filter_votes
 from model_behavior.data.loading import as_responses, as_sources, as_votes
 from model_behavior.data.prompt_categories import match_categories, read_categories
-from model_behavior.data.rated_responses import describe_unmatched, draw_votes, join_votes, responses_of
+from model_behavior.data.rated_responses import (
+    describe_ratings,
+    describe_unmatched,
+    draw_votes,
+    join_votes,
+    responses_of,
+)
 from model_behavior.data.ratings import RatingTable, load_ratings
 from model_behavior.data.sources import Source
 from model_behavior.data.split import hash_prompts, pairs_of
@@ -25,7 +31,7 @@ from model_behavior.data_models.behavior_encoder_types import PreprocessedBehavi
 from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
-from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
@@ -156,7 +162,9 @@ def gather_material(
             raise UsageError("nothing to train on. Fix: give votes, or --ratings and --responses")
         return Material(votes)
     voted = () if votes is None else votes.pairs.models
-    notes = describe_unmatched(ratings.models, responses.models, voted)
+    notes = (*describe_unmatched(ratings.models, responses.models, voted), *describe_ratings(ratings))
+    if not set(ratings.models) & set(responses.models):
+        raise DataError(f"no response is of a rated model: {'; '.join(notes)}. Fix: use the same names in both")
     prompts, note = match_categories(ratings.prompts, ratings.categories)
     ratings, notes = replace(ratings, prompts=prompts), (*notes, *([note] if note else []))
     drawn = draw_votes(responses, ratings, seed)
