@@ -15,8 +15,15 @@ from model_behavior.catalog.agreement import features_of_pairs, model_table
 from model_behavior.catalog.asking import PromptBook, make_book
 from model_behavior.catalog.embeddings import encode_pairs
 from model_behavior.data.filters import filter_votes
-from model_behavior.data.loading import as_responses, as_votes
-from model_behavior.data.rated_responses import describe_unmatched, draw_votes, join_votes, responses_of
+from model_behavior.data.loading import as_responses, as_sources, as_votes
+from model_behavior.data.prompt_categories import match_categories, read_categories
+from model_behavior.data.rated_responses import (
+    describe_ratings,
+    describe_unmatched,
+    draw_votes,
+    join_votes,
+    responses_of,
+)
 from model_behavior.data.ratings import RatingTable, load_ratings
 from model_behavior.data.sources import Source
 from model_behavior.data.split import hash_prompts, pairs_of
@@ -24,7 +31,7 @@ from model_behavior.data_models.behavior_encoder_types import PreprocessedBehavi
 from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
-from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
@@ -94,7 +101,7 @@ def train(
     config = config if config is not None else TrainingConfig()
     material = gather_material(
         None if votes is None else as_votes(votes)[0],
-        None if ratings is None else ratings if isinstance(ratings, RatingTable) else load_ratings(ratings),
+        _with_prompts(ratings, responses),
         None if responses is None else as_responses(responses)[0],
         config.split.seed,
     )
@@ -103,6 +110,16 @@ def train(
     encoder = make_encoder(config, runtime)
     prepared = encoder.prepare(material.data, config.split)
     return complete(fit_encoder(encoder, prepared, config), prepared, material, config)
+
+
+def _with_prompts(ratings: RatingTable | Source | None, responses: Responses | None) -> RatingTable | None:
+    """Ratings, and the categories of the prompts where the responses are files that say them."""
+    if ratings is None:
+        return None
+    table = ratings if isinstance(ratings, RatingTable) else load_ratings(ratings)
+    if table.prompts or not table.categories or responses is None or isinstance(responses, PairTable | TrainingData):
+        return table
+    return replace(table, prompts=read_categories(as_sources(responses)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +162,11 @@ def gather_material(
             raise UsageError("nothing to train on. Fix: give votes, or --ratings and --responses")
         return Material(votes)
     voted = () if votes is None else votes.pairs.models
-    notes = describe_unmatched(ratings.models, responses.models, voted)
+    notes = (*describe_unmatched(ratings.models, responses.models, voted), *describe_ratings(ratings))
+    if not set(ratings.models) & set(responses.models):
+        raise DataError(f"no response is of a rated model: {'; '.join(notes)}. Fix: use the same names in both")
+    prompts, note = match_categories(ratings.prompts, ratings.categories)
+    ratings, notes = replace(ratings, prompts=prompts), (*notes, *([note] if note else []))
     drawn = draw_votes(responses, ratings, seed)
     data = drawn if votes is None else join_votes(votes, drawn)
     compared = {data.pairs.models[index] for index in data.pairs.model_index[pairs_of(data, np.arange(len(data)))]}

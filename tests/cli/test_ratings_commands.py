@@ -114,6 +114,19 @@ def test_names_that_do_not_match_are_listed(
     assert ranked[last]["high"] - ranked[last]["low"] > 15
 
 
+def test_names_of_which_none_matches_are_told_with_the_nearest(
+    files: Path, arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = arena.votes.pairs.models
+    (tmp_path / "board.csv").write_text(
+        "".join(["model,rating\n", *(f"{n.upper()},{i}\n" for i, n in enumerate(names))])
+    )
+    given = ["--ratings", str(tmp_path / "board.csv"), "--responses", str(files / "answers.parquet")]
+    assert run(["train", *given, "--output", str(tmp_path / "a")]) == 3
+    error = capsys.readouterr().err
+    assert "no response is of a rated model" in error and f"{names[0].upper()} (nearest: {names[0]}" in error
+
+
 def test_what_is_needed(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for given, why in (
         ([], "nothing to train on"),

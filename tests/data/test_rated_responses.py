@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from model_behavior.data.loading import load_responses
-from model_behavior.data.rated_responses import describe_unmatched, draw_votes, join_votes, responses_of
+from model_behavior.data.rated_responses import (
+    describe_ratings,
+    describe_unmatched,
+    draw_votes,
+    join_votes,
+    responses_of,
+)
 from model_behavior.data.ratings import RatingTable
 from model_behavior.data_models.votes import Outcome, PairTable
 from model_behavior.errors import DataError
@@ -62,6 +68,17 @@ def test_cast_and_drawn_votes_together() -> None:
     assert joined.pairs.models == ("a", "b", "x") and len(joined.pairs) == 7  # one response is in both
     assert joined.outcome[0] == Outcome.TIE
     assert (joined.pairs.prompt_index[joined.pair_a] == joined.pairs.prompt_index[joined.pair_b]).all()
+
+
+def test_odd_ratings_are_told() -> None:
+    assert describe_ratings(ratings(a=1000.0, b=1100.0, c=1200.0, d=1300.0)) == ()
+    (narrow,) = describe_ratings(ratings(a=-1.5, b=-0.5, c=0.5, d=1.5))
+    assert "span 3 points" in narrow and "multiply them by 173.7" in narrow
+    (shares,) = describe_ratings(ratings(a=20.0, b=40.0, c=55.0, d=80.0))
+    assert "not as percentages" in shares
+    board = ratings(a=1000.0, b=1200.0)
+    board.low[0] = np.nan
+    assert describe_ratings(board) == ("1 of 2 ratings have no interval: these are taken as exact",)
 
 
 def test_names_that_do_not_match() -> None:

@@ -31,7 +31,7 @@ def test_the_catalog_of_the_arena(tmp_path: Path) -> None:
 
 
 def test_a_board_of_one_category(tmp_path: Path) -> None:
-    for board in ({"m": {"rating": 1.5}, "n": {"rating": 2}}, {"overall": {"m": 1.5, "n": 2}}):
+    for board in ({"m": {"rating": 1.5}, "n": {"rating": 2}}, {"overall": {"m": 1.5, "n": 2}}, {"m": 1.5, "n": 2}):
         (tmp_path / "a.json").write_text(json.dumps(board))
         table = load_ratings(tmp_path / "a.json")
         assert (table.models, table.rating.tolist(), table.categories) == (("m", "n"), [1.5, 2.0], {})
@@ -44,10 +44,12 @@ def test_a_board_of_one_category(tmp_path: Path) -> None:
         "model,rating,low,high\nn,1200,1195,1205\nm,1300,1295,1305\n",
         "Model,Arena Score,rating_q025,rating_q975,Organization\nn,1200,1195,1205,x\nm,1300,1295,1305,y\n",
         "rank,model_name,rating,rating_lower,rating_upper\n2,n,1200,1195,1205\n1,m,1300,1295,1305\n",
+        'Model,Arena Score,95% CI\nn,"1,200",+5/-5\nm,"1,300",±5\n',
+        "\ufeffModel,Arena Score,95% CI\nn,1200,+5/−5\nm,1300,+5 / -5\n",
     ],
 )
 def test_tables(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv").write_text(text, "utf-8")
     table = load_ratings(tmp_path / "a.csv")
     assert shown(table) == [("m", 1300, 1295, 1305), ("n", 1200, 1195, 1205)]
     assert table.categories == {}
@@ -77,6 +79,10 @@ def test_real_ratings(real_data: Path) -> None:
         ([{"model": None, "rating": 1}], r"row 1: model is None, rating is 1"),
         ([{"model": "m", "rating": 1}] * 2, r"row 2: 'm' is rated twice\. Fix"),
         ([{"model": "m\x07", "rating": 1}], r"control character U\+0007"),
+        ([{"model": "m", "rating": "61.5%"}], r"rating is '61.5%'\. Allowed: a name and a number"),
+        ([{"model": "m", "rating": float("nan")}], r"rating is None\. Allowed: a name and a number"),
+        ([{"model": "m", "rating": 1e300}], r"rating is 1e\+300\. Allowed: an Elo rating, at most 100000"),
+        ([{"model": "m", "rating": 9, "low": 20, "high": 2}], r"rating of 'm' is 9, its interval 20 to 2\. Allowed"),
     ],
 )
 def test_broken_boards(rows: list[dict[str, Any]], message: str) -> None:

@@ -187,8 +187,9 @@ class Artifact(Contents):
         """
         if self.book is None or self.scorer is None:
             raise UsageError(
-                "this artifact keeps no prompts to ask: it has no scorer, was saved without texts, or by an earlier "
-                "release. Fix: train again, and save with texts"
+                "this artifact keeps no prompts to ask: it has no scorer, too few known models answered the same "
+                "prompts (8 at least), or it was saved without texts or by an earlier release. Fix: train again, with "
+                "answers of more models, and save with texts"
             )
         if number < 1:
             raise UsageError(f"number={number}: at least 1 is needed")

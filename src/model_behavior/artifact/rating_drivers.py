@@ -146,9 +146,14 @@ def _mean_of_models(answers: ModelAnswers) -> Float64Array:
     return mean
 
 
+def _round(value: float, digits: int) -> float:
+    """The value as it is shown, without a sign where it is 0."""
+    return round(value, digits) + 0.0
+
+
 def describe_rating_drivers(found: RatingDrivers, digits: int, unit: str) -> list[str]:
     """Lines for people, without indentation."""
-    lines = [f"{each.effect:+.{digits}f}{unit}: {each.text}" for each in (*found.raising, *found.lowering)] or [
-        "no feature with a name matters"
-    ]
-    return [*lines, f"{found.rest:+.{digits}f}{unit}: all other features of its answers"]
+    lines = [
+        f"{_round(each.effect, digits):+.{digits}f}{unit}: {each.text}" for each in (*found.raising, *found.lowering)
+    ] or ["no feature with a name matters"]
+    return [*lines, f"{_round(found.rest, digits):+.{digits}f}{unit}: all other features of its answers"]

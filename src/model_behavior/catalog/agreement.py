@@ -193,7 +193,11 @@ def _measure(asking: Answers, peers: Answers, excluded: BoolArray) -> Agreement:
                 ]
     shape = len(asking.owner), len(peers.names)
     return Agreement(
-        peers.names, asking.owner, tuple(_as_matrix(each, shape) for each in found), _as_matrix(everyone, shape)
+        peers.names,
+        asking.owner,
+        tuple(_as_matrix(each, shape) for each in found),
+        _as_matrix(everyone, shape),
+        asking.keys,
     )
 
 

@@ -196,8 +196,8 @@ def _outside(beyond: int) -> str:
 def _rating_drivers(found: RatingDrivers | None, digits: int, unit: str, indent: str) -> list[str]:
     if found is None:
         return []
-    weight = "" if found.weight is None else f", which weighs {found.weight:.0%} in its rating"
-    head = f"{indent}what votes say about answers like its own, beside the known models{weight}:"
+    weight = "" if found.weight is None else f" ({found.weight:.0%} of its rating)"
+    head = f"{indent}against the known models, by what votes say about such answers{weight}:"
     return [head, *(f"{indent}  {line}" for line in describe_rating_drivers(found, digits, unit))]
 
 

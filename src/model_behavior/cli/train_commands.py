@@ -48,6 +48,7 @@ from model_behavior.cli.options import (
 )
 from model_behavior.data.linking import open_sources
 from model_behavior.data.loading import load_responses, load_votes
+from model_behavior.data.prompt_categories import read_categories
 from model_behavior.data.ratings import load_ratings
 from model_behavior.data.reading import ReadingOptions
 from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
@@ -410,6 +411,8 @@ class TrainingInputs:
         """
         votes, responses = self._divide()
         ratings = None if self.ratings is None else load_ratings(self.ratings)
+        if ratings is not None and ratings.categories:
+            ratings = replace(ratings, prompts=read_categories(responses))
         data = None
         if votes:
             data = load_votes(*votes, reading=self.reading)[0] if quiet else read_votes(votes, self.reading)

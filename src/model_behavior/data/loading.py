@@ -147,7 +147,7 @@ def as_votes(
     Raises:
         DataError: as in `load_votes`.
     """
-    return (data, None) if isinstance(data, TrainingData) else load_votes(*_as_sources(data), reading=reading)
+    return (data, None) if isinstance(data, TrainingData) else load_votes(*as_sources(data), reading=reading)
 
 
 def as_responses(
@@ -167,7 +167,7 @@ def as_responses(
         UsageError: as in `load_responses`; also responses as they are of other models than `model`.
     """
     if not isinstance(data, PairTable | TrainingData):
-        return load_responses(*_as_sources(data), model=model, reading=reading)
+        return load_responses(*as_sources(data), model=model, reading=reading)
     pairs = data if isinstance(data, PairTable) else data.pairs
     if model is not None and pairs.models != (_clean_option(model),):
         raise UsageError(
@@ -236,7 +236,8 @@ def _pair_texts(rows: list[dict[str, Any]], opened: OpenedSource, done: int) -> 
     return prompts, responses
 
 
-def _as_sources(data: Source | Sequence[Source]) -> Sequence[Source]:
+def as_sources(data: Source | Sequence[Source]) -> Sequence[Source]:
+    """One source or several as several; a list of dictionaries is one."""
     if isinstance(data, str | bytes | Path | ArrowStream) or not isinstance(data, Sequence):
         return (data,)
     is_one = not data or any(isinstance(each, Mapping) for each in data)

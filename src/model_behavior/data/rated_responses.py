@@ -24,6 +24,8 @@ from model_behavior.names import nearest_models
 
 _NEAREST = 3
 _SHOWN = 10
+_LEAST_FOR_SCALE = 4
+_NARROW = 12.0  # Elo
 
 
 def draw_votes(pairs: PairTable, ratings: RatingTable, seed: int) -> TrainingData:
@@ -104,6 +106,23 @@ def describe_unmatched(rated: Sequence[str], answered: Sequence[str], voted: Seq
     if unrated:
         others = sorted(set(rated) - there)
         notes.append(f"without a rating, so rated from their responses: {_with_nearest(unrated, others)}")
+    return tuple(notes)
+
+
+def describe_ratings(ratings: RatingTable) -> tuple[str, ...]:
+    """What is odd about ratings: a scale that does not look like Elo's, and missing intervals."""
+    notes = []
+    spread = float(np.ptp(ratings.rating))
+    if len(ratings.models) >= _LEAST_FOR_SCALE and 0 < spread < _NARROW:
+        notes.append(
+            f"the ratings span {spread:.3g} points, which on the Elo scale is next to nothing. If they are log-odds, "
+            "multiply them by 173.7"
+        )
+    elif len(ratings.models) >= _LEAST_FOR_SCALE and ratings.rating.min() >= 0 and ratings.rating.max() <= 100:
+        notes.append("all ratings are between 0 and 100: they are read as Elo, and not as percentages")
+    bare = int((np.isnan(ratings.low) | np.isnan(ratings.high)).sum())
+    if bare:
+        notes.append(f"{bare:,} of {len(ratings.models):,} ratings have no interval: these are taken as exact")
     return tuple(notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,11 @@ _NAMES = ("model", "model_name", "name", "key")
 _RATINGS = ("rating", "elo", "elo_rating", "arena_score", "score")
 _LOWS = ("low", "rating_q025", "rating_lower", "lower", "rating_low", "ci_low")
 _HIGHS = ("high", "rating_q975", "rating_upper", "upper", "rating_high", "ci_high")
+_AROUND = ("95%_ci", "95_ci", "ci", "ci_95", "95%_confidence_interval", "confidence_interval")
+_ENDS = re.compile(r"\+\s*(?P<up>[\d.]+)\s*/\s*[-−]\s*(?P<down>[\d.]+)|±\s*(?P<both>[\d.]+)")
+_THOUSANDS = re.compile(r"[-−]?\d{1,3}(,\d{3})+(\.\d+)?")
+_MOST = 1e5  # Elo
+_ROUNDING = 1.0  # Elo that a rating may lie outside its interval
 _OVERALL = ("overall", "full", "text")
 _NO_CATEGORY = frozenset(
     ("rank", "rank_ub", "votes", "vote_count", "num_battles", "n", "variance", "std", "category", "price", "mmlu")
@@ -52,6 +58,7 @@ class RatingTable:
         low: lower ends of the 95 % intervals, NaN where the file has none, [n_models].
         high: upper ends, likewise, [n_models].
         categories: ratings on one kind of prompts by its name; their own `categories` are empty.
+        prompts: the kind of some prompts, by their keys (`data.split`); a leaderboard alone says nothing of them.
     """
 
     models: tuple[str, ...]
@@ -59,13 +66,14 @@ class RatingTable:
     low: Float64Array
     high: Float64Array
     categories: Mapping[str, RatingTable] = field(default_factory=dict)
+    prompts: Mapping[int, str] = field(default_factory=dict)
 
     def select(self, names: Collection[str]) -> RatingTable:
         """The ratings of those of these models that have one, in all categories."""
         rows = np.array([row for row, name in enumerate(self.models) if name in set(names)], dtype=np.int64)
         categories = {name: table.select(names) for name, table in self.categories.items()}
         models = tuple(self.models[row] for row in rows)
-        return RatingTable(models, self.rating[rows], self.low[rows], self.high[rows], categories)
+        return RatingTable(models, self.rating[rows], self.low[rows], self.high[rows], categories, self.prompts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +100,12 @@ def load_ratings(source: Source) -> RatingTable:
     """A leaderboard.
 
     Args:
-        source: a table with the columns model and rating, maybe low, high, category, and numbers of other categories;
-            or a JSON file {category: {model: {rating, rating_q025, rating_q975}}}, as arena-catalog has it.
+        source: a table with the columns model and rating, maybe low and high or "95% CI" ("+6/-7"), category, and
+            numbers of other categories; or a JSON file {category: {model: {rating, rating_q025, rating_q975}}}, as
+            arena-catalog has it, or {model: rating}.
 
     Raises:
-        DataError: it cannot be read, or a model has no rating, two, or one that is no number.
+        DataError: it cannot be read, or a model has no rating, two, one that is no number, or one outside its interval.
     """
     name = str(source) if isinstance(source, str | Path) else "the table"
     boards = _read_boards(Path(source)) if isinstance(source, str | Path) else None
@@ -172,7 +181,11 @@ def _read_boards(path: Path) -> dict[str, list[Mapping[str, Any]]] | None:
             found = json.loads(without_bom(stream.read(), str(path)))
         except (ValueError, RecursionError):
             return None  # JSON lines, or said when it is read as rows
-    if not isinstance(found, dict) or not found or not all(isinstance(board, Mapping) for board in found.values()):
+    if not isinstance(found, dict) or not found:
+        return None
+    if all(isinstance(rating, int | float) for rating in found.values()):
+        return {"overall": _entries(found)}
+    if not all(isinstance(board, Mapping) for board in found.values()):
         return None
     if all(_pick(board, _RATINGS) is not None for board in found.values()):
         return {"overall": _entries(found)}
@@ -206,7 +219,7 @@ def _read_table(source: Source, name: str) -> dict[str, list[Mapping[str, Any]]]
         for entry in entries:
             boards.setdefault(str(entry.get("category")), []).append(entry)
         return boards
-    named = (*_NAMES, *_RATINGS, *_LOWS, *_HIGHS, *_NO_CATEGORY)
+    named = (*_NAMES, *_RATINGS, *_LOWS, *_HIGHS, *_AROUND, *_NO_CATEGORY)
     others = [column for column in folded if column not in named and _is_numeric(entries, column)]
     by_category: dict[str, list[Mapping[str, Any]]] = {
         column: [{"model": _pick(entry, _NAMES), "rating": entry[column]} for entry in entries if entry[column] != ""]
@@ -224,6 +237,24 @@ def _pick(entry: Mapping[str, Any], keys: Iterable[str]) -> Any:
     return next((entry[key] for key in keys if entry.get(key) is not None), None)
 
 
+def _interval(entry: Mapping[str, Any], rating: float) -> tuple[float, float]:
+    """Ends of the 95 % interval, NaN where there is none; written out, or as "+6/-7" or "±6" around the rating."""
+    ends = (_number(_pick(entry, keys)) for keys in (_LOWS, _HIGHS))
+    low, high = (float("nan") if end is None else end for end in ends)
+    around = _ENDS.fullmatch(str(_pick(entry, _AROUND) or "").strip())
+    if around is not None and np.isnan([low, high]).all():
+        up, down = around["up"] or around["both"], around["down"] or around["both"]
+        return rating - float(down), rating + float(up)
+    return low, high
+
+
+def _number(value: Any) -> float | None:
+    """A number, also as leaderboards print one: "1,287.5"."""
+    if isinstance(value, str) and _THOUSANDS.fullmatch(value.strip()):
+        value = value.replace(",", "")
+    return parse_number(value)
+
+
 def _to_table(entries: list[Mapping[str, Any]], place: str) -> RatingTable:
     found: dict[str, tuple[float, float, float]] = {}
     for number, entry in enumerate(entries, 1):
@@ -232,16 +263,25 @@ def _to_table(entries: list[Mapping[str, Any]], place: str) -> RatingTable:
         except DataError as error:
             raise DataError(f"{place}, row {number}: {error}") from None
         value = _pick(entry, _RATINGS)
-        rating = parse_number(value)
+        rating = _number(value)
         if model is None or rating is None or not np.isfinite(rating):
             raise DataError(
                 f"{place}, row {number}: model is {shorten(model)}, rating is {shorten(value)}. Allowed: a name and a "
                 "number. Fix: correct the row, or remove it."
             )
+        if abs(rating) > _MOST:
+            raise DataError(
+                f"{place}, row {number}: rating is {rating:g}. Allowed: an Elo rating, at most {_MOST:g}. Fix: correct "
+                "the row, or remove it."
+            )
         if model in found:
             raise DataError(f"{place}, row {number}: {model!r} is rated twice. Fix: keep one of its rows.")
-        ends = (parse_number(_pick(entry, keys)) for keys in (_LOWS, _HIGHS))
-        low, high = (float("nan") if end is None else end for end in ends)
+        low, high = _interval(entry, rating)
+        if low > rating + _ROUNDING or rating > high + _ROUNDING:
+            raise DataError(
+                f"{place}, row {number}: the rating of {model!r} is {rating:g}, its interval {low:g} to {high:g}. "
+                "Allowed: an interval that holds the rating. Fix: correct the row, or leave its interval out."
+            )
         found[model] = rating, low, high
     if not found:
         raise DataError(f"{place}: there is no rating in it. Allowed: at least one model.")

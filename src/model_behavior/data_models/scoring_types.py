@@ -10,7 +10,16 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array, IntArray
+from model_behavior.arrays import (
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    Int8Array,
+    Int32Array,
+    Int64Array,
+    IntArray,
+    UInt64Array,
+)
 
 ScaleName: TypeAlias = Literal["elo", "log-odds"]
 ELO_PER_LOG_ODDS = 400 / math.log(10)
@@ -164,12 +173,14 @@ class Agreement:
         weights: weights of the peers by each view of a response, CSR, float32, [n_responses, n_peers]; a row is empty
             where no peer has answered the prompt.
         means: equal weights of the peers that have answered the prompt, with sum 1, likewise.
+        keys: key of the prompt of each response, [n_responses]; None where it is not known.
     """
 
     peers: tuple[str, ...]
     owner: Int64Array
     weights: tuple[sparse.csr_matrix, ...]
     means: sparse.csr_matrix
+    keys: UInt64Array | None = None
 
     @property
     def is_shared(self) -> BoolArray:
@@ -187,13 +198,15 @@ class Agreement:
 
     def of_responses(self, rows: Int64Array) -> Agreement:
         """The agreement of these responses alone, in this order."""
-        return Agreement(self.peers, self.owner[rows], tuple(each[rows] for each in self.weights), self.means[rows])
+        keys = None if self.keys is None else self.keys[rows]
+        weights = tuple(each[rows] for each in self.weights)
+        return Agreement(self.peers, self.owner[rows], weights, self.means[rows], keys)
 
     def select(self, rows: Int64Array) -> Agreement:
         """The agreement of these models alone, in this order, each at most once."""
         place = _new_places(self.owner, rows)
         kept = self.of_responses(np.flatnonzero(place[self.owner] >= 0))
-        return Agreement(kept.peers, place[kept.owner], kept.weights, kept.means)
+        return Agreement(kept.peers, place[kept.owner], kept.weights, kept.means, kept.keys)
 
 
 @dataclass(frozen=True, eq=False)

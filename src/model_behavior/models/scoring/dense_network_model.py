@@ -17,6 +17,7 @@ import torch
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from model_behavior.data.ratings import RatingTable
+from model_behavior.data.split import hash_prompts
 from model_behavior.data_models.scoring_types import (
     ELO_PER_LOG_ODDS,
     ModelAnswers,
@@ -31,6 +32,15 @@ from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
+from model_behavior.models.scoring.category_rating import (
+    CategoryRating,
+    CategoryReading,
+    PromptKinds,
+    categories_from_state,
+    categories_to_state,
+    fit_categories,
+    read_categories_of,
+)
 from model_behavior.models.scoring.dense_network import DenseNetwork, VoteBatch, batch_of
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_training import (
@@ -107,6 +117,9 @@ class DenseNetworkModel(ModelBase):
         self._board: ScoreBoard | None = None
         self._ratings = BradleyTerry(self.config.offset)
         self._enrolled: dict[str, RatingReading] = {}
+        self._kinds: PromptKinds | None = None
+        self._suits: dict[str, CategoryRating] = {}
+        self._suited: dict[str, dict[str, CategoryReading]] = {}
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -148,6 +161,9 @@ class DenseNetworkModel(ModelBase):
             )
         voted = None if self._table is None else rows_of_models(self._table, votes.models)
         self._features.fit(votes.prompts)
+        if self._given is not None and self._given.prompts:
+            kinds, keys = PromptKinds.of(self._given.prompts), hash_prompts(votes.prompts)
+            self._kinds = kinds.completed(keys, self._features.transform(votes.prompts))
         cast = keep_votes(votes, votes.cast)
         batch, dim, schedule = batch_of(cast, self._features), self._features.dim, self.config.schedule
 
@@ -221,6 +237,7 @@ class DenseNetworkModel(ModelBase):
         other._board = replace(board, rows=rows, constants=OutcomeConstants(**moved))
         other._ratings, other._reader, other._enrolled = base.ratings, base.reader, {}
         other.published = base.published
+        other._learn_categories(voted)
         other.notes = describe_votes(votes)
         if table is not None and base.reader is not None:
             other.enrol(table)
@@ -234,8 +251,15 @@ class DenseNetworkModel(ModelBase):
         self._ratings, self._reader, self.published = base.ratings, base.reader, base.published
         self.notes = describe_votes(select_scoring_votes(votes, votes.cast)) if len(votes.cast) else (RATINGS_ALONE,)
         self._board, self._enrolled = board_of(base.network, votes.models, dim), {}
+        self._learn_categories(voted)
         if self._table is not None:
             self.enrol(self._table)
+
+    def _learn_categories(self, voted: ModelTable | None) -> None:
+        """Fits what kind of prompt suits whom, where published ratings have categories and prompts have them, too."""
+        self._suits, self._suited = {}, {}
+        if self.published is not None and voted is not None:
+            self._suits = fit_categories(voted.agreement, self._kinds, self.published.off_lines(voted.names))
 
     def enrol(self, table: ModelTable) -> None:
         """Adds models without votes, or replaces their embeddings; models with votes keep what votes have taught.
@@ -264,6 +288,8 @@ class DenseNetworkModel(ModelBase):
         self._board = board.with_rows(rows)
         added = dict(zip(new.names, readings, strict=True))
         self._enrolled = {**self._enrolled, **added}  # a new one, so that a copy of this model keeps its own
+        suited = read_categories_of(self._suits, self._kinds, new.agreement, len(new.names))
+        self._suited = {**self._suited, **dict(zip(new.names, suited, strict=True))}
 
     def remove(self, names: Sequence[str]) -> None:
         """Forgets enrolled models.
@@ -280,6 +306,7 @@ class DenseNetworkModel(ModelBase):
                 )
         self._board = board.without(frozenset(names))
         self._enrolled = {name: value for name, value in self._enrolled.items() if name not in names}
+        self._suited = {name: value for name, value in self._suited.items() if name not in names}
 
     def predict(self, prompts: Sequence[str], models_a: Sequence[str], models_b: Sequence[str]) -> Float32Array:
         """See the base."""
@@ -316,7 +343,7 @@ class DenseNetworkModel(ModelBase):
         one, on one scale. Where no chain of votes connects groups of models, the interval of an enrolled one includes
         how the groups' levels may differ. With a prompt: scores on it; the interval is that of the rating, so what is
         not known of the prompt's effect is not in it. With a category: the published rating there, or the one that the
-        overall rating leads to.
+        overall rating and the answers to prompts of the category lead to.
 
         Args:
             models: names.
@@ -370,8 +397,12 @@ class DenseNetworkModel(ModelBase):
         line = self.published.lines[category]
         rating, deviation, votes = self._overall(names)
         given = np.array([self.published.interval_of(name, category) is not None for name in names], dtype=bool)
-        deviation = np.sqrt((line.slope * deviation) ** 2 + np.where(given, 0, line.variance))
-        rated = rate_with_interval(line.level + line.slope * rating, deviation, votes, names)
+        usual = CategoryReading(0.0, line.variance)
+        off = [self._suited.get(name, {}).get(category, usual) for name in names]
+        scatter = np.array([each.variance for each in off])
+        deviation = np.sqrt((line.slope * deviation) ** 2 + np.where(given, 0, scatter))
+        expected = line.level + line.slope * rating + np.array([each.mean for each in off])
+        rated = rate_with_interval(expected, deviation, votes, names)
         rated = self._as_published(rated, category)
         component = np.zeros(len(names), np.int64)
         group = group_ratings(rated.rating, self._correlate(names, deviation), component)
@@ -442,6 +473,8 @@ class DenseNetworkModel(ModelBase):
         }
         if self._reader is not None:
             parts["reader"] = self._reader.get_state_dict()
+        if self._kinds is not None:
+            parts["categories"] = categories_to_state(self._suits, self._kinds)
         tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.pop("tensors").items()}
         return {
             "state_version": STATE_VERSION,
@@ -449,6 +482,11 @@ class DenseNetworkModel(ModelBase):
             "config": self.config.to_json(),
             "parts": parts,
             "enrolled": {name: reading.to_json() for name, reading in self._enrolled.items()},
+            "suited": {
+                name: {category: dict(vars(each)) for category, each in found.items()}
+                for name, found in self._suited.items()
+                if found
+            },
             "temperature": self.temperature.value,
             "history": [log.to_json() for log in self.history],
             "notes": list(self.notes),
@@ -472,6 +510,12 @@ class DenseNetworkModel(ModelBase):
                 model._reader = RatingReader.load_state_dict(parts["reader"], config.reader)
             model._enrolled = {
                 name: RatingReading.from_json(reading) for name, reading in state_dict["enrolled"].items()
+            }
+            if "categories" in parts:
+                model._suits, model._kinds = categories_from_state(parts["categories"])
+            model._suited = {
+                name: {category: CategoryReading(**each) for category, each in found.items()}
+                for name, found in state_dict.get("suited", {}).items()
             }
             model.temperature = Temperature(state_dict["temperature"])
             model.notes = tuple(state_dict.get("notes", ()))

@@ -20,7 +20,7 @@ also rates models that the category leaves out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,6 +88,24 @@ class Published:
             float((column[row] - self.anchor) / ELO_PER_LOG_ODDS) for column in (table.rating, table.low, table.high)
         )
         return rating, low, high
+
+    def off_lines(self, models: Sequence[str]) -> dict[str, tuple[Float64Array, Int64Array, float]]:
+        """How far the category ratings of models are off each line.
+
+        Returns:
+            By category: log-odds above the line, 0 for a model that the category does not rate, [n_models]; rows of the
+            models that it rates; variance around the line.
+        """
+        found = {}
+        for category, line in self.lines.items():
+            off, rows = np.zeros(len(models)), []
+            for row, name in enumerate(models):
+                overall, own = self.interval_of(name), self.interval_of(name, category)
+                if overall is not None and own is not None:
+                    off[row] = own[0] - line.level - line.slope * overall[0]
+                    rows.append(row)
+            found[category] = off, np.array(rows, dtype=np.int64), line.variance
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; NaN is None."""
