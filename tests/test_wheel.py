@@ -16,12 +16,18 @@ import venv
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+from scipy.stats import spearmanr
 
-from model_behavior.cli.demo_command import ENCODER
-from tests.cli.test_demo import check_order, write_older_demo
+from model_behavior.artifact import Artifact
+from model_behavior.cli.demo_command import ENCODER, MAP, draw_demo
+from model_behavior.data.arena import build_arena
+from model_behavior.models.behavior.text.registry import TextConfig
+from model_behavior.pipeline import TrainingConfig, train_encoder
 from tests.conftest import MakeOnce
+from tests.page.conftest import data_in
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "src" / "model_behavior" / "serving" / "page"
@@ -102,13 +108,59 @@ def test_the_wheel_runs_demo_and_page_in_an_empty_environment(installed: Path, t
     artifact = tmp_path / "demo" / ENCODER
     write_older_demo(artifact)
     told = json.loads(run(program, "demo", "--output", "demo", "--cache", "cache", "--json", cwd=tmp_path))
-    check_order(told, tmp_path / "demo")
+    check_demo(told, tmp_path / "demo")
+    check_readme(draw_demo(told))
     run(program, "map", artifact, "--full", "--output", "page.html", cwd=tmp_path)
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "<html" in page and all(row["model"] in page for row in told["models"])
     if find_spec("fastapi") is None:
         pytest.skip("the service is not installed. Fix: pip install 'model-behavior[serve]'")
     check_service(program, artifact, tmp_path)
+
+
+def check_readme(printed: str) -> None:
+    """The README's block is what was printed, but for the seconds and for what another machine's rounding moves."""
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    number = r"-?\d+(?:\.\d+)?"
+
+    def lines(text: str) -> list[str]:
+        return [re.sub(r"^\d+ s\.", "", line) for line in text.splitlines() if line]
+
+    for line, other in zip(lines(shown), lines(printed), strict=True):
+        assert re.sub(rf" *{number}", " #", line) == re.sub(rf" *{number}", " #", other)
+        for figure, found in zip(re.findall(number, line), re.findall(number, other), strict=True):
+            # A share, Elo, or a place in the order.
+            most = 0.05 if "." in figure else 25 if len(figure) > 2 else 2
+            assert abs(float(figure) - float(found)) <= most, (line, other)
+
+
+def write_older_demo(folder: Path) -> None:
+    """Something that the demo finds where it will write its encoder, and replaces."""
+    votes = build_arena(seed=3, n_prompts=16).votes
+    train_encoder(votes, TrainingConfig(text=TextConfig(("style",)), epochs=1)).save(folder)
+
+
+def check_demo(value: dict[str, Any], output: Path) -> None:
+    """What it prints for programs, and the folder that it writes, recover the order."""
+    assert len(Artifact.load(output / ENCODER).models) == 24
+    assert value["synthetic"] and len(value["models"]) == 24
+    assert sum(row["held_out"] for row in value["models"]) == 6
+    assert value["spearman_all"] > 0.9 and value["spearman_held_out"] > 0.6
+    assert value["spearman_asked"] > 0.5 and {row["responses"] for row in value["asked"]} == {8}
+    assert sum(row["low"] <= row["quality"] <= row["high"] for row in value["asked"]) >= 5
+    assert value["seconds"] < 90  # beside other tests, which can only make it slower
+    drawn = data_in((output / MAP).read_text("utf-8"))
+    assert drawn["title"] == "The built-in arena (synthetic)"
+    assert sorted(drawn["fresh"]) == sorted(row["model"] for row in value["models"] if row["held_out"])
+    points = drawn["catalog"]["map"]["models"]
+    by_rating = sorted(value["models"], key=lambda row: -row["rating"])
+    assert [point["name"] for point in points] == [row["model"] for row in by_rating]
+    for figure, rows in (
+        ("spearman_all", value["models"]),
+        ("spearman_held_out", [row for row in value["models"] if row["held_out"]]),
+    ):
+        quality, rating = ([row[key] for row in rows] for key in ("quality", "rating"))
+        assert value[figure] == pytest.approx(spearmanr(quality, rating).statistic, abs=1e-3)
 
 
 def fetch(address: str) -> bytes:

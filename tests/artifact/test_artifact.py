@@ -11,7 +11,6 @@ import pytest
 from model_behavior import ValidationSplit, artifact, pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import ModelEmbeddings, enrol, merge
-from model_behavior.catalog.samples import samples_to_arrays
 from model_behavior.data.arena import Arena
 from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.configuration import EncoderConfig
@@ -20,10 +19,11 @@ from model_behavior.models.behavior.projection import ProjectionConfig
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.pipeline import TrainingConfig
 from model_behavior.preprocessing.cache import ContentCache
+from tests.catalog.version_2 import samples_to_arrays
 
 FILES = [
     *("encoder.safetensors", "models.safetensors", "models.json", "history.json"),
-    *("samples.safetensors", "exemplars.json"),
+    *("samples.safetensors", "samples.json"),
 ]
 CONFIG = TrainingConfig(
     TextConfig(("style",)),
@@ -98,8 +98,8 @@ def test_wrong_folders_say_what_they_are(trained: Artifact, tmp_path: Path) -> N
     trained.save(tmp_path / "a")
     config = tmp_path / "a" / "config.json"
     value = json.loads(config.read_text())
-    config.write_text(json.dumps(value | {"format_version": 3}))
-    with pytest.raises(ArtifactError, match="format version 3.*upgrade"):
+    config.write_text(json.dumps(value | {"format_version": 4}))
+    with pytest.raises(ArtifactError, match="format version 4.*upgrade"):
         Artifact.load(tmp_path / "a")
     config.write_text(json.dumps(value | {"format_version": 0}))
     with pytest.raises(ArtifactError, match="format version 0.*train again"):

@@ -156,7 +156,7 @@ def test_a_mount_point_is_written_and_a_full_or_read_only_one_is_left_as_it_was(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "volume"
-    size = sum(path.stat().st_size for path in (trained / "arena").iterdir())
+    size = sum(path.stat().st_size for path in (trained / "arena").rglob("*") if path.is_file())
     grown = Artifact.load(trained / "grown")
     with mounted(place, f"size={4 * size}"):
         Artifact.load(trained / "arena").save(place)
@@ -226,7 +226,10 @@ def test_two_trainings_with_one_seed_write_the_same_bytes(trained: Path, tmp_pat
     votes = str(trained / "votes.parquet")
     for name in "ab":
         assert run(["train", votes, "--output", str(tmp_path / name), "--seed", "3", *FAST]) == 0
-    a, b = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in "ab")
+    folders = [tmp_path / name for name in "ab"]
+    a, b = (
+        {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()} for folder in folders
+    )
     assert a.keys() == b.keys() and {name for name in a if a[name] != b[name]} <= {"times.json"}
     assert all(b"NaN" not in content for name, content in a.items() if name.endswith(".json"))
     assert all(log.seconds > 0 for log in Artifact.load(tmp_path / "a").encoder.history)

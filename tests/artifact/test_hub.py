@@ -8,7 +8,7 @@ import pickle
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +20,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from model_behavior import Artifact, TrainingConfig, ValidationSplit, train, train_encoder
-from model_behavior.artifact.folder import WRITTEN, digest, write_config
+from model_behavior.artifact.folder import WRITTEN, digest, is_segment, write_config
 from model_behavior.data.arena import Arena
 from model_behavior.errors import ArtifactError, MissingExtraError, UsageError
 from model_behavior.models.behavior.text.registry import TextConfig
@@ -60,7 +60,9 @@ class Client:
     def downloaded(self, name: str) -> set[str]:
         """The files of a repository that are in the cache."""
         folder = self.home / "hub" / f"models--{name.replace('/', '--')}" / "snapshots"
-        return {str(path.relative_to(folder).as_posix().partition("/")[2]) for path in folder.rglob("*.*")}
+        return {
+            str(path.relative_to(folder).as_posix().partition("/")[2]) for path in folder.rglob("*") if path.is_file()
+        }
 
 
 WITH_TEXTS = {"prompts.json", "prompts.safetensors"}  # files that are whole texts: pushed if texts are
@@ -120,7 +122,12 @@ def put(hub: HubServer, name: str, files: Mapping[str, bytes], private: bool = F
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def names_of(files: Iterable[str]) -> set[str]:
+    """Names of files; segments, which are named after their content, are one."""
+    return {"a segment" if is_segment(name) else name for name in files}
 
 
 def test_what_is_pushed_is_what_is_loaded(hub: HubServer, client: Client, folder: Path, expected: Loaded) -> None:
@@ -128,7 +135,7 @@ def test_what_is_pushed_is_what_is_loaded(hub: HubServer, client: Client, folder
     repository = hub.repositories["lab/same"]
     assert address == f"{hub.address}/lab/same/commit/{repository.head}"
     assert repository.private and len(repository.commits) == 2  # the Hub's first one, and ours
-    assert set(repository.files) == {".gitattributes", *contents(folder).keys() - WITH_TEXTS}
+    assert names_of(repository.files) == {".gitattributes", *names_of(contents(folder)) - WITH_TEXTS}
     found = client.load("hf://lab/same")
     assert_same(found, expected)
     assert client.push(folder, "lab/same") == address  # nothing has changed: no new commit
@@ -160,12 +167,12 @@ def test_a_later_push_leaves_nothing_of_ours_behind_and_all_that_is_not(
     replace(both, scorer=None, revisions={}).save(tmp_path / "arena")
     client.push(tmp_path / "arena", "lab/later")
     scorers = {f"{name}.{ending}" for name in ("scorer", "scorer-training") for ending in ("safetensors", "json")}
-    assert contents(folder).keys() - set(repository.files) - WITH_TEXTS == {
+    assert names_of(contents(folder)) - names_of(repository.files) - WITH_TEXTS == {
         *scorers,
         "revisions.json",
         "votes.safetensors",
     }
-    assert set(repository.files) - set(contents(folder)) == {".gitattributes", "LICENSE", "plots/map.png"}
+    assert names_of(repository.files) - names_of(contents(folder)) == {".gitattributes", "LICENSE", "plots/map.png"}
     assert client.load("hf://lab/later").ranks is None
     assert_same(client.load(f"hf://lab/later@{first}"), expected)
 
@@ -194,8 +201,9 @@ def test_the_page_about_sharing_says_what_works(hub: HubServer, client: Client, 
     assert names["address"] == f"{hub.address}/lab/arena/commit/{hub.repositories['lab/arena'].head}"
     assert contents(tmp_path / "arena-to-share") == contents(tmp_path / "arena-from-the-hub")
     assert contents(tmp_path / "arena-to-share") == {
-        name: hub.repositories["lab/arena"].files[name] for name in contents(folder).keys() - WITH_TEXTS
+        name: content for name, content in hub.repositories["lab/arena"].files.items() if name != ".gitattributes"
     }
+    assert names_of(contents(tmp_path / "arena-to-share")) == names_of(contents(folder)) - WITH_TEXTS
 
 
 def test_a_revision_is_a_commit_or_a_tag(hub: HubServer, client: Client, folder: Path, both: Artifact) -> None:
@@ -235,7 +243,8 @@ def test_only_the_files_of_an_artifact_are_downloaded(
     hub.requests.clear()
     assert_same(client.load("hf://lab/hostile"), expected)
     asked = {path.partition("/resolve/")[2].partition("/")[2] for _, path in hub.requests if "/resolve/" in path}
-    assert asked == set(contents(folder)) <= set(WRITTEN)
+    assert asked == set(contents(folder))
+    assert all(name in WRITTEN or is_segment(name) for name in asked)
     assert client.downloaded("lab/hostile") == asked
     assert not Path("exploded").exists()
 
@@ -246,7 +255,7 @@ def test_no_pickle_is_read_even_where_its_digest_is_recorded(
     forged = Path(shutil.copytree(folder, tmp_path / "forged"))
     config = json.loads((forged / "config.json").read_text())
     del config["config_digest"]
-    for name in ("encoder.safetensors", "exemplars.json"):
+    for name in ("encoder.safetensors", "samples.json"):
         (forged / name).write_bytes(pickle.dumps(Bomb()))
         config["files"][name] = digest(forged / name)
     write_config(forged, config)
@@ -345,7 +354,7 @@ def test_a_push_that_another_one_overtakes_is_refused(hub: HubServer, client: Cl
     hub.meanwhile = lambda: None
     assert repository.files == {"README.md": b"theirs"}
     client.push(folder, "lab/busy")
-    assert set(repository.files) == contents(folder).keys() - WITH_TEXTS
+    assert names_of(repository.files) == names_of(contents(folder)) - WITH_TEXTS
 
 
 def test_a_hub_that_fails_or_is_not_there_is_said_in_one_line(hub: HubServer, client: Client, folder: Path) -> None:

@@ -19,8 +19,6 @@ from model_behavior.catalog.samples import (
     join_answers,
     pair_answers,
     samples_from_stored,
-    samples_to_arrays,
-    samples_to_json,
 )
 from model_behavior.data.arena import Arena
 from model_behavior.data.canonical_text import canonical_prompt, canonical_response
@@ -30,6 +28,7 @@ from model_behavior.errors import DataError, UsageError
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.names import find_model, nearest_models
 from tests.catalog.conftest import CONFIG
+from tests.catalog.version_2 import samples_to_arrays, samples_to_json
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +106,10 @@ def test_pairs_to_read_are_to_different_prompts_and_cut() -> None:
 
 def test_a_trained_model_is_sampled_from_responses_that_it_was_not_trained_on(known: Artifact, arena: Arena) -> None:
     keys = prompt_keys(arena.votes.pairs)
-    sampled = set(known.catalog.samples.embedded.prompt_keys.tolist())
+    sampled = set(np.asarray(known.catalog.samples.embedded.prompt_keys).tolist())
     assert 0 < len(sampled) < len(set(keys.tolist())) / 2
     everything = known.catalog.samples.styles
-    assert set(everything.prompt_keys.tolist()) == set(keys.tolist())
+    assert set(np.asarray(everything.prompt_keys).tolist()) == set(keys.tolist())
     assert len(everything.vectors) == len(arena.votes.pairs)
 
 

@@ -11,10 +11,10 @@ import pytest
 from model_behavior.artifact import Artifact
 from model_behavior.catalog import enrol, extend_catalog
 from model_behavior.catalog.enrolment import Catalog, EnrolmentConfig, find_repeats
-from model_behavior.catalog.samples import samples_to_arrays
 from model_behavior.data.arena import Arena
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError
+from tests.catalog.version_2 import samples_to_arrays
 
 
 def some(pairs: PairTable, chosen: np.ndarray) -> PairTable:

@@ -252,8 +252,9 @@ def test_errors() -> None:
     with pytest.raises(DataError, match="3 models with at least 5 sampled"):
         fit_identifier(catalog_of(styles[:3], embedded[:3]))
     catalog = catalog_of(styles, embedded)
-    catalog.samples.styles.prompt_keys[:] = 7
-    catalog.samples.embedded.prompt_keys[:] = 7
+    for keys in (catalog.samples.styles.prompt_keys, catalog.samples.embedded.prompt_keys):
+        assert isinstance(keys, np.ndarray)
+        keys[:] = 7
     with pytest.raises(DataError, match="too few prompts in common"):
         fit_identifier(catalog)
 

@@ -85,6 +85,7 @@ def test_the_figures_are_those_of_training() -> None:
     best = max(trained().encoder.history, key=lambda log: log.triplet_accuracy)
     triplet = evaluated().stage1.triplet
     assert triplet["all"].value == pytest.approx(best.triplet_accuracy)
+    assert evaluated().stage1.balanced.value == pytest.approx(best.balanced_accuracy)
     assert triplet["identity"].value == pytest.approx(best.accuracy_by_kind["identity"])
     assert triplet["all"].low < triplet["all"].value < triplet["all"].high
 
@@ -92,7 +93,7 @@ def test_the_figures_are_those_of_training() -> None:
 def test_a_file_of_the_new_prompts_alone_gives_the_same_figures() -> None:
     data, split = sides()
     whole, alone = evaluated(), evaluate(with_scorer(), select_votes(data, split.validation))
-    for name in ("triplet", "identification", "family", "triplet_length_control", "readout"):
+    for name in ("triplet", "balanced", "identification", "family", "triplet_length_control", "readout"):
         assert getattr(alone.stage1, name) == getattr(whole.stage1, name), name
     for name, figure in whole.stage1.collapse.items():  # sums over an array of another layout
         assert alone.stage1.collapse[name].value == pytest.approx(figure.value, rel=1e-5)

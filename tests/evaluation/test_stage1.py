@@ -68,6 +68,7 @@ def test_a_perfect_and_a_useless_embedding(arena: Arena, tmp_path: Path) -> None
     assert perfect.triplet["performance"].value == 0.0, "another model is never nearer than the loser: a draw is wrong"
     assert all(figure.value == 1.0 for figure in perfect.identification.values())
     assert perfect.family == perfect.identification and perfect.model_share == pytest.approx(1.0)
+    assert perfect.balanced.value == 1.0 and perfect.balanced.low == 1.0
     family = number_families(pairs.models)
     siblings = protocol.measure(np.eye(int(family.max()) + 1, dtype=np.float32)[family[pairs.model_index]])
     assert all(figure.value == 1.0 for figure in siblings.family.values())
@@ -75,6 +76,7 @@ def test_a_perfect_and_a_useless_embedding(arena: Arena, tmp_path: Path) -> None
     by_prompt = np.eye(len(pairs.prompts), dtype=np.float32)[pairs.prompt_index]
     useless = protocol.measure(by_prompt)
     assert useless.triplet["all"].value == 0.0 and useless.prompt_share == pytest.approx(1.0)
+    assert useless.balanced.value == 0.5
     kinds = prepared.validation_triplets.kind
     assert perfect.triplet["all"].n == int((kinds <= TripletKind.PERFORMANCE).sum())
     rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from model_behavior.serving.answers import RouteQuery
 from model_behavior.serving.service import Service
@@ -222,3 +222,31 @@ def test_prompts_worth_asking_are_shown_to_copy(
     download.value.save_as(tmp_path / "prompts.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text("utf-8").splitlines()]
     assert [row["messages"][0]["content"] for row in rows] == chosen
+
+
+def test_what_raises_a_rating_and_what_is_beyond_the_known_field_is_said_in_words(
+    open_page: OpenPage, arena_server: str, arena_service: Service
+) -> None:
+    (name,) = [row.name for row in arena_service.models().models if row.enrolled]
+    told = arena_service.describe(name).rating_drivers
+    assert told is not None
+    shown = [*told.raising, *told.lowering]
+    page = open_page(f"{arena_server}/#/map?model={name}")
+    lines = page.locator(".rating-drivers li")
+    expect(lines).to_have_count(len(shown) + 1)
+    for line, driver in zip(lines.all_text_contents(), shown, strict=False):
+        assert line.endswith(driver.text) and f"{abs(driver.effect):.0f}" in line
+    assert lines.all_text_contents()[-1].endswith("all other features of its answers")
+
+    def as_beyond(route: Route) -> None:
+        value = route.fetch().json()
+        for row in value["models"]:
+            row["beyond"] = 1 if row["name"] == name else 0
+        route.fulfill(json=value)
+
+    expect(page.get_by_text("beyond the known field")).to_have_count(0)
+    page.route("**/v1/models", as_beyond)
+    page.goto(f"{arena_server}/#/leaderboard")
+    page.reload()
+    expect(page.locator("tr.enrolled").get_by_text("beyond the known field")).to_have_count(1)
+    expect(page.get_by_text("its rating is a guess")).to_be_visible()

@@ -66,6 +66,10 @@ def test_an_upload_lands_where_a_dry_run_said_and_can_be_removed(folder: Path, l
     (placed,) = kept.models
     assert placed.enrolled and placed.votes == 0 and placed.low is not None and placed.rating is not None
     assert placed.low < placed.rating and len(placed.neighbours) == 5
+    driven = service.describe("newcomer").rating_drivers
+    assert driven is not None and driven == placed.rating_drivers and driven.weight is not None
+    assert [each.effect for each in driven.raising] == sorted((each.effect for each in driven.raising), reverse=True)
+    assert all(each.effect < 0 for each in driven.lowering) and len(driven.lowering) <= 3
     again = Service(folder)
     assert "newcomer" in again.snapshot.rows and again.snapshot.version == kept.version
     assert again.route(RouteQuery("Hi", models=("newcomer",))).model == "newcomer"

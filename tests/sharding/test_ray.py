@@ -126,7 +126,7 @@ def test_commands_give_the_same_on_a_cluster(
         answer(capsys, "predict", material.folder, material.votes, "--output", predictions, *engine)
         answer(capsys, "onboard", material.folder, material.responses, "--output", grown, *engine)
     assert same_bytes(tmp_path / "ray.parquet", tmp_path / "local.parquet")
-    for file in ("models.safetensors", "samples.safetensors", "exemplars.json"):
+    for file in ("models.safetensors", "samples.safetensors", "samples.json"):
         assert same_bytes(tmp_path / "ray" / file, tmp_path / "local" / file), file
 
 

@@ -15,6 +15,7 @@ from model_behavior.arrays import Float32Array
 from model_behavior.artifact.certainty import ModelCertainty, measure_certainty
 from model_behavior.artifact.folder import Contents, read_folder, write_folder
 from model_behavior.artifact.hub import HUB_PREFIX, read_from_hub, upload_artifact
+from model_behavior.artifact.rating_drivers import DRIVERS, RatingDrivers, find_rating_drivers
 from model_behavior.catalog import Catalog, EncodedPart, enrol, enrol_encoded, extend_catalog, merge_catalogs, remove
 from model_behavior.catalog.agreement import model_table
 from model_behavior.catalog.asking import KnownSoFar, SuggestedPrompt, choose_prompts
@@ -42,6 +43,7 @@ Votes: TypeAlias = TrainingData | Source | Sequence[Source]
 Responses: TypeAlias = PairTable | TrainingData | Source | Sequence[Source]
 
 _BATCH = 512
+_MODELS_AT_ONCE = 64
 
 
 @final
@@ -294,6 +296,19 @@ class Artifact(Contents):
         """
         return find_neighbours(self.catalog, name, number, drivers)
 
+    def rating_drivers(self, name: str, number: int = DRIVERS, *, scale: ScaleName = "elo") -> RatingDrivers | None:
+        """Finds the features of a model's answers that raise and lower its rating most, and by how much.
+
+        Args:
+            name: name of the model; one with votes is described as if it had none.
+            number: largest number of features of either kind.
+            scale: scale of the effects, "elo" or "log-odds".
+
+        Returns:
+            None without a scorer, or where votes have taught nothing about features of answers.
+        """
+        return find_rating_drivers(self, [name], number, scale)[0]
+
     def drift(self, responses: Responses, model: str, config: DriftConfig | None = None) -> DriftReport:
         """Tests whether a model's answers have changed since it was enrolled.
 
@@ -382,6 +397,7 @@ class Artifact(Contents):
         other.remove(sorted(set(scorer.models) - set(names)))
         known = set(other.models)
         changed = [name for name in names if name not in known or revisions.get(name) != self.revisions.get(name)]
-        if changed:
-            other.enrol(model_table(self.encoder, catalog, other.voted_models, changed))
+        for start in range(0, len(changed), _MODELS_AT_ONCE):
+            some = changed[start : start + _MODELS_AT_ONCE]
+            other.enrol(model_table(self.encoder, catalog, other.voted_models, some))
         return other

@@ -18,7 +18,10 @@ def write_card(encoder: ModelBehaviorEncoder, models: ModelEmbeddings, scorer: D
     """The card as Markdown."""
     best = max(encoder.history, key=lambda log: log.triplet_accuracy)
     kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in best.accuracy_by_kind.items())
-    identification = "not measured" if best.identification is None else f"{best.identification:.3f}"
+    balanced, identification = (
+        "not measured" if figure is None else f"{figure:.3f}"
+        for figure in (best.balanced_accuracy, best.identification)
+    )
     encoders = ", ".join(f"`{text_encoder.name}`" for text_encoder in encoder.text_encoders)
     rows = "\n".join(
         f"| {_escape(name)} | {count} | {spread:.3f} |"
@@ -44,6 +47,7 @@ which new models are placed and rated without votes.
 | embedding | {encoder.dim} dimensions, unit length per pair |
 | trained epochs | {len(encoder.history)}, of which epoch {best.epoch} is kept |
 | triplet accuracy, validation | {best.triplet_accuracy:.3f} ({kinds}) |
+| balanced triplet accuracy, validation (chance 0.5) | {balanced} |
 | models recognised from 8 responses, validation | {identification} |
 | trained on | {_describe_sources(scorer)} |
 | data fingerprint | `{encoder.data_fingerprint}` |

@@ -10,8 +10,9 @@ and the files that the user has added, and it may be a mount point.
     encoder.safetensors   weights of the encoder's trained part
     models.safetensors    model embeddings: mean, count, spread; hashes of the training prompts
     models.json           names of the models, in row order
-    samples.safetensors   samples of each model's responses: style profile, vectors with hashes of prompts
-    exemplars.json        typical responses of each model, as text
+    samples.safetensors   style profile of each model, and where the samples of its responses lie
+    samples.json          what these samples are
+    samples/              segments: sampled vectors with hashes of prompts, typical responses as text
     revisions.json        changes of each model since the training; absent if there were none
     prompts.*             prompts worth asking a new model, with the known models' readings; absent without texts
     history.json          one record per trained epoch
@@ -44,10 +45,13 @@ from safetensors.numpy import load, save_file
 
 from model_behavior.arrays import Arrays
 from model_behavior.artifact.card import write_card
+from model_behavior.artifact.segments import FOLDER as SEGMENTS
+from model_behavior.artifact.segments import Layout, read_places, read_samples, write_samples
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
 from model_behavior.catalog.asking import PromptBook, book_from_stored, book_to_arrays, book_to_json
 from model_behavior.catalog.revisions import Revisions, revisions_from_stored, revisions_to_json
-from model_behavior.catalog.samples import samples_from_stored, samples_to_arrays, samples_to_json
+from model_behavior.catalog.samples import samples_from_stored
+from model_behavior.catalog.stored_rows import Segment
 from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
 from model_behavior.errors import ArtifactError, UsageError, check_version
@@ -65,7 +69,8 @@ from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.preprocessing.entry_file import digest_of
 
 FORMAT = "model-behavior"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_BEFORE_SEGMENTS = 2  # all samples in one file; read, and written as the present version
 
 CONFIG, CARD, ENCODER = "config.json", "README.md", "encoder.safetensors"
 _SELF = "config_digest"
@@ -74,17 +79,18 @@ _TIMES = "times.json"
 _PATIENCE_SECONDS = 30.0  # for a generation that stays while its files are opened
 _MODELS = "models.safetensors"
 _NAMES, _HISTORY = "models.json", "history.json"
-_SAMPLES, _EXEMPLARS = "samples.safetensors", "exemplars.json"
+_SAMPLES, _SAMPLES_STATE = "samples.safetensors", "samples.json"
+_EXEMPLARS = "exemplars.json"  # of version 2
 _REVISIONS = "revisions.json"
 _SCORER, _SCORER_STATE = "scorer.safetensors", "scorer.json"
 _TRAINING_SCORER, _TRAINING_SCORER_STATE = "scorer-training.safetensors", "scorer-training.json"
 _VOTES = "votes.safetensors"
-_VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _EXEMPLARS)
+_VERIFIED = (ENCODER, _MODELS, _NAMES, _HISTORY, _SAMPLES, _SAMPLES_STATE)
 _WITH_PROMPTS = ("prompts.safetensors", "prompts.json")
 _WITH_SCORER = (_SCORER, _SCORER_STATE)
 _WITH_TRAINING_SCORER = (_TRAINING_SCORER, _TRAINING_SCORER_STATE)
 _OPTIONAL = (_WITH_SCORER, _WITH_TRAINING_SCORER, _WITH_PROMPTS, (_REVISIONS,), (_VOTES,))
-WRITTEN = (*_VERIFIED, *(name for group in _OPTIONAL for name in group), _TIMES, CARD, CONFIG)
+WRITTEN = (*_VERIFIED, *(name for group in _OPTIONAL for name in group), _EXEMPLARS, _TIMES, CARD, CONFIG)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,14 +197,15 @@ def _write_aside(contents: Contents, parent: Path, old: Path | None) -> Path:
     folder = parent / "content"
     folder.mkdir()
     try:
-        _write_files(contents, folder)
+        _write_files(contents, folder, old)
     except SafetensorError as error:
         raise OSError(f"{parent.parent} cannot be written: {error}") from error
     if old is not None:
         _keep_card(old, folder)
-    for path in folder.iterdir():
-        if old is not None and (old / CONFIG).exists():
-            copy_rights(old / path.name if (old / path.name).exists() else old / CONFIG, path)
+    segments = list((folder / SEGMENTS).iterdir()) if (folder / SEGMENTS).is_dir() else []
+    for path in (*segments, *folder.iterdir()):
+        if old is not None and (old / CONFIG).exists() and path.is_file():
+            copy_rights(old / path.name if (old / path.name).is_file() else old / CONFIG, path)
         sync(path)
     sync(folder)
     sync(parent)
@@ -217,9 +224,34 @@ def _finish(path: Path) -> None:
                 (parent / name).replace(path / name)
             else:
                 (path / name).unlink(missing_ok=True)
+        _finish_segments(path, after, parent)
         sync(path)
         after.rename(parent / _NEXT)
         sync(path)
+
+
+def _finish_segments(path: Path, after: Path, parent: Path) -> None:
+    """Puts new segments beside those that stay, and removes the others."""
+    place = path / SEGMENTS
+    if (after / SEGMENTS).is_dir():
+        if not place.exists():
+            place.mkdir()
+            copy_rights(path, place)
+        for new in sorted((after / SEGMENTS).iterdir()):
+            _link(new, parent / new.name)
+            (parent / new.name).replace(place / new.name)
+    if place.is_dir():
+        named = read_config(path).get("segments", {})
+        for old in place.iterdir():
+            if old.name not in named and is_segment(f"{SEGMENTS}/{old.name}"):
+                old.unlink()
+        sync(place)
+
+
+def is_segment(name: str) -> bool:
+    """Tells if a name, relative to an artifact, is one that a segment has."""
+    folder, _, own = name.partition("/")
+    return folder == SEGMENTS and len(own) == 32 and not set(own) - set("0123456789abcdef")
 
 
 def _link(old: Path, new: Path) -> None:
@@ -276,9 +308,24 @@ def _state_of(path: Path) -> tuple[str, int, int] | None:
     return folder.name, status.st_ino, status.st_mtime_ns
 
 
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """Files of one write; none of them changes once it is open.
+
+    Attributes:
+        config: verified content of `config.json`.
+        files: other files by name, open.
+        segments: mapped segments by name.
+    """
+
+    config: dict[str, Any]
+    files: Mapping[str, IO[bytes]]
+    segments: Mapping[str, Segment]
+
+
 @contextlib.contextmanager
-def _open_all(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, IO[bytes]]]]:
-    """The verified `config.json`, and all other files open, of one write: none of them changes once it is open."""
+def _open_all(path: Path) -> Iterator[_Opened]:
+    """All files of one write."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         state, failure = _state_of(path), None
@@ -290,13 +337,28 @@ def _open_all(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, IO[bytes]]
                 files: dict[str, IO[bytes]] = {
                     name: stack.enter_context((folder / name).open("rb")) for name in named if (folder / name).is_file()
                 }
+                opened = _Opened(config, files, _open_segments(path, folder, config.get("segments") or {}))
             except (ArtifactError, OSError) as error:
                 failure = error
             if _state_of(path) == state or time.monotonic() > until:
                 if failure is not None:
                     raise failure
-                yield config, files
+                yield opened
                 return
+
+
+def _open_segments(path: Path, folder: Path, sizes: Mapping[str, int]) -> dict[str, Segment]:
+    """The segments of a folder; while `folder` is its next state, those that stay are in `path`."""
+    found = {}
+    for name, size in sizes.items():
+        places = [each for each in (folder / SEGMENTS / name, path / SEGMENTS / name) if each.is_file()]
+        if not places:
+            raise ArtifactError(
+                f"{path / SEGMENTS / name} is missing. Fix: restore the folder from a copy, or train again"
+            )
+        with places[0].open("rb") as file:
+            found[name] = Segment(path / SEGMENTS / name, file, size)
+    return found
 
 
 def fingerprint(path: Path) -> str:
@@ -305,12 +367,12 @@ def fingerprint(path: Path) -> str:
     Raises:
         ArtifactError: `config.json` is missing, altered, or of another version.
     """
-    with _open_all(path) as (config, _):
-        return digest_of(json.dumps(config, sort_keys=True))
+    with _open_all(path) as opened:
+        return digest_of(json.dumps(opened.config, sort_keys=True))
 
 
 def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
-    """Reads and verifies a folder.
+    """Reads and verifies a folder; samples of its models are read and verified when they are asked for.
 
     Args:
         path: folder to read.
@@ -320,14 +382,17 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
         ArtifactError: the folder is missing, not an artifact, of another version, or incomplete or altered.
     """
     runtime = runtime if runtime is not None else Runtime()
-    with _open_all(path) as (config, files):
+    with _open_all(path) as opened:
+        config = opened.config
         digests = config.get("files")
         digests = digests if isinstance(digests, dict) else {}
         present = [group for group in _OPTIONAL if any(name in digests for name in group)]
+        old = config["format_version"] == _BEFORE_SEGMENTS
+        verified = [_EXEMPLARS if old and name == _SAMPLES_STATE else name for name in _VERIFIED]
         raw = {}
-        for name in (*_VERIFIED, *(name for group in present for name in group)):
-            raw[name] = _read_verified(path / name, files.get(name), digests.get(name))
-        times = _read_times(files.get(_TIMES))
+        for name in (*verified, *(name for group in present for name in group)):
+            raw[name] = _read_verified(path / name, opened.files.get(name), digests.get(name))
+        times = _read_times(opened.files.get(_TIMES))
     try:
         history = json.loads(raw[_HISTORY])
         state: dict[str, Any] = {
@@ -338,7 +403,11 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
         table = load(raw[_MODELS])
         names = tuple(json.loads(raw[_NAMES]))
         models = ModelEmbeddings(names, table["mean"], table["count"], table["spread"])
-        samples = samples_from_stored(names, load(raw.pop(_SAMPLES)), json.loads(raw[_EXEMPLARS]))
+        index = load(raw.pop(_SAMPLES))
+        if old:
+            samples = samples_from_stored(names, index, json.loads(raw[_EXEMPLARS]))
+        else:
+            samples = read_samples(names, index, json.loads(raw[_SAMPLES_STATE]), opened.segments)
         scorer, measured = (
             _read_scorer(raw, group, times, runtime) if group in present else None
             for group in (_WITH_SCORER, _WITH_TRAINING_SCORER)
@@ -368,7 +437,7 @@ def without_texts(contents: Contents) -> Contents:
     return replace(contents, samples=empty)
 
 
-def _write_files(contents: Contents, folder: Path) -> None:
+def _write_files(contents: Contents, folder: Path, old: Path | None) -> None:
     state = contents.encoder.get_state_dict()
     models = contents.models
     save_file(state.pop("tensors"), folder / ENCODER)
@@ -377,15 +446,16 @@ def _write_files(contents: Contents, folder: Path) -> None:
     table: Arrays = {"mean": models.mean, "count": models.count, "spread": models.spread, "training_prompts": prompts}
     save_file(table, folder / _MODELS)
     write_json(folder / _NAMES, list(models.names))
-    samples = contents.catalog.samples
-    save_file(samples_to_arrays(samples), folder / _SAMPLES)
-    write_json(folder / _EXEMPLARS, samples_to_json(samples))
+    place = (folder if old is None else old) / SEGMENTS
+    index, kinds, layout = write_samples(contents.catalog.samples, folder / SEGMENTS, _read_layout(old), place)
+    save_file(index, folder / _SAMPLES)
+    write_json(folder / _SAMPLES_STATE, kinds)
     times: dict[str, list[float]] = {}
     write_json(folder / _HISTORY, _without_times(state.pop("history"), times.setdefault(_HISTORY, [])))
     (folder / CARD).write_text(write_card(contents.encoder, models, contents.scorer), "utf-8")
     written: tuple[str, ...] = (*_VERIFIED, CARD)
     if contents.revisions:
-        write_json(folder / _REVISIONS, revisions_to_json(contents.revisions))
+        write_lines(folder / _REVISIONS, revisions_to_json(contents.revisions))
         written = (*written, _REVISIONS)
     scorers = {_WITH_SCORER: contents.scorer, _WITH_TRAINING_SCORER: contents.training_scorer}
     for (tensors, rest), scorer in scorers.items():
@@ -393,7 +463,7 @@ def _write_files(contents: Contents, folder: Path) -> None:
             values = scorer.get_state_dict()
             save_file(values.pop("tensors"), folder / tensors)
             values["history"] = _without_times(values["history"], times.setdefault(rest, []))
-            write_json(folder / rest, values)
+            write_lines(folder / rest, values)
             written = (*written, tensors, rest)
     if contents.votes is not None and contents.scorer is not None:
         save_file(contents.votes.to_arrays(), folder / _VOTES)
@@ -409,11 +479,24 @@ def _write_files(contents: Contents, folder: Path) -> None:
         "encoder": state,
         "split": None if record is None else asdict(record.split),
         "files": {name: digest(folder / name) for name in written},
+        "segments": dict(layout.sizes),
     }
     write_config(folder, config)
     for name in written:
         if name.endswith(".safetensors"):
             open_to_others(folder / name)
+
+
+def _read_layout(path: Path | None) -> Layout:
+    """Where the samples of the artifact in a folder lie; nowhere where there is none, or one that is damaged."""
+    if path is not None:
+        with contextlib.suppress(ArtifactError, OSError, KeyError, ValueError, TypeError, IndexError, SafetensorError):
+            config = read_config(path)
+            sizes = config["segments"]
+            content = (path / _SAMPLES).read_bytes()
+            if hashlib.sha256(content).hexdigest() == config["files"][_SAMPLES]:
+                return Layout(read_places(load(content), sorted(sizes)), sizes)
+    return Layout()
 
 
 def _without_times(history: list[dict[str, Any]], times: list[float]) -> list[dict[str, Any]]:
@@ -484,7 +567,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path / CONFIG} is damaged ({error}). Fix: restore it, or train again") from error
     if written_by != FORMAT:
         raise ArtifactError(f"{path / CONFIG} has format {written_by!r}; expected {FORMAT!r}")
-    check_version(f"{path}: format", version, FORMAT_VERSION)
+    if version != _BEFORE_SEGMENTS:
+        check_version(f"{path}: format", version, FORMAT_VERSION)
     if config.pop(_SELF, None) != digest_of(json.dumps(config, sort_keys=True)):
         raise ArtifactError(f"{path / CONFIG} was altered. Fix: restore the folder from a copy, or train again")
     return config
@@ -507,6 +591,15 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_lines(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes JSON with one line an entry, which is many times as fast as indenting what thousands of models have."""
+    lines = (
+        f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(entry, ensure_ascii=False, allow_nan=False)}"
+        for name, entry in value.items()
+    )
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -14,7 +14,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from model_behavior.artifact.folder import CARD, CONFIG, FORMAT, WRITTEN, Contents, read_folder, write_folder
+from model_behavior.artifact.folder import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    WRITTEN,
+    Contents,
+    is_segment,
+    read_folder,
+    write_folder,
+)
+from model_behavior.artifact.segments import FOLDER as SEGMENTS
 from model_behavior.errors import ArtifactError, MissingExtraError, UsageError
 from model_behavior.models.behavior.monitor import Runtime
 
@@ -36,9 +46,8 @@ def read_from_hub(address: str, runtime: Runtime | None = None) -> Contents:
     _check_name(name, f"{HUB_PREFIX}owner/name or {HUB_PREFIX}owner/name@revision")
     hub = _import_hub("Artifact.load")
     with _one_error(hub, f"{address} cannot be downloaded", "for a private repository, `hf auth login`"):
-        path = Path(
-            hub.snapshot_download(name, revision=revision or None, allow_patterns=list(WRITTEN), library_name=FORMAT)
-        )
+        wanted = [*WRITTEN, f"{SEGMENTS}/*"]
+        path = Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted, library_name=FORMAT))
     if not (path / CONFIG).is_file():
         raise ArtifactError(f"{address} has no {CONFIG}, so it is not a model-behavior artifact. Fix: check the name")
     try:
@@ -69,18 +78,23 @@ def upload_artifact(contents: Contents, name: str, *, texts: bool, private: bool
         folder = Path(parent) / "artifact"
         api.create_repo(name, private=private, exist_ok=True)
         there = api.repo_info(name)
-        old = {file.rfilename for file in there.siblings or ()} & set(WRITTEN)
+        old = {file.rfilename for file in there.siblings or () if _is_ours(file.rfilename)}
         if CONFIG in old:  # `write_folder` keeps an edited card
             for each in sorted(old & {CONFIG, CARD}):
                 api.hf_hub_download(name, each, revision=there.sha, local_dir=folder)
             _check_config(folder / CONFIG, name)
         write_folder(contents, folder, texts)
-        new = {path.name for path in folder.iterdir()} & set(WRITTEN)
+        paths = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        new = set(filter(_is_ours, paths))
         changes = [hub.CommitOperationDelete(each) for each in sorted(old - new)]
         changes += [hub.CommitOperationAdd(each, folder / each) for each in sorted(new)]
         # One commit on top of the revision that was read: a download never mixes two artifacts.
         done = api.create_commit(name, changes, commit_message="Artifact of model-behavior", parent_commit=there.sha)
     return str(done.commit_url)
+
+
+def _is_ours(name: str) -> bool:
+    return name in WRITTEN or is_segment(name)
 
 
 def _check_name(name: str, allowed: str) -> None:

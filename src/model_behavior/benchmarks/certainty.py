@@ -220,4 +220,4 @@ def _topic_correlation(sample: VectorSample, pairs: PairTable, seed: int) -> flo
     )
     axes = TruncatedSVD(min(_AXES, counts.shape[1] - 1), random_state=seed).fit_transform(counts)
     topic = KMeans(_TOPICS, n_init=3, random_state=seed).fit_predict(normalize(axes))
-    return intraclass_correlation(sample.vectors.astype(np.float64), sample.owner, topic[prompt])
+    return intraclass_correlation(np.asarray(sample.vectors).astype(np.float64), sample.owner, topic[prompt])

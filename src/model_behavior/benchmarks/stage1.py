@@ -15,7 +15,8 @@ import numpy as np
 from model_behavior.arrays import Float32Array
 from model_behavior.benchmarks.certainty import CertaintyFigures, measure_certainty
 from model_behavior.benchmarks.cold_start import ENROLMENT_SIZES, ColdStartFigures, measure_cold_start, measure_oracle
-from model_behavior.benchmarks.stage2 import Stage2Plan, embed_pairs_for_stage2, train_on_split
+from model_behavior.benchmarks.stage2 import embed_pairs_for_stage2, train_on_split
+from model_behavior.benchmarks.stage2_plan import Stage2Plan
 from model_behavior.catalog.places import project
 from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData

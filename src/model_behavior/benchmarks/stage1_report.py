@@ -22,6 +22,8 @@ of them are measured on, with {seeds} seeds, each its own split and training. A 
 
 - *Triplet accuracy*: share of triplets of decided votes with d(anchor, positive) < d(anchor, negative), and by kind of
   positive. Chance is 0.5.
+- *Balanced*: triplets whose positive and negative answer one prompt and the anchor another, of every vote, draws as a
+  half: what the embedding knows of the model where topic helps neither side. Chance is 0.5.
 - *Identification @k*: nearest model centroid (training responses) for the mean of k validation responses. The rows of
   the default's parts measure the same embeddings by the columns of one part alone; `identify` uses more than centroids.
 - *Family @k*: the same, where a model of the right family is right.
@@ -88,13 +90,14 @@ def _write_dataset(result: DatasetResult) -> list[str]:
         + "".join(f", {first.identification[k].n:,} draws at k = {k}" for k in sizes)
         + f" (first seed); chance of identification {1 / first.n_models:.3f}.",
         "",
-        "| method | triplet acc. | identity | performance | "
+        "| method | triplet acc. | identity | performance | balanced | "
         + " | ".join([*(f"ident. @{k}" for k in sizes), *(f"family @{k}" for k in sizes)])
         + " | distance | eff. rank | prompt share | model share | seconds |",
-        "|---" * (9 + 2 * len(sizes)) + "|",
+        "|---" * (10 + 2 * len(sizes)) + "|",
     ]
     for method in result.methods:
         cells = [_cell([f.triplet[kind] for f in method.figures]) for kind in ("all", "identity", "performance")]
+        cells.append(_cell([f.balanced for f in method.figures]))
         cells += [_cell([f.identification[k] for f in method.figures if k in f.identification]) for k in sizes]
         cells += [_cell([f.family[k] for f in method.figures if k in f.family]) for k in sizes]
         for values in (

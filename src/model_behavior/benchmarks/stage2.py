@@ -25,6 +25,8 @@ from model_behavior.benchmarks.cold_start import (
     measure_oracle,
     prepare_stage2,
 )
+from model_behavior.benchmarks.rating_cells import RatingCell, measure_cells_of_votes, summarise_cells
+from model_behavior.benchmarks.stage2_plan import Stage2Plan
 from model_behavior.catalog.agreement import features_of_pairs
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
@@ -79,27 +81,6 @@ METHODS: Mapping[str, Factory] = {
 
 
 @dataclass(frozen=True)
-class Stage2Plan:
-    """Settings of the benchmark.
-
-    Attributes:
-        validation_fraction: share of prompts to measure on.
-        held_out_share: share of LLMs held out, in whole families.
-        seeds: one split, training of both stages and measurement for each.
-        epochs: epochs of stage 1.
-        batch_size: triplets per step of stage 1.
-        draws: enrolments per k.
-    """
-
-    validation_fraction: float = 0.2
-    held_out_share: float = 0.3
-    seeds: int = 5
-    epochs: int = 10
-    batch_size: int = 128
-    draws: int = 5
-
-
-@dataclass(frozen=True)
 class Calibrations:
     """The dense network on the same votes.
 
@@ -141,31 +122,37 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class Stage2Result:
-    """One vote file."""
+    """One vote file.
+
+    Attributes:
+        seeds: predictions by seed; none where only ratings were measured.
+        cells: ratings of new LLMs, over all seeds.
+    """
 
     name: str
     n_votes: int
     n_models: int
     n_prompts: int
     seeds: tuple[SeedResult, ...]
+    cells: tuple[RatingCell, ...]
 
 
 def run_stage2_benchmark(name: str, votes: TrainingData, plan: Stage2Plan, runtime: Runtime) -> Stage2Result:
     """Trains both stages and all baselines on every split, and measures."""
-    seeds = []
+    seeds, readings = [], []
     for seed in range(plan.seeds):
         runtime.monitor.on_progress(f"{name}, seeds", seed, plan.seeds)
         held_out = draw_held_out(votes.pairs.models, plan.held_out_share, np.random.default_rng(seed))
         split = ValidationSplit(plan.validation_fraction, seed, held_out_models=held_out)
-        material = embed_material(votes, split, plan, runtime)
-        seeds.append(measure_seed(material, plan, held_out, seed, runtime.cache))
+        encoder, prepared = train_on_split(votes, split, plan, runtime)
+        if plan.predictions:
+            material = embed_pairs_for_stage2(encoder, prepared, plan.batch_size)
+            seeds.append(measure_seed(material, plan, held_out, seed, runtime.cache))
+        if held_out:
+            readings.append(measure_cells_of_votes(encoder, prepared, votes, plan, runtime))
     runtime.monitor.on_progress(f"{name}, seeds", plan.seeds, plan.seeds)
-    return Stage2Result(name, len(votes), len(votes.pairs.models), len(votes.pairs.prompts), tuple(seeds))
-
-
-def embed_material(votes: TrainingData, split: ValidationSplit, plan: Stage2Plan, runtime: Runtime) -> Stage2Material:
-    """Trains stage 1 on the split and embeds every pair."""
-    return embed_pairs_for_stage2(*train_on_split(votes, split, plan, runtime), plan.batch_size)
+    n_models, n_prompts = len(votes.pairs.models), len(votes.pairs.prompts)
+    return Stage2Result(name, len(votes), n_models, n_prompts, tuple(seeds), summarise_cells(readings))
 
 
 def train_on_split(

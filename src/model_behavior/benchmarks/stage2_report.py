@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from model_behavior.benchmarks.rating_cells import RatedResult
+from model_behavior.benchmarks.rating_report import EXPLANATION, draw_rated, write_rated, write_rating_cells
 from model_behavior.benchmarks.stage2 import (
     BRADLEY_TERRY,
     DENSE_NETWORK,
     METHODS,
     VOTE_SHARES,
     SeedResult,
-    Stage2Plan,
     Stage2Result,
 )
+from model_behavior.benchmarks.stage2_plan import Stage2Plan
 from model_behavior.evaluation.figures import Figure
 from model_behavior.evaluation.plots import PlotTexts, draw_lines
 from model_behavior.evaluation.stage2 import CELLS, Stage2Figures
@@ -38,7 +40,7 @@ in whole families, with {seeds} seeds, each its own split and training of both s
 
 
 def write_stage2_report(
-    results: Iterable[Stage2Result], plan: Stage2Plan, command: str
+    results: Iterable[Stage2Result], plan: Stage2Plan, command: str, rated: Iterable[RatedResult] = ()
 ) -> tuple[str, Mapping[str, str]]:
     """The Markdown, and the SVG text of each picture by the file name that the Markdown refers to."""
     parts = [
@@ -47,13 +49,15 @@ def write_stage2_report(
             fraction=f"{plan.validation_fraction:.0%}",
             held_out=f"{plan.held_out_share:.0%}",
             seeds=plan.seeds,
-        )
+        ),
+        EXPLANATION,
     ]
     pictures: dict[str, str] = {}
-    for result in results:
-        drawn = _draw(result)
+    sections = [(_write_result(result), _draw(result)) for result in results]
+    sections += [(write_rated(result), draw_rated(result)) for result in rated]
+    for lines, drawn in sections:
         pictures |= drawn
-        parts += [*_write_result(result), *(f"![{name}]({name})\n" for name in drawn)]
+        parts += [*lines, *(f"![{name}]({name})\n" for name in drawn)]
     return "\n".join(parts), pictures
 
 
@@ -73,7 +77,8 @@ def _write_result(result: Stage2Result) -> list[str]:
         if not (cell.seen_prompt or cell.seen_models):
             rows.append(("Bradley-Terry oracle", [seed.oracle for seed in result.seeds if seed.oracle is not None]))
         lines += _write_cell(cell.label, [(name, figures) for name, figures in rows if figures])
-    return [*lines, *_write_lengths(result.seeds), *_write_cold_start(result.seeds), *_write_calibration(result.seeds)]
+    lines += [*_write_lengths(result.seeds), *_write_cold_start(result.seeds), *_write_calibration(result.seeds)]
+    return [*lines, *write_rating_cells(result.cells)]
 
 
 def _write_cell(label: str, rows: Sequence[tuple[str, Sequence[Stage2Figures]]]) -> list[str]:
@@ -171,7 +176,7 @@ def _draw(result: Stage2Result) -> dict[str, str]:
             lines["Bradley-Terry oracle"] = [(float(k), float(np.mean(oracle))) for k in sizes]
         texts = PlotTexts(f"{result.name}: new LLMs, new prompts", "responses enrolled", "accuracy", log_x=True)
         pictures[f"stage2-{result.name}-enrolment.svg"] = draw_lines(lines, texts)
-    bins = result.seeds[0].reliability
+    bins = result.seeds[0].reliability if result.seeds else ()
     if bins:
         ends = [bins[0].confidence, bins[-1].confidence]
         shares = {"observed": [(b.confidence, b.share_right) for b in bins], "perfect": [(x, x) for x in ends]}

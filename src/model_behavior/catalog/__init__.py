@@ -2,6 +2,7 @@
 
 embeddings.py       one row per model: mean, count, spread
 samples.py          beside it: sampled vectors, packed words, style profiles, responses kept as text
+stored_rows.py      samples in the files of a folder, read model by model when they are needed
 enrolment.py        makes both from responses; extends, merges, removes
 revisions.py        numbered changes of each model since the training
 neighbours.py       nearest models
@@ -29,7 +30,8 @@ from model_behavior.catalog.enrolment import (
     merge_catalogs,
     remove,
 )
-from model_behavior.catalog.samples import Exemplar, ModelSamples, SharedPrompt
+from model_behavior.catalog.samples import ModelSamples, SharedPrompt
+from model_behavior.catalog.stored_rows import Exemplar
 from model_behavior.names import find_model
 
 __all__ = [

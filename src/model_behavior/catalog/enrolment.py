@@ -14,7 +14,6 @@ import numpy as np
 from model_behavior.arrays import BoolArray, Float16Array, Float32Array, FloatArray, Int64Array, IntArray, UInt64Array
 from model_behavior.catalog.embeddings import EncodedPart, ModelEmbeddings, average, encode_pairs, merge, usable_pairs
 from model_behavior.catalog.samples import (
-    Exemplar,
     ModelSamples,
     VectorSample,
     empty_samples,
@@ -23,6 +22,7 @@ from model_behavior.catalog.samples import (
     pack_words,
     select_samples,
 )
+from model_behavior.catalog.stored_rows import Exemplar
 from model_behavior.data.canonical_text import canonical_prompt
 from model_behavior.data.split import hash_text, normalise_prompt
 from model_behavior.data.text_columns import LazyTexts

@@ -314,16 +314,16 @@ def gather_evidence(catalog: Catalog) -> Evidence:
             f"responses: {LEAST_MODELS} are needed to tell how models and responses vary. "
             "Fix: enrol more models from their responses"
         )
-    raw = sample.vectors.astype(np.float64)
+    raw = np.asarray(sample.vectors).astype(np.float64)
     standardisation = Standardisation(raw.mean(axis=0), raw.std(axis=0))
     encoded = catalog.samples.embedded
-    embedded = Responses(encoded.vectors.astype(np.float64), encoded.owner, encoded.prompt_keys)
+    embedded = Responses(np.asarray(encoded.vectors).astype(np.float64), encoded.owner, np.asarray(encoded.prompt_keys))
     if (np.diff(encoded.offsets) >= LEAST_RESPONSES).sum() < LEAST_MODELS:
         embedded = Responses(embedded.vectors[:0], embedded.owner[:0], embedded.prompt[:0])
     return Evidence(
         names=catalog.models.names,
         standardisation=standardisation,
-        styles=Responses(standardisation.apply(sample.vectors), sample.owner, sample.prompt_keys),
+        styles=Responses(standardisation.apply(raw), sample.owner, np.asarray(sample.prompt_keys)),
         embedded=embedded,
         mean=catalog.models.mean.astype(np.float64),
         count=catalog.models.count.astype(np.float64),

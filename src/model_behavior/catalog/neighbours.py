@@ -8,7 +8,8 @@ import numpy as np
 
 from model_behavior.catalog.embeddings import ModelEmbeddings
 from model_behavior.catalog.enrolment import Catalog
-from model_behavior.catalog.samples import Exemplar, SharedPrompt, pair_answers
+from model_behavior.catalog.samples import SharedPrompt, pair_answers
+from model_behavior.catalog.stored_rows import Exemplar
 from model_behavior.catalog.style_drivers import StyleDriver, average_profile, find_drivers, profile_of
 from model_behavior.errors import UsageError
 from model_behavior.names import find_model

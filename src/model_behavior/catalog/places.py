@@ -134,7 +134,7 @@ def _check_finite(embeddings: FloatArray) -> None:
 def _pool(catalog: Catalog, axes: PrincipalAxes) -> tuple[FloatArray, float]:
     """Pooled covariance of responses around their model in the plane, as a share of its trace, [2, 2]; the trace."""
     sample = catalog.samples.embedded
-    vectors, owner = sample.vectors.astype(np.float64), sample.owner
+    vectors, owner = np.asarray(sample.vectors).astype(np.float64), sample.owner
     sizes = np.bincount(owner, minlength=len(catalog.models))
     freedom = len(vectors) - int((sizes > 0).sum())
     if freedom < 1:

@@ -14,6 +14,7 @@ one of `n` in common with a chance of about 1 - (1 - J)^n at least (min-wise sam
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,18 @@ from typing import Any
 import numpy as np
 
 from model_behavior.arrays import AnyArray, Float32Array, Float64Array, Int64Array, UInt32Array, UInt64Array
+from model_behavior.catalog.stored_rows import (
+    TEXTS,
+    Chunk,
+    ChunkedArray,
+    Exemplar,
+    KeptTexts,
+    Rows,
+    StoredChunk,
+    StoredRow,
+    chunks_of,
+    items_of,
+)
 from model_behavior.data.canonical_text import canonical_response
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.text.style import StyleEncoder
@@ -37,14 +50,6 @@ PackedWords = UInt32Array
 
 
 @dataclass(frozen=True)
-class Exemplar:
-    """One response of a model and the prompt that it is to; both texts may be cut short."""
-
-    prompt: str
-    response: str
-
-
-@dataclass(frozen=True)
 class SharedPrompt:
     """Responses of two models to one prompt."""
 
@@ -57,14 +62,17 @@ class SharedPrompt:
 class VectorSample:
     """Vectors of some responses of each model, all models one after the other.
 
+    In a catalog that was read from a folder, both arrays are `ChunkedArray`: an index or a slice reads the models that
+    it names, and `numpy.asarray` all of them.
+
     Attributes:
         vectors: vectors in float16, or packed words, [n_sampled, dim].
         prompt_keys: hash of the normalised prompt of each, uint64, [n_sampled].
         offsets: starts of the models' rows, int64, [n_models + 1]; model i has the rows offsets[i] to offsets[i + 1].
     """
 
-    vectors: AnyArray
-    prompt_keys: UInt64Array
+    vectors: Rows
+    prompt_keys: Rows
     offsets: Int64Array
 
     def rows_of(self, model: int) -> slice:
@@ -128,6 +136,8 @@ class ModelSamples:
         exemplars: responses nearest to each model's embedding, [n_models].
         answers: responses of each model to the prompts with the smallest keys, by key, smallest first, [n_models].
             Models that answered the same prompts keep the same ones.
+
+    Vectors and texts of a catalog that was read from a folder are read when they are asked for, see `stored_rows`.
     """
 
     names: tuple[str, ...]
@@ -137,8 +147,8 @@ class ModelSamples:
     embedded: VectorSample
     styles: VectorSample
     words: VectorSample
-    exemplars: tuple[tuple[Exemplar, ...], ...]
-    answers: tuple[Mapping[int, Exemplar], ...]
+    exemplars: Sequence[tuple[Exemplar, ...]]
+    answers: Sequence[Mapping[int, Exemplar]]
 
     @cached_property
     def style_sums(self) -> StyleSums:
@@ -173,8 +183,8 @@ def select_samples(tables: Sequence[ModelSamples], names: Sequence[str]) -> Mode
     """The rows of these models, in this order; each is taken from the last table that has it."""
     place = {name: row for row, name in enumerate(name for table in tables for name in table.names)}
     rows = np.array([place[name] for name in names], dtype=np.int64)
-    exemplars = [each for table in tables for each in table.exemplars]
-    answers = [each for table in tables for each in table.answers]
+    exemplars = [each for table in tables for each in items_of(table.exemplars)]
+    answers = [each for table in tables for each in items_of(table.answers)]
     return ModelSamples(
         names=tuple(names),
         style_mean=np.concatenate([table.style_mean for table in tables])[rows],
@@ -183,8 +193,8 @@ def select_samples(tables: Sequence[ModelSamples], names: Sequence[str]) -> Mode
         embedded=_select([table.embedded for table in tables], rows),
         styles=_select([table.styles for table in tables], rows),
         words=_select([table.words for table in tables], rows),
-        exemplars=tuple(exemplars[row] for row in rows.tolist()),
-        answers=tuple(answers[row] for row in rows.tolist()),
+        exemplars=KeptTexts("exemplars", (exemplars[row] for row in rows.tolist())),
+        answers=KeptTexts("answers", (answers[row] for row in rows.tolist())),
     )
 
 
@@ -256,28 +266,98 @@ def pair_answers(samples: ModelSamples, a: int, b: int) -> tuple[SharedPrompt, .
     return tuple(SharedPrompt(one[key].prompt, one[key].response, other[key].response) for key in one if key in other)
 
 
-def samples_to_arrays(samples: ModelSamples) -> dict[str, AnyArray]:
-    """All arrays, by the name of their attribute, such as "style_mean" and "embedded.vectors"."""
-    arrays = {name: getattr(samples, name) for name in _MOMENTS}
-    arrays |= {f"{sample}.{part}": getattr(getattr(samples, sample), part) for sample in _SAMPLES for part in _PARTS}
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+def moments_to_arrays(samples: ModelSamples) -> dict[str, AnyArray]:
+    """The arrays that have one row a model, by name."""
+    return {name: np.ascontiguousarray(getattr(samples, name)) for name in _MOMENTS}
 
 
-def samples_to_json(samples: ModelSamples) -> dict[str, Any]:
-    """Exemplars and answers in row order, and the names of the style features in column order."""
-    return {
-        "style_features": list(StyleEncoder.feature_names),
-        "exemplars": [[vars(exemplar) for exemplar in each] for each in samples.exemplars],
-        "answers": [{f"{key:016x}": vars(answer) for key, answer in each.items()} for each in samples.answers],
+def columns_of(samples: ModelSamples) -> dict[str, int]:
+    """Number of columns of each kind of vectors."""
+    return {sample: int(getattr(samples, sample).vectors.shape[1]) for sample in _SAMPLES}
+
+
+def lengths_of(samples: ModelSamples) -> dict[str, Int64Array]:
+    """Number of vectors of each kind, by model, [n_models] each."""
+    return {sample: np.diff(getattr(samples, sample).offsets) for sample in _SAMPLES}
+
+
+def row_to_arrays(samples: ModelSamples, row: int) -> dict[str, AnyArray]:
+    """All that is kept of one model, but for its moments; its texts as JSON in UTF-8."""
+    arrays: dict[str, AnyArray] = {}
+    for name in _SAMPLES:
+        sample: VectorSample = getattr(samples, name)
+        part = sample.rows_of(row)
+        arrays[f"{name}.vectors"] = np.ascontiguousarray(sample.vectors[part])
+        arrays[f"{name}.prompt_keys"] = np.ascontiguousarray(sample.prompt_keys[part])
+    texts = {
+        "exemplars": [vars(each) for each in samples.exemplars[row]],
+        "answers": {f"{key:016x}": vars(each) for key, each in samples.answers[row].items()},
     }
+    raw = json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    arrays[TEXTS] = np.frombuffer(raw, np.uint8)
+    return arrays
+
+
+def stored_rows_of(samples: ModelSamples) -> list[StoredRow | None]:
+    """The stored row that holds exactly what is kept of each model, [n_models]; None for a model in memory."""
+    chunks = [
+        [
+            each.row if isinstance(each, StoredChunk) and (each.sample, each.part) == (name, part) else None
+            for each in own
+        ]
+        for name in _SAMPLES
+        for part in _PARTS[:2]
+        for own in [chunks_of(getattr(getattr(samples, name), part), getattr(samples, name).offsets)]
+    ]
+    texts = [items_of(samples.exemplars), items_of(samples.answers)]
+    found: list[StoredRow | None] = []
+    for row in zip(*chunks, *texts, strict=True):
+        first = row[0]
+        found.append(first if isinstance(first, StoredRow) and all(each is first for each in row) else None)
+    return found
+
+
+def samples_of_rows(
+    names: Sequence[str],
+    rows: Sequence[StoredRow],
+    moments: Mapping[str, AnyArray],
+    columns: Mapping[str, int],
+    style_features: Sequence[str],
+) -> ModelSamples:
+    """Samples that are read when they are asked for; what was measured with other style features is left out.
+
+    Args:
+        names: names of the models, [n_models].
+        rows: what is kept of them, [n_models].
+        moments: see `moments_to_arrays`.
+        columns: see `columns_of`.
+        style_features: names of the style features that were measured.
+    """
+    nothing = empty_samples(names, columns["embedded"])
+    found = {name: _stored_sample(rows, name, getattr(nothing, name).vectors.dtype, columns[name]) for name in _SAMPLES}
+    if tuple(style_features) != StyleEncoder.feature_names:
+        found["styles"], moments = nothing.styles, {name: getattr(nothing, name) for name in _MOMENTS}
+    if any(len(moments[name]) != len(names) for name in _MOMENTS):
+        raise ValueError(f"style profiles of {len(moments[_MOMENTS[0]])} models beside {len(names)} names")
+    mean, deviation, count = (moments[name] for name in _MOMENTS)
+    texts = KeptTexts[tuple[Exemplar, ...]]("exemplars", rows), KeptTexts[Mapping[int, Exemplar]]("answers", rows)
+    vectors = found["embedded"], found["styles"], found["words"]
+    return ModelSamples(tuple(names), mean, deviation, count, *vectors, *texts)
+
+
+def _stored_sample(rows: Sequence[StoredRow], name: str, dtype: np.dtype[Any], width: int) -> VectorSample:
+    vectors = ChunkedArray([StoredChunk(row, name, "vectors") for row in rows], dtype, (width,))
+    keys = ChunkedArray([StoredChunk(row, name, "prompt_keys") for row in rows], np.uint64, ())
+    return VectorSample(vectors, keys, vectors.offsets)
 
 
 def samples_from_stored(
     names: tuple[str, ...], arrays: Mapping[str, AnyArray], value: Mapping[str, Any]
 ) -> ModelSamples:
-    """The inverse. What was measured with other style features than this release has is left out.
+    """The samples of a folder of format version 2, which has them in one file.
 
-    Answers and words are empty where a release wrote them that kept none.
+    What was measured with other style features than this release has is left out. Answers and words are empty where a
+    release wrote them that kept none.
 
     Raises:
         KeyError, TypeError, ValueError: something is missing or does not fit.
@@ -304,15 +384,15 @@ def samples_from_stored(
 
 def _select(samples: Sequence[VectorSample], rows: Int64Array) -> VectorSample:
     """The vectors of some models, counted over all samples one after the other, in this order."""
-    sizes = np.concatenate([np.diff(sample.offsets) for sample in samples])
-    start = (np.cumsum(sizes) - sizes)[rows]
-    ends = np.cumsum(sizes[rows])
-    places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - (ends - sizes[rows]), sizes[rows])
-    return VectorSample(
-        vectors=np.concatenate([sample.vectors for sample in samples])[places],
-        prompt_keys=np.concatenate([sample.prompt_keys for sample in samples])[places],
-        offsets=np.concatenate([[0], ends]).astype(np.int64),
-    )
+    vectors = _select_rows([(sample.vectors, sample.offsets) for sample in samples], rows)
+    keys = _select_rows([(sample.prompt_keys, sample.offsets) for sample in samples], rows)
+    return VectorSample(vectors, keys, vectors.offsets)
+
+
+def _select_rows(parts: Sequence[tuple[Rows, Int64Array]], rows: Int64Array) -> ChunkedArray:
+    chunks: list[Chunk] = [chunk for array, offsets in parts for chunk in chunks_of(array, offsets)]
+    first = parts[0][0]
+    return ChunkedArray([chunks[row] for row in rows.tolist()], first.dtype, first.shape[1:])
 
 
 def _cut(text: str, length: int) -> str:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
 
 from model_behavior.arrays import Float64Array, FloatArray, IntArray
 
@@ -108,6 +107,8 @@ def fit_two_covariance(
         means: embeddings of at least two models, [n_models, dim].
         counts: responses behind each, [n_models].
     """
+    from sklearn.covariance import ledoit_wolf  # slow to load, and few commands need it
+
     whiten = fit_whitening(vectors, owner)
     mean = means.astype(np.float64).mean(axis=0)
     covariance, _ = ledoit_wolf((means - mean) @ whiten, assume_centered=True)

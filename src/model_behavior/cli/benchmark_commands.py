@@ -13,16 +13,19 @@ import typer
 
 from model_behavior.artifact import Artifact
 from model_behavior.benchmarks.drift import DriftPlan, run_drift_benchmark, write_drift_report
+from model_behavior.benchmarks.rating_cells import RatedMaterial, RatedResult, run_rated_benchmark
 from model_behavior.benchmarks.scale import measure_sizes, write_scale_report
 from model_behavior.benchmarks.speed.report import SpeedPlan, run_speed_benchmark, write_speed_report
 from model_behavior.benchmarks.stage1 import BenchmarkPlan, choose_variants, run_benchmark
 from model_behavior.benchmarks.stage1_report import write_stage1_report
-from model_behavior.benchmarks.stage2 import Stage2Plan, run_stage2_benchmark
+from model_behavior.benchmarks.stage2 import run_stage2_benchmark
+from model_behavior.benchmarks.stage2_plan import Stage2Plan
 from model_behavior.benchmarks.stage2_report import write_stage2_report
 from model_behavior.benchmarks.values import plain_values
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result
 from model_behavior.cli.options import ArtifactFolder, CacheFolder, Json, Seed, open_artifact, open_cache
 from model_behavior.data.loading import load_responses, load_votes
+from model_behavior.data.ratings import load_ratings
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import MissingExtraError, ModelBehaviorError, UsageError
 from model_behavior.files import check_output_file, written_aside
@@ -76,8 +79,20 @@ def benchmark_stage1(
 
 
 def benchmark_stage2(
-    votes: Votes,
     output: Output,
+    votes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[VOTES]", help="Vote files or hf://owner/name, each benchmarked separately."),
+    ] = None,
+    ratings: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Published ratings, to measure ratings of new LLMs by, too.")
+    ] = None,
+    responses: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Responses of the rated LLMs; repeatable.")
+    ] = None,
+    beside: Annotated[
+        list[str] | None, typer.Option(metavar="VOTES", help="Votes to learn from beside the ratings; repeatable.")
+    ] = None,
     seeds: Seeds = _PLAN2.seeds,
     epochs: Epochs = _PLAN2.epochs,
     validation_fraction: Fraction = _PLAN2.validation_fraction,
@@ -85,16 +100,53 @@ def benchmark_stage2(
     draws: Annotated[
         int, typer.Option(min=1, help="Number of enrolments of the new LLMs per sample size.")
     ] = _PLAN2.draws,
+    predictions: Annotated[
+        bool, typer.Option(help="Measure predicted votes, too; without, only the ratings of new LLMs.")
+    ] = _PLAN2.predictions,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
-    """Benchmark stage 2 against baselines: accuracy, log loss, calibration on seen and new prompts and LLMs."""
+    """Benchmark stage 2 against baselines: predicted votes, and ratings of new LLMs from their responses."""
     check_output_file(output)
-    plan = Stage2Plan(validation_fraction, held_out_share, seeds, epochs, _PLAN2.batch_size, draws)
-    results = _measure(votes, cache, lambda name, data, runtime: run_stage2_benchmark(name, data, plan, runtime))
-    command = _describe("stage2", votes, output, plan, _PLAN2)
-    _write_report(output, *write_stage2_report(results, plan, command))
-    _print(output, results, seeds, json)
+    _check_rated(votes, ratings, responses, beside)
+    plan = Stage2Plan(validation_fraction, held_out_share, seeds, epochs, _PLAN2.batch_size, draws, predictions)
+    results = _measure(votes or [], cache, lambda name, data, runtime: run_stage2_benchmark(name, data, plan, runtime))
+    rated = [] if ratings is None else _measure_rated(ratings, responses or [], beside or [], plan, cache)
+    given = [
+        f"--{option} {Path(each).name}"
+        for option, files in (("ratings", [ratings] if ratings else []), ("responses", responses), ("beside", beside))
+        for each in files or []
+    ]
+    command = " ".join([_describe("stage2", votes or [], output, plan, _PLAN2), *given])
+    _write_report(output, *write_stage2_report(results, plan, command, rated))
+    value = {"output": str(output), "results": plain_values(results), "rated": plain_values(rated)}
+    print_result(value, json, f"{output}: {len(results)} vote files, {len(rated)} files of ratings, {seeds} seeds")
+
+
+def _check_rated(
+    votes: Sequence[str] | None, ratings: str | None, responses: Sequence[str] | None, beside: Sequence[str] | None
+) -> None:
+    if not votes and ratings is None:
+        raise UsageError("nothing to measure. Fix: give votes, or --ratings and --responses, or both")
+    if (ratings is None) != (not responses) or (beside and ratings is None):
+        raise UsageError("--ratings, --responses and --beside belong together. Fix: give --ratings and --responses")
+
+
+def _measure_rated(
+    ratings: str, responses: Sequence[str], beside: Sequence[str], plan: Stage2Plan, cache: Path | None
+) -> list[RatedResult]:
+    """The ratings alone, and with the votes beside them where there are any."""
+    table = load_ratings(ratings)
+    pairs, report = load_responses(*responses)
+    print_load_report(report)
+    name, runtime = Path(ratings).stem, Runtime(open_cache(cache), ConsoleMonitor())
+    results = [run_rated_benchmark(name, RatedMaterial(table, pairs), plan, runtime)]
+    if beside:
+        votes, report = load_votes(*beside)
+        print_load_report(report)
+        name = f"{name} beside {', '.join(Path(each).stem for each in beside)}"
+        results.append(run_rated_benchmark(name, RatedMaterial(table, pairs, votes), plan, runtime))
+    return results
 
 
 def benchmark_speed(

@@ -13,13 +13,15 @@ import typer
 
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.certainty import ModelCertainty, PlannedSize, RatingCertainty, check_half_width
+from model_behavior.artifact.rating_drivers import RatingDrivers, describe_rating_drivers, find_rating_drivers
 from model_behavior.catalog.drift import DriftConfig, DriftReport
 from model_behavior.catalog.drift_history import HISTORY, PastCheck, append_checks, check_of, now
 from model_behavior.catalog.embeddings import ModelEmbeddings, count_changes, usable_models, usable_pairs
 from model_behavior.catalog.identification import Identification
 from model_behavior.catalog.neighbours import Neighbourhood
 from model_behavior.catalog.revisions import revisions_of
-from model_behavior.catalog.samples import Exemplar, SharedPrompt
+from model_behavior.catalog.samples import SharedPrompt
+from model_behavior.catalog.stored_rows import Exemplar
 from model_behavior.catalog.style_drivers import StyleDriver
 from model_behavior.cli.console import Progress, print_changes, print_load_report, print_result, stderr
 from model_behavior.cli.options import (
@@ -114,7 +116,9 @@ def onboard(
     _say_what_was_left_out(models, pairs)
     certainty = complete.certainty(models.names, half_width, scale=scale)
     rows = _describe_rows(complete, certainty, models.spread.tolist())
-    text = describe_certainty(certainty, models.spread.tolist(), scale)
+    found = find_rating_drivers(complete, models.names, scale=scale)
+    rows = [{**row, "rating_drivers": each and asdict(each)} for row, each in zip(rows, found, strict=True)]
+    text = describe_certainty(certainty, models.spread.tolist(), scale, found)
     print_result({"output": str(change.target), "embedded": rows}, json, text)
 
 
@@ -154,11 +158,17 @@ def _describe_rows(
     ]
 
 
-def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[float], scale: ScaleName = "elo") -> str:
-    """Describes each enrolled model, its certainty, and the gain from more responses."""
+def describe_certainty(
+    certainty: Sequence[ModelCertainty],
+    spread: Sequence[float],
+    scale: ScaleName = "elo",
+    drivers: Sequence[RatingDrivers | None] | None = None,
+) -> str:
+    """Describes each enrolled model, its certainty, what its rating comes from, and the gain from more responses."""
     digits, unit = digits_of(scale), " Elo" if scale == "elo" else ""
     lines = []
-    for each, own in zip(certainty, spread, strict=True):
+    found = drivers if drivers is not None else [None] * len(certainty)
+    for each, own, driven in zip(certainty, spread, found, strict=True):
         lines.append(f"{each.model}: {each.responses:,} responses, spread {own:.3f}")
         if each.radius is not None:
             lines.append(f"  embedding: within {each.radius[0.95]:.3f} of its place, with a probability of 95 %")
@@ -169,6 +179,7 @@ def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[flo
             lines.append(f"  rating: {value} (95 %), from {compared}")
             if rating.beyond:
                 lines.append(f"  beyond the known field: {_outside(rating.beyond)}")
+            lines += _rating_drivers(driven, digits, unit, "  ")
             lines.append(f"  {_needed(rating, digits)}")
         for k, size in each.planned.items():
             bought = [f"{name} {value}" for name, value in _bought(size, digits) if value is not None]
@@ -180,6 +191,14 @@ def describe_certainty(certainty: Sequence[ModelCertainty], spread: Sequence[flo
 def _outside(beyond: int) -> str:
     order = "better" if beyond > 0 else "worse"
     return f"its answers look {order} than those of every known model, so that its rating is a guess"
+
+
+def _rating_drivers(found: RatingDrivers | None, digits: int, unit: str, indent: str) -> list[str]:
+    if found is None:
+        return []
+    weight = "" if found.weight is None else f", which weighs {found.weight:.0%} in its rating"
+    head = f"{indent}what votes say about answers like its own, beside the known models{weight}:"
+    return [head, *(f"{indent}  {line}" for line in describe_rating_drivers(found, digits, unit))]
 
 
 def _needed(rating: RatingCertainty, digits: int) -> str:
@@ -210,14 +229,17 @@ def neighbours(
     json: Json = False,
 ) -> None:
     """Show the models most similar to a model, their differences in style, and responses to compare."""
-    found = Artifact.load(folder).neighbours(name, number, drivers)
-    print_result(asdict(found), json, describe_neighbourhood(found, exemplars))
+    loaded = Artifact.load(folder)
+    found, driven = loaded.neighbours(name, number, drivers), loaded.rating_drivers(name)
+    value = {**asdict(found), "rating_drivers": driven and asdict(driven)}
+    print_result(value, json, describe_neighbourhood(found, exemplars, driven))
 
 
-def describe_neighbourhood(found: Neighbourhood, n_exemplars: int) -> str:
+def describe_neighbourhood(found: Neighbourhood, n_exemplars: int, driven: RatingDrivers | None = None) -> str:
     """The model beside the average of the others and beside each neighbour, on the same prompt where there is one."""
     lines = [f"{found.model} ({found.responses:,} responses), against the average of the other models:"]
     lines += _drivers(found.drivers, "  no difference of style beyond chance")
+    lines += _rating_drivers(driven, digits_of("elo"), " Elo", "   ")
     lines += _exemplars(found.model, found.exemplars[:n_exemplars])
     for rank, each in enumerate(found.neighbours, 1):
         lines += ["", f"{rank}. {each.model}: distance {each.distance:.3f}, {each.responses:,} responses"]

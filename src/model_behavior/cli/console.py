@@ -227,7 +227,8 @@ class ConsoleMonitor:
         """Prints one line."""
         stderr().print(
             f"fine-tuning, round {log.epoch}: train loss {log.train_loss:.4f}, val. loss {log.validation_loss:.4f}, "
-            f"triplet acc. {log.triplet_accuracy:.3f}, ident.@8 {_figure(log.identification)}, "
+            f"triplet acc. {log.triplet_accuracy:.3f}, balanced {_figure(log.balanced_accuracy)}, "
+            f"ident.@8 {_figure(log.identification)}, "
             f"distance {log.mean_distance:.3f}, {log.seconds:.1f} s"
         )
 
@@ -239,7 +240,7 @@ class ConsoleMonitor:
             console.print(f"triplets: {log.n_triplets:,} per epoch" + (f"; not formed: {skipped}" if skipped else ""))
             console.print(
                 f"{'epoch':>5}  {'train loss':>10}  {'val. loss':>9}  {'triplet acc.':>12}  {'identity':>8}  "
-                f"{'perform.':>8}  {'ident.@8':>8}  {'distance':>8}  {'seconds':>7}",
+                f"{'perform.':>8}  {'balanced':>8}  {'ident.@8':>8}  {'distance':>8}  {'seconds':>7}",
                 style="bold",
             )
             self._header_shown = True
@@ -247,7 +248,8 @@ class ConsoleMonitor:
             f"{log.epoch:>5}  {log.train_loss:>10.4f}  {log.validation_loss:>9.4f}  {log.triplet_accuracy:>12.3f}  "
             f"{_figure(log.accuracy_by_kind.get('identity')):>8}  "
             f"{_figure(log.accuracy_by_kind.get('performance')):>8}  "
-            f"{_figure(log.identification):>8}  {log.mean_distance:>8.3f}  {log.seconds:>7.1f}"
+            f"{_figure(log.balanced_accuracy):>8}  {_figure(log.identification):>8}  "
+            f"{log.mean_distance:>8.3f}  {log.seconds:>7.1f}"
         )
 
 

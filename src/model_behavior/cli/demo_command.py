@@ -68,7 +68,8 @@ def run_demo(
     write_map_page(output / MAP, Snapshot(complete, read_version(output / ENCODER), {}, frozenset()), look)
     rows, newcomers = _compare(complete, arena), _interview(scored, arena)
     value = _summarise(rows, newcomers, complete, time.monotonic() - started)
-    print_result(value | {"output": str(output)}, json, _draw(rows, newcomers, value, output))
+    value["output"] = str(output)
+    print_result(value, json, draw_demo(value))
 
 
 def _compare(trained: Artifact, arena: Arena) -> list[_Row]:
@@ -128,7 +129,9 @@ def _summarise(rows: list[_Row], newcomers: list[_Row], trained: Artifact, secon
     }
 
 
-def _draw(rows: list[_Row], newcomers: list[_Row], value: dict[str, Any], output: Path) -> str:
+def draw_demo(value: dict[str, Any]) -> str:
+    """What people see of what programs get, which has the models in their true order."""
+    rows, output = [_Row(**row) for row in value["models"]], Path(value["output"])
     place = {row.model: n for n, row in enumerate(sorted(rows, key=lambda row: -row.rating), 1)}
     lines = [
         "",
@@ -154,7 +157,7 @@ def _draw(rows: list[_Row], newcomers: list[_Row], value: dict[str, Any], output
         f"{'model':<18}{'quality':>7}  {'rating':>7}  95 % interval",
         *(
             f"{row.model:<18}{row.quality:>7.0f}  {row.rating:>7.0f}  {row.low:.0f} to {row.high:.0f}"
-            for row in newcomers
+            for row in (_Row(**row) for row in value["asked"])
         ),
         "",
         f"{value['seconds']:.0f} s. Map: {output / MAP}  Encoder: {output / ENCODER}",

@@ -26,7 +26,7 @@ from model_behavior.cli.options import (
     read_votes,
     reading_options,
 )
-from model_behavior.evaluation.evaluate import Evaluation, EvaluationConfig
+from model_behavior.evaluation.evaluate import BaselineFigures, Evaluation, EvaluationConfig
 from model_behavior.evaluation.evaluated_encoder import EncoderFigures
 from model_behavior.evaluation.evaluated_scorer import CellFigures
 from model_behavior.evaluation.figures import Figure
@@ -102,13 +102,13 @@ def describe_evaluation(evaluation: Evaluation) -> str:
 def _compare(evaluation: Evaluation) -> Rows:
     stage1 = evaluation.stage1
     sizes = sorted(stage1.identification)
-    rows: Rows = [("", "triplets", "identity", "performance", *(f"model @{k}" for k in sizes))]
-    embeddings = {"encoder": (stage1.triplet, stage1.identification)}
-    embeddings |= {name: (each.triplet, each.identification) for name, each in evaluation.baselines.items()}
-    for name, (triplet, identification) in embeddings.items():
-        kinds = [_cell(triplet[kind]) for kind in ("all", "identity", "performance")]
+    rows: Rows = [("", "triplets", "identity", "performance", "balanced", *(f"model @{k}" for k in sizes))]
+    embeddings: dict[str, EncoderFigures | BaselineFigures] = {"encoder": stage1, **evaluation.baselines}
+    for name, each in embeddings.items():
+        identification = each.identification
+        kinds = [_cell(each.triplet[kind]) for kind in ("all", "identity", "performance")] + [_cell(each.balanced)]
         rows.append((name, *kinds, *(_cell(identification.get(k)) for k in sizes)))
-    return [*rows, ("chance", *["0.500"] * 3, *[f"{stage1.identification_chance:.3f}"] * len(sizes))]
+    return [*rows, ("chance", *["0.500"] * 4, *[f"{stage1.identification_chance:.3f}"] * len(sizes))]
 
 
 def _describe(stage1: EncoderFigures) -> Rows:

@@ -525,14 +525,18 @@ def describe_encoder(trained: Artifact, output: Path, seconds: float) -> tuple[d
         "models": len(trained.models),
         "best_epoch": best.epoch,
         "triplet_accuracy": best.triplet_accuracy,
+        "balanced_accuracy": best.balanced_accuracy,
         "identification_at_8": best.identification,
         "seconds": round(seconds, 1),
         "history": [log.to_json() for log in history],
     }
-    identification = "-" if best.identification is None else f"{best.identification:.3f}"
+    balanced, identification = (
+        "-" if figure is None else f"{figure:.3f}" for figure in (best.balanced_accuracy, best.identification)
+    )
     text = (
         f"{output}: encoder with {len(trained.models)} models in {seconds:.0f} s; epoch {best.epoch} kept, "
-        f"validation triplet accuracy {best.triplet_accuracy:.3f}, identification at 8 {identification}"
+        f"validation triplet accuracy {best.triplet_accuracy:.3f} (balanced {balanced}), "
+        f"identification at 8 {identification}"
     )
     return value, text
 

@@ -24,6 +24,8 @@ class EpochLog:
         mean_distance: mean cosine distance between validation pairs; near 0 is collapse.
         n_triplets: training triplets of the epoch.
         skipped: training triplets that could not be formed, by reason.
+        balanced_accuracy: share of balanced validation triplets (`preprocessing.balanced_triplets`) that are ordered
+            rightly, draws as a half; None where there are none, or where an earlier release wrote the log.
         seconds: wall time of the epoch, validation included; 0 where it is not known.
     """
 
@@ -38,6 +40,7 @@ class EpochLog:
     n_triplets: int
     skipped: Mapping[str, int]
     seconds: float
+    balanced_accuracy: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""

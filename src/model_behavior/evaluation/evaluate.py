@@ -61,6 +61,7 @@ class BaselineFigures:
     """Figures of an untrained embedding; `prepare_baselines` says on which votes they are measured."""
 
     triplet: Mapping[str, Figure]
+    balanced: Figure
     identification: Mapping[int, Figure]
 
 
@@ -132,5 +133,5 @@ def _measure_baselines(
     for name, embed in (BASELINES | SEMANTIC_BASELINES if config.semantic else BASELINES).items():
         embeddings = embed(prepared, preprocessor, partial(runtime.monitor.on_progress, name))
         own = protocol.measure(embeddings)
-        figures[name] = BaselineFigures(own.triplet, own.identification)
+        figures[name] = BaselineFigures(own.triplet, own.balanced, own.identification)
     return figures

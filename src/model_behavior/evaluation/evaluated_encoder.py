@@ -23,12 +23,13 @@ from model_behavior.evaluation.recognition import (
     recognise,
     share_right,
 )
-from model_behavior.evaluation.stage1 import measure_collapse, measure_triplets
+from model_behavior.evaluation.stage1 import measure_balanced, measure_collapse, measure_triplets
 from model_behavior.evaluation.stage2 import LengthControl, control_length, mean_figure
 from model_behavior.models.behavior import metrics
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.names import number_families
+from model_behavior.preprocessing.balanced_triplets import balanced_of_votes
 from model_behavior.preprocessing.feature_cache import cut_by_content
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
@@ -47,6 +48,7 @@ class EncoderFigures:
 
     Attributes:
         triplet: accuracy on decided votes, "all", "identity", "performance".
+        balanced: accuracy on balanced triplets, draws as a half.
         triplet_length_control: the same triplets by the lengths of winner and loser.
         identification: share of the artifact's models recognised among all of them, by k.
         identification_chance: share recognised by chance.
@@ -58,6 +60,7 @@ class EncoderFigures:
     """
 
     triplet: Mapping[str, Figure]
+    balanced: Figure
     triplet_length_control: LengthControl
     identification: Mapping[int, Figure]
     identification_chance: float
@@ -102,6 +105,7 @@ def measure_encoder(
     step()
     figures = EncoderFigures(
         triplet=triplet,
+        balanced=_measure_balanced(embeddings, measured, seed),
         triplet_length_control=_control_triplets(embeddings, measured, seed),
         identification=identification,
         identification_chance=chance_of_recognition(held),
@@ -138,6 +142,12 @@ def _held_responses(
     row = np.array([place.get(name, -1) for name in pairs.models])[pairs.model_index]
     known = np.flatnonzero(row >= 0)
     return HeldResponses(embeddings[known], row[known], measured.prompt[known], artifact.models.mean), names
+
+
+def _measure_balanced(embeddings: Float32Array, measured: MeasuredVotes, seed: int) -> Figure:
+    votes = np.arange(len(measured.fresh))
+    triplets = balanced_of_votes(measured.fresh, measured.prompt, votes, seed)
+    return measure_balanced(embeddings, triplets, measured.prompt, seed)
 
 
 def _control_triplets(embeddings: Float32Array, measured: MeasuredVotes, seed: int) -> LengthControl:

@@ -30,11 +30,11 @@ class Figure:
     n: int
 
 
-def bootstrap_share(hits: BoolArray, cluster: IntArray, rng: np.random.Generator) -> Figure:
+def bootstrap_share(hits: BoolArray | Float64Array, cluster: IntArray, rng: np.random.Generator) -> Figure:
     """The share of hits, with an interval from resampling whole clusters (Efron and Tibshirani 1993).
 
     Args:
-        hits: True for each hit, [n].
+        hits: True for each hit, or the share of a hit that it counts as, [n].
         cluster: cluster of each observation, here its prompt, [n].
         rng: generator that draws the replicates.
     """

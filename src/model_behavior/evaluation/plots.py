@@ -69,6 +69,17 @@ class Star:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A true value, its estimate, the ends of the estimate's interval, and the text shown on hovering."""
+
+    hover: str
+    truth: float
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Point:
     """A labelled point."""
 
@@ -138,6 +149,36 @@ def draw_lines(
         parts += _draw_series(name, [(*axes.place(x, y), hover) for x, y, hover in sorted(line)], index)
     if star is not None:
         parts += _draw_star(star, axes.place(star.x, star.y), len(lines))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def draw_estimates(estimates: Sequence[Estimate], texts: PlotTexts, ticks: int = 5) -> str:
+    """Draws estimates with their intervals over the true values, and the line on which both are equal.
+
+    Args:
+        estimates: what to draw.
+        texts: title and axes.
+        ticks: number of ticks on either axis, at least 2.
+
+    Raises:
+        ValueError: no estimates.
+    """
+    if not estimates:
+        raise ValueError("no estimate to draw")
+    truths = [each.truth for each in estimates]
+    axes = _Axes.around([(x, y) for x in (min(truths), max(truths)) for y in _ends(estimates)], log_x=False)
+    parts = _draw_frame(texts)
+    for x in axes.spread_x(ticks):
+        parts.append(_text(axes.place(x, axes.low)[0], _LINES_HEIGHT - _LINES.bottom + 16, f"{x:.0f}", "middle"))
+    for step in range(ticks):
+        y = axes.low + (axes.high - axes.low) * step / (ticks - 1)
+        parts.append(_text(_LINES.left - 6, axes.place(axes.first, y)[1] + 4, f"{y:.0f}", "end"))
+    parts.append(_line(axes.place(axes.first, axes.first), axes.place(axes.last, axes.last), "#999", 1.0))
+    for each in estimates:
+        parts.append(_line(axes.place(each.truth, each.low), axes.place(each.truth, each.high), _COLOURS[0], 0.5))
+    for each in estimates:
+        x, y = axes.place(each.truth, each.value)
+        parts.append(_hovered("circle", f'cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{_COLOURS[0]}"', each.hover))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -248,6 +289,17 @@ def _draw_star(star: Star, place: tuple[float, float], index: int) -> list[str]:
         return _hovered("polygon", form, hover)
 
     return [shape(*place, star.hover), shape(key_x + 15, key_y - 4, ""), _text(key_x + 26, key_y, star.label, "start")]
+
+
+def _ends(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """The lowest and the highest value of either axis."""
+    values = [value for each in estimates for value in (each.truth, each.low, each.high)]
+    return min(values), max(values)
+
+
+def _line(start: tuple[float, float], end: tuple[float, float], colour: str, opacity: float) -> str:
+    places = f'x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'
+    return f'<line {places} stroke="{colour}" stroke-opacity="{opacity:g}"/>'
 
 
 def _place_in_key(index: int) -> int:

@@ -26,6 +26,7 @@ from model_behavior.evaluation.recognition import (
 )
 from model_behavior.models.behavior import metrics
 from model_behavior.names import number_families
+from model_behavior.preprocessing.balanced_triplets import BalancedTriplets, balanced_of_votes
 
 _REPLICATES = 100
 
@@ -38,6 +39,7 @@ class Stage1Figures:
 
     Attributes:
         triplet: accuracy on triplets of decided votes, "all" and by kind of positive.
+        balanced: accuracy on balanced triplets (`preprocessing.balanced_triplets`), draws as a half.
         identification: share of models recognised from k validation responses, by k; no entry where no model has k.
         family: the same, counting a guess of the right family as right.
         n_models: number of models that identification chooses from.
@@ -48,6 +50,7 @@ class Stage1Figures:
     """
 
     triplet: Mapping[str, Figure]
+    balanced: Figure
     identification: Mapping[int, Figure]
     family: Mapping[int, Figure]
     n_models: int
@@ -75,6 +78,7 @@ class Stage1Protocol:
         pairs = prepared.data.pairs
         self._prompt = normalised_prompt_ids(pairs.prompts)[pairs.prompt_index]
         self._family = number_families(pairs.models)
+        self._balanced = balanced_of_votes(prepared.data, self._prompt, prepared.split.validation, seed)
         self._draws: RecognitionDraws | None = None
 
     def measure(self, embeddings: Float32Array) -> Stage1Figures:
@@ -88,6 +92,7 @@ class Stage1Protocol:
         recognised = recognise(responses, self._draws)
         return Stage1Figures(
             triplet=measure_triplets(embeddings, self._prepared.validation_triplets, self._prompt, self._seed),
+            balanced=measure_balanced(embeddings, self._balanced, self._prompt, self._seed),
             identification=share_right(recognised),
             family=share_right(recognised, self._family),
             n_models=int((~np.isnan(known).any(axis=1)).sum()),
@@ -120,6 +125,17 @@ def measure_triplets(
         name: bootstrap_share(hits[chosen], prompt[chosen], np.random.default_rng(seed))
         for name, chosen in sides.items()
     }
+
+
+def measure_balanced(
+    embeddings: Float32Array, triplets: BalancedTriplets, prompt_of_pair: IntArray, seed: int
+) -> Figure:
+    """Accuracy on balanced triplets, draws as a half; the bootstrap clusters by the prompt of the vote.
+
+    Arguments as for `measure_triplets`.
+    """
+    scores = metrics.balanced_scores(embeddings, triplets)
+    return bootstrap_share(scores, prompt_of_pair[triplets.positive], np.random.default_rng(seed))
 
 
 def measure_collapse(embeddings: Float32Array, model: IntArray, prompt: IntArray, seed: int) -> dict[str, Figure]:

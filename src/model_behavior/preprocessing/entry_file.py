@@ -82,14 +82,22 @@ def read_entry(path: Path) -> CacheEntry:
 
 
 def _map_arrays(path: Path) -> Arrays:
-    """The arrays of a safetensors file: 8 bytes with the header's length, the header in JSON, the arrays."""
+    """The arrays of a safetensors file."""
     with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    start = 8 + int.from_bytes(mapped[:8], "little")
-    header = json.loads(mapped[8:start])
+        return arrays_in(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+
+def arrays_in(buffer: mmap.mmap | memoryview) -> Arrays:
+    """Arrays of a safetensors file in a buffer: 8 bytes with the header's length, the header in JSON, the arrays.
+
+    Raises:
+        KeyError, TypeError, ValueError: the header is damaged, or has types that NumPy lacks.
+    """
+    start = 8 + int.from_bytes(buffer[:8], "little")
+    header = json.loads(bytes(buffer[8:start]))
     return {
         name: np.frombuffer(
-            mapped, _TYPES[entry["dtype"]], math.prod(entry["shape"]), start + entry["data_offsets"][0]
+            buffer, _TYPES[entry["dtype"]], math.prod(entry["shape"]), start + entry["data_offsets"][0]
         ).reshape(entry["shape"])
         for name, entry in header.items()
         if name != "__metadata__"

@@ -66,8 +66,11 @@ def encode_through_cache(
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
     encoder.use_cache(cache)
+    chunks = cut_by_content(prompts, responses)
+    if len(chunks) == 1 and not cache.enabled and progress is None:
+        return encoder.encode(prompts, responses, batch_size)
     stack = FeatureStack(cache.path)
-    for chunk in cut_by_content(prompts, responses):
+    for chunk in chunks:
         pairs = list(zip(prompts[chunk], responses[chunk], strict=True))
         distinct = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
         features = _encode_chunk(encoder, list(distinct), cache, batch_size)

@@ -99,13 +99,12 @@ class Router:
 
     def _list_choices(self, quality: Float64Array, chosen: Int64Array) -> list[Choice]:
         by_quality = np.lexsort((np.broadcast_to(self.costs, quality.shape), -quality), axis=1)
+        names, costs = self.candidates, self.costs
         choices = []
-        for row, first in enumerate(chosen):
-            best, *others = (
-                Alternative(self.candidates[column], float(quality[row, column]), self.costs[column])
-                for column in (first, *(column for column in by_quality[row] if column != first))
-            )
-            choices.append(Choice(best.model, best.win_rate, best.cost, tuple(others)))
+        for rates, order, first in zip(quality.tolist(), by_quality.tolist(), chosen.tolist(), strict=True):
+            order.remove(first)
+            others = tuple([Alternative(names[column], rates[column], costs[column]) for column in order])
+            choices.append(Choice(names[first], rates[first], costs[first], others))
         return choices
 
     def choose(self, prompts: Sequence[str], quality: Float64Array) -> Int64Array:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from model_behavior.artifact.rating_drivers import RatingDrivers, find_rating_drivers
 from model_behavior.catalog import Catalog
 from model_behavior.catalog.neighbours import find_neighbours, nearest_rows
 from model_behavior.catalog.places import measure_ellipses
@@ -69,13 +70,25 @@ def draw_map(snapshot: Snapshot) -> ModelMap:
 
 def describe_model(snapshot: Snapshot, name: str) -> ModelDetails:
     """One model against the average of the others."""
+    return describe_models(snapshot, [name])[0]
+
+
+def describe_models(snapshot: Snapshot, names: Sequence[str]) -> list[ModelDetails]:
+    """Each of some models against the average of the others."""
+    for name in names:
+        snapshot.row_of(name)  # reports an unknown name as the service does
+    driven = find_rating_drivers(snapshot.artifact, names)
+    return [_describe(snapshot, name, each) for name, each in zip(names, driven, strict=True)]
+
+
+def _describe(snapshot: Snapshot, name: str, driven: RatingDrivers | None) -> ModelDetails:
     row, index = snapshot.row_of(name), snapshot.index_of(name)
     samples = snapshot.artifact.catalog.samples
     drivers: tuple[StyleDriver, ...] = ()
     if samples.style_count[index] > 1 and (samples.style_count > 1).sum() > 1:
         drivers = find_drivers(profile_of(samples, index), average_profile(samples, index), _N_DRIVERS)
     revisions = snapshot.revisions_of(name)[::-1]
-    return ModelDetails(snapshot.version, row, drivers, samples.exemplars[index], revisions, name)
+    return ModelDetails(snapshot.version, row, drivers, driven, samples.exemplars[index], revisions, name)
 
 
 def list_neighbours(snapshot: Snapshot, name: str, n: int) -> NeighbourList:
@@ -138,7 +151,8 @@ def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[Place
     """The new models on the map as it was before them, with their neighbours among all models."""
     points = {point.name: point for point in _points(before, after)}
     placed = []
-    for name in new.models.names:
+    drivers = find_rating_drivers(after.artifact, new.models.names)
+    for name, driven in zip(new.models.names, drivers, strict=True):
         row = after.row_of(name)
         placed.append(
             PlacedModel(
@@ -146,6 +160,8 @@ def place_models(before: Snapshot, after: Snapshot, new: Catalog) -> tuple[Place
                 spread=row.spread,
                 low=row.low,
                 high=row.high,
+                beyond=row.beyond,
+                rating_drivers=driven,
                 neighbours=list_near(after, name),
                 more=_plan_responses(after, name, row.count),
             )

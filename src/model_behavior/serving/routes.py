@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
+from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
@@ -56,6 +57,7 @@ IfMatch = Annotated[
 ]
 
 _T = TypeVar("_T")
+_ROUTES = TypeAdapter(views.Route)
 _TAG = re.compile(r'(?:^|,)\s*(W/)?"([^"]*)"\s*(?=,|$)')
 _PARQUET = "application/vnd.apache.parquet"
 _TABLE: dict[str, Any] = {
@@ -269,8 +271,8 @@ def make_scoring_router(backend: Backend) -> APIRouter:
         prompts, a, b = ([getattr(vote, name) for vote in votes] for name in ("prompt", "model_a", "model_b"))
         return await backend.ask(quick if len(votes) == 1 else slow, lambda: service.predict(prompts, a, b))
 
-    @router.post("/route", tags=["scoring"], responses=answers)
-    async def route(request: RouteRequest, response: Response) -> views.Route:
+    @router.post("/route", tags=["scoring"], response_model=views.Route, responses=answers)
+    async def route(request: RouteRequest) -> Response:
         """Choose a model for a prompt or a conversation; the other candidates follow, best first."""
         *earlier, prompt = (request.prompt,) if request.prompt is not None else turns_of(request.messages or ())
         check([*earlier, prompt])
@@ -287,8 +289,9 @@ def make_scoring_router(backend: Backend) -> APIRouter:
             found = await backend.routes.ask(query)
         except ModelBehaviorError as error:
             raise refusal_of(error) from error
-        response.headers[RESPONSE_HEADER] = make_response_id(found.model, prompt)
-        return found
+        # Written here, since FastAPI would check each of the alternatives first.
+        headers = {RESPONSE_HEADER: make_response_id(found.model, prompt)}
+        return Response(_ROUTES.dump_json(found), headers=headers, media_type="application/json")
 
     @router.post("/encode", tags=["behaviour"], responses=answers)
     async def encode(request: EncodeRequest) -> views.Embeddings:

@@ -171,6 +171,7 @@ class Snapshot:
             votes=votes,
             enrolled=ratings is not None and name not in self.known,
             group=None if ratings is None or ratings.group is None else int(ratings.group[index]),
+            beyond=0 if ratings is None or ratings.beyond is None else int(ratings.beyond[index]),
             rating=rating,
             low=low,
             high=high,

@@ -15,9 +15,10 @@ from model_behavior.catalog.places import Method, project
 from model_behavior.catalog.style_drivers import STYLE_LABELS
 from model_behavior.files import written_aside
 from model_behavior.models.behavior.text.style import StyleEncoder
-from model_behavior.serving.answers import compare_models, describe_model, draw_map, list_models, list_near
+from model_behavior.serving.answers import compare_models, describe_models, draw_map, list_models, list_near
 from model_behavior.serving.page_files import fill_static_page
 from model_behavior.serving.snapshot import Snapshot
+from model_behavior.serving.views import ModelDetails
 
 _MAP_VIEWS = ("map",)
 _FULL_VIEWS = ("map", "leaderboard", "compare")
@@ -88,7 +89,7 @@ def collect_map(snapshot: Snapshot, look: MapLook) -> dict[str, Any]:
             "models": [asdict(row) for row in listed.models],
             "map": _lay_out(snapshot, look),
         },
-        "details": {name: _describe(snapshot, name) for name in sorted(snapshot.rows)},
+        "details": {told.id: _describe(snapshot, told) for told in describe_models(snapshot, sorted(snapshot.rows))},
     }
 
 
@@ -135,10 +136,11 @@ def _lay_out(snapshot: Snapshot, look: MapLook) -> dict[str, Any]:
     return {**drawn, "method": look.method, "axes": None}
 
 
-def _describe(snapshot: Snapshot, name: str) -> dict[str, Any]:
+def _describe(snapshot: Snapshot, told: ModelDetails) -> dict[str, Any]:
     return {
-        "drivers": [asdict(driver) for driver in describe_model(snapshot, name).drivers],
-        "neighbours": [asdict(near) for near in list_near(snapshot, name)],
+        "drivers": [asdict(driver) for driver in told.drivers],
+        "rating_drivers": told.rating_drivers and asdict(told.rating_drivers),
+        "neighbours": [asdict(near) for near in list_near(snapshot, told.id)],
     }
 
 

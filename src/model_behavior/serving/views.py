@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from model_behavior.artifact.rating_drivers import RatingDrivers
 from model_behavior.catalog import Exemplar, SharedPrompt
 from model_behavior.catalog.asking import SuggestedPrompt
 from model_behavior.catalog.drift import DriftReport
@@ -24,6 +25,8 @@ class ModelRow:
     Attributes:
         enrolled: True for a model without votes and without a published rating, which is rated by its answers.
         group: number from 1, the best first; no two models of a group can be told apart.
+        beyond: 1 where an enrolled model's answers look better than those of every known one, -1 where they look worse,
+            0 otherwise.
         cost: cost of a request, in the currency of the cost file; None where none is configured.
         upstream: True where chat completions can reach it.
     """
@@ -35,6 +38,7 @@ class ModelRow:
     votes: int
     enrolled: bool
     group: int | None
+    beyond: int
     rating: float | None
     low: float | None
     high: float | None
@@ -91,12 +95,14 @@ class ModelMap:
 class ModelDetails:
     """A model, what sets it apart from the average of the others, typical responses, and its changes, newest first.
 
-    The last four fields are those of OpenAI's models.
+    `rating_drivers` is what in its answers raises and lowers its rating, in Elo; None where that is not known. The last
+    four fields are those of OpenAI's models.
     """
 
     version: str
     model: ModelRow
     drivers: tuple[StyleDriver, ...]
+    rating_drivers: RatingDrivers | None
     exemplars: tuple[Exemplar, ...]
     revisions: tuple[Revision, ...]
     id: str
@@ -233,12 +239,15 @@ class MoreResponses:
 class PlacedModel(MapPoint):
     """A model placed by an upload, in the coordinates of the map before the upload.
 
-    `more` is empty where more responses would hardly help, or the model has no rating.
+    `more` is empty where more responses would hardly help, or the model has no rating. `beyond` and `rating_drivers`
+    are those of `ModelRow` and `ModelDetails`.
     """
 
     spread: float
     low: float | None
     high: float | None
+    beyond: int
+    rating_drivers: RatingDrivers | None
     neighbours: tuple[NearModel, ...]
     more: tuple[MoreResponses, ...]
 

@@ -182,3 +182,17 @@ def test_votes_drawn_from_ratings_teach_only_where_none_was_cast(world: World, f
     alone = replace(both, drawn=np.ones(len(both), dtype=np.bool_))
     rating.fit(alone, known, world.rating[:N_KNOWN], np.full(N_KNOWN, 0.01))
     assert np.ptp(rating.predict(known).mean) < 0.1  # votes for both sides say nothing
+
+
+def test_effects_of_features_add_up_to_the_difference_of_two_readings(world: World, fitted: AnswerRating) -> None:
+    known, new = world.table(range(N_KNOWN), K), world.table(range(N_KNOWN, N_KNOWN + N_NEW), 20)
+    assert known.answers is not None
+    effects, read = fitted.effects(new, known.answers), fitted.predict(new).mean
+    assert effects.shape == (N_NEW, len(NAMES))
+    added = effects.sum(axis=1)
+    assert added - added[0] == pytest.approx(read - read[0])
+    length, whim, quirk = (NAMES.index(name) for name in ("log_characters", "whim", "quirk"))
+    strength = np.abs(effects).mean(axis=0)
+    assert min(strength[length], strength[whim]) > 3 * strength[quirk]
+    truth = new.answers.values.reshape(N_NEW, 20, -1).mean(axis=1)[:, whim]  # type: ignore[union-attr]
+    assert np.corrcoef(effects[:, whim], truth)[0, 1] > 0.9

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model_behavior.data.arena import build_arena
-from model_behavior.models.behavior.text.scripts import count_sentences, count_words, fold_marks, part_words
+from model_behavior.models.behavior.text.scripts import count_in_scripts, fold_marks, part_words
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.text.style_features import ENGLISH, FEATURES, GROUPS
 from model_behavior.models.behavior.text.tokens import tokenize
@@ -34,9 +39,40 @@ def feature(name: str, text: str) -> float:
 
 @pytest.mark.parametrize(("language", "text", "words", "sentences"), SENTENCES)
 def test_words_and_sentences_are_those_of_the_script(language: str, text: str, words: int, sentences: int) -> None:
-    assert count_words(text) == pytest.approx(words, abs=1)  # dictionaries differ by a word between releases of ICU
-    assert count_sentences(text) == sentences
+    counts = count_in_scripts([text], [part_words(text)])
+    assert counts.words[0] == pytest.approx(words, abs=1)  # dictionaries differ by a word between releases of ICU
+    assert counts.sentences[0] == sentences
     assert np.expm1(feature("log_characters_per_word", text)) < 10
+
+
+CHARACTERS = st.text(st.one_of(st.characters(), st.sampled_from("a.!? \n\t\x0b_。！？។๚กข ป，：“é́")), max_size=20)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(CHARACTERS, min_size=1, max_size=4))
+def test_counts_are_those_of_plain_patterns(texts: list[str]) -> None:
+    marks = "".join(re.escape(chr(code)) for code in range(0x80, 0x10000) if unicodedata.category(chr(code))[0] == "M")
+    ends = "[.!?](?=[\t\n\f\r ]|\\Z)|[。！？｡।॥؟۔።។။]+|(?<=[\u0e00-\u0eff]) (?=[\u0e00-\u0eff])"
+    wide = "[\uff01-\uff0f\uff1a-\uff20\u3001\u3002\u300c-\u300f]"
+    counts = count_in_scripts(texts, texts)
+    assert counts.words.tolist() == [len(re.findall(f"[\\w{marks}]+", text)) for text in texts]
+    assert counts.sentences.tolist() == [len(re.findall(ends, text)) for text in texts]
+    assert counts.wide.tolist() == [len(re.findall(wide, text)) for text in texts]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(CHARACTERS)
+def test_marks_stand_apart(text: str) -> None:
+    if not re.search(
+        "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]", text
+    ):
+        expected = (f" {mark} " if ord(mark) > 127 and _is_mark(mark) else mark for mark in text)
+        assert part_words(text) == "".join(expected)
+
+
+def _is_mark(character: str) -> bool:
+    in_plane = ord(character) < 0x10000 and unicodedata.category(character)[0] in "PS"
+    return in_plane or 0x1F000 <= ord(character) < 0x1FB00
 
 
 def test_ascii_text_is_parted_by_itself() -> None:

@@ -5,26 +5,28 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_behavior.models.behavior.text.style import StyleEncoder, count_bytes, distinct_share, overlap
+from model_behavior.models.behavior.text.style import StyleEncoder, compare_tokens, distinct_share
 from model_behavior.models.behavior.text.style_features import FEATURES
+from model_behavior.models.behavior.text.text_bytes import TextBytes, count_bytes, longest_lines
 from model_behavior.models.behavior.text.tokens import tokenize
 
 TEXTS = st.lists(st.text("abAB_09 .,!?\n\t\r\x0b\0é漢😀", max_size=60), min_size=1, max_size=6)
 
 
 @settings(max_examples=150, deadline=None)
-@given(TEXTS, st.integers(0, 2))
-def test_bytes_words_and_sentences(texts: list[str], start: int) -> None:
-    counts = count_bytes(pa.array(texts, pa.large_string())[start:])
-    for row, text in enumerate(texts[start:]):
+@given(TEXTS)
+def test_bytes_words_and_sentences(texts: list[str]) -> None:
+    joined = TextBytes(texts)
+    counts, longest = count_bytes(joined), longest_lines(joined)
+    for row, text in enumerate(texts):
         raw = text.encode()
         assert counts.bytes[row].tolist() == [raw.count(bytes([byte])) for byte in range(256)]
         assert counts.characters[row] == len(text)
         assert counts.words[row] == len(re.findall(r"[0-9A-Za-z_]+", text))
+        assert longest[row] == max(map(len, text.split("\n")))
         assert counts.sentences[row] == len(re.findall(r"[.!?](?=[\t\n\f\r ]|\Z)", text))
 
 
@@ -32,10 +34,9 @@ def test_bytes_words_and_sentences(texts: list[str], start: int) -> None:
 @given(TEXTS)
 def test_shares_of_token_sets(texts: list[str]) -> None:
     prompts = list(reversed(texts))
-    shares, (of_response, of_prompt, of_opening) = (
-        distinct_share(tokenize(texts)),
-        overlap(tokenize(prompts), tokenize(texts)),
-    )
+    shares = distinct_share(tokenize(texts))
+    of_response, of_prompt, of_opening, of_all = compare_tokens(tokenize(prompts), tokenize(texts))
+    np.testing.assert_array_equal(of_all, shares)
     for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
         asked, told = tokenize([prompt]).hashes.tolist(), tokenize([text]).hashes.tolist()
         assert shares[row] == (len(set(told)) / len(told) if told else 0)
@@ -46,7 +47,7 @@ def test_shares_of_token_sets(texts: list[str]) -> None:
         assert of_opening[row] == (sum(token in asked for token in opening) / len(opening) if opening else 0)
 
 
-def test_a_screen_never_changes_what_is_found() -> None:
+def test_an_offer_ends_the_last_line() -> None:
     reach = 160
     texts = [
         "Let me know" + "x" * reach,
@@ -67,6 +68,6 @@ def test_bytes_stand_for_their_pattern() -> None:
     for feature in FEATURES:
         if feature.bytes is not None:
             pattern = re.escape(feature.pattern) if feature.literal else feature.pattern
-            counts = count_bytes(pa.array([text], pa.large_string())).bytes[0]
+            counts = count_bytes(TextBytes([text])).bytes[0]
             assert counts[list(feature.bytes)].sum() == len(re.findall(pattern, text)), feature.name
     assert np.count_nonzero([feature.bytes is not None for feature in FEATURES]) == 22

@@ -36,7 +36,6 @@ from model_behavior.models.behavior.text.fine_tuning import FineTuner, FineTunin
 from model_behavior.models.behavior.text.lexical import LexicalEncoder
 from model_behavior.models.behavior.text.registry import DEFAULT_ENCODERS, make_text_encoders
 from model_behavior.models.behavior.text.style import StyleEncoder
-from model_behavior.models.behavior.text.style_features import FEATURES
 from model_behavior.models.behavior.text.transformer import (
     BUNDLED_MODEL,
     PairTransformer,
@@ -142,8 +141,6 @@ def measure_parts(source: str, votes: TrainingData, machine: Machine, turns: int
     everything, _ = load_votes(source)
     copied = (_bytes_of(everything) / machine.copied, "copying the texts")
     scanned = (n_bytes / machine.scanned, "one regular expression over the texts")
-    n_patterns = sum(feature.bytes is None for feature in FEATURES)
-    counted = (n_patterns * scanned[0], f"its {n_patterns} patterns over the texts, one by one")
     sampler = TripletSampler(kept, np.arange(len(kept)), TripletConfig())
 
     def encode(encoder: TextEncoderBase) -> Callable[[int], object]:
@@ -160,7 +157,7 @@ def measure_parts(source: str, votes: TrainingData, machine: Machine, turns: int
             measure("filter", lambda _: filter_votes(votes, FilterConfig()), len(votes)),
             scanned,
         ),
-        StageSpeed("style features", "responses", measure("style", encode(StyleEncoder()), len(responses)), counted),
+        StageSpeed("style features", "responses", measure("style", encode(StyleEncoder()), len(responses)), scanned),
         StageSpeed("lexical features", "responses", measure("lex", encode(LexicalEncoder()), len(responses)), scanned),
         StageSpeed(
             "triplets of an epoch",

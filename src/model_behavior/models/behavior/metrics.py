@@ -7,6 +7,7 @@ from scipy import sparse
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntArray
 from model_behavior.data_models.behavior_encoder_types import Triplets
+from model_behavior.preprocessing.balanced_triplets import BalancedTriplets
 
 _RANK_ROWS = 1000
 
@@ -25,6 +26,21 @@ def triplet_hits(embeddings: Float32Array, triplets: Triplets) -> BoolArray:
     far = np.einsum("ij,ij->i", anchor, unit[triplets.negative])
     hits: BoolArray = near > far
     return hits
+
+
+def balanced_scores(embeddings: Float32Array, triplets: BalancedTriplets) -> Float64Array:
+    """1 where d(anchor, positive) < d(anchor, negative), cosine distance, 1/2 for a draw, else 0. [n_triplets].
+
+    Args:
+        embeddings: embeddings of pairs, [n_pairs, dim], of any length but 0.
+        triplets: indices into `embeddings`.
+    """
+    unit = normalise(embeddings)
+    anchor = unit[triplets.anchor]
+    near = np.einsum("ij,ij->i", anchor, unit[triplets.positive])
+    far = np.einsum("ij,ij->i", anchor, unit[triplets.negative])
+    scores: Float64Array = (np.sign(near.astype(np.float64) - far) + 1) / 2
+    return scores
 
 
 def normalise(vectors: Float32Array) -> Float32Array:

@@ -27,6 +27,7 @@ from model_behavior.models.behavior.projection import ProjectionHead, fit_projec
 from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.models.behavior.training import TrainingExamples
 from model_behavior.models.behavior.validation import EncoderVotes, ValidationSide
+from model_behavior.preprocessing.balanced_triplets import balanced_of_votes
 from model_behavior.preprocessing.feature_cache import Features, FeatureStack, encode_through_cache
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
 
@@ -122,7 +123,9 @@ def set_up_training(votes: EncoderVotes, source: PairFeatureSource, config: Enco
         identity.append(part.identity)
         for stack, block in zip(stacks, head.prepare(part.blocks), strict=True):
             stack.append(block)
-    validation = ValidationSide(model, train_pairs, validation_pairs, votes.prepared.validation_triplets, config.seed)
+    balanced = balanced_of_votes(data, votes.sampler.prompt, split.validation, config.seed)
+    fixed = votes.prepared.validation_triplets
+    validation = ValidationSide(model, train_pairs, validation_pairs, fixed, balanced, config.seed)
     prepared, weight = [stack.finish() for stack in stacks], config.features.identity_weight
     examples = TrainingExamples(prepared, identity.finish(), weight, votes.sampler, validation)
     return TrainingSetup(transforms, head, objective, examples)

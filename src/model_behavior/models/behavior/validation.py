@@ -18,6 +18,7 @@ from model_behavior.data_models.training_log import EpochLog
 from model_behavior.errors import CollapseError
 from model_behavior.models.behavior import metrics
 from model_behavior.models.behavior.objectives import ObjectiveConfig, triplet_margin_loss
+from model_behavior.preprocessing.balanced_triplets import BalancedTriplets, draw_balanced
 from model_behavior.preprocessing.entry_file import digest_of
 from model_behavior.preprocessing.triplets import TripletSampler
 
@@ -74,7 +75,12 @@ class EncoderVotes:
         anchor, positive, negative = (np.searchsorted(pairs, side).astype(np.int32) for side in sides)
         triplets = Triplets(anchor, positive, negative, fixed.vote[chosen], fixed.kind[chosen], fixed.skipped)
         places = np.searchsorted(pairs, np.sort(known)), np.searchsorted(pairs, np.sort(held))
-        return ValidationSide(data.pairs.model_index[pairs], *places, triplets, self.seed), pairs
+        votes = split.validation[np.isin(data.pair_a[split.validation], pairs)]
+        votes = votes[np.isin(data.pair_b[votes], pairs)]
+        sides_of_votes = np.searchsorted(pairs, data.pair_a[votes]), np.searchsorted(pairs, data.pair_b[votes])
+        model = data.pairs.model_index[pairs]
+        balanced = draw_balanced(model, self.sampler.prompt[pairs], sides_of_votes, self.seed)
+        return ValidationSide(model, *places, triplets, balanced, self.seed), pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +111,7 @@ class ValidationSide:
         train_pairs: pairs of training votes.
         validation_pairs: pairs of validation votes.
         triplets: triplets of validation votes, the same in every epoch.
+        balanced: balanced triplets of the same votes.
         seed: seed of the draws for identification.
     """
 
@@ -112,6 +119,7 @@ class ValidationSide:
     train_pairs: Int64Array
     validation_pairs: Int64Array
     triplets: Triplets
+    balanced: BalancedTriplets
     seed: int
 
     def measure(
@@ -151,7 +159,11 @@ class ValidationSide:
             n_triplets=epoch.n_triplets,
             skipped=epoch.skipped,
             seconds=time.perf_counter() - epoch.started,
+            balanced_accuracy=self._balance(embeddings),
         )
+
+    def _balance(self, embeddings: Float32Array) -> float | None:
+        return float(metrics.balanced_scores(embeddings, self.balanced).mean()) if len(self.balanced) else None
 
     def _identify(self, embeddings: Float32Array) -> float | None:
         train, validation = self.train_pairs, self.validation_pairs

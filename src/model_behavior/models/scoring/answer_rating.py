@@ -27,7 +27,7 @@ from typing import Any, Self, final
 import numpy as np
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntArray
-from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
+from model_behavior.data_models.scoring_types import ModelAnswers, ModelTable, ScoringVotes
 from model_behavior.data_models.votes import Outcome
 from model_behavior.models.scoring.few_families import REACH, widening
 from model_behavior.names import family_of, number_families
@@ -176,6 +176,25 @@ class AnswerRating:
         lost = 1 - self._kept(np.asarray(count))
         variance: Float64Array = np.square(self._arrays["slope"]) * REACH * self._arrays["between"] * lost
         return variance
+
+    def effects(self, table: ModelTable, known: ModelAnswers) -> Float64Array:
+        """What each feature of models' responses adds to their ratings, [n_models, n_features].
+
+        Args:
+            table: models and their responses.
+            known: responses of the models that they are compared with.
+        """
+        assert table.answers is not None
+        arrays, expansion = self._arrays, _Expansion.from_arrays(self._arrays)
+        others = expansion.means(known, np.unique(known.owner)).mean(axis=0)
+        count = np.bincount(table.answers.owner, minlength=len(table.names))
+        means = np.tile(others, (len(table.names), 1))
+        means[count > 0] = expansion.means(table.answers, np.flatnonzero(count))
+        scaled = (means - others) * arrays["weight"] * arrays["slope"] * self._kept(count)[:, None]
+        n = len(self._features)
+        effects: Float64Array = scaled[:, :n] + scaled[:, -n:]
+        effects[:, arrays["expansion.present"].astype(np.int64)] += scaled[:, n:-n]
+        return effects
 
     def get_state_dict(self) -> dict[str, Any]:
         """Names, and arrays under "tensors"."""
@@ -368,6 +387,11 @@ class _Expansion:
         found = values[:, self.present] > self.minimum[self.present]
         wide = (np.concatenate([standard, found, np.abs(standard)], axis=1) - self.wide_mean) / self.wide_scale
         return np.clip(wide, -_CLIP, _CLIP).astype(np.float32)
+
+    def means(self, answers: ModelAnswers, models: IntArray) -> Float64Array:
+        """Mean of the expanded features of each of some models, one after the other to save memory, [n, n_wide]."""
+        owned = (answers.values[answers.owner == model] for model in models.tolist())
+        return np.stack([self.apply(values).mean(axis=0, dtype=np.float64) for values in owned])
 
     def to_arrays(self) -> dict[str, Float64Array]:
         """For saving."""

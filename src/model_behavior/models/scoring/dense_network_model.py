@@ -19,6 +19,7 @@ from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Ar
 from model_behavior.data.ratings import RatingTable
 from model_behavior.data_models.scoring_types import (
     ELO_PER_LOG_ODDS,
+    ModelAnswers,
     ModelTable,
     Ratings,
     RatingScale,
@@ -422,6 +423,16 @@ class DenseNetworkModel(ModelBase):
         variance = reading.variance + self._ratings.mixed_level_variance
         return RatingPrecision(reading.mean, variance, responses, falling, reading.shared, reading.beyond)
 
+    def answer_effects(self, answers: ModelAnswers, n_models: int, known: ModelAnswers) -> Float64Array | None:
+        """See `RatingReader.answer_effects`; None without a reader."""
+        return None if self._reader is None else self._reader.answer_effects(answers, n_models, known)
+
+    def answer_weight(self, model: str) -> float | None:
+        """Weight of `answer_effects` in the rating of a model; None for one with votes or a published rating."""
+        if model not in self._enrolled or self._reader is None:
+            return None
+        return self._reader.answer_weight(self._enrolled[model])
+
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
         parts: dict[str, dict[str, Any]] = {
@@ -437,7 +448,7 @@ class DenseNetworkModel(ModelBase):
             "model": self.name,
             "config": self.config.to_json(),
             "parts": parts,
-            "enrolled": {name: asdict(reading) for name, reading in self._enrolled.items()},
+            "enrolled": {name: reading.to_json() for name, reading in self._enrolled.items()},
             "temperature": self.temperature.value,
             "history": [log.to_json() for log in self.history],
             "notes": list(self.notes),

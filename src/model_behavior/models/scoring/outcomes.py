@@ -32,6 +32,7 @@ from model_behavior.data_models.votes import Outcome
 
 N_OUTCOMES = 4
 _QUADRATURE_NODES = 7
+_VALUES_AT_ONCE = 1 << 12  # few enough for the cache of the processor
 PSEUDO_COUNT = 0.5
 """Votes added to every outcome, cast between two models of equal score, so that none has probability 0."""
 
@@ -52,7 +53,7 @@ def outcome_logits(
     """Logits of the outcomes in the order of `Outcome`, [n, 4].
 
     Args:
-        score_a: score of the left side, [n], or [m, n] for m scores of each vote.
+        score_a: score of the left side, [n], or [..., n] for several scores of each vote.
         score_b: score of the right side, of the same shape.
         constants: constants of the likelihood.
         shift: shift added to `tie` and `both_bad`, [n, 2].
@@ -126,11 +127,14 @@ def average_probabilities(votes: UncertainVotes, constants: OutcomeConstants) ->
     nodes, weights = _quadrature()
     a, b, shift = votes.score_a[uncertain], votes.score_b[uncertain], votes.shift[uncertain]
     step_a, step_b = votes.deviation_a[uncertain], votes.deviation_b[uncertain]
-    scores_b = b + nodes[:, None] * step_b
+    scores_a, scores_b = a + nodes[:, None] * step_a, b + nodes[:, None] * step_b
     average = np.zeros((len(a), N_OUTCOMES))
-    for node, weight in zip(nodes, weights, strict=True):
-        scores_a = np.broadcast_to(a + node * step_a, scores_b.shape)
-        average += weight * np.tensordot(weights, softmax(outcome_logits(scores_a, scores_b, constants, shift)), 1)
+    at_once = max(1, _VALUES_AT_ONCE // scores_b.size)
+    for start in range(0, len(nodes), at_once):
+        left, right = np.broadcast_arrays(scores_a[start : start + at_once, None], scores_b)
+        conditionals = softmax(outcome_logits(left, right, constants, shift))
+        for weight, conditional in zip(weights[start : start + at_once], conditionals, strict=True):
+            average += weight * (weights @ conditional.reshape(len(weights), -1)).reshape(average.shape)
     probabilities[uncertain] = average
     return probabilities
 

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import special
 
 from model_behavior.arrays import Float64Array, Int64Array, IntArray
-from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
+from model_behavior.data_models.scoring_types import ModelAnswers, ModelTable, ScoringVotes
 from model_behavior.errors import UsageError
 from model_behavior.models.scoring.answer_rating import AnswerRating, AnswerRatingConfig
 from model_behavior.models.scoring.embedding_rating import EmbeddingRating, EmbeddingRatingConfig
@@ -64,9 +64,13 @@ class RatingReading:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RatingReading:
-        """From the values that `dataclasses.asdict` gives; earlier releases wrote no `beyond` and no `parts`."""
+        """The inverse of `to_json`; earlier releases wrote no `beyond` and no `parts`."""
         parts = {name: WitnessReading(**part) for name, part in values.get("parts", {}).items()}
         return cls(**{**values, "parts": parts})
+
+    def to_json(self) -> dict[str, Any]:
+        """Converts to JSON values."""
+        return {**vars(self), "parts": {name: dict(vars(part)) for name, part in self.parts.items()}}
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,11 @@ class RatingReader:
             readings.append(RatingReading(value, spread, float(lasting[row, 0]), shared, beyond, parts))
         return readings
 
+    def tell(self, table: ModelTable) -> dict[str, tuple[Float64Array, Float64Array]]:
+        """Mean and variance of each witness alone, [n_models] each; the variance is infinite where it reads nothing."""
+        mean, lasting, sampling, _ = self._tell(table)
+        return {name: (mean[:, each], (lasting + sampling)[:, each]) for each, name in enumerate(self.witnesses)}
+
     def sampling_variance(self, reading: RatingReading) -> Callable[[IntArray], Float64Array]:
         """The part of a rating's variance that more responses take away, by number of responses."""
 
@@ -212,6 +221,26 @@ class RatingReader:
 
         limit = total(np.array([_ENDLESS]))
         return lambda count: np.maximum(total(count) - limit, 0)
+
+    def answer_effects(self, answers: ModelAnswers, n_models: int, known: ModelAnswers) -> Float64Array | None:
+        """What each feature of models' responses adds to the ratings that these speak for, [n_models, n_features].
+
+        Args:
+            answers: responses of the models.
+            n_models: number of models.
+            known: responses of the known models, which the models are compared with.
+        """
+        if not self._answers.is_fitted:
+            return None
+        nothing = np.zeros((n_models, 0), np.float32)
+        count = np.bincount(answers.owner, minlength=n_models)
+        table = ModelTable(("",) * n_models, nothing, count, np.zeros(n_models, np.float32), answers=answers)
+        return self._answers.effects(table, known)
+
+    def answer_weight(self, reading: RatingReading) -> float:
+        """Weight that the regression of votes on features of responses has in a reading, in [0, 1]."""
+        part = reading.parts.get(_ANSWERS)
+        return 0.0 if part is None else part.weight
 
     def standardise(self, table: ModelTable) -> Float64Array:
         """See `EmbeddingRating.standardise`."""

@@ -7,7 +7,7 @@ import { count, decimal, elo, interval, percent, plural } from "./format.js";
 import { addressOf } from "./hash.js";
 import { MapFigure } from "./map_figure.js";
 import { familyColours } from "./palette.js";
-import { fill, heading, modelLink } from "./parts.js";
+import { beyondNote, fill, heading, modelLink, ratingDrivers } from "./parts.js";
 
 /** Shows the view. */
 export function showAdd(place, app) {
@@ -114,7 +114,9 @@ function placedModel(model, known) {
       h("div", {}, h("dt", {}, "95 % interval"), h("dd", {}, interval(model))),
       h("div", {}, h("dt", {}, "Responses"), h("dd", {}, count(model.count))),
     ),
+    beyondNote(model),
     ...(model.more ?? []).map(({ responses, half_width: half }) => h("p", { class: "more" }, `About ${plural(responses, "more response")} narrow the interval to ±${elo(half)} Elo.`)),
+    ratingDrivers(model.rating_drivers),
     h("h3", {}, "Nearest"),
     h("ol", { class: "nearest" }, ...model.neighbours.map(({ model: near, distance }) => h("li", {}, modelLink(near), h("span", {}, decimal(distance, 3))))),
   );

@@ -3,14 +3,15 @@
 import { h } from "./dom.js";
 import { COST_UNIT, cost, count, decimal, elo, interval } from "./format.js";
 import { addressOf } from "./hash.js";
-import { driverList, enrolledMark, exemplar, modelLink } from "./parts.js";
+import { beyondNote, driverList, enrolledMark, exemplar, modelLink, ratingDrivers } from "./parts.js";
 
 /** The card's content, from what `describe` and `neighbours` told. `links`: whether there is a view to compare in. */
-export function modelCard({ model, drivers, exemplars }, neighbours, { links, onRemove }) {
+export function modelCard({ model, drivers, rating_drivers: driven, exemplars }, neighbours, { links, onRemove }) {
   const nearest = links && neighbours[0]?.model;
   return [
     h("h2", { tabindex: -1 }, model.name),
     h("p", { class: "soft" }, `family ${model.family} `, model.enrolled ? enrolledMark() : null),
+    beyondNote(model),
     h("dl", { class: "facts" }, ...facts(model)),
     nearest && h("p", { class: "actions" }, h("a", { class: "button", href: addressOf("compare", { a: model.name, b: nearest }) }, `Compare with ${nearest}`)),
     h("h3", {}, "Nearest"),
@@ -21,6 +22,7 @@ export function modelCard({ model, drivers, exemplars }, neighbours, { links, on
     drivers.length
       ? driverList(drivers, model.name, "the others")
       : h("p", { class: "soft" }, "No statistically significant difference of style from the other models."),
+    ratingDrivers(driven),
     ...(exemplars.length ? [h("h3", {}, "Typical responses"), ...exemplars.map(exemplar)] : []),
     ...(onRemove ? [h("button", { type: "button", class: "danger", on: { click: onRemove } }, "Remove this model")] : []),
   ];

@@ -18,8 +18,8 @@ export class EmbeddedSource {
   }
 
   async describe(name) {
-    const { drivers, exemplars = [] } = this.#data.details[name]; // the map alone has no texts
-    return { model: this.#row(name), drivers, exemplars };
+    const { drivers, rating_drivers, exemplars = [] } = this.#data.details[name]; // the map alone has no texts
+    return { model: this.#row(name), drivers, rating_drivers, exemplars };
   }
 
   async neighbours(name) {

@@ -47,6 +47,11 @@ export function amount(value) {
   return decimal(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0);
 }
 
+/** A difference of ratings, Elo: "+27", "−13". */
+export function signed(value) {
+  return `${value > 0 ? "+" : ""}${decimal(value, 0)}`;
+}
+
 /** A time, ISO 8601, in the reader's zone. */
 export function moment(text) {
   return new Date(text).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });

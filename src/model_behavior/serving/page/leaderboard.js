@@ -3,7 +3,7 @@
 import { announce, h, s, set } from "./dom.js";
 import { save, toCsv } from "./files.js";
 import { COST_UNIT, cost, count, elo, interval, plural } from "./format.js";
-import { empty, enrolledMark, heading, modelLink } from "./parts.js";
+import { beyondMark, empty, enrolledMark, heading, modelLink } from "./parts.js";
 
 const COLUMNS = [
   { key: "name", label: "Model", text: true },
@@ -14,7 +14,7 @@ const COLUMNS = [
   { key: "count", label: "Responses", wide: true, show: (model) => count(model.count) },
   { key: "cost", label: "Cost per request", wide: true, show: (model) => cost(model.cost) },
 ];
-const EXPORTED = ["name", "family", "rating", "low", "high", "group", "votes", "enrolled", "count", "spread", "cost"];
+const EXPORTED = ["name", "family", "rating", "low", "high", "group", "beyond", "votes", "enrolled", "count", "spread", "cost"];
 
 /** Shows the view; params: `sort`, `order` (asc, desc), `q` for the filter. */
 export function showLeaderboard(place, app, params) {
@@ -51,6 +51,7 @@ export function showLeaderboard(place, app, params) {
     h("div", { class: "tools" }, filter, tally, h("span", { class: "spring" }), h("button", { type: "button", class: "quiet", on: { click: csv } }, "CSV")),
     h("div", { class: "scroll" }, table(heads, rated, body)),
     h("p", { class: "soft" }, enrolledMark(), " models have no votes: they are rated by their answers, with wider intervals."),
+    ...(models.some(({ beyond }) => beyond) ? [h("p", { class: "soft" }, "The answers of a model beyond the known field look better, or worse, than those of every known model: its rating is a guess.")] : []),
     ...(priced ? [h("p", { class: "soft wide" }, `Costs are ${COST_UNIT}.`)] : []),
   );
   draw();
@@ -81,7 +82,7 @@ function row(model, columns, scale, places) {
     "tr",
     { class: model.enrolled ? "enrolled" : null },
     h("td", { class: "number soft" }, places.get(model.name) ?? ""),
-    h("th", { scope: "row" }, modelLink(model.name), model.enrolled ? enrolledMark() : null),
+    h("th", { scope: "row" }, modelLink(model.name), model.enrolled ? enrolledMark() : null, beyondMark(model)),
     ...drawn,
     ...cells,
   );

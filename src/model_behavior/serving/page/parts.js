@@ -1,7 +1,7 @@
 // Parts that several views share.
 
 import { h, some } from "./dom.js";
-import { amount, decimal } from "./format.js";
+import { amount, decimal, percent, signed } from "./format.js";
 import { addressOf } from "./hash.js";
 
 /** A view's heading with a line below it. */
@@ -17,6 +17,34 @@ export function modelLink(name) {
 /** The mark of a model that was never voted on. */
 export function enrolledMark() {
   return h("span", { class: "tag", title: "Never voted on: rated by what it answers" }, "enrolled");
+}
+
+/** The mark of a model that lies beyond the known field; nothing for all others. */
+export function beyondMark({ beyond }) {
+  return beyond ? h("span", { class: "tag", title: beyondText(beyond) }, "beyond the known field") : null;
+}
+
+/** That a model lies beyond the known field, in words; nothing for all others. */
+export function beyondNote({ beyond }) {
+  return beyond ? h("p", { class: "notice" }, `Beyond the known field: ${beyondText(beyond)}.`) : null;
+}
+
+function beyondText(beyond) {
+  return `its answers look ${beyond > 0 ? "better" : "worse"} than those of every known model, so that its rating is a guess`;
+}
+
+/** What raises and lowers a model's rating, in Elo; nothing where that is not known. */
+export function ratingDrivers(found) {
+  if (!found) return null;
+  const item = ({ effect, text }) => h("li", {}, h("span", { class: "figure-of" }, signed(effect)), ` ${text}`);
+  const weight = found.weight === null || found.weight === undefined ? "" : ` This weighs ${percent(found.weight)} in its rating.`;
+  return h(
+    "section",
+    { class: "rating-drivers" },
+    h("h3", {}, "What raises and lowers its rating"),
+    h("p", { class: "soft" }, `What the votes say about answers like its own, beside the known models, in Elo.${weight}`),
+    h("ul", { class: "effects" }, ...[...found.raising, ...found.lowering, { effect: found.rest, text: "all other features of its answers" }].map(item)),
+  );
 }
 
 /** A message shown while something is fetched. */

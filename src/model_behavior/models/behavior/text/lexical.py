@@ -49,6 +49,8 @@ class LexicalEncoder(TextEncoderBase):
     def encode(self, prompts: Sequence[str], responses: Sequence[str], batch_size: int) -> sparse.csr_matrix:
         """Counts n-grams of the responses as CSR, float32, [n_pairs, dim]; prompts are ignored."""
         batches = [self._count(responses[part]) for part in portions(responses, batch_size)]
+        if len(batches) == 1:
+            return batches[0]
         return sparse.vstack(batches, format="csr") if batches else sparse.csr_matrix((0, self.dim), dtype=np.float32)
 
     def _count(self, texts: Sequence[str]) -> sparse.csr_matrix:

@@ -6,22 +6,30 @@ characters), "words" (per 100 words), "lines" (share of lines that match) or "te
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 
 @dataclass(frozen=True)
 class StyleFeature:
-    """One counted pattern. A `literal` is matched as plain text, which is several times faster.
+    """One counted pattern, and what makes counting it faster without changing what is found.
 
-    A slow pattern has a `screen`: a fast pattern that also matches in every text in which the slow one does.
+    Attributes:
+        name: name of the feature.
+        pattern: what is counted.
+        per: unit that the count is divided by.
+        literal: the pattern is plain text.
+        needs: characters of which every text with a match has at least one; "" for any text.
+        words: the alternatives of a pattern of words: words, and phrases with one character between two words.
     """
 
     name: str
     pattern: str
     per: Literal["chars", "words", "lines", "text"]
     literal: bool = False
-    screen: str | None = None
+    needs: str = ""
+    words: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> range | None:
@@ -46,8 +54,14 @@ def _patterns(per: Literal["chars", "words", "lines", "text"], names: dict[str, 
     return [StyleFeature(name, pattern, per) for name, pattern in names.items()]
 
 
-def _words(words: str) -> str:
-    return rf"(?i)\b(?:{words})\b"
+def _needing(per: Literal["chars", "words"], names: dict[str, tuple[str, str]]) -> list[StyleFeature]:
+    return [StyleFeature(name, pattern, per, needs=needs) for name, (pattern, needs) in names.items()]
+
+
+def _words(name: str, words: str) -> StyleFeature:
+    alternatives = words.split("|")
+    either = "|".join(map(re.escape, alternatives)).replace("\\ ", " ")
+    return StyleFeature(name, rf"(?i)\b(?:{either})\b", "words", words=tuple(alternatives))
 
 
 PUNCTUATION = _literals(
@@ -73,15 +87,15 @@ PUNCTUATION = _literals(
         "less_than": "<",
         "line_break": "\n",
     },
-) + _patterns(
+) + _needing(
     "chars",
     {
-        "ellipsis": "\\.\\.\\.|\u2026",
-        "emoji": "[\u2600-\u27bf\U0001f300-\U0001faff]",
-        "non_ascii": r"[^\x00-\x7f]",
-        "upper_case": "[A-Z]",
-        "digit": "[0-9]",
-        "shouted_word": r"\b[A-Z]{3,}\b",
+        "ellipsis": ("\\.\\.\\.|\u2026", ".\u2026"),
+        "emoji": ("[\u2600-\u27bf\U0001f300-\U0001faff]", "\u2600\U0001f300"),
+        "non_ascii": (r"[^\x00-\x7f]", ""),
+        "upper_case": ("[A-Z]", ""),
+        "digit": ("[0-9]", ""),
+        "shouted_word": (r"\b[A-Z]{3,}\b", ""),
     },
 )
 
@@ -102,14 +116,14 @@ MARKUP = _patterns(
         "table_row": r"^\|",
         "code_fence": r"^\s*```",
     },
-) + _patterns(
+) + _needing(
     "words",
     {
-        "bold": r"\*\*[^*\n]+\*\*",
-        "italic": r"[\s(\"]\*[^*\s][^*\n]*\*[\s).,;:!?\"]",
-        "inline_code": "`[^`\n]+`",
-        "link": r"https?://|\]\(",
-        "latex": r"\\\(|\\\[|\\frac|\$\$|\\boxed",
+        "bold": (r"\*\*[^*\n]+\*\*", "*"),
+        "italic": (r"[\s(\"]\*[^*\s][^*\n]*\*[\s).,;:!?\"]", "*"),
+        "inline_code": ("`[^`\n]+`", "`"),
+        "link": (r"https?://|\]\(", "/]"),
+        "latex": (r"\\\(|\\\[|\\frac|\$\$|\\boxed", "\\$"),
     },
 )
 
@@ -146,49 +160,52 @@ CLOSERS = _patterns(
     },
 )
 
-_OFFER = (
+OFFER_WORDS = (
     r"(?i)(?:let me know|feel free|hope th(?:is|ese|at)|happy to help|any (?:other |more |further )?questions|"
     r"would you like|good luck|enjoy)"
 )
-OFFER = StyleFeature("ends_with_offer", _OFFER + r"[^\n]{0,160}\s*$", "text", screen=_OFFER)
+"""An offer or a wish."""
 
+OFFER_REACH = 160
+"""How many characters of the last line may follow an offer."""
+
+OFFER = StyleFeature("ends_with_offer", rf"{OFFER_WORDS}[^\n]{{0,{OFFER_REACH}}}\s*$", "text")
+
+_CONCLUDING = "overall|in conclusion|in summary|to sum up|to summarise|to summarize|ultimately|in short|conclusion"
 CONCLUSION = StyleFeature(
-    "concludes",
-    r"(?i)(?:^|\n)\W*(?:overall|in conclusion|in summary|to sum up|to summari[sz]e|ultimately|in short|conclusion)\b",
-    "text",
+    "concludes", rf"(?i)(?:^|\n)\W*(?:{_CONCLUDING})\b", "text", words=tuple(_CONCLUDING.split("|"))
 )
 
-WORDING = _patterns(
-    "words",
-    {
-        "first_person": _words("i|me|my|mine|i'm|i've|i'd|i'll"),
-        "we": _words("we|us|our|we'll|let's"),
-        "second_person": _words("you|your|yours|you're|you'll"),
-        "contraction": r"(?i)\b\w+(?:n['\x{2019}]t|['\x{2019}](?:s|re|ve|ll|d|m))\b",
-        "modal": _words("can|could|may|might|must|shall|should|will|would"),
-        "hedge": _words("perhaps|maybe|possibly|probably|likely|generally|typically|usually|often|sometimes|seems?"),
-        "booster": _words("very|really|extremely|highly|truly|incredibly|essential|crucial|important|significant"),
-        "addition": _words("also|additionally|furthermore|moreover|besides|another"),
-        "contrast": _words("however|although|though|while|whereas|but|yet|nevertheless"),
-        "cause": _words("because|since|therefore|thus|hence|so|consequently"),
-        "order": _words("first|firstly|second|secondly|third|next|then|finally|lastly|step"),
-        "example": _words("for example|for instance|such as|e\\.g|including|like"),
-        "negation": _words("no|not|never|none|cannot|without"),
-        "apology": _words("sorry|apologi[sz]e|unfortunately"),
-        "as_an_ai": _words("as an ai|language model|ai assistant"),
-        "ensure": _words("ensure|ensuring|provide|provides|providing|various|specific|overall|remember|note"),
-        "article": _words("the|a|an"),
-        "and": _words("and"),
-        "of": _words("of"),
-        "to": _words("to"),
-        "in": _words("in"),
-        "is": _words("is|are|was|were|be|been"),
-        "it": _words("it|its|it's"),
-        "this": _words("this|that|these|those|which"),
-        "with": _words("with|for|from|by|on|at"),
-        "or": _words("or"),
-    },
-)
+CONTRACTION = StyleFeature("contraction", r"(?i)\b\w+(?:n['\x{2019}]t|['\x{2019}](?:s|re|ve|ll|d|m))\b", "words")
+
+WORDING = [
+    _words("first_person", "i|me|my|mine|i'm|i've|i'd|i'll"),
+    _words("we", "we|us|our|we'll|let's"),
+    _words("second_person", "you|your|yours|you're|you'll"),
+    CONTRACTION,
+    _words("modal", "can|could|may|might|must|shall|should|will|would"),
+    _words("hedge", "perhaps|maybe|possibly|probably|likely|generally|typically|usually|often|sometimes|seem|seems"),
+    _words("booster", "very|really|extremely|highly|truly|incredibly|essential|crucial|important|significant"),
+    _words("addition", "also|additionally|furthermore|moreover|besides|another"),
+    _words("contrast", "however|although|though|while|whereas|but|yet|nevertheless"),
+    _words("cause", "because|since|therefore|thus|hence|so|consequently"),
+    _words("order", "first|firstly|second|secondly|third|next|then|finally|lastly|step"),
+    _words("example", "for example|for instance|such as|e.g|including|like"),
+    _words("negation", "no|not|never|none|cannot|without"),
+    _words("apology", "sorry|apologise|apologize|unfortunately"),
+    _words("as_an_ai", "as an ai|language model|ai assistant"),
+    _words("ensure", "ensure|ensuring|provide|provides|providing|various|specific|overall|remember|note"),
+    _words("article", "the|a|an"),
+    _words("and", "and"),
+    _words("of", "of"),
+    _words("to", "to"),
+    _words("in", "in"),
+    _words("is", "is|are|was|were|be|been"),
+    _words("it", "it|its|it's"),
+    _words("this", "this|that|these|those|which"),
+    _words("with", "with|for|from|by|on|at"),
+    _words("or", "or"),
+]
 
 FEATURES: tuple[StyleFeature, ...] = (*PUNCTUATION, *MARKUP, *OPENERS, *CLOSERS, OFFER, CONCLUSION, *WORDING)
 
@@ -204,11 +221,12 @@ ENGLISH_FUNCTION_WORDS = [row for row, feature in enumerate(FEATURES) if feature
 """Rows of `FEATURES` that are function words of English."""
 
 OTHER_FUNCTION_WORDS = _words(
+    "other_function_words",
     "le|la|les|des|du|une|et|est|que|qui|dans|pour|pas|sur|avec|sont|der|die|das|und|ist|nicht|mit|ein|eine|den|von|zu|"
     "auf|el|los|las|una|en|es|por|con|para|como|del|il|che|di|non|per|sono|della|um|uma|os|em|het|een|van|dat|och|att|"
-    "som|det|jest|nie|bir|ve|yang|dan|dengan|untuk"
+    "som|det|jest|nie|bir|ve|yang|dan|dengan|untuk",
 )
-"""Function words of languages in the Latin script other than English."""
+"""Function words of languages in the Latin script other than English; not a feature."""
 
 SIZES: tuple[str, ...] = (
     "log_characters",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -32,11 +33,14 @@ def _byte_classes() -> UInt8Array:
 
 
 _CLASSES = _byte_classes()
-_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_TO_LOWER = bytes.maketrans(_CAPITALS, _CAPITALS.lower())
+_TO_LOWER_AND_ZERO = bytes.maketrans(_CAPITALS + b"123456789", _CAPITALS.lower() + b"000000000")
 _BYTE_CODES = np.random.default_rng(20_240_601).integers(1, 2**63, size=256, dtype=np.uint64)
 _TOKEN_CODES = np.where(_CLASSES == _SPACE, 0, _BYTE_CODES).astype(np.uint64)
 _MULTIPLIER = 0x9E3779B97F4A7C15
 _INVERSE = pow(_MULTIPLIER, -1, 2**64)
+_N_KEPT_POWERS = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,27 +61,43 @@ class Tokens:
 def joined_bytes(texts: Sequence[str], keep_digits: bool = False) -> UInt8Array:
     """The lower-cased UTF-8 bytes of the texts, each followed by one NUL byte; every digit is a 0 unless kept."""
     # NUL separates texts, so one inside a text becomes a space first.
-    joined = "\0".join(text.replace("\0", " ") for text in texts) + "\0" if texts else ""
-    raw = joined.lower().encode("utf-8", "replace")
-    raw = raw if keep_digits else raw.translate(_DIGITS_TO_ZERO)
-    return np.frombuffer(raw, dtype=np.uint8)
+    joined = "\0".join(map(_lower_non_ascii, texts)) + "\0" if texts else ""
+    raw = joined.encode("utf-8", "replace")
+    return np.frombuffer(raw.translate(_TO_LOWER if keep_digits else _TO_LOWER_AND_ZERO), dtype=np.uint8)
+
+
+def _lower_non_ascii(text: str) -> str:
+    """The text without NUL, in lower case where it is not ASCII; bytes of ASCII are lowered all at once."""
+    text = text.replace("\0", " ")
+    return text if text.isascii() else text.lower()
 
 
 def tokenize(texts: Sequence[str], keep_digits: bool = False) -> Tokens:
     """Splits texts into hashed tokens; an empty text has none. `keep_digits` keeps different digits apart."""
-    data = joined_bytes(list(map(part_words, texts)), keep_digits)
-    is_word = _CLASSES[data] == _WORD
+    return tokenize_parted(list(map(part_words, texts)), keep_digits)
+
+
+def tokenize_parted(texts: Sequence[str], keep_digits: bool = False) -> Tokens:
+    """`tokenize` for texts in which words and marks are apart (`part_words`)."""
+    data = joined_bytes(texts, keep_digits)
+    classes = np.frombuffer(data.tobytes().translate(_CLASSES.tobytes()), dtype=np.uint8)
+    is_word = classes == _WORD
     starts = is_word.copy()
     starts[1:] &= ~is_word[:-1]
-    starts |= _CLASSES[data] == _SINGLE
+    starts |= classes == _SINGLE
     first_byte = np.flatnonzero(starts)
     if not len(first_byte):
         return Tokens(np.empty(0, np.uint64), np.empty(0, np.int64), len(texts))
-    # Polynomial hash: sum of code times multiplier**position, then shifted to positions from the token's start.
-    codes = _TOKEN_CODES[data] * _powers(_MULTIPLIER, len(data))
-    hashes = np.add.reduceat(codes, first_byte) * _powers(_INVERSE, len(data))[first_byte]
     n_tokens = np.diff(np.searchsorted(first_byte, np.flatnonzero(data == _END_OF_TEXT)), prepend=0)
-    return Tokens(mix(hashes), np.repeat(np.arange(len(texts)), n_tokens), len(texts))
+    return Tokens(_hash(_TOKEN_CODES.take(data), first_byte), np.repeat(np.arange(len(texts)), n_tokens), len(texts))
+
+
+def _hash(codes: UIntArray, starts: Int64Array) -> UIntArray:
+    """Polynomial hash: sum of code times multiplier**position, then shifted to positions from the run's start."""
+    sums = np.cumsum(codes * _powers(_MULTIPLIER, len(codes)))  # modulo 2**64, as are their differences
+    before = np.where(starts > 0, sums[starts - 1], np.uint64(0))
+    after = np.append(before[1:], sums[-1])
+    return mix((after - before) * _powers(_INVERSE, len(codes))[starts])
 
 
 def char_ngrams(texts: Sequence[str], size: int) -> Tokens:
@@ -107,6 +127,15 @@ def word_ngrams(tokens: Tokens, size: int) -> Tokens:
 
 def _powers(base: int, n: int) -> UIntArray:
     """`base` to the power of 0 up to n - 1, modulo 2**64."""
+    return _kept_powers(base)[:n] if n <= _N_KEPT_POWERS else _raise(base, n)
+
+
+@cache
+def _kept_powers(base: int) -> UIntArray:
+    return _raise(base, _N_KEPT_POWERS)
+
+
+def _raise(base: int, n: int) -> UIntArray:
     factors = np.full(n, base, dtype=np.uint64)
     factors[:1] = 1
     return np.multiply.accumulate(factors)
