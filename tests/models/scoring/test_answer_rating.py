@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,15 +70,14 @@ def fitted(world: World) -> AnswerRating:
 
 
 def test_new_models_are_rated_from_responses_to_prompts_of_their_own(world: World, fitted: AnswerRating) -> None:
-    assert fitted.sets == ("length", "structure", "style")
     new = world.table(range(N_KNOWN, N_KNOWN + N_NEW), K)
     found = fitted.predict(new)
-    error = np.sqrt(np.square(found.mean - world.rating[N_KNOWN:, None]).mean(axis=0))
-    assert error[2] < 0.5 * error[0]  # only the last set sees the whim
-    assert error[0] < world.rating.std()
+    error = np.sqrt(np.square(found.mean - world.rating[N_KNOWN:]).mean())
+    length = world.place[N_KNOWN:, 0] * WORTH[0]
+    assert error < 0.5 * np.sqrt(np.square(length - world.rating[N_KNOWN:]).mean())  # it sees the whim, too
     few = fitted.predict(world.table(range(N_KNOWN, N_KNOWN + N_NEW), 2))
-    assert np.square(few.mean - world.rating[N_KNOWN:, None]).mean() > np.square(error).mean()
-    assert (fitted.sampling_variance(np.array([2])) > 5 * fitted.sampling_variance(np.array([60]))).all()
+    assert np.square(few.mean - world.rating[N_KNOWN:]).mean() > np.square(error)
+    assert fitted.sampling_variance(np.array([2])) > 5 * fitted.sampling_variance(np.array([60]))
 
 
 def test_a_family_is_read_by_a_regression_that_has_not_seen_it(world: World, fitted: AnswerRating) -> None:
@@ -109,7 +110,7 @@ def test_a_line_by_hand() -> None:
 def test_too_little_teaches_nothing_and_the_state_comes_back(world: World, fitted: AnswerRating) -> None:
     none = AnswerRating(AnswerRatingConfig(least_votes=5000))
     none.fit(world.votes, world.table(range(N_KNOWN), K), world.rating[:N_KNOWN], np.full(N_KNOWN, 0.01))
-    assert none.sets == ()
+    assert not none.is_fitted
     again = AnswerRating.load_state_dict(fitted.get_state_dict(), fitted.config)
     new = world.table(range(N_KNOWN, N_KNOWN + N_NEW), 8)
     np.testing.assert_array_equal(again.predict(new).mean, fitted.predict(new).mean)
@@ -126,7 +127,7 @@ def test_the_joint_reading_goes_by_the_witness_that_is_right_and_its_intervals_h
             readings = reader.read(world.table(range(N_KNOWN, N_KNOWN + N_NEW), k))
             error = np.array([reading.mean for reading in readings]) - world.rating[N_KNOWN:]
             inside += (np.abs(error) < 1.96 * np.sqrt([reading.variance for reading in readings])).tolist()
-            weights += [reading.parts["style"].weight for reading in readings]
+            weights += [reading.parts["answers"].weight for reading in readings]
     assert 0.9 <= np.mean(inside) <= 0.99
     assert np.mean(weights) > 0.7
 
@@ -158,17 +159,40 @@ def test_a_model_unlike_all_known_ones_is_beyond_the_field() -> None:
     assert min(readings[1].variance, readings[2].variance) > 1.5 * readings[0].variance
 
 
+def test_votes_drawn_from_ratings_teach_only_where_none_was_cast(world: World, fitted: AnswerRating) -> None:
+    """Drawn votes that say the contrary change nothing beside cast ones, and turn the weights where they are alone."""
+    votes, known = world.votes, world.table(range(N_KNOWN), K)
+    assert votes.answers is not None
+    twice = np.tile(np.arange(len(votes)), 2)
+    drawn = np.arange(2 * len(votes)) >= len(votes)
+    outcome = np.where(drawn, 1 - votes.outcome[twice], votes.outcome[twice]).astype(np.int8)
+    both = ScoringVotes(
+        votes.prompts,
+        votes.models,
+        votes.prompt_index[twice],
+        votes.model_a[twice],
+        votes.model_b[twice],
+        outcome,
+        answers=votes.answers.of_votes(twice),
+        drawn=drawn,
+    )
+    rating = AnswerRating()
+    rating.fit(both, known, world.rating[:N_KNOWN], np.full(N_KNOWN, 0.01))
+    np.testing.assert_array_equal(rating.predict(known).mean, fitted.predict(known).mean)
+    alone = replace(both, drawn=np.ones(len(both), dtype=np.bool_))
+    rating.fit(alone, known, world.rating[:N_KNOWN], np.full(N_KNOWN, 0.01))
+    assert np.ptp(rating.predict(known).mean) < 0.1  # votes for both sides say nothing
+
+
 def test_effects_of_features_add_up_to_the_difference_of_two_readings(world: World, fitted: AnswerRating) -> None:
     known, new = world.table(range(N_KNOWN), K), world.table(range(N_KNOWN, N_KNOWN + N_NEW), 20)
     assert known.answers is not None
     effects, read = fitted.effects(new, known.answers), fitted.predict(new).mean
-    assert effects.shape == (N_NEW, len(NAMES), len(fitted.sets))
+    assert effects.shape == (N_NEW, len(NAMES))
     added = effects.sum(axis=1)
     assert added - added[0] == pytest.approx(read - read[0])
     length, whim, quirk = (NAMES.index(name) for name in ("log_characters", "whim", "quirk"))
-    assert not effects[:, whim, :2].any() and effects[:, length].all()
-    # The whole set tells what matters from what does not.
-    strength = np.abs(effects[:, :, 2]).mean(axis=0)
+    strength = np.abs(effects).mean(axis=0)
     assert min(strength[length], strength[whim]) > 3 * strength[quirk]
     truth = new.answers.values.reshape(N_NEW, 20, -1).mean(axis=1)[:, whim]  # type: ignore[union-attr]
-    assert np.corrcoef(effects[:, whim, 2], truth)[0, 1] > 0.9
+    assert np.corrcoef(effects[:, whim], truth)[0, 1] > 0.9

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import optimize, sparse
+from scipy import sparse
 
 from model_behavior.data_models.scoring_types import Agreement, ModelTable
+from model_behavior.models.scoring.embedding_rating import EmbeddingRating
+from model_behavior.models.scoring.few_families import REACH
 from model_behavior.models.scoring.peer_rating import PeerRating, PeerRatingConfig
 from model_behavior.models.scoring.rating_reader import RatingReader
 
@@ -64,8 +66,8 @@ def test_more_responses_take_variance_away_down_to_the_residual() -> None:
         model.fit(speak(names, told, names, rating, 200, seed + 1000), rating, np.zeros(60))
         variance = model.variance(np.array([0, 1, 8, 32, 10**9]))
         assert (np.diff(variance) < 0).all()
-        # Without a response nothing is known but how ratings are spread.
-        assert variance[0] == pytest.approx(rating.var(), rel=0.1)
+        # Without a response nothing is known but how ratings are spread, and that new models may reach further.
+        assert variance[-1] + (variance[0] - variance[-1]) / REACH == pytest.approx(rating.var(), rel=0.1)
         left.append(variance[-1])
     # The variance of a rating given what endlessly many responses tell, in the world above.
     assert np.mean(left) == pytest.approx(1.44 * ERROR**2 / (1.44 + ERROR**2), rel=0.15)
@@ -131,38 +133,28 @@ def tables(k: int = 20) -> tuple[ModelTable, ModelTable, np.ndarray]:
     return found[0], found[1], rating
 
 
-def test_the_two_readings_are_joined_with_the_least_variance() -> None:
+def test_the_two_readings_are_weighted_by_their_variances_and_the_errors_at_these_weights_are_told() -> None:
     voted, new, rating = tables()
     reader, alone = RatingReader(), RatingReader()
     reader.fit(voted, rating[:30], np.full(30, 0.01))
-    bare = [ModelTable(t.names, t.embedding, t.count, t.spread) for t in (voted, new)]
-    alone.fit(bare[0], rating[:30], np.full(30, 0.01))
-    peers = PeerRating()
+    alone.fit(ModelTable(voted.names, voted.embedding, voted.count, voted.spread), rating[:30], np.full(30, 0.01))
+    bare = ModelTable(new.names, new.embedding, new.count, new.spread)
+    peers, embedding = PeerRating(), EmbeddingRating()
     assert voted.agreement is not None and new.agreement is not None
     peers.fit(voted.agreement, rating[:30], np.full(30, 0.01))
-    second = peers.predict(new.agreement, 10)
-    checked = 0
-    for joint, first, mean, variance in zip(
-        reader.read(new), alone.read(bare[1]), second.mean, second.variance, strict=True
-    ):
-        if joint.beyond or first.beyond:  # the interval is wider there
-            continue
-        checked += 1
-        own = first.variance / alone._inflation
-        lasting = np.array([joint.parts[name].lasting for name in reader.witnesses])
-        sampling = np.array([own, variance]) - lasting
-        parts = reader._correlation * sum(np.sqrt(np.outer(each, each)) for each in (lasting, sampling))
-        doubt = np.sqrt(2 / 30) * np.diag(np.diag(parts))  # thirty families
-        weight = optimize.minimize_scalar(
-            lambda w, parts=parts + doubt: np.array([w, 1 - w]) @ parts @ np.array([w, 1 - w]),
-            bounds=(0, 1),
-            method="bounded",
-        )
-        best = np.array([weight.x, 1 - weight.x])
-        assert joint.variance == pytest.approx(reader._inflation * best @ parts @ best, rel=1e-4)
-        assert joint.mean == pytest.approx(weight.x * first.mean + (1 - weight.x) * mean, abs=1e-3)
+    embedding.fit(voted, rating[:30], np.full(30, 0.01))
+    second, first = peers.predict(new.agreement, 10), embedding.predict(new)
+    precision = np.stack([1 / first[1], 1.5 / second.variance])
+    weight = precision / precision.sum(axis=0)
+    told = np.stack([embedding.left_out, peers.left_out])
+    for row, (joint, single) in enumerate(zip(reader.read(new), alone.read(bare), strict=True)):
+        assert single.mean == pytest.approx(first[0][row])
+        assert joint.mean == pytest.approx(weight[:, row] @ [first[0][row], second.mean[row]])
+        known = weight[:, row] @ told
+        inside = (np.square(known - rating[:30]).mean() - 0.01) * 30 / 28  # thirty families
+        assert joint.variance > inside
+        assert joint.beyond == int(joint.mean > known.max()) - int(joint.mean < known.min())
         assert joint.shared == 1
-    assert checked >= 5
 
 
 def test_without_agreement_the_embedding_speaks_alone_and_states_come_back() -> None:

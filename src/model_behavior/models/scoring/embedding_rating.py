@@ -11,7 +11,7 @@ from scipy import optimize
 
 from model_behavior.arrays import AnyArray, Float64Array, Int64Array, IntArray
 from model_behavior.data_models.scoring_types import ModelTable
-from model_behavior.models.scoring.answer_rating import widening
+from model_behavior.models.scoring.few_families import REACH, widening
 from model_behavior.names import number_families
 
 _START = (np.log(2.0), np.log(0.3))
@@ -41,7 +41,7 @@ class EmbeddingRating:
     An embedding of k responses is a noisy one. Scatter within models is taken to be the same in all directions, as
     discriminants leave it; scatter between models is not. Along each principal direction of the known models the
     embedding is shrunk by between / (between + within / k) (errors in variables, Fuller 1987), and the rest of the
-    noise enters the variance.
+    noise enters the variance. New models scatter more than known ones: between is `REACH` times theirs.
 
     Args:
         config: see there.
@@ -109,8 +109,13 @@ class EmbeddingRating:
         """The part of a rating's variance that more responses take away, by number of responses; any shape."""
         arrays = self._arrays
         weight = arrays["basis"].T @ (self._signal * arrays["inputs"].T @ arrays["precision"] @ arrays["rating"])
-        lost: Float64Array = (1 - self._kept(np.asarray(count))) @ (np.square(weight) * arrays["between"])
+        lost: Float64Array = (1 - self._kept(np.asarray(count))) @ (np.square(weight) * REACH * arrays["between"])
         return lost
+
+    @property
+    def residual_variance(self) -> float:
+        """Variance of a rating that no embedding explains."""
+        return self._inflation * self._residual
 
     def standardise(self, table: ModelTable) -> Float64Array:
         """Embeddings centred, scaled to a mean square norm of 1 and shrunk by their noise, [n_models, dim]."""
@@ -135,12 +140,12 @@ class EmbeddingRating:
         if "noise_ratio" in constants:  # of earlier releases: the same in all directions
             dim = len(rating._arrays["centre"])
             ratio = np.array([constants["noise_ratio"]])
-            rating._arrays |= {"basis": np.eye(dim), "between": np.ones(dim), "within": ratio}
+            rating._arrays |= {"basis": np.eye(dim), "between": np.full(dim, 1 / REACH), "within": ratio}
         return rating
 
     def _kept(self, count: IntArray) -> Float64Array:
         """Share of an offset that is kept along each principal direction, by number of responses, [..., dim]."""
-        between, within = self._arrays["between"], self._arrays["within"][0]
+        between, within = REACH * self._arrays["between"], self._arrays["within"][0]
         kept: Float64Array = between / np.maximum(between + within / np.maximum(count, 1)[..., None], 1e-12)
         return kept
 

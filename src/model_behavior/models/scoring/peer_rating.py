@@ -10,7 +10,7 @@ import numpy as np
 
 from model_behavior.arrays import Float64Array, Int64Array, IntArray
 from model_behavior.data_models.scoring_types import Agreement
-from model_behavior.models.scoring.answer_rating import widening
+from model_behavior.models.scoring.few_families import REACH, widening
 from model_behavior.names import number_families
 
 _LEAST_RESPONSES = 3
@@ -54,8 +54,8 @@ class PeerRating:
 
     p is the mean rating of all that answered the same prompts: z tells a model from these, not how good they are. b is
     fitted to models with votes, each read without its family. With k responses z is a noisy one: it is shrunk by
-    B (B + W / k)^-1, with B the covariance of z between models and W that of z(x) within them (errors in variables,
-    Fuller 1987), and the rest of the noise enters the variance.
+    B (B + W / k)^-1, with B the covariance of z between new models (`REACH`) and W that of z(x) within them (errors in
+    variables, Fuller 1987), and the rest of the noise enters the variance.
 
     Args:
         config: see there.
@@ -132,7 +132,7 @@ class PeerRating:
     def variance(self, shared: IntArray) -> Float64Array:
         """Of a rating, by number of responses with peers; any shape."""
         arrays = self._arrays
-        slope, between = arrays["slope"], arrays["between"]
+        slope, between = arrays["slope"], REACH * arrays["between"]
         known = np.array([self._slope_at(k) @ between @ slope if k else 0.0 for k in np.ravel(shared).tolist()])
         unknown = np.maximum(slope @ between @ slope - known, 0)
         variance: Float64Array = arrays["residual"][0] + unknown.reshape(np.shape(shared))
@@ -160,8 +160,9 @@ class PeerRating:
     def _slope_at(self, k: float) -> Float64Array:
         """b shrunk by the noise of k responses."""
         arrays = self._arrays
-        noisy = arrays["between"] + arrays["within"] / k
-        return np.asarray(np.linalg.solve(noisy, arrays["between"] @ arrays["slope"]), dtype=np.float64)
+        between = REACH * arrays["between"]
+        noisy = between + arrays["within"] / k
+        return np.asarray(np.linalg.solve(noisy, between @ arrays["slope"]), dtype=np.float64)
 
 
 def _spoken(agreement: Agreement, rating: Float64Array) -> tuple[Float64Array, Float64Array, Int64Array]:

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from typing import Any, Self, final
 
 import numpy as np
-from scipy import optimize
+from scipy import special
 
-from model_behavior.arrays import Float64Array, IntArray
+from model_behavior.arrays import Float64Array, Int64Array, IntArray
 from model_behavior.data_models.scoring_types import ModelAnswers, ModelTable, ScoringVotes
 from model_behavior.errors import UsageError
 from model_behavior.models.scoring.answer_rating import AnswerRating, AnswerRatingConfig
 from model_behavior.models.scoring.embedding_rating import EmbeddingRating, EmbeddingRatingConfig
+from model_behavior.models.scoring.few_families import widening
 from model_behavior.models.scoring.model_base import NORMAL_QUANTILE
 from model_behavior.models.scoring.peer_rating import PeerRating, PeerRatingConfig
 from model_behavior.names import family_of
@@ -33,9 +34,12 @@ from model_behavior.preprocessing.entry_file import inside
 _ENDLESS = 10**9
 _MOST = 10_000_000
 _WITHIN_REACH = 1.1
-_EMBEDDING, _PEERS = "embedding", "agreement"
-_PRIOR_FAMILIES = 10
-_SUM = 1e3  # weight of the condition that weights sum to 1
+_EMBEDDING, _PEERS, _ANSWERS = "embedding", "agreement", "answers"
+_TRUST = {_EMBEDDING: 1.0, _PEERS: 1.5, _ANSWERS: 0.5}
+_LEAST_RESIDUAL = 0.02  # of the ratings' variance
+_END = 0.05  # share of the known models' readings at each end of the field
+_SMOOTH = 0.05  # of the variance of the known models' readings
+_ASSUMED = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,15 +109,20 @@ class RatingReaderConfig:
 class RatingReader:
     """Joins what the witnesses say of a rating.
 
-    The witnesses are the embedding (`EmbeddingRating`), agreement with peers (`PeerRating`), and the feature sets of
-    what votes say about responses (`AnswerRating`). Each gives a mean and a variance, which falls with the number of
-    responses that it can read. The joint reading is the mean with the least variance, given these variances and the
-    correlations of the witnesses' errors (Bates and Granger 1969, https://doi.org/10.1057/jors.1969.103); no weight is
-    negative. A variance that was estimated from n families has a relative standard error of sqrt(2 / n), which is added
-    to it while weights are chosen: witnesses that agree would otherwise win or lose all by chance. Correlations are
-    those of the errors on known models that are read without their families, drawn towards their mean by a prior worth
-    `_PRIOR_FAMILIES` families. The variance of the result is scaled by how far the joint readings of known models are
-    off. Outside the field of known readings the squared distance from it and the known ratings' variance are added.
+    The witnesses are the embedding (`EmbeddingRating`), agreement with peers (`PeerRating`), and what votes say about
+    responses (`AnswerRating`). Each gives a mean and a variance, which falls with the number of responses that it can
+    read. Their mean is weighted by inverse variances and by `_TRUST`. Correlations between witnesses are not used for
+    the weights: as estimated from a few families they cost more than they bring (Bates and Granger 1969,
+    https://doi.org/10.1057/jors.1969.103; Smith and Wallis 2009, https://doi.org/10.1111/j.1468-0084.2008.00541.x).
+
+    They are used for the variance. What stays with endlessly many responses is the mean square error of the known
+    models' joint readings, each without its family, at the very weights in question. What more responses take away is
+    taken as fully correlated between witnesses, which read the same responses.
+
+    Known models say little of what lies outside their field. So the best third of them is read by the others alone, and
+    the worst third, too: the nearer a reading is to an end of the field, the more of these larger errors its variance
+    takes. With few responses a reading may be nearer to the end than it seems, which the normal distribution tells.
+    Further out the squared distance is added.
 
     Args:
         config: configurations of the witnesses.
@@ -124,17 +133,13 @@ class RatingReader:
         self._embedding = EmbeddingRating(self.config.embedding)
         self._peers = PeerRating(self.config.peers)
         self._answers = AnswerRating(self.config.answers)
-        self._correlation: Float64Array = np.eye(1)
-        self._doubt = 0.0
-        self._inflation = 1.0
-        self._field: tuple[float, float] = (-np.inf, np.inf)
-        self._spread = 0.0
+        self._arrays: dict[str, Float64Array] = {}
 
     @property
     def witnesses(self) -> tuple[str, ...]:
         """Names of the fitted witnesses."""
-        peers = (_PEERS,) if self._peers.is_fitted else ()
-        return (_EMBEDDING, *peers, *self._answers.sets)
+        fitted = (True, self._peers.is_fitted, self._answers.is_fitted)
+        return tuple(name for name, is_fitted in zip(_TRUST, fitted, strict=True) if is_fitted)
 
     def fit(
         self, table: ModelTable, rating: Float64Array, variance: Float64Array, votes: ScoringVotes | None = None
@@ -152,40 +157,41 @@ class RatingReader:
             self._peers.fit(table.agreement, rating, variance)
         if votes is not None:
             self._answers.fit(votes, table, rating, variance)
-        columns = [self._embedding.left_out]
-        if self._peers.is_fitted:
-            columns.append(self._peers.left_out)
-        columns += list(self._answers.left_out.T) if self._answers.sets else []
-        told = np.stack(columns, axis=1)
+        told = self._side_by_side(self._embedding.left_out, self._peers.left_out, self._answers.left_out)
         n_families = len({family_of(name) for name in table.names})
-        self._correlation = _correlations(told - rating[:, None], n_families)
-        self._doubt = float(np.sqrt(2 / n_families))
-        self._inflation, self._field = 1.0, (-np.inf, np.inf)
-        self._judge(table, told, rating, variance)
+        low, high = (self._read_outer(table, rating, variance, outer) for outer in _thirds(rating))
+        self._arrays = {
+            "told": told,
+            "error": told - rating[:, None],
+            "low": low,
+            "high": high,
+            "noise": np.array([variance.mean()]),
+            "floor": np.array([_LEAST_RESIDUAL * np.var(rating)]),
+            "widening": np.array([widening(n_families)]),
+        }
 
     def adopt(self, earlier: RatingReader) -> None:
         """Takes over from an earlier reader what only votes with responses teach, after a fit without any."""
-        if self._answers.sets or self._peers.is_fitted != earlier._peers.is_fitted:
+        if self._answers.is_fitted or self._peers.is_fitted != earlier._peers.is_fitted:
             return
-        self._answers = earlier._answers
-        self._correlation, self._doubt = earlier._correlation, earlier._doubt
-        self._inflation, self._field, self._spread = earlier._inflation, earlier._field, earlier._spread
+        self._answers, self._arrays = earlier._answers, earlier._arrays
 
     def read(self, table: ModelTable) -> list[RatingReading]:
         """The ratings of models, in order."""
         mean, lasting, sampling, count = self._tell(table)
         readings = []
         for row in range(len(table.names)):
-            weight, least = self._join(lasting[row], sampling[row])
+            weight = self._weigh(lasting[row], sampling[row])
             value = float(weight @ mean[row])
-            beyond = int(value > self._field[1]) - int(value < self._field[0])
-            share = count[row] / max(int(table.count[row]), 1)
+            shares = count[row] / max(int(table.count[row]), 1)
             parts = {
                 name: WitnessReading(*map(float, part))
-                for name, *part in zip(self.witnesses, mean[row], lasting[row], share, weight, strict=True)
+                for name, *part in zip(self.witnesses, mean[row], lasting[row], shares, weight, strict=True)
             }
-            spread = self._inflation * least + self._beyond(value)
+            falls = _falling(weight, sampling[row])
+            spread = self._lasting(weight, value, falls) + falls
             shared = min(parts[_PEERS].share, 1.0) if _PEERS in parts else 0.0
+            beyond = self._side(weight, value)
             readings.append(RatingReading(value, spread, float(lasting[row, 0]), shared, beyond, parts))
         return readings
 
@@ -208,7 +214,9 @@ class RatingReader:
                         column = self.witnesses.index(name)
                         lasting[column] = part.lasting
                         sampling[column] = self._sampling(name, max(part.share * count, 1.0))
-                rows.append(self._inflation * self._join(lasting, sampling)[1])
+                weight = self._weigh(lasting, sampling)
+                falls = _falling(weight, sampling)
+                rows.append(self._lasting(weight, reading.mean, falls) + falls)
             return np.array(rows).reshape(np.shape(counts))
 
         limit = total(np.array([_ENDLESS]))
@@ -217,29 +225,22 @@ class RatingReader:
     def answer_effects(self, answers: ModelAnswers, n_models: int, known: ModelAnswers) -> Float64Array | None:
         """What each feature of models' responses adds to the ratings that these speak for, [n_models, n_features].
 
-        The feature sets have the weights that they would have without any other witness.
-
         Args:
             answers: responses of the models.
             n_models: number of models.
             known: responses of the known models, which the models are compared with.
         """
-        sets = len(self._answers.sets)
-        if not sets:
+        if not self._answers.is_fitted:
             return None
         nothing = np.zeros((n_models, 0), np.float32)
         count = np.bincount(answers.owner, minlength=n_models)
         table = ModelTable(("",) * n_models, nothing, count, np.zeros(n_models, np.float32), answers=answers)
-        lasting, sampling = np.full((2, n_models, len(self.witnesses)), np.inf)
-        lasting[:, -sets:] = self._answers.predict(table).lasting
-        sampling[:, -sets:] = self._answers.sampling_variance(count)
-        share = np.array([self._join(*row)[0][-sets:] for row in zip(lasting, sampling, strict=True)])
-        effects: Float64Array = np.einsum("mfs,ms->mf", self._answers.effects(table, known), share)
-        return effects
+        return self._answers.effects(table, known)
 
     def answer_weight(self, reading: RatingReading) -> float:
-        """Weight that the regressions of votes on features of responses have in a reading, in [0, 1]."""
-        return sum(reading.parts[name].weight for name in self._answers.sets if name in reading.parts)
+        """Weight that the regression of votes on features of responses has in a reading, in [0, 1]."""
+        part = reading.parts.get(_ANSWERS)
+        return 0.0 if part is None else part.weight
 
     def standardise(self, table: ModelTable) -> Float64Array:
         """See `EmbeddingRating.standardise`."""
@@ -253,31 +254,27 @@ class RatingReader:
             "answers": self._answers.get_state_dict(),
         }
         tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.pop("tensors").items()}
-        tensors["join.correlation"] = self._correlation.copy()
-        join = {
-            "doubt": self._doubt,
-            "inflation": self._inflation,
-            "field": [value if np.isfinite(value) else None for value in self._field],
-            "spread": self._spread,
-        }
-        return {**parts, "join": join, "tensors": tensors}
+        return {**parts, "tensors": tensors | {f"join.{name}": value.copy() for name, value in self._arrays.items()}}
 
     @classmethod
     def load_state_dict(cls, state_dict: Mapping[str, Any], config: RatingReaderConfig) -> Self:
-        """The inverse of `get_state_dict`. Earlier releases joined two witnesses at a correlation of 0.5."""
+        """The inverse of `get_state_dict`. Earlier releases had no third witness and knew no errors of joint readings:
+        errors of the first two are taken to have a correlation of 0.5."""
         reader = cls(config)
-        names = [name for name in ("embedding", "peers", "answers") if name in state_dict]
-        parts = {name: {**state_dict[name], "tensors": inside(state_dict["tensors"], f"{name}.")} for name in names}
+        tensors = state_dict["tensors"]
+        parts = {
+            name: {**state_dict[name], "tensors": inside(tensors, f"{name}.")}
+            for name in ("embedding", "peers", "answers")
+            if name in state_dict
+        }
         reader._embedding = EmbeddingRating.load_state_dict(parts["embedding"], config.embedding)
         reader._peers = PeerRating.load_state_dict(parts["peers"], config.peers)
-        if "answers" in parts:
+        found = {name: np.array(value) for name, value in inside(tensors, "join.").items()}
+        if "told" in found:
             reader._answers = AnswerRating.load_state_dict(parts["answers"], config.answers)
-        n = len(reader.witnesses)
-        reader._correlation = np.array(state_dict["tensors"].get("join.correlation", 0.5 * (np.eye(n) + 1)))
-        join = state_dict.get("join", {"doubt": 0.0, "inflation": 1.0, "field": (None, None), "spread": 0.0})
-        reader._spread, (low, high) = join["spread"], join["field"]
-        reader._doubt, reader._inflation = join["doubt"], join["inflation"]
-        reader._field = (-np.inf if low is None else low, np.inf if high is None else high)
+            reader._arrays = found
+        else:
+            reader._arrays = reader._assume_errors()
         return reader
 
     def _tell(self, table: ModelTable) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
@@ -298,18 +295,10 @@ class RatingReader:
                 last = np.full(n_models, self._peers.variance(np.array([_ENDLESS]))[0])
                 falls = np.where(peers.shared > 0, peers.variance - last, np.inf)
                 columns.append((peers.mean, last, falls, peers.shared.astype(np.float64)))
-        if self._answers.sets:
+        if self._answers.is_fitted:
             told = self._answers.predict(table)
-            found = np.where(told.count[:, None] > 0, self._answers.sampling_variance(told.count), np.inf)
-            columns += [
-                (
-                    told.mean[:, each],
-                    told.lasting[:, each],
-                    found[:, each],
-                    told.count.astype(np.float64),
-                )
-                for each in range(len(self._answers.sets))
-            ]
+            falls = np.where(told.count > 0, self._answers.sampling_variance(told.count), np.inf)
+            columns.append((told.mean, told.lasting, falls, told.count.astype(np.float64)))
         mean, lasting, sampling, count = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
         return mean, lasting, sampling, count
 
@@ -319,67 +308,98 @@ class RatingReader:
             return float(self._embedding.sampling_variance(at)[0])
         if witness == _PEERS:
             return float((self._peers.variance(at) - self._peers.variance(np.array([_ENDLESS])))[0])
-        return float(self._answers.sampling_variance(at)[0, self._answers.sets.index(witness)])
+        return float(self._answers.sampling_variance(at)[0])
 
-    def _join(self, lasting: Float64Array, sampling: Float64Array) -> tuple[Float64Array, float]:
-        """Weights of the witnesses that sum to 1, and the variance of their mean; infinite variances have no weight."""
-        usable = np.flatnonzero(np.isfinite(lasting + sampling))
-        noise = self._correlation.copy()
-        if sets := len(self._answers.sets):
-            noise[-sets:, -sets:] = self._answers.noise_correlation
-        covariance = np.zeros((len(usable), len(usable)))
-        for correlation, variance in ((self._correlation, lasting), (noise, sampling)):
-            deviation = np.sqrt(np.maximum(variance[usable], 0))
-            covariance += correlation[np.ix_(usable, usable)] * np.outer(deviation, deviation)
-        weight = np.zeros(len(lasting))
-        weight[usable] = least_variance(covariance + np.diag(self._doubt * np.diag(covariance)))
-        return weight, float(weight[usable] @ covariance @ weight[usable])
+    def _weigh(self, lasting: Float64Array, sampling: Float64Array) -> Float64Array:
+        """Weights of the witnesses, with sum 1; 0 where the sampling variance is infinite."""
+        weight = np.array([_TRUST[name] for name in self.witnesses]) / (lasting + sampling)
+        weights: Float64Array = weight / weight.sum()
+        return weights
 
-    def _judge(self, table: ModelTable, told: Float64Array, rating: Float64Array, variance: Float64Array) -> None:
-        """How far joint readings of known models, each without its family, are off; and the field that they span."""
-        _, lasting, sampling, _ = self._tell(table)
-        sampling = np.where(np.isfinite(told), sampling, np.inf)
-        joined = [self._join(*row) for row in zip(lasting, sampling, strict=True)]
-        value = np.array([weight @ np.nan_to_num(row) for (weight, _), row in zip(joined, told, strict=True)])
-        expected = np.array([each for _, each in joined])
-        surprise = np.square(rating - value) / (expected + variance)
-        self._inflation = float((surprise.sum() + _PRIOR_FAMILIES) / (len(surprise) + _PRIOR_FAMILIES))
-        self._field, self._spread = (float(value.min()), float(value.max())), float(np.var(rating))
+    def _lasting(self, weight: Float64Array, value: float, falls: float) -> float:
+        """The variance that stays of a joint reading.
 
-    def _beyond(self, value: float) -> float:
-        """Variance added to a reading outside the field of known ones: nothing is known of what lies there."""
-        low, high = self._field
-        outside = max(value - high, low - value, 0.0)
-        return outside**2 + self._spread if outside else 0.0
+        Args:
+            weight: weights of the witnesses.
+            value: the reading.
+            falls: variance of the reading that more responses take away.
+        """
+        arrays = self._arrays
+        noise, floor, wide = (float(arrays[name][0]) for name in ("noise", "floor", "widening"))
+        inside_field = wide * max(float(np.square(arrays["error"] @ weight).mean()) - noise, floor)
+        total = inside_field
+        told = arrays["told"] @ weight
+        if len(arrays["low"]):
+            ends = np.quantile(told, (_END, 1 - _END))
+            deviation = max(float(np.sqrt(falls + _SMOOTH * np.var(told))), 1e-9)
+            for outer, end, sign in ((arrays["low"], ends[0], -1), (arrays["high"], ends[1], 1)):
+                larger = float(np.square(outer @ weight).mean()) - noise - inside_field
+                total += max(larger, 0.0) * float(special.ndtr(sign * (value - end) / deviation))
+            total += max(value - float(told.max()), float(told.min()) - value, 0.0) ** 2
+        return total
+
+    def _side(self, weight: Float64Array, value: float) -> int:
+        """1 for a reading above those of all known models, -1 for one below, else 0."""
+        told = self._arrays["told"] @ weight
+        return int(value > told.max()) - int(value < told.min()) if len(told) else 0
+
+    def _side_by_side(self, embedding: Float64Array, peers: Float64Array, answers: Float64Array) -> Float64Array:
+        """What the witnesses tell of some models, [n, n_witnesses]; one that says nothing follows the embedding."""
+        columns = [embedding]
+        columns += [peers] if self._peers.is_fitted else []
+        columns += [answers] if self._answers.is_fitted else []
+        told = np.stack(columns, axis=1)
+        return np.where(np.isfinite(told), told, told[:, :1])
+
+    def _read_outer(
+        self, table: ModelTable, rating: Float64Array, variance: Float64Array, outer: Int64Array
+    ) -> Float64Array:
+        """Errors on models at one end of the field, read by what the others teach, [n_outer, n_witnesses]."""
+        rest = np.setdiff1d(np.arange(len(rating)), outer).astype(np.int64)
+        embedding = EmbeddingRating(self.config.embedding)
+        embedding.fit(table.select(rest), rating[rest], variance[rest])
+        told = embedding.predict(table.select(outer))[0]
+        agreed = np.full(len(rating), np.nan)
+        if self._peers.is_fitted and table.agreement is not None:
+            # Who is left out stays among the peers, as one of whom nothing is known.
+            unknown = rating.copy()
+            unknown[outer] = rating[rest].mean()
+            others = np.isin(table.agreement.owner, outer)
+            peers = PeerRating(self.config.peers)
+            peers.fit(table.agreement.of_responses(np.flatnonzero(~others)), unknown, variance)
+            if peers.is_fitted:
+                agreed = peers.predict(table.agreement.of_responses(np.flatnonzero(others)), len(rating)).mean
+        scored = np.full(len(rating), np.nan)
+        if self._answers.is_fitted:
+            scored = self._answers.predict_left_out(rest, rating, table.names)
+        return self._side_by_side(told, agreed[outer], scored[outer]) - rating[outer, None]
+
+    def _assume_errors(self) -> dict[str, Float64Array]:
+        """Errors of the witnesses of an earlier release, with the variances that it gave them, and no ends."""
+        variance = [self._embedding.residual_variance]
+        variance += [float(self._peers.variance(np.array([_ENDLESS]))[0])] if self._peers.is_fitted else []
+        n = len(variance)
+        covariance = _ASSUMED * np.sqrt(np.outer(variance, variance)) + (1 - _ASSUMED) * np.diag(variance)
+        nothing = np.zeros((0, n))
+        arrays = {
+            "told": nothing,
+            "low": nothing,
+            "high": nothing,
+            "error": np.sqrt(n) * np.linalg.cholesky(covariance).T,
+        }
+        return arrays | {"noise": np.zeros(1), "floor": np.zeros(1), "widening": np.ones(1)}
 
 
-def least_variance(covariance: Float64Array) -> Float64Array:
-    """Weights of at least 0 that sum to 1 and give the mean with the least variance, [n]."""
-    n = len(covariance)
-    scale = float(np.sqrt(np.diag(covariance).mean()))
-    root = np.linalg.cholesky(covariance / scale**2 + 1e-9 * np.eye(n)).T
-    weight, _ = optimize.nnls(np.vstack([root, np.full((1, n), _SUM)]), np.append(np.zeros(n), _SUM))
-    weights: Float64Array = weight / weight.sum()
-    return weights
+def _falling(weight: Float64Array, sampling: Float64Array) -> float:
+    """Variance of a joint reading by the noise of its responses, which all witnesses share."""
+    used = weight > 0
+    return float(weight[used] @ np.sqrt(np.maximum(sampling[used], 0))) ** 2
 
 
-def _correlations(error: Float64Array, n_families: int) -> Float64Array:
-    """Correlations of the witnesses' errors; NaN where a witness says nothing of a model.
-
-    Args:
-        error: errors on known models, [n_models, n_witnesses].
-        n_families: number of families that the models are of.
-    """
-    n = error.shape[1]
-    told = np.isfinite(error)
-    filled = np.where(told, error, 0)
-    square = np.sqrt(np.maximum(np.square(filled).sum(axis=0), 1e-12))
-    found = np.clip(filled.T @ filled / np.outer(square, square), -1, 1)
-    others = found[~np.eye(n, dtype=bool)]
-    prior = np.full((n, n), max(float(others.mean()), 0.0) if n > 1 else 1.0)
-    mixed: Float64Array = (n_families * found + _PRIOR_FAMILIES * prior) / (n_families + _PRIOR_FAMILIES)
-    np.fill_diagonal(mixed, 1.0)
-    return mixed
+def _thirds(rating: Float64Array) -> tuple[Int64Array, Int64Array]:
+    """The rows of the worst and of the best third of the models, ascending."""
+    order, third = np.argsort(rating, kind="stable"), len(rating) // 3
+    return np.sort(order[:third]), np.sort(order[len(order) - third :])
 
 
 @dataclass(frozen=True)
