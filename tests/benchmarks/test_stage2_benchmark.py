@@ -15,9 +15,8 @@ from model_behavior.benchmarks.stage2 import DENSE_NETWORK, METHODS
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 from model_behavior.evaluation.stage2 import CELLS
-from model_behavior.models.scoring.answer_rating import FEATURE_SETS
 
-ANSWERS = tuple(each.name for each in FEATURE_SETS)
+ANSWERS = ("answers",)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 """What raises and lowers a model's rating: features of its answers, by what the votes say about such answers.
 
-The regressions of votes on features of responses (`models/scoring/answer_rating.py`) are linear. So the rating that a
+The regression of votes on features of responses (`models/scoring/answer_rating.py`) is linear. So the rating that a
 model's answers speak for is the known models' mean, and for each feature
 
-    (the model's mean of the feature - the known models' mean) x weight x slope,
+    (the model's mean of the feature - the known models' mean) x weight x slope.
 
-joined over the regressions by the weights that they would have alone. Features that measure much the same are taken
+Features that measure much the same are taken
 together, and named by the one that adds most. Features without a name, such as groups of words, are part of the rest.
 """
 
@@ -33,7 +33,7 @@ class RatingDriver:
 
     Attributes:
         feature: name of the feature that adds most, as in `StyleEncoder.feature_names`.
-        effect: what it and those that measure much the same add to the rating, on the scale asked for.
+        effect: addition to the rating by it and by those that measure much the same, on the scale asked for.
         text: difference of the model's answers from the known models', as a sentence about the model.
     """
 
@@ -48,10 +48,10 @@ class RatingDrivers:
 
     Attributes:
         model: name of the model.
-        raising: what adds most, the largest first.
-        lowering: what takes away most, the largest first.
-        rest: what all other features add.
-        weight: weight of these regressions in the model's rating, in [0, 1]; None where votes or published ratings
+        raising: kinds of features that add most, the largest first.
+        lowering: kinds of features that take away most, the largest first.
+        rest: sum of what all other features add.
+        weight: weight of this regression in the model's rating, in [0, 1]; None where votes or published ratings
             speak for the model itself.
     """
 

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 
 from model_behavior.arrays import Float32Array, Float64Array, Int64Array, UInt64Array
 from model_behavior.data_models.scoring_types import Agreement
-from model_behavior.models.scoring.answer_rating import widening
+from model_behavior.models.scoring.few_families import widening
 from model_behavior.models.scoring.peer_rating import PeerRating, PeerRatingConfig
 from model_behavior.names import family_of
 from model_behavior.preprocessing.entry_file import inside
