@@ -30,10 +30,12 @@ class PastCheck:
     Attributes:
         checked_at: time of the check, ISO 8601 in UTC.
         model: name of the model.
-        kind: "responses" for new responses beside enrolled ones, "votes" for new votes beside the ratings.
-        n: number of new responses, or of new votes.
+        kind: "responses" for new responses beside enrolled ones, "votes" for new votes beside the ratings, "thumbs" for
+            the latest thumbs beside those before.
+        n: number of new responses or votes, or of prompts with the latest thumbs.
         p_value: p-value of the check.
-        effect: `DriftReport.effect`; of votes, the share of points won less the share predicted.
+        effect: `DriftReport.effect`; of votes, the share of points won less the share predicted; of thumbs, the share
+            of thumbs up less the share before.
         alpha: accepted rate of false alarms.
         changed: decision of the check.
         reasons: largest differences, in words; empty where there is none to tell.
@@ -41,7 +43,7 @@ class PastCheck:
 
     checked_at: str
     model: str
-    kind: Literal["responses", "votes"]
+    kind: Literal["responses", "votes", "thumbs"]
     n: int
     p_value: float
     effect: float
