@@ -6,6 +6,7 @@ What `append_checks` has returned from is on the disk. A line that a killed proc
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -127,6 +128,19 @@ def _check_of_line(line: bytes) -> PastCheck | None:
     try:
         value = json.loads(line)
         check = PastCheck(**{**{key: value[key] for key in _KEYS & value.keys()}, "reasons": tuple(value["reasons"])})
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return check
+    return check if _is_whole(check) else None
+
+
+def _is_whole(check: PastCheck) -> bool:
+    """True where the fields have the types that `append_checks` wrote, and no number is infinite or NaN."""
+    texts = (check.checked_at, check.model, *check.reasons)
+    numbers = (check.p_value, check.effect, check.alpha)
+    return (
+        all(isinstance(each, str) for each in texts)
+        and check.kind in ("responses", "votes", "thumbs")
+        and type(check.n) is int
+        and all(type(each) in (int, float) and abs(each) < math.inf for each in numbers)
+        and isinstance(check.changed, bool)
+    )

@@ -396,7 +396,10 @@ def watch_log(
     folder: Path, loaded: Artifact, alpha: float
 ) -> tuple[tuple[WatchedModel, ...], tuple[WatchedThumbs, ...]]:
     """The votes that `update` has not counted, beside what the ratings predict, and thumbs beside those before."""
-    entries = VoteLog(folder / LOG).entries()
+    log = VoteLog(folder / LOG)
+    entries = log.entries()
+    if log.damaged:
+        stderr().print(f"{log.path}: {log.damaged:,} lines cannot be read and are left out", markup=False)
     new = ledger_of_log(entries).between(loaded.trained_scorer.models)
     if loaded.votes is not None:
         new = new.without(loaded.votes)
