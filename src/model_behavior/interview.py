@@ -30,6 +30,7 @@ _PASSING = frozenset((408, 409, 425, 429, *range(500, 600)))
 _LONGEST_PAUSE = 120.0
 _ROUND = 4  # answers between two looks at the interval
 _SHOWN = 300
+_LARGEST_ANSWER = 64 << 20
 
 Progress = Callable[[int, int], None]
 
@@ -284,26 +285,38 @@ class Client:
 
     def _once(self, prompt: str) -> dict[str, Any]:
         try:
-            response = self._http.post("chat/completions", json=self._endpoint.request(prompt))
+            with self._http.stream("POST", "chat/completions", json=self._endpoint.request(prompt)) as response:
+                body = self._read(response)
         except self._httpx.TransportError as error:
             raise PassingError(f"{self._endpoint.base_url}: {type(error).__name__}: {error}") from error
         if response.status_code in _PASSING:
-            raise PassingError(self._describe(response), _retry_after(response.headers.get("retry-after")))
+            raise PassingError(self._describe(response, body), _retry_after(response.headers.get("retry-after")))
         if response.status_code != 200:
-            raise EndpointError(f"{self._describe(response)}. Fix: check the URL, the key and the model's name")
+            raise EndpointError(f"{self._describe(response, body)}. Fix: check the URL, the key and the model's name")
         try:
-            reply: dict[str, Any] = response.json()
+            reply: dict[str, Any] = json.loads(body)
             text = reply["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise EndpointError(
-                f"{self._endpoint.base_url}: not a chat completion: {response.text[:_SHOWN]!r}"
-            ) from error
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+            raise EndpointError(f"{self._endpoint.base_url}: not a chat completion: {body[:_SHOWN]!r}") from error
         if not isinstance(text, str) or not text.strip():
             raise PassingError(f"{self._endpoint.base_url}: an empty answer")
         return reply
 
-    def _describe(self, response: Any) -> str:
-        return f"{self._endpoint.base_url}: {response.status_code} {response.reason_phrase}: {response.text[:_SHOWN]}"
+    def _read(self, response: Any) -> str:
+        """The body, of bounded size and time: a server may send compressed bombs, or never end."""
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise EndpointError(f"{self._endpoint.base_url}: a compressed answer, though none was asked for")
+        deadline, body = time.monotonic() + self._endpoint.timeout_seconds, bytearray()
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > _LARGEST_ANSWER:
+                raise EndpointError(f"{self._endpoint.base_url}: an answer of more than {_LARGEST_ANSWER:,} bytes")
+            if time.monotonic() > deadline:
+                raise PassingError(f"{self._endpoint.base_url}: no end within {self._endpoint.timeout_seconds:g} s")
+        return body.decode("utf-8", "replace")
+
+    def _describe(self, response: Any, body: str) -> str:
+        return f"{self._endpoint.base_url}: {response.status_code} {response.reason_phrase}: {body[:_SHOWN]}"
 
 
 @contextmanager
@@ -317,7 +330,9 @@ def open_client(endpoint: Endpoint) -> Iterator[Client]:
         import httpx
     except ImportError as error:
         raise MissingExtraError("ask", "ask") from error
-    headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
+    headers = {"Accept-Encoding": "identity"}
+    if endpoint.api_key:
+        headers["Authorization"] = f"Bearer {endpoint.api_key}"
     timeout = httpx.Timeout(endpoint.timeout_seconds, connect=10.0)
     url = endpoint.base_url.rstrip("/") + "/"
     with httpx.Client(base_url=url, headers=headers, timeout=timeout, follow_redirects=False) as http:

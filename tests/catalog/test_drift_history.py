@@ -44,6 +44,19 @@ def test_a_field_of_a_later_release_is_no_damage(tmp_path: Path) -> None:
     assert read_checks(path) == [CHECK]
 
 
+@pytest.mark.parametrize(
+    "field",
+    ['"p_value": NaN', '"effect": 1e400', '"effect": "x"', '"n": 1.5', '"model": 7', '"kind": "x"', '"changed": 1'],
+)
+def test_a_line_with_other_values_is_left_out(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "drift.jsonl"
+    append_checks(path, [CHECK])
+    whole = path.read_text("utf-8")
+    other = whole.replace("{", "{" + '"x": 0, ', 1).replace("}", f", {field}" + "}")  # the last one of a name counts
+    path.write_text(other + "[" * 100_000 + "\n" + whole, "utf-8")
+    assert read_checks(path) == [CHECK]
+
+
 def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "drift.jsonl"
     with ThreadPoolExecutor(8) as pool:

@@ -18,6 +18,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from model_behavior.artifact import Artifact, fingerprint
+from model_behavior.catalog.drift_history import HISTORY, read_checks
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 from model_behavior.data.split import hash_text, normalise_prompt
@@ -209,4 +210,11 @@ def test_votes_that_say_something_else_are_told_and_others_are_not(
     assert [each["model"] for each in found if each["changed"]] == [fallen]
     assert run(["update", str(folder)]) == 0
     assert answer(capsys, "drift", folder) == []  # they are counted now
+    for number in range(80):
+        assert log.append(LoggedThumb(f"mb-{number}", number, names[0], up=number < 40))
+    log.append(LoggedThumb("mb-x", 1, "nobody", up=True))
+    (thumbs,) = answer(capsys, "drift", folder)
+    assert (thumbs["kind"], thumbs["model"], thumbs["before"], thumbs["observed"]) == ("thumbs", names[0], 1, 0)
+    assert thumbs["changed"] and read_checks(folder / HISTORY)[-1].kind == "thumbs"
+    assert run(["drift", str(folder), "--fail-on-change"]) == 1
     assert run(["drift", str(folder), "some.jsonl"]) == 2

@@ -6,6 +6,7 @@ What `append_checks` has returned from is on the disk. A line that a killed proc
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -30,10 +31,12 @@ class PastCheck:
     Attributes:
         checked_at: time of the check, ISO 8601 in UTC.
         model: name of the model.
-        kind: "responses" for new responses beside enrolled ones, "votes" for new votes beside the ratings.
-        n: number of new responses, or of new votes.
+        kind: "responses" for new responses beside enrolled ones, "votes" for new votes beside the ratings, "thumbs" for
+            the latest thumbs beside those before.
+        n: number of new responses or votes, or of prompts with the latest thumbs.
         p_value: p-value of the check.
-        effect: `DriftReport.effect`; of votes, the share of points won less the share predicted.
+        effect: `DriftReport.effect`; of votes, the share of points won less the share predicted; of thumbs, the share
+            of thumbs up less the share before.
         alpha: accepted rate of false alarms.
         changed: decision of the check.
         reasons: largest differences, in words; empty where there is none to tell.
@@ -41,7 +44,7 @@ class PastCheck:
 
     checked_at: str
     model: str
-    kind: Literal["responses", "votes"]
+    kind: Literal["responses", "votes", "thumbs"]
     n: int
     p_value: float
     effect: float
@@ -125,6 +128,19 @@ def _check_of_line(line: bytes) -> PastCheck | None:
     try:
         value = json.loads(line)
         check = PastCheck(**{**{key: value[key] for key in _KEYS & value.keys()}, "reasons": tuple(value["reasons"])})
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return check
+    return check if _is_whole(check) else None
+
+
+def _is_whole(check: PastCheck) -> bool:
+    """True where the fields have the types that `append_checks` wrote, and no number is infinite or NaN."""
+    texts = (check.checked_at, check.model, *check.reasons)
+    numbers = (check.p_value, check.effect, check.alpha)
+    return (
+        all(isinstance(each, str) for each in texts)
+        and check.kind in ("responses", "votes", "thumbs")
+        and type(check.n) is int
+        and all(type(each) in (int, float) and abs(each) < math.inf for each in numbers)
+        and isinstance(check.changed, bool)
+    )

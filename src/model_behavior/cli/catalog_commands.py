@@ -51,12 +51,12 @@ from model_behavior.cli.options import (
 )
 from model_behavior.data.canonical_text import Changes, describe_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, load_responses
-from model_behavior.data.vote_log import LOG, VoteLog, ledger_of_log
+from model_behavior.data.vote_log import LOG, LoggedThumb, VoteLog, ledger_of_log
 from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import UsageError
 from model_behavior.files import check_table_file
-from model_behavior.models.scoring.vote_watch import WatchedModel, watch_votes
+from model_behavior.models.scoring.vote_watch import WatchedModel, WatchedThumbs, watch_thumbs, watch_votes
 from model_behavior.names import find_model
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
@@ -338,8 +338,8 @@ def drift(
         list[str] | None,
         typer.Argument(
             metavar="[RESPONSES]",
-            help="Responses or votes: files, folders of shards, or hf://owner/name. Without them, the votes that serve "
-            "has received are tested.",
+            help="Responses or votes: files, folders of shards, or hf://owner/name. Without them, the votes and thumbs "
+            "that serve has received are tested.",
         ),
     ] = None,
     model: Annotated[
@@ -370,9 +370,12 @@ def drift(
     reading = reading_options(columns, outcome, questions)
     loaded = open_artifact(folder, cache, backend)
     if not responses:
-        watched = watch_log(folder, loaded, alpha)
-        print_result([asdict(each) for each in watched], json, describe_watch(watched))
-        _record_checks(folder, [_check_of_votes(each, alpha) for each in watched], fail_on_change)
+        votes, thumbs = watch_log(folder, loaded, alpha)
+        rows = [{"kind": "votes", **asdict(each)} for each in votes]
+        rows += [{"kind": "thumbs", **asdict(each)} for each in thumbs]
+        print_result(rows, json, describe_watch(votes, thumbs))
+        checks = [_check_of_votes(each, alpha) for each in votes] + [_check_of_thumbs(each, alpha) for each in thumbs]
+        _record_checks(folder, checks, fail_on_change)
         return
     if model is None:
         raise UsageError("--model is missing. Fix: name the model that wrote the responses")
@@ -404,25 +407,43 @@ def _check_of_votes(watched: WatchedModel, alpha: float) -> PastCheck:
     )
 
 
-def watch_log(folder: Path, loaded: Artifact, alpha: float) -> tuple[WatchedModel, ...]:
-    """The votes that the service has received and `update` has not counted, beside what the ratings predict."""
-    new = ledger_of_log(VoteLog(folder / LOG).entries()).between(loaded.trained_scorer.models)
+def _check_of_thumbs(watched: WatchedThumbs, alpha: float) -> PastCheck:
+    effect = watched.observed - watched.before
+    return PastCheck(
+        now(), watched.model, "thumbs", watched.latest, watched.p_value, effect, alpha, watched.changed, reasons=()
+    )
+
+
+def watch_log(
+    folder: Path, loaded: Artifact, alpha: float
+) -> tuple[tuple[WatchedModel, ...], tuple[WatchedThumbs, ...]]:
+    """The votes that `update` has not counted, beside what the ratings predict, and thumbs beside those before."""
+    log = VoteLog(folder / LOG)
+    entries = log.entries()
+    if log.damaged:
+        stderr().print(f"{log.path}: {log.damaged:,} lines cannot be read and are left out", markup=False)
+    new = ledger_of_log(entries).between(loaded.trained_scorer.models)
     if loaded.votes is not None:
         new = new.without(loaded.votes)
-    return watch_votes(loaded.trained_scorer, new.to_scoring_votes(), alpha)
+    thumbs = [each for each in entries if isinstance(each, LoggedThumb) and each.model in loaded.models.names]
+    return watch_votes(loaded.trained_scorer, new.to_scoring_votes(), alpha), watch_thumbs(thumbs, alpha)
 
 
-def describe_watch(watched: Sequence[WatchedModel]) -> str:
-    """One line for each model with votes."""
-    if not watched:
-        return "no vote has come that is not counted yet"
-    lines = [
+def describe_watch(watched: Sequence[WatchedModel], thumbs: Sequence[WatchedThumbs]) -> str:
+    """One line for each model with votes, then one for each with thumbs."""
+    lines = [] if watched else ["no vote has come that is not counted yet"]
+    lines += [
         f"{each.model}: {'changed' if each.changed else 'no change found'} (p = {each.p_value:.3g}); won "
         f"{each.observed:.3f} of {each.votes:,} votes on {each.prompts:,} prompts, {each.predicted:.3f} predicted"
         for each in watched
     ]
     if any(each.changed for each in watched):
         lines.append("To count these votes in the ratings: model-behavior update DIR")
+    lines += [
+        f"{each.model}: {'changed' if each.changed else 'no change found'} (p = {each.p_value:.3g}); thumbs up for "
+        f"{each.observed:.3f} of the latest {each.latest:,} prompts, for {each.before:.3f} of {each.earlier:,} before"
+        for each in thumbs
+    ]
     return "\n".join(lines)
 
 

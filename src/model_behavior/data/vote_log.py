@@ -182,6 +182,16 @@ def _entry_of(line: bytes) -> Entry | None:
         value: dict[str, Any] = json.loads(line)
         kind = value.pop("kind")
         entry: Entry = LoggedVote(**value) if kind == "vote" else LoggedThumb(**value)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return None if isinstance(entry, LoggedVote) and entry.outcome not in _OUTCOMES else entry
+    return entry if _is_whole(entry) else None
+
+
+def _is_whole(entry: Entry) -> bool:
+    """True where the fields have the types and ranges that `append` wrote."""
+    if not isinstance(entry.id, str) or type(entry.prompt) is not int or not 0 <= entry.prompt < 1 << 64:
+        return False
+    if isinstance(entry, LoggedThumb):
+        return isinstance(entry.model, str) and isinstance(entry.up, bool)
+    sides = isinstance(entry.model_a, str) and isinstance(entry.model_b, str)
+    return sides and isinstance(entry.outcome, str) and entry.outcome in _OUTCOMES

@@ -1,4 +1,4 @@
-"""Votes and thumbs: routes that append to the log of the artifact, whose votes `update` counts and `drift` watches.
+"""Votes and thumbs: routes that append to the log of the artifact. `update` counts its votes, `drift` watches both.
 
 The id of a response says which model gave it and to which prompt, as hashes, so that feedback needs no memory of what
 was answered and outlasts a restart.
@@ -63,7 +63,7 @@ def make_feedback_router(backend: Backend) -> APIRouter:
 
     @router.post("/feedback", status_code=201, responses=answers)
     async def feedback(request: FeedbackRequest, response: Response) -> dict[str, bool]:
-        """Record a thumb for a response, by its id. Thumbs do not change ratings; they stay in the log."""
+        """Record a thumb for a response, by its id. Thumbs do not change ratings; `drift` watches them."""
         hashes = request.response_id.removeprefix(RESPONSE_PREFIX)
         model, prompt = int(hashes[:_DIGITS], 16), int(hashes[_DIGITS : 2 * _DIGITS], 16)
         up = request.rating in ("up", 1)

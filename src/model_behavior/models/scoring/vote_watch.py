@@ -1,18 +1,22 @@
-"""Tests whether votes that came later say something else than the ratings predict."""
+"""Tests whether votes say something else than the ratings predict, and thumbs something else than they did before."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import erfc
+from scipy.stats import fisher_exact
 
 from model_behavior.arrays import Float64Array, IntArray
+from model_behavior.data.vote_log import LoggedThumb
 from model_behavior.data_models.scoring_types import ScoringVotes
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.model_base import NORMAL_QUANTILE
 
 _LEAST_PROMPTS = 5
+_LATEST = 100  # prompts of a model whose thumbs are compared with those of all before
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,60 @@ def watch_votes(scorer: DenseNetworkModel, votes: ScoringVotes, alpha: float = 0
         WatchedModel(*each[:5], p_value=float(p), changed=bool(p < alpha))
         for each, p in zip(found, adjusted, strict=True)
     ]
+    return tuple(sorted(rows, key=lambda each: (each.p_value, each.model)))
+
+
+@dataclass(frozen=True)
+class WatchedThumbs:
+    """Thumbs for one model, the latest beside those before.
+
+    Attributes:
+        model: name of the model.
+        earlier: number of earlier prompts.
+        latest: number of latest prompts, 100 or half of all.
+        before: share of thumbs up on the earlier ones.
+        observed: share of thumbs up on the latest ones.
+        p_value: p-value of the difference, corrected for the number of models (Holm).
+        changed: True where the p-value is below the accepted rate of false alarms.
+    """
+
+    model: str
+    earlier: int
+    latest: int
+    before: float
+    observed: float
+    p_value: float
+    changed: bool
+
+
+def watch_thumbs(thumbs: Sequence[LoggedThumb], alpha: float = 0.05) -> tuple[WatchedThumbs, ...]:
+    """Compares each model's latest thumbs with its earlier ones by Fisher's exact test, the smallest p-value first.
+
+    A prompt counts once for a model, with its latest thumb, since thumbs for the same prompt are not independent. The
+    test is of a model against itself: shares of different models do not compare them, see
+    docs/decisions/0027-drift-of-thumbs.md.
+
+    Args:
+        thumbs: thumbs in the order in which they came.
+        alpha: accepted rate of false alarms over all models together.
+    """
+    by_model: dict[str, dict[int, bool]] = {}
+    for each in thumbs:
+        given = by_model.setdefault(each.model, {})
+        given.pop(each.prompt, None)
+        given[each.prompt] = each.up
+    found = []
+    for model, given in by_model.items():
+        ups = list(given.values())
+        n_latest = min(_LATEST, len(ups) // 2)
+        earlier, latest = ups[: len(ups) - n_latest], ups[len(ups) - n_latest :]
+        if latest:
+            table = [[sum(part), len(part) - sum(part)] for part in (earlier, latest)]
+            p_value = float(fisher_exact(table).pvalue)
+            before, observed = (sum(part) / len(part) for part in (earlier, latest))
+            found.append(WatchedThumbs(model, len(earlier), len(latest), before, observed, p_value, changed=False))
+    adjusted = _holm(np.array([each.p_value for each in found])).tolist()
+    rows = [replace(each, p_value=p, changed=p < alpha) for each, p in zip(found, adjusted, strict=True)]
     return tuple(sorted(rows, key=lambda each: (each.p_value, each.model)))
 
 

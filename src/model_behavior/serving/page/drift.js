@@ -54,7 +54,7 @@ function pastChecks(history) {
       h("td", {}, past.changed ? "changed" : "no change found"),
       h("td", { class: "number" }, past.p_value < 0.001 ? "< 0.001" : decimal(past.p_value, 3)),
       h("td", { class: "number" }, decimal(past.effect)),
-      h("td", { class: "number" }, plural(past.n, past.kind === "votes" ? "vote" : "response")),
+      h("td", { class: "number" }, plural(past.n, { votes: "vote", thumbs: "thumb" }[past.kind] ?? "response")),
     );
   const heads = ["When", "Model", "Result", "p", "Effect", "New"].map((text) => h("th", { scope: "col" }, text));
   return history.length && h("details", { class: "history", open: true }, h("summary", {}, `History: ${plural(history.length, "check")}`), h("div", { class: "scroll" }, h("table", { class: "board" }, h("caption", { class: "unseen" }, "Past checks, newest first"), h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...history.map(row)))));
