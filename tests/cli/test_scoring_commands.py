@@ -48,6 +48,30 @@ def test_rank_lists_every_model_best_first(folder: Path, arena: Arena, capsys: p
     assert {row["model"] for row in on_prompt} == {row["model"] for row in rows}
 
 
+def test_what_raises_and_lowers_a_rating_is_said_in_words(
+    trained: Path, folder: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["onboard", str(trained), str(folder / "responses.parquet")]) == 0
+    shown, name = capsys.readouterr().out, arena.held_out[0]
+    told = answer(capsys, "neighbours", trained, name)["rating_drivers"]
+    assert f"{told['weight']:.0%} of its rating" in shown
+    for sign, part in ((1, told["raising"]), (-1, told["lowering"])):
+        effects = [sign * each["effect"] for each in part]
+        assert len(part) <= 3 and effects == sorted(effects, reverse=True) and all(effect > 0 for effect in effects)
+        assert all(f"{each['effect']:+.0f} Elo: {each['text']}" in shown for each in part)
+    odds = Artifact.load(trained).rating_drivers(name, scale="log-odds")
+    assert odds is not None and 173.7178 * odds.rest == pytest.approx(told["rest"], rel=1e-4)
+    # All features together make the same whole, however many are named.
+    many = Artifact.load(trained).rating_drivers(name, 1000)
+    assert many is not None
+    few, all_of_them = (
+        sum(each.effect for each in (*found.raising, *found.lowering)) + found.rest for found in (odds, many)
+    )
+    assert 173.7178 * few == pytest.approx(all_of_them, rel=1e-4)
+    voted = answer(capsys, "neighbours", trained, arena.votes.pairs.models[0])["rating_drivers"]
+    assert voted["weight"] is None and (voted["raising"] or voted["lowering"])
+
+
 def test_onboard_says_how_many_more_responses_a_precision_takes(
     folder: Path, trained: Path, arena: Arena, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,6 +81,7 @@ def test_onboard_says_how_many_more_responses_a_precision_takes(
         rating, planned = row["rating"], row["planned"]
         interval = ranked[row["model"]]
         assert rating["half_width"] == pytest.approx((interval["high"] - interval["low"]) / 2)
+        assert row["rating_drivers"]["model"] == row["model"] and 0 <= row["rating_drivers"]["weight"] <= 1
         widths = [planned[k]["half_width"] for k in ("8", "32", "128")]
         assert widths == sorted(widths, reverse=True) and rating["floor"] < widths[-1]
         assert rating["wanted"] == pytest.approx(1.1 * rating["floor"]) and rating["needed"] >= 0

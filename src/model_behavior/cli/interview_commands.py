@@ -126,9 +126,11 @@ def ask(
     wanted = until_half_width if scale == "elo" else None
     certainty = rated.certainty([interview.name], wanted, scale=scale)
     spread = float(rated.models.spread[rated.models.names.index(interview.name)])
-    text = describe_certainty(certainty, [spread], scale)
+    driven = rated.rating_drivers(interview.name, scale=scale)
+    text = describe_certainty(certainty, [spread], scale, [driven])
     tail = f"added to {folder}" if onboard else f"to add it: model-behavior onboard {folder} {output}"
     value = {"output": str(output), "answers": len(file.rows), "onboarded": onboard, **asdict(certainty[0])}
+    value["rating_drivers"] = driven and asdict(driven)
     print_result(value, json, f"{output}: {len(file.rows)} answers; {tail}\n{text}")
 
 
