@@ -101,7 +101,7 @@ def train(
     for note in material.notes:
         warnings.warn(note, UserWarning, stacklevel=2)
     encoder = make_encoder(config, runtime)
-    prepared = encoder.prepare(material.data, config.split)
+    prepared, material = prepare(encoder, material, config)
     return complete(fit_encoder(encoder, prepared, config), prepared, material, config)
 
 
@@ -110,13 +110,14 @@ class Material:
     """What a training learns from.
 
     Attributes:
-        data: votes, cast ones and such as were drawn from the ratings.
+        data: votes, cast ones and such as were drawn from the ratings; None once they are prepared, so that memory does
+            not hold their texts twice.
         ratings: published ratings; None without.
         others: responses of models that have neither votes nor a rating; None if there are none.
         notes: names that ratings and responses do not share.
     """
 
-    data: TrainingData
+    data: TrainingData | None
     ratings: RatingTable | None = None
     others: PairTable | None = None
     notes: tuple[str, ...] = ()
@@ -151,6 +152,20 @@ def gather_material(
     compared = {data.pairs.models[index] for index in data.pairs.model_index[pairs_of(data, np.arange(len(data)))]}
     others = responses_of(responses, sorted(set(responses.models) - compared))
     return Material(data, ratings, others, notes)
+
+
+def prepare(
+    encoder: ModelBehaviorEncoder, material: Material, config: TrainingConfig
+) -> tuple[PreprocessedBehaviorEncoderData, Material]:
+    """Filters and splits the votes; returns them and the material without them.
+
+    Raises:
+        DataError: no votes are left.
+        UsageError: the votes of the material are prepared already.
+    """
+    if material.data is None:
+        raise UsageError("the votes of this material are prepared already. Fix: gather_material() again")
+    return encoder.prepare(material.data, config.split), replace(material, data=None)
 
 
 def complete(

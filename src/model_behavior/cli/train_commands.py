@@ -483,7 +483,8 @@ class TrainingRun:
             if group.is_first:
                 return self._train(inputs, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
             encoder = make_encoder(config, self._runtime(group))
-            encoder.train(inputs.read(quiet=True).data, config.split, config.epochs, config.batch_size)
+            prepared, _ = pipeline.prepare(encoder, inputs.read(quiet=True), config)
+            encoder.train_prepared(prepared, config.epochs, config.batch_size)
         raise typer.Exit
 
     def _runtime(self, group: ProcessGroup) -> Runtime:
@@ -495,7 +496,7 @@ class TrainingRun:
         encoder = make_encoder(config, runtime)
         material = inputs.read()
         try:
-            prepared = encoder.prepare(material.data, config.split)
+            prepared, material = pipeline.prepare(encoder, material, config)
             return fit_encoder(encoder, prepared, config), prepared, material
         except KeyboardInterrupt:
             if self.checkpoint.exists() or tuning_checkpoint(self.checkpoint).exists():

@@ -30,6 +30,8 @@ from model_behavior.models.behavior.validation import EncoderVotes, ValidationSi
 from model_behavior.preprocessing.feature_cache import Features, FeatureStack, encode_through_cache
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
 
+_MOST_VALIDATED = 65_536  # pairs of each side of the split; with more, epochs are compared on so many
+
 
 @dataclass(frozen=True)
 class PairFeatureSource:
@@ -122,9 +124,14 @@ def set_up_training(votes: EncoderVotes, source: PairFeatureSource, config: Enco
         identity.append(part.identity)
         for stack, block in zip(stacks, head.prepare(part.blocks), strict=True):
             stack.append(block)
-    validation = ValidationSide(model, train_pairs, validation_pairs, votes.prepared.validation_triplets, config.seed)
+    validated = None
+    if len(model) <= 2 * _MOST_VALIDATED:
+        fixed = votes.prepared.validation_triplets
+        validation = ValidationSide(model, train_pairs, validation_pairs, fixed, config.seed)
+    else:
+        validation, validated = votes.validation(_MOST_VALIDATED)
     prepared, weight = [stack.finish() for stack in stacks], config.features.identity_weight
-    examples = TrainingExamples(prepared, identity.finish(), weight, votes.sampler, validation)
+    examples = TrainingExamples(prepared, identity.finish(), weight, votes.sampler, validation, validated)
     return TrainingSetup(transforms, head, objective, examples)
 
 
