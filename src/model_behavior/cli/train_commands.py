@@ -33,6 +33,7 @@ from model_behavior.cli.options import (
     Columns,
     ConfigFile,
     Json,
+    MemoryLimit,
     NewArtifact,
     OtherFolder,
     Outcomes,
@@ -212,6 +213,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     cache: CacheFolder = None,
+    memory: MemoryLimit = None,
     backend: BackendChoice = "auto",
     config: TrainingFile = None,
     show_config: ShowConfig = False,
@@ -227,7 +229,7 @@ def train(
         return
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
-    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading)
     inputs = TrainingInputs(tuple(votes or ()), ratings, tuple(responses or ()), reading, training.split.seed)
     trained, prepared, material = run.train(inputs, training)
     scored = complete(trained, prepared, material, training)
@@ -255,6 +257,7 @@ def train_encoder(
     resume: Resume = False,
     overwrite: Overwrite = False,
     cache: CacheFolder = None,
+    memory: MemoryLimit = None,
     backend: BackendChoice = "auto",
     config: TrainingFile = None,
     show_config: ShowConfig = False,
@@ -267,7 +270,7 @@ def train_encoder(
         return
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
-    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading)
     trained, _, _ = run.train(TrainingInputs(tuple(votes), None, (), reading, training.split.seed), training)
     run.finish(trained)
     value, text = describe_encoder(trained, output, time.monotonic() - started)

@@ -22,6 +22,7 @@ from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.projection import Prepared, ProjectionHead
 from model_behavior.models.behavior.validation import TrainedEpoch, ValidationSide, stop_if_collapsed
 from model_behavior.preprocessing.entry_file import CacheEntry, inside
+from model_behavior.preprocessing.feature_cache import let_go
 from model_behavior.preprocessing.triplets import TripletSampler
 
 _EMBED_BATCH = 2048
@@ -156,6 +157,8 @@ class Trainer:
         trained = self._head.embed(examples.prepared, _EMBED_BATCH, validated)
         identity = examples.identity if validated is None else examples.identity[validated]
         embeddings = compose(trained, identity, examples.identity_weight)
+        for block in examples.prepared:
+            let_go(block)
         done = TrainedEpoch(epoch, means, n_triplets, triplets.skipped, started)
         return self._examples.validation.measure(done, embeddings, trained, self._objective.config)
 

@@ -27,7 +27,7 @@ from model_behavior.models.behavior.projection import ProjectionHead, fit_projec
 from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.models.behavior.training import TrainingExamples
 from model_behavior.models.behavior.validation import EncoderVotes, ValidationSide
-from model_behavior.preprocessing.feature_cache import Features, FeatureStack, encode_through_cache
+from model_behavior.preprocessing.feature_cache import Features, FeatureStack, encode_through_cache, let_go
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
 
 _MOST_VALIDATED = 65_536  # pairs of each side of the split; with more, epochs are compared on so many
@@ -119,11 +119,14 @@ def set_up_training(votes: EncoderVotes, source: PairFeatureSource, config: Enco
         projection = replace(config.projection, dim=config.quality_dim)
         head = fit_projection(own.blocks, projection)
         objective = Objective(len(data.pairs.models), projection.dim, config.objectives)
-    *stacks, identity = [FeatureStack(source.runtime.cache.path) for _ in (*features, "identity")]
+    cache = source.runtime.cache
+    *stacks, identity = [FeatureStack(cache.path, cache.memory.largest_matrix) for _ in (*features, "identity")]
     for part in transform_in_parts(transforms, features, prompts, (rows, own), most):
         identity.append(part.identity)
         for stack, block in zip(stacks, head.prepare(part.blocks), strict=True):
             stack.append(block)
+        for block in features:
+            let_go(block)
     validated = None
     if len(model) <= 2 * _MOST_VALIDATED:
         fixed = votes.prepared.validation_triplets
