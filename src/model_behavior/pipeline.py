@@ -349,5 +349,5 @@ def enrol_training_models(
     training[pairs_of(data, prepared.split.train)] = True
     validation[pairs_of(data, prepared.split.validation)] = True
     progress = partial(encoder.runtime.monitor.on_progress, "model embeddings")
-    parts = encode_pairs(encoder, data.pairs, batch_size)
+    parts = encode_pairs(encoder, data.pairs, batch_size, clean=True)
     return enrol_encoded(data.pairs, parts, training, validation & ~training, progress, enrolment)
