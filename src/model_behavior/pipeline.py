@@ -32,6 +32,7 @@ from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
 from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.memory import check_training
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
@@ -108,7 +109,7 @@ def train(
     for note in material.notes:
         warnings.warn(note, UserWarning, stacklevel=2)
     encoder = make_encoder(config, runtime)
-    prepared = encoder.prepare(material.data, config.split)
+    prepared, material = prepare(encoder, material, config)
     return complete(fit_encoder(encoder, prepared, config), prepared, material, config)
 
 
@@ -127,13 +128,14 @@ class Material:
     """What a training learns from.
 
     Attributes:
-        data: votes, cast ones and such as were drawn from the ratings.
+        data: votes, cast ones and such as were drawn from the ratings; None once they are prepared, so that memory does
+            not hold their texts twice.
         ratings: published ratings; None without.
         others: responses of models that have neither votes nor a rating; None if there are none.
         notes: names that ratings and responses do not share.
     """
 
-    data: TrainingData
+    data: TrainingData | None
     ratings: RatingTable | None = None
     others: PairTable | None = None
     notes: tuple[str, ...] = ()
@@ -172,6 +174,24 @@ def gather_material(
     compared = {data.pairs.models[index] for index in data.pairs.model_index[pairs_of(data, np.arange(len(data)))]}
     others = responses_of(responses, sorted(set(responses.models) - compared))
     return Material(data, ratings, others, notes)
+
+
+def prepare(
+    encoder: ModelBehaviorEncoder, material: Material, config: TrainingConfig
+) -> tuple[PreprocessedBehaviorEncoderData, Material]:
+    """Filters and splits the votes; returns them and the material without them.
+
+    Raises:
+        DataError: no votes are left.
+        UsageError: the votes of the material are prepared already, or need more memory than the user allows.
+    """
+    if material.data is None:
+        raise UsageError("the votes of this material are prepared already. Fix: gather_material() again")
+    pairs = material.data.pairs
+    text_bytes = pairs.prompts.nbytes + pairs.responses.nbytes
+    fitted_pairs = config.encoder.features.fitted_pairs
+    check_training(encoder.runtime.cache.memory, len(material.data), len(pairs), text_bytes, fitted_pairs)
+    return encoder.prepare(material.data, config.split), replace(material, data=None)
 
 
 def complete(
@@ -350,5 +370,5 @@ def enrol_training_models(
     training[pairs_of(data, prepared.split.train)] = True
     validation[pairs_of(data, prepared.split.validation)] = True
     progress = partial(encoder.runtime.monitor.on_progress, "model embeddings")
-    parts = encode_pairs(encoder, data.pairs, batch_size)
+    parts = encode_pairs(encoder, data.pairs, batch_size, clean=True)
     return enrol_encoded(data.pairs, parts, training, validation & ~training, progress, enrolment)

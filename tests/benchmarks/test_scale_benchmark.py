@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_behavior.benchmarks.scale import SizeResult, swap_words, write_enlarged_votes, write_scale_report
-from model_behavior.benchmarks.scale_probe import StageCost
+from model_behavior.benchmarks.scale_probe import StageCost, probe_training
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 from model_behavior.data.loading import load_votes
+from model_behavior.memory import spare_memory
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.dense_network_training import ScoringSchedule
+from model_behavior.pipeline import TrainingConfig
 from tests.conftest import answer
 
 
@@ -74,3 +79,18 @@ def test_the_command_measures_each_size_by_itself(
     assert "| 900 |" in output.read_text()
     assert (tmp_path / "scale-memory.svg").exists()
     assert run([*map(str, command), "--sizes", "10,ten"]) == 2
+
+
+def test_a_training_is_measured_by_stage(arena: Arena, tmp_path: Path) -> None:
+    write_votes(arena, tmp_path / "votes.parquet")
+    scorer = replace(DenseNetworkConfig(), schedule=ScoringSchedule(epochs=1, folds=2))
+    config = replace(TrainingConfig(), epochs=1, scorer=scorer)
+    found = probe_training(tmp_path / "votes.parquet", tmp_path / "cache", config, spare_memory())
+    assert [each.stage for each in found.stages] == [
+        *("start", "load", "filter and split", "features: style", "features: lexical"),
+        *("transforms", "epochs", "model embeddings", "stage 2", "artifact"),
+    ]
+    assert all(each.seconds >= 0 for each in found.stages) and found.stages[5].seconds > 0
+    assert set(found.quality) >= {"triplet accuracy", "log loss"}
+    text, _ = write_scale_report([SizeResult(900, 1, found.stages, found.quality)], "votes", "the command")
+    assert f"| 900 | {found.quality['triplet accuracy']:.3f} |" in text and "| transforms | " in text

@@ -29,6 +29,11 @@ def test_free_batches_are_the_generators_permutation_cut_in_order() -> None:
     assert [len(batch) for batch in drawn] == [4, 4, 2]
 
 
+def test_of_many_triplets_some_are_drawn() -> None:
+    drawn = draw_batches(10, 4, np.random.default_rng(5), most=6)
+    assert np.concatenate(drawn).tolist() == np.random.default_rng(5).permutation(10)[:6].tolist()
+
+
 @given(prompt=prompts)
 def test_a_prompts_triplets_stay_in_runs(prompt: np.ndarray) -> None:
     drawn = draw_batches_by_prompt(prompt, 1000, np.random.default_rng(0))

@@ -206,6 +206,8 @@ class TestHead:
         prepared = head.prepare(features)
         expected = head.embed(prepared, batch_size=11)
         np.testing.assert_allclose(head.embed(prepared, batch_size), expected, atol=1e-6)
+        rows = np.array([3, 0, 17, 29, 30, 31], dtype=np.int64)
+        np.testing.assert_allclose(head.embed(prepared, batch_size, rows), expected[rows], atol=1e-6)
 
     @pytest.mark.parametrize("training", [True, False])
     def test_dropout_is_off_in_embed_and_comes_back(self, features: list[Features], training: bool) -> None:

@@ -13,6 +13,7 @@ from model_behavior.data_models.behavior_encoder_types import PreprocessedBehavi
 from model_behavior.data_models.training_log import EpochLog
 from model_behavior.data_models.votes import Outcome, ValidationSplit
 from model_behavior.errors import ArtifactError, CollapseError, DataError, UsageError
+from model_behavior.models.behavior import training_setup
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
@@ -118,6 +119,33 @@ def test_same_seed_same_result_other_seed_other_result(arena: Arena, tmp_path: P
         states.append(encoder.get_state_dict()["tensors"]["head.output.weight"])
     np.testing.assert_array_equal(states[0], states[1])
     assert not np.array_equal(states[0], states[2])
+
+
+def test_an_epoch_has_no_more_triplets_than_it_may(arena: Arena, tmp_path: Path) -> None:
+    cache = ContentCache(tmp_path / "cache")
+    config = replace(SMALL, optimisation=OptimisationConfig(epoch_triplets=300))
+    encoder = make(Runtime(cache), config)
+    encoder.train(arena.votes, SPLIT, epochs=2, batch_size=128)
+    assert [log.n_triplets for log in encoder.history] == [300, 300]
+    assert encoder.history[0].train_loss > 0
+    with pytest.raises(UsageError, match="epoch_triplets=0"):
+        OptimisationConfig(epoch_triplets=0)
+
+
+def test_with_many_pairs_epochs_are_compared_on_some(
+    arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ContentCache(tmp_path / "cache")
+    monkeypatch.setattr(training_setup, "_MOST_VALIDATED", 150)
+    some = make(Runtime(cache))
+    some.train(arena.votes, SPLIT, epochs=3, batch_size=128)
+    monkeypatch.undo()
+    whole = make(Runtime(cache))
+    whole.train(arena.votes, SPLIT, epochs=3, batch_size=128)
+    assert [log.train_loss for log in some.history] == [log.train_loss for log in whole.history]
+    for one, other in zip(some.history, whole.history, strict=True):
+        assert one.triplet_accuracy != other.triplet_accuracy
+        assert one.triplet_accuracy == pytest.approx(other.triplet_accuracy, abs=0.2)
 
 
 def test_training_learns_and_does_not_touch_the_global_generators(arena: Arena, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from model_behavior.preprocessing import feature_cache as large_features
-from model_behavior.preprocessing.feature_cache import Features, FeatureStack
+from model_behavior.preprocessing.feature_cache import Features, FeatureStack, let_go
 
 LIMITS = [0, 300, 1 << 20]  # bytes: all in a file, all from the second part on, all in memory
 CUTS = [slice(0, 11), slice(11, 11), slice(11, 12), slice(12, 40)]
@@ -53,6 +53,16 @@ def test_more_counts_than_32_bits_can_number(tmp_path: Path, monkeypatch: pytest
     stacked = stack([counts[:3], counts[3:]], tmp_path, 0)
     assert isinstance(stacked, sparse.csr_matrix)
     np.testing.assert_array_equal(stacked.toarray(), counts.toarray())
+
+
+@pytest.mark.parametrize("in_memory", LIMITS)
+def test_a_matrix_that_is_let_go_is_read_again(tmp_path: Path, in_memory: int) -> None:
+    rows = np.arange(120, dtype=np.float32).reshape(40, 3)
+    for matrix in (stack([rows], tmp_path, in_memory), stack([sparse.csr_matrix(rows)], tmp_path, in_memory)):
+        let_go(matrix)
+        let_go(matrix[3:9])
+        dense = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
+        np.testing.assert_array_equal(dense, rows)
 
 
 def test_parts_without_rows_are_a_matrix_without_rows(tmp_path: Path) -> None:

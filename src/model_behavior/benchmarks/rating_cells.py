@@ -212,6 +212,7 @@ def measure_cells_of_ratings(material: RatedMaterial, plan: Stage2Plan, seed: in
         asked = responses_of_models(select_pairs(responses, np.flatnonzero(shared)), known)
         others = None if material.beside is None else without_families(material.beside, out)
         taught = gather_material(others, ratings.select(known), asked, seed)
+        assert taught.data is not None
         lesson = _teach_ratings(taught.data, taught.ratings, plan, seed, runtime)
         new = responses_of_models(responses, out)
         found.append(_measure(kind, teach(lesson, new, truth, plan.batch_size), plan, seed))

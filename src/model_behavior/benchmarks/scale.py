@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_behavior.benchmarks import scale_probe
-from model_behavior.benchmarks.scale_probe import StageCost
+from model_behavior.benchmarks.scale_probe import StageCost, TrainedProbe
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import Outcome, TrainingData
 from model_behavior.errors import ModelBehaviorError
 from model_behavior.evaluation.plots import PlotTexts, draw_lines
 from model_behavior.files import written_aside
+from model_behavior.memory import Memory, spare_memory
+from model_behavior.models.behavior.training import OptimisationConfig
 
 _MIB = 1 << 20
 _SMALLEST_STEP, _LARGEST_STEP = 5, 13
@@ -42,6 +44,27 @@ process of its own with an empty cache, and nothing was taken from an earlier ru
 - *Peak memory*: the highest resident memory up to the end of the stage, mapped files and {start:,.0f} MiB of libraries
   included.
 """
+_OF_TRAINING = """\
+- *Quality*: on validation prompts. In the enlarged votes these are perturbed copies of training prompts, so that the
+  figures of sizes above the real number of votes flatter.
+"""
+
+
+@dataclass(frozen=True)
+class ScalePlan:
+    """What is measured at each size.
+
+    Attributes:
+        train: train both stages, beyond loading and triplets.
+        memory: limit on the memory of a training.
+        epoch_triplets: largest number of triplets of an epoch.
+        seed: seed of the enlarged votes.
+    """
+
+    train: bool = False
+    memory: Memory = field(default_factory=spare_memory)
+    epoch_triplets: int = OptimisationConfig().epoch_triplets
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,11 +75,13 @@ class SizeResult:
         votes: number of votes.
         file_bytes: size of their file.
         stages: costs in the order in which the stages ran; the first is the start of the program.
+        quality: validation figures of a training, by name.
     """
 
     votes: int
     file_bytes: int
     stages: Sequence[StageCost]
+    quality: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -70,7 +95,7 @@ class SizeResult:
 
 
 def measure_sizes(
-    data: TrainingData, sizes: Sequence[int], seed: int, progress: Callable[[int, int], None]
+    data: TrainingData, sizes: Sequence[int], plan: ScalePlan, progress: Callable[[int, int], None]
 ) -> list[SizeResult]:
     """Makes votes of every size, ascending, in a temporary folder, and measures each in a new process.
 
@@ -82,8 +107,9 @@ def measure_sizes(
         progress(done, len(sizes))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "votes.parquet"
-            write_enlarged_votes(data, size, path, seed)
-            results.append(SizeResult(size, path.stat().st_size, _probe(path, Path(folder) / "cache")))
+            write_enlarged_votes(data, size, path, plan.seed)
+            found = _probe(path, Path(folder) / "cache", plan)
+            results.append(SizeResult(size, path.stat().st_size, found.stages, found.quality))
     progress(len(sizes), len(sizes))
     return results
 
@@ -142,9 +168,33 @@ def write_scale_report(results: Sequence[SizeResult], source: str, command: str)
         lines.append(f"| {' | '.join(cells)} |")
     libraries = results[0].stages[0].peak_bytes / _MIB
     introduction = _INTRODUCTION.format(command=command, source=source, start=libraries)
+    if results[0].quality:
+        lines += ["", *_stage_table(results), "", *_quality_table(results)]
+        introduction += _OF_TRAINING
     pictures = {"scale-memory.svg": _draw_memory(results), "scale-cpu.svg": _draw_cpu(results)}
     shown = [f"![{name}]({name})\n" for name in pictures]
     return "\n".join([introduction, *lines, "", *shown]), pictures
+
+
+def _stage_table(results: Sequence[SizeResult]) -> list[str]:
+    """Cost a vote and peak memory of every stage, one row a stage."""
+    head = ["stage", *(f"{each.votes:,}: µs a vote, MiB" for each in results)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for place, stage in enumerate(results[0].stages[1:], 1):
+        cells = [
+            f"{1e6 * each.stages[place].seconds / each.votes:,.0f}, {each.stages[place].peak_bytes / _MIB:,.0f}"
+            for each in results
+        ]
+        lines.append(f"| {stage.stage} | {' | '.join(cells)} |")
+    return lines
+
+
+def _quality_table(results: Sequence[SizeResult]) -> list[str]:
+    """Validation figures at every size."""
+    names = [name for name in results[0].quality if all(name in each.quality for each in results)]
+    lines = [f"| votes | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
+    lines += [f"| {each.votes:,} | {' | '.join(f'{each.quality[name]:.3f}' for name in names)} |" for each in results]
+    return lines
 
 
 def _make_round(data: TrainingData, number: int, rng: np.random.Generator) -> pa.Table:
@@ -167,13 +217,15 @@ def _make_round(data: TrainingData, number: int, rng: np.random.Generator) -> pa
     return pa.table({**columns, "winner": labels.take(pa.array(data.outcome))})
 
 
-def _probe(path: Path, cache: Path) -> list[StageCost]:
-    command = [sys.executable, "-m", scale_probe.__name__, str(path), str(cache)]
+def _probe(path: Path, cache: Path, plan: ScalePlan) -> TrainedProbe:
+    settings = json.dumps(asdict(plan))
+    command = [sys.executable, "-m", scale_probe.__name__, str(path), str(cache), settings]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
         tail = finished.stderr.strip().splitlines()[-1:] or ["no message; it may have run out of memory"]
         raise ModelBehaviorError(f"measuring {path} ended with code {finished.returncode}: {tail[0]}")
-    return [StageCost(**stage) for stage in json.loads(finished.stdout)]
+    found = json.loads(finished.stdout)
+    return TrainedProbe([StageCost(**stage) for stage in found["stages"]], found["quality"])
 
 
 def _growth(before: SizeResult, after: SizeResult) -> float:

@@ -106,11 +106,11 @@ def features_of(samples: ModelSamples, names: Sequence[str]) -> ModelAnswers:
 
 
 def features_of_pairs(encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> AnswerTable:
-    """The same features of all pairs, from the cache where training has left them there."""
+    """The same features of all pairs of filtered votes, from the cache where training has left them there."""
     prompts, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
     values = np.empty((len(pairs), len(StyleEncoder.feature_names)), dtype=np.float32)
     for rows in cut_by_content(prompts, responses):
-        texts = encoder.clean(list(prompts[rows]), list(responses[rows]))
+        texts = list(prompts[rows]), list(responses[rows])
         values[rows] = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
     return StyleEncoder.feature_names, values
 

@@ -92,17 +92,33 @@ def usable_models(pairs: PairTable) -> tuple[str, ...]:
     return tuple(pairs.models[index] for index in np.unique(pairs.model_index[usable_pairs(pairs)]))
 
 
-def encode_pairs(encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> Iterator[EncodedPart]:
+def encode_pairs(
+    encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int, clean: bool = False
+) -> Iterator[EncodedPart]:
     """Encodes all pairs of a table, `batch_size` at once; see `encode_parts`."""
-    return encode_parts(encoder, LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses), batch_size)
+    prompts, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
+    return encode_parts(encoder, prompts, responses, batch_size, clean)
 
 
 def encode_parts(
-    encoder: ModelBehaviorEncoder, prompts: Sequence[str], responses: Sequence[str], batch_size: int
+    encoder: ModelBehaviorEncoder,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    batch_size: int,
+    clean: bool = False,
 ) -> Iterator[EncodedPart]:
-    """Encodes texts, in order, part by part as the cache keeps them, so that what training encoded is found there."""
+    """Encodes texts, in order, part by part as the cache keeps them, so that what training encoded is found there.
+
+    Args:
+        encoder: trained encoder.
+        prompts: prompts, [n_pairs].
+        responses: responses to them, [n_pairs].
+        batch_size: pairs encoded at once.
+        clean: the texts are clean already, as those of filtered votes are.
+    """
     for rows in cut_by_content(prompts, responses):
-        texts = encoder.clean(list(prompts[rows]), list(responses[rows]))
+        texts = list(prompts[rows]), list(responses[rows])
+        texts = texts if clean else encoder.clean(*texts)
         vectors = encoder.encode_clean(*texts, batch_size)
         styles = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
         yield EncodedPart(rows, vectors, np.asarray(styles))

@@ -25,7 +25,7 @@ from model_behavior.catalog.samples import (
 from model_behavior.catalog.stored_rows import Exemplar
 from model_behavior.data.canonical_text import canonical_prompt
 from model_behavior.data.split import hash_text, normalise_prompt
-from model_behavior.data.text_columns import LazyTexts
+from model_behavior.data.text_columns import LazyTexts, parts_of
 from model_behavior.data_models.votes import PairTable
 from model_behavior.errors import DataError, UsageError
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
@@ -139,7 +139,7 @@ def enrol_encoded(
     chosen, vectors = chosen[known], vectors[known]
     embedded = _sample(vectors, keys, model_of, chosen, len(models))
     described = (usable | held_back) & (model_of >= 0)
-    moments = _moments(style[described], model_of[described])
+    moments = _moments(style, np.flatnonzero(described), model_of)
     chosen_styles = _choose(model_of, keys, described, config.max_vectors)
     styles = _sample(style[chosen_styles], keys, model_of, chosen_styles, len(models))
     words = replace(styles, vectors=pack_words(pairs.responses.take(chosen_styles).to_pylist()))
@@ -229,15 +229,16 @@ def _sample(
     return VectorSample(vectors.astype(np.float16), keys[chosen], offsets)
 
 
-def _moments(style: Float32Array, owner: Int64Array) -> tuple[Float32Array, Float32Array, Int64Array]:
-    """Mean, standard deviation and number of each model's rows; every model has one at least."""
-    count = np.bincount(owner)
-    values = style.astype(np.float64)
-    mean = np.zeros((len(count), values.shape[1]))
-    np.add.at(mean, owner, values)
+def _moments(style: Float32Array, rows: Int64Array, owner: Int64Array) -> tuple[Float32Array, Float32Array, Int64Array]:
+    """Mean, standard deviation and number of each model's rows, of those at `rows`; every model has one at least."""
+    count = np.bincount(owner[rows])
+    mean, square = np.zeros((2, len(count), style.shape[1]))
+    for part in parts_of(len(rows)):
+        np.add.at(mean, owner[rows[part]], style[rows[part]].astype(np.float64))
     mean /= count[:, None]
-    square = np.zeros_like(mean)
-    np.add.at(square, owner, np.square(values - mean[owner]))
+    for part in parts_of(len(rows)):
+        own = owner[rows[part]]
+        np.add.at(square, own, np.square(style[rows[part]].astype(np.float64) - mean[own]))
     deviation = np.sqrt(square / np.maximum(count - 1, 1)[:, None])
     return mean.astype(np.float32), deviation.astype(np.float32), count.astype(np.int64)
 

@@ -14,7 +14,7 @@ import typer
 from model_behavior.artifact import Artifact
 from model_behavior.benchmarks.drift import DriftPlan, run_drift_benchmark, write_drift_report
 from model_behavior.benchmarks.rating_cells import RatedMaterial, RatedResult, run_rated_benchmark
-from model_behavior.benchmarks.scale import measure_sizes, write_scale_report
+from model_behavior.benchmarks.scale import ScalePlan, measure_sizes, write_scale_report
 from model_behavior.benchmarks.speed.report import SpeedPlan, run_speed_benchmark, write_speed_report
 from model_behavior.benchmarks.stage1 import BenchmarkPlan, choose_variants, run_benchmark
 from model_behavior.benchmarks.stage1_report import write_stage1_report
@@ -23,12 +23,21 @@ from model_behavior.benchmarks.stage2_plan import Stage2Plan
 from model_behavior.benchmarks.stage2_report import write_stage2_report
 from model_behavior.benchmarks.values import plain_values
 from model_behavior.cli.console import ConsoleMonitor, Progress, print_load_report, print_result
-from model_behavior.cli.options import ArtifactFolder, CacheFolder, Json, Seed, open_artifact, open_cache
+from model_behavior.cli.options import (
+    ArtifactFolder,
+    CacheFolder,
+    Json,
+    MemoryLimit,
+    Seed,
+    open_artifact,
+    open_cache,
+)
 from model_behavior.data.loading import load_responses, load_votes
 from model_behavior.data.ratings import load_ratings
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import MissingExtraError, ModelBehaviorError, UsageError
 from model_behavior.files import check_output_file, written_aside
+from model_behavior.memory import parse_memory, spare_memory
 from model_behavior.models.behavior.monitor import Runtime
 
 _PLAN = BenchmarkPlan()
@@ -239,18 +248,29 @@ def benchmark_scale(
     votes: Annotated[str, typer.Argument(metavar="VOTES", help="Real votes, from which the larger files are made.")],
     output: Output,
     sizes: Annotated[str, typer.Option(help="Numbers of votes, separated by commas.")] = _SIZES,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train both stages, and give the cost of each and the quality.")
+    ] = False,
+    epoch_triplets: Annotated[
+        int, typer.Option(min=1, help="Largest number of triplets of an epoch, with --train.")
+    ] = ScalePlan().epoch_triplets,
+    memory: MemoryLimit = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Benchmark CPU time and memory from file to triplets, at growing numbers of votes made from real ones."""
+    """Benchmark CPU time and memory from file to triplets or trained artifact, at growing numbers of votes."""
     check_output_file(output)
     wanted = _parse_sizes(sizes)
     data, report = load_votes(votes)
     print_load_report(report)
     progress = Progress()
-    results = measure_sizes(data, wanted, seed, lambda done, total: progress.show("sizes", done, total))
+    plan = ScalePlan(train, parse_memory(memory) if memory else spare_memory(), epoch_triplets, seed)
+    results = measure_sizes(data, wanted, plan, lambda done, total: progress.show("sizes", done, total))
     source = report.sources[0].source.rsplit("/", 1)[-1]
     tail = f" --sizes {sizes}" if sizes != _SIZES else ""
+    tail += " --train" if train else ""
+    tail += f" --epoch-triplets {epoch_triplets}" if epoch_triplets != ScalePlan().epoch_triplets else ""
+    tail += f" --memory {memory}" if memory else ""
     tail += f" --seed {seed}" if seed else ""
     command = f"model-behavior benchmark scale {source} --output {output.name}{tail}"
     _write_report(output, *write_scale_report(results, source, command))

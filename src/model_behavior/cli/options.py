@@ -18,6 +18,7 @@ from model_behavior.data.reading import AS_IT_IS, ReadingOptions
 from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.data_models.votes import TrainingData
 from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.memory import parse_memory
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE, Backend
 from model_behavior.preprocessing.cache import ContentCache
@@ -120,6 +121,15 @@ CacheFolder: TypeAlias = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+MemoryLimit: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Limit on memory, such as 6G; a run that may need more is refused. [default: what is free]",
+        rich_help_panel=RUNNING,
+    ),
+]
 BackendChoice: TypeAlias = Annotated[
     Backend,
     typer.Option(
@@ -153,9 +163,9 @@ def digits_of(scale: ScaleName) -> int:
     return 0 if scale == "elo" else 2
 
 
-def open_cache(path: Path | None) -> ContentCache:
-    """The cache at `path`, or the default one."""
-    return ContentCache(path)
+def open_cache(path: Path | None, memory: str | None = None) -> ContentCache:
+    """The cache at `path`, or the default one, with the limit of `--memory`."""
+    return ContentCache(path, memory=None if memory is None else parse_memory(memory))
 
 
 def reading_options(

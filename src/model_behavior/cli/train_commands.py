@@ -33,6 +33,7 @@ from model_behavior.cli.options import (
     Columns,
     ConfigFile,
     Json,
+    MemoryLimit,
     NewArtifact,
     OtherFolder,
     Outcomes,
@@ -213,6 +214,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     cache: CacheFolder = None,
+    memory: MemoryLimit = None,
     backend: BackendChoice = "auto",
     config: TrainingFile = None,
     show_config: ShowConfig = False,
@@ -228,7 +230,7 @@ def train(
         return
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
-    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading)
     inputs = TrainingInputs(tuple(votes or ()), ratings, tuple(responses or ()), reading, training.split.seed)
     trained, prepared, material = run.train(inputs, training)
     scored = complete(trained, prepared, material, training)
@@ -256,6 +258,7 @@ def train_encoder(
     resume: Resume = False,
     overwrite: Overwrite = False,
     cache: CacheFolder = None,
+    memory: MemoryLimit = None,
     backend: BackendChoice = "auto",
     config: TrainingFile = None,
     show_config: ShowConfig = False,
@@ -268,7 +271,7 @@ def train_encoder(
         return
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
-    run = TrainingRun(output, resume, overwrite, open_cache(cache), backend, reading)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading)
     trained, _, _ = run.train(TrainingInputs(tuple(votes), None, (), reading, training.split.seed), training)
     run.finish(trained)
     value, text = describe_encoder(trained, output, time.monotonic() - started)
@@ -486,7 +489,8 @@ class TrainingRun:
             if group.is_first:
                 return self._train(inputs, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
             encoder = make_encoder(config, self._runtime(group))
-            encoder.train(inputs.read(quiet=True).data, config.split, config.epochs, config.batch_size)
+            prepared, _ = pipeline.prepare(encoder, inputs.read(quiet=True), config)
+            encoder.train_prepared(prepared, config.epochs, config.batch_size)
         raise typer.Exit
 
     def _runtime(self, group: ProcessGroup) -> Runtime:
@@ -498,7 +502,7 @@ class TrainingRun:
         encoder = make_encoder(config, runtime)
         material = inputs.read()
         try:
-            prepared = encoder.prepare(material.data, config.split)
+            prepared, material = pipeline.prepare(encoder, material, config)
             return fit_encoder(encoder, prepared, config), prepared, material
         except KeyboardInterrupt:
             if self.checkpoint.exists() or tuning_checkpoint(self.checkpoint).exists():

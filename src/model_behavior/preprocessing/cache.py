@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_behavior.files import PART
+from model_behavior.memory import Memory, spare_memory
 from model_behavior.preprocessing.entry_file import CacheEntry, DamagedEntryError, read_entry, write_entry
 
 FORMAT_VERSION = 1
@@ -59,9 +60,11 @@ class ContentCache:
         path: folder, created when the first entry is written; by default `default_cache_path()`. Without one, nothing
             is kept, and a warning says so.
         enabled: False to compute everything anew and write nothing, if texts must leave no trace on disk.
+        memory: limit that decides from which size on a matrix lies in a mapped file of the folder, by default what the
+            machine has to spare.
     """
 
-    def __init__(self, path: Path | None = None, enabled: bool = True) -> None:
+    def __init__(self, path: Path | None = None, enabled: bool = True, memory: Memory | None = None) -> None:
         chosen = path if path is not None else default_cache_path()
         if chosen is None and enabled:
             warnings.warn(
@@ -71,6 +74,7 @@ class ContentCache:
             )
         self.path = chosen if chosen is not None else Path(os.devnull)
         self.enabled = enabled and chosen is not None
+        self.memory = memory if memory is not None else spare_memory()
 
     def get_or_build(self, kind: str, key: str, build: Callable[[], CacheEntry]) -> CacheEntry:
         """Returns the entry from disk if it is there and intact; otherwise computes and keeps it.

@@ -6,6 +6,7 @@ together as one matrix, in memory or, where it is too large, in a mapped file th
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,6 @@ from model_behavior.arrays import AnyArray, Float32Array, Int64Array
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 
-IN_MEMORY = 1 << 30  # bytes; a larger matrix lies in a file
 _MOST_NARROW = np.iinfo(np.int32).max  # counts in a matrix whose rows can be found with 32 bits
 _WIDENED_AT_ONCE = 1 << 24
 _MEAN_CHUNK = 1024
@@ -69,7 +69,7 @@ def encode_through_cache(
     chunks = cut_by_content(prompts, responses)
     if len(chunks) == 1 and not cache.enabled and progress is None:
         return encoder.encode(prompts, responses, batch_size)
-    stack = FeatureStack(cache.path)
+    stack = FeatureStack(cache.path, cache.memory.largest_matrix)
     for chunk in chunks:
         pairs = list(zip(prompts[chunk], responses[chunk], strict=True))
         distinct = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
@@ -107,7 +107,7 @@ class FeatureStack:
         in_memory: largest matrix to hold in memory, bytes. The values are the same either way.
     """
 
-    def __init__(self, folder: Path, in_memory: int = IN_MEMORY) -> None:
+    def __init__(self, folder: Path, in_memory: int) -> None:
         self._folder = folder
         self._dense = _Spill(folder, in_memory)
         self._counts, self._columns = _Spill(folder, in_memory // 2), _Spill(folder, in_memory // 2)
@@ -139,6 +139,16 @@ class FeatureStack:
                 wide.append(columns[start : start + _WIDENED_AT_ONCE].astype(np.int64))
             columns = wide.finish()
         return sparse.csr_matrix((self._counts.finish(), columns, starts), shape=(len(lengths), self._dim))
+
+
+def let_go(matrix: Features) -> None:
+    """Gives the memory of a matrix in a mapped file back to the system; what is read again comes from the file."""
+    for array in [matrix] if isinstance(matrix, np.ndarray) else [matrix.data, matrix.indices]:
+        base: object = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            base.madvise(mmap.MADV_DONTNEED)
 
 
 @final

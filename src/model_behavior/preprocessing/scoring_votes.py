@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from model_behavior.arrays import Float32Array, Int32Array, IntArray
 from model_behavior.data.split import hash_prompts, hash_text
+from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.scoring_types import ScoringVotes, VotedAnswers
 from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable, TrainingData
@@ -114,14 +115,11 @@ def to_ledger(data: TrainingData, votes: IntArray | None = None) -> VoteLedger:
     pairs = data.pairs
     used = np.unique(np.concatenate([data.pair_a[chosen], data.pair_b[chosen]]))
     prompts, names = pairs.prompts, pairs.models
-    key_of = {
-        index: (
-            f"{prompts[int(pairs.prompt_index[index])].as_py()}\0{names[pairs.model_index[index]]}\0"
-            f"{pairs.responses[index].as_py()}"
-        )
-        for index in used.tolist()
+    texts = zip(LazyTexts(prompts, pairs.prompt_index[used]), LazyTexts(pairs.responses, used), strict=True)
+    digest = {
+        index: hash_text(f"{prompt}\0{names[pairs.model_index[index]]}\0{response}")
+        for index, (prompt, response) in zip(used.tolist(), texts, strict=True)
     }
-    digest = {index: hash_text(text) for index, text in key_of.items()}
     seen: Counter[tuple[int, int, int]] = Counter()
     vote = np.zeros(len(chosen), np.uint64)
     columns = (column[chosen].tolist() for column in (data.pair_a, data.pair_b, data.outcome))

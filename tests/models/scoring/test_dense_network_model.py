@@ -13,7 +13,12 @@ from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network import DenseNetwork, NetworkConfig, VoteBatch, VoteNetwork, batch_of
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel, lay_foundation
-from model_behavior.models.scoring.dense_network_training import ScoringSchedule, cross_validate, is_clear_gain
+from model_behavior.models.scoring.dense_network_training import (
+    ScoringSchedule,
+    cross_validate,
+    is_clear_gain,
+    train_network,
+)
 from model_behavior.models.scoring.outcomes import OutcomeConstants, log_loss
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of
@@ -141,6 +146,19 @@ def test_votes_are_held_out_with_their_prompts_and_predicted_by_the_others() -> 
     assert len(losses) == 3 and losses[0] == pytest.approx(by_ratings, abs=1e-5)
     few = cross_validate(build, votes, batch_of(votes, features), replace(schedule, enough_votes=100))
     assert len(votes) / 4 < len(few.outcome) < len(votes)
+
+
+def test_an_epoch_has_no_more_votes_than_it_may() -> None:
+    votes = draw_votes(300, n_prompts=12)
+    features = PromptFeatures()
+    features.fit(votes.prompts)
+    batch = batch_of(votes, features)
+    seen: list[int] = []
+    network = lay_foundation(votes, None, features.dim, SHORT).network
+    network.register_forward_hook(lambda module, arguments, result: seen.append(len(arguments[0].outcome)))
+    train_network(network, batch, ScoringSchedule(epochs=2, batch_size=32, epoch_votes=100), 2)
+    assert seen == [32, 32, 32, 4] * 2
+    assert batch.take(torch.arange(3)).prompt.shape == (3, features.dim)
 
 
 def predict_by_ratings(votes: ScoringVotes, learned: list[set[str]]) -> Float32Array:

@@ -146,7 +146,7 @@ class MatrixFactorisation(ModelBase):
         features = torch.from_numpy(self._features.transform(prompts))
         sides = [torch.from_numpy(side) for side in (a, b)]
         unknown = torch.zeros(len(a), dtype=torch.int64)
-        logits, _ = self._network(VoteBatch(features, sides[0], sides[1], unknown, unknown, 1))
+        logits, _ = self._network(VoteBatch(features, sides[0], sides[1], unknown, torch.arange(len(features)), 1))
         probabilities: Float32Array = torch.softmax(logits, dim=1).numpy()
         return probabilities
 

@@ -17,18 +17,21 @@ SAME_PROMPT_RUN = 8
 """Triplets of one prompt that stay together in `draw_batches_by_prompt`, where a prompt has as many."""
 
 
-def draw_batches(n_triplets: int, batch_size: int, rng: np.random.Generator) -> list[Int64Array]:
-    """Divides an epoch's triplets into batches at random; every order is as likely.
+def draw_batches(
+    n_triplets: int, batch_size: int, rng: np.random.Generator, most: int | None = None
+) -> list[Int64Array]:
+    """Divides an epoch's triplets, or some of them, into batches at random; every order is as likely.
 
     Args:
         n_triplets: triplets of the epoch.
         batch_size: triplets in a batch; the last may have fewer.
         rng: generator of the epoch.
+        most: number of triplets to draw, all by default.
 
     Returns:
-        Indices of triplets, each in one batch.
+        Indices of triplets, each in one batch at most.
     """
-    return _cut(rng.permutation(n_triplets), batch_size)
+    return _cut(rng.permutation(n_triplets)[:most], batch_size)
 
 
 def draw_batches_by_prompt(prompt: Int64Array, batch_size: int, rng: np.random.Generator) -> list[Int64Array]:

@@ -11,7 +11,7 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from model_behavior.arrays import Float32Array
+from model_behavior.arrays import Float32Array, Int64Array
 from model_behavior.errors import DataError
 from model_behavior.preprocessing.feature_cache import Features
 
@@ -176,15 +176,16 @@ class ProjectionHead(nn.Module):
         raw: torch.Tensor = self.output(self.dropout(nn.functional.gelu(self.norm(hidden))))
         return raw
 
-    def embed(self, prepared: Sequence[Prepared], batch_size: int) -> Float32Array:
-        """Unit vectors of all rows, float32, [n_rows, dim], with dropout off."""
-        n_rows = prepared[0].shape[0]
+    def embed(self, prepared: Sequence[Prepared], batch_size: int, rows: Int64Array | None = None) -> Float32Array:
+        """Unit vectors of all rows, or of some, float32, [n_rows, dim], with dropout off."""
+        n_rows = prepared[0].shape[0] if rows is None else len(rows)
         vectors = np.empty((n_rows, self.output.out_features), dtype=np.float32)
         was_training = self.training
         self.eval()
         with torch.inference_mode():
             for start in range(0, n_rows, batch_size):
-                raw = self([block[start : start + batch_size] for block in prepared])
+                part = slice(start, start + batch_size)
+                raw = self([block[part if rows is None else rows[part]] for block in prepared])
                 vectors[start : start + batch_size] = nn.functional.normalize(raw, dim=1).numpy()
         self.train(was_training)
         return vectors

@@ -22,6 +22,7 @@ from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.projection import Prepared, ProjectionHead
 from model_behavior.models.behavior.validation import TrainedEpoch, ValidationSide, stop_if_collapsed
 from model_behavior.preprocessing.entry_file import CacheEntry, inside
+from model_behavior.preprocessing.feature_cache import let_go
 from model_behavior.preprocessing.triplets import TripletSampler
 
 _EMBED_BATCH = 2048
@@ -36,18 +37,22 @@ class OptimisationConfig:
         weight_decay: weight decay of AdamW.
         warmup: share of all steps before the peak.
         many_votes: training votes from which on batches and dropout are as configured; see `EncoderConfig.for_size`.
+        epoch_triplets: largest number of triplets of an epoch; where votes give more, each epoch draws its own.
     """
 
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: float = 0.1
     many_votes: int = 2500
+    epoch_triplets: int = 131_072
 
     def __post_init__(self) -> None:
         if self.many_votes < 1:
             raise UsageError(
                 f"many_votes={self.many_votes}: at least 1 is needed, which leaves batches and dropout alone"
             )
+        if self.epoch_triplets < 1:
+            raise UsageError(f"epoch_triplets={self.epoch_triplets}: at least 1 is needed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,7 @@ class TrainingExamples:
         identity_weight: length of the identity part in the embedding.
         sampler: source of training triplets.
         validation: votes that epochs are compared on.
+        validated: pairs that `validation` is over, ascending; None for all.
     """
 
     prepared: Sequence[Prepared]
@@ -67,6 +73,7 @@ class TrainingExamples:
     identity_weight: float
     sampler: TripletSampler
     validation: ValidationSide
+    validated: Int64Array | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,8 @@ class Trainer:
         started = time.perf_counter()
         rng = np.random.default_rng([self._schedule.seed, epoch])
         triplets = self._examples.sampler.sample(rng)
-        batches = draw_batches(len(triplets), self._schedule.batch_size, rng)
+        n_triplets = min(len(triplets), self._schedule.optimisation.epoch_triplets)
+        batches = draw_batches(len(triplets), self._schedule.batch_size, rng, n_triplets)
         sums: dict[str, float] = {}
         self._network.train()
         with torch.random.fork_rng(devices=[]):
@@ -144,10 +152,14 @@ class Trainer:
                 for name, value in self._take_step(triplets, rows).items():
                     sums[name] = sums.get(name, 0.0) + value * len(rows)
                 on_step(step + 1, len(batches))
-        means = {name: value / max(len(triplets), 1) for name, value in sums.items()}
-        trained = self._head.embed(self._examples.prepared, _EMBED_BATCH)
-        embeddings = compose(trained, self._examples.identity, self._examples.identity_weight)
-        done = TrainedEpoch(epoch, means, len(triplets), triplets.skipped, started)
+        means = {name: value / max(n_triplets, 1) for name, value in sums.items()}
+        examples, validated = self._examples, self._examples.validated
+        trained = self._head.embed(examples.prepared, _EMBED_BATCH, validated)
+        identity = examples.identity if validated is None else examples.identity[validated]
+        embeddings = compose(trained, identity, examples.identity_weight)
+        for block in examples.prepared:
+            let_go(block)
+        done = TrainedEpoch(epoch, means, n_triplets, triplets.skipped, started)
         return self._examples.validation.measure(done, embeddings, trained, self._objective.config)
 
     def _take_step(self, triplets: Triplets, rows: Int64Array) -> Mapping[str, float]:

@@ -28,8 +28,10 @@ from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.models.behavior.training import TrainingExamples
 from model_behavior.models.behavior.validation import EncoderVotes, ValidationSide
 from model_behavior.preprocessing.balanced_triplets import balanced_of_votes
-from model_behavior.preprocessing.feature_cache import Features, FeatureStack, encode_through_cache
+from model_behavior.preprocessing.feature_cache import Features, FeatureStack, encode_through_cache, let_go
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor
+
+_MOST_VALIDATED = 65_536  # pairs of each side of the split; with more, epochs are compared on so many
 
 
 @dataclass(frozen=True)
@@ -118,16 +120,23 @@ def set_up_training(votes: EncoderVotes, source: PairFeatureSource, config: Enco
         projection = replace(config.projection, dim=config.quality_dim)
         head = fit_projection(own.blocks, projection)
         objective = Objective(len(data.pairs.models), projection.dim, config.objectives)
-    *stacks, identity = [FeatureStack(source.runtime.cache.path) for _ in (*features, "identity")]
+    cache = source.runtime.cache
+    *stacks, identity = [FeatureStack(cache.path, cache.memory.largest_matrix) for _ in (*features, "identity")]
     for part in transform_in_parts(transforms, features, prompts, (rows, own), most):
         identity.append(part.identity)
         for stack, block in zip(stacks, head.prepare(part.blocks), strict=True):
             stack.append(block)
-    balanced = balanced_of_votes(data, votes.sampler.prompt, split.validation, config.seed)
-    fixed = votes.prepared.validation_triplets
-    validation = ValidationSide(model, train_pairs, validation_pairs, fixed, balanced, config.seed)
+        for block in features:
+            let_go(block)
+    validated = None
+    if len(model) <= 2 * _MOST_VALIDATED:
+        fixed = votes.prepared.validation_triplets
+        balanced = balanced_of_votes(data, votes.sampler.prompt, split.validation, config.seed)
+        validation = ValidationSide(model, train_pairs, validation_pairs, fixed, balanced, config.seed)
+    else:
+        validation, validated = votes.validation(_MOST_VALIDATED)
     prepared, weight = [stack.finish() for stack in stacks], config.features.identity_weight
-    examples = TrainingExamples(prepared, identity.finish(), weight, votes.sampler, validation)
+    examples = TrainingExamples(prepared, identity.finish(), weight, votes.sampler, validation, validated)
     return TrainingSetup(transforms, head, objective, examples)
 
 

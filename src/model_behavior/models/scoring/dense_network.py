@@ -33,15 +33,15 @@ class VoteBatch:
     """Votes as tensors.
 
     Attributes:
-        prompt: features of the prompt, [n, dim].
+        prompts: features of the prompts, [n_prompts, dim]; they stay where they are when votes are taken.
         model_a: index of the left model, int64, [n].
         model_b: index of the right model, int64, [n].
         outcome: index of the outcome, int64, [n].
-        prompt_index: index of the prompt, int64, [n].
+        prompt_index: row of the prompt, int64, [n].
         n_prompts: number of different prompts in the whole that the batch is of.
     """
 
-    prompt: Tensor
+    prompts: Tensor
     model_a: Tensor
     model_b: Tensor
     outcome: Tensor
@@ -50,9 +50,14 @@ class VoteBatch:
 
     def take(self, rows: Tensor) -> VoteBatch:
         """The votes in some rows."""
-        columns = (self.prompt, self.model_a, self.model_b, self.outcome, self.prompt_index)
-        prompt, a, b, outcome, prompt_index = (column[rows] for column in columns)
-        return VoteBatch(prompt, a, b, outcome, prompt_index, self.n_prompts)
+        columns = (self.model_a, self.model_b, self.outcome, self.prompt_index)
+        a, b, outcome, prompt_index = (column[rows] for column in columns)
+        return VoteBatch(self.prompts, a, b, outcome, prompt_index, self.n_prompts)
+
+    @property
+    def prompt(self) -> Tensor:
+        """Features of the prompt of each vote, [n, dim]."""
+        return self.prompts[self.prompt_index]
 
 
 def batch_of(votes: ScoringVotes, features: PromptFeatures) -> VoteBatch:
@@ -62,7 +67,7 @@ def batch_of(votes: ScoringVotes, features: PromptFeatures) -> VoteBatch:
         torch.from_numpy(column.astype(np.int64))
         for column in (votes.model_a, votes.model_b, votes.prompt_index, votes.outcome)
     )
-    return VoteBatch(vectors[prompt_index], a, b, outcome, prompt_index, len(votes.prompts))
+    return VoteBatch(vectors, a, b, outcome, prompt_index, len(votes.prompts))
 
 
 class VoteNetwork(nn.Module):

@@ -17,6 +17,7 @@ from model_behavior.models.scoring.outcomes import decided_hits, log_loss, softm
 
 Build = Callable[[ScoringVotes], VoteNetwork]
 Progress = Callable[[int, int], None]
+_PREDICTED_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ScoringSchedule:
         seed: seed of the order of votes, the hidden layer and the folds.
         folds: parts that prompts are dealt out to; each is predicted by a network that learned from the others.
         enough_votes: no further fold is held out once this many votes were predicted.
+        epoch_votes: largest number of votes of an epoch; of more, each epoch draws its own.
     """
 
     epochs: int = 30
@@ -38,6 +40,7 @@ class ScoringSchedule:
     seed: int = 0
     folds: int = 5
     enough_votes: int = 20_000
+    epoch_votes: int = 131_072
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +116,11 @@ def train_epochs(network: VoteNetwork, train: VoteBatch, schedule: ScoringSchedu
     yield 0, math.nan
     generator = torch.Generator().manual_seed(schedule.seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate)
-    n_votes = len(train.outcome)
+    n_votes = min(len(train.outcome), schedule.epoch_votes)
     n_steps = schedule.epochs * math.ceil(n_votes / schedule.batch_size)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(n_steps, 1))
     for epoch in range(1, schedule.epochs + 1):
-        order = torch.randperm(n_votes, generator=generator)
+        order = torch.randperm(len(train.outcome), generator=generator)[:n_votes]
         total = 0.0
         for rows in order.tensor_split(list(range(schedule.batch_size, n_votes, schedule.batch_size))):
             total += _step(network, train.take(rows), optimizer) * len(rows)
@@ -159,13 +162,22 @@ def _follow(
     predicted, losses, seconds = [], [], []
     started = time.perf_counter()
     for _, loss in train_epochs(network, train, schedule):
-        with torch.no_grad():
-            logits, _ = network(held_out)
-        predicted.append(softmax(logits.double().numpy()).astype(np.float32))
+        predicted.append(_predict(network, held_out))
         losses.append(loss)
         seconds.append(time.perf_counter() - started)
         started = time.perf_counter()
     return np.stack(predicted), np.array(losses), np.array(seconds)
+
+
+def _predict(network: VoteNetwork, votes: VoteBatch) -> Float32Array:
+    """Probabilities of the outcomes, [n, 4]."""
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(votes.outcome), _PREDICTED_AT_ONCE):
+            end = min(start + _PREDICTED_AT_ONCE, len(votes.outcome))
+            logits, _ = network(votes.take(torch.arange(start, end)))
+            parts.append(softmax(logits.double().numpy()).astype(np.float32))
+    return np.concatenate(parts)
 
 
 def _history(
