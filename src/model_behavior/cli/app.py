@@ -181,6 +181,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
             ("rank arena", 'rank arena --prompt "Is 7 prime?" --json'),
         ),
         Row(
+            "rate",
+            "ask_commands:rate",
+            "Rate models by votes alone, of any number of files, without training.",
+            ("rate votes/ --workers 2", "rate s3://bucket/votes/ --json"),
+        ),
+        Row(
             "predict",
             "ask_commands:predict",
             "Predict votes for the rows of a file.",

@@ -38,7 +38,7 @@ from model_behavior.errors import DataError, ModelBehaviorError, UsageError
 
 Counted = tuple[VoteCounts, SourceReport]
 Workers = Callable[[Callable[..., Counted], Sequence[tuple[Any, ...]]], Iterable[Counted]]
-"""Calls a function with each of some arguments, anywhere, and gives the results in order."""
+"""Calls a function with each of some arguments, anywhere, and gives the results in any order."""
 
 _TEXTS = ("prompt", "question", "instruction")
 _NUMBERS = ("prompt_id", "question_id")
