@@ -273,6 +273,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
                     ("benchmark scale votes.parquet --output scale.md",),
                 ),
                 Row(
+                    "catalog",
+                    "benchmark_commands:benchmark_catalog",
+                    "Benchmark adding one model to catalogs of thousands.",
+                    ("benchmark catalog arena responses.jsonl --output catalog.md",),
+                ),
+                Row(
                     "service",
                     "benchmark_commands:benchmark_service",
                     "Benchmark the service under load.",
