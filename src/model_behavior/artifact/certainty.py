@@ -10,12 +10,15 @@ from model_behavior.artifact.folder import Contents
 from model_behavior.catalog.enrolment import Catalog
 from model_behavior.catalog.identification import fit_identifier
 from model_behavior.catalog.placement import Placement, Population, effective_responses, fit_population
+from model_behavior.catalog.samples import select_samples
+from model_behavior.data.split import hash_text
 from model_behavior.data_models.scoring_types import RatingScale, ScaleName
 from model_behavior.errors import DataError, UsageError
 from model_behavior.models.scoring.rating_reader import RatingPrecision
 from model_behavior.names import find_model
 
 PLANNED_SIZES = (8, 32, 128)
+_MOST_MODELS, _MODELS_READ = 1000, 64  # of larger catalogs, the models that tell how models lie
 _SAME_PROMPT = 1.0  # several responses to one prompt count as one
 
 
@@ -148,12 +151,24 @@ def place_model(population: Population, catalog: Catalog, row: int) -> Placement
 
 def _population(catalog: Catalog) -> Population | None:
     try:
-        return fit_population(catalog)
+        return fit_population(_sample_of(catalog))
     except DataError:  # too few models for regions; ratings do not need them
         return None
 
 
+def _sample_of(catalog: Catalog) -> Catalog:
+    """The models with the smallest hashes of their names, where there are more than all need to be read of."""
+    names = catalog.models.names
+    if len(names) <= _MOST_MODELS:
+        return catalog
+    rows = sorted(sorted(range(len(names)), key=lambda row: hash_text(names[row]))[:_MODELS_READ])
+    models = catalog.models.select(rows)
+    return Catalog(models, select_samples([catalog.samples], models.names))
+
+
 def _recognition(catalog: Catalog) -> Mapping[int, float]:
+    if len(catalog.models) > _MOST_MODELS:  # among some of them recognition would be easier than it is
+        return {}
     try:
         return fit_identifier(catalog).recognition
     except DataError:

@@ -145,7 +145,8 @@ def read_samples(
         KeyError, TypeError, ValueError: something is missing or does not fit.
     """
     counts = np.stack([index[f"{kind}.length"] for kind in _KINDS], axis=1).tolist()
-    lengths = [dict(zip(_KINDS, row, strict=True)) for row in counts]
+    shared = {row: dict(zip(_KINDS, row, strict=True)) for row in set(map(tuple, counts))}
+    lengths = [shared[tuple(row)] for row in counts]  # most models have as many as are kept
     rows = [
         StoredRow(segments[place.segment], place.start, place.size, place.digest, own)
         for place, own in zip(read_places(index, sorted(segments)), lengths, strict=True)

@@ -124,10 +124,8 @@ def answers_of(samples: ModelSamples, names: Sequence[str]) -> Answers:
 def _rows_of(known: Sequence[str], sample: VectorSample, names: Sequence[str]) -> tuple[Int64Array, Int64Array]:
     """The rows of a sample that are of some models, and the place of each row's model among these."""
     place = {name: row for row, name in enumerate(known)}
-    parts = [
-        np.arange(len(sample.prompt_keys))[sample.rows_of(place[name])] if name in place else np.empty(0, np.int64)
-        for name in names
-    ]
+    spans = [sample.rows_of(place[name]) if name in place else slice(0, 0) for name in names]
+    parts = [np.arange(span.start, span.stop) for span in spans]
     owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return np.concatenate([np.empty(0, np.int64), *parts]), owner
 

@@ -246,8 +246,9 @@ def _measure_identity(samples: ModelSamples, models: Sequence[str], keys: UInt64
     usual = samples.style_mean[rows].astype(np.float64)
     scale = np.maximum(np.sqrt(np.square(samples.style_deviation[rows].astype(np.float64)).mean(axis=0)), 1e-6)
     usual = (usual - usual.mean(axis=0)) / scale
-    taken = np.concatenate([np.arange(len(samples.styles.prompt_keys))[samples.styles.rows_of(row)] for row in rows])
-    owner = np.repeat(np.arange(len(rows)), [len(range(*samples.styles.rows_of(row).indices(10**9))) for row in rows])
+    spans = [samples.styles.rows_of(row) for row in rows.tolist()]
+    taken = np.concatenate([np.arange(span.start, span.stop) for span in spans])
+    owner = np.repeat(np.arange(len(rows)), [span.stop - span.start for span in spans])
     asked = samples.styles.prompt_keys[taken]
     known = np.isin(asked, keys)
     taken, owner, column = taken[known], owner[known], np.searchsorted(keys, asked[known])

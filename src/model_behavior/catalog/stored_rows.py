@@ -12,7 +12,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -82,7 +82,9 @@ class StoredRow:
         ArtifactError: by `content` and all that is read from it: the bytes were altered.
     """
 
-    def __init__(self, segment: Segment, start: int, size: int, digest: bytes, lengths: dict[str, int]) -> None:
+    __slots__ = ("_arrays", "digest", "lengths", "segment", "size", "start")
+
+    def __init__(self, segment: Segment, start: int, size: int, digest: bytes, lengths: Mapping[str, int]) -> None:
         self.segment, self.start, self.size, self.digest, self.lengths = segment, start, size, digest, lengths
         self._arrays: Arrays | None = None
 
@@ -138,7 +140,7 @@ class Chunk(Protocol):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class ArrayChunk:
     """Rows in memory."""
 
@@ -153,7 +155,7 @@ class ArrayChunk:
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class StoredChunk:
     """One array of a stored row.
 

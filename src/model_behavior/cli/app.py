@@ -181,6 +181,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
             ("rank arena", 'rank arena --prompt "Is 7 prime?" --json'),
         ),
         Row(
+            "rate",
+            "ask_commands:rate",
+            "Rate models by votes alone, of any number of files, without training.",
+            ("rate votes/ --workers 2", "rate s3://bucket/votes/ --json"),
+        ),
+        Row(
             "predict",
             "ask_commands:predict",
             "Predict votes for the rows of a file.",
@@ -265,6 +271,12 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
                     "benchmark_commands:benchmark_scale",
                     "Benchmark time and memory at growing numbers of votes.",
                     ("benchmark scale votes.parquet --output scale.md",),
+                ),
+                Row(
+                    "catalog",
+                    "benchmark_commands:benchmark_catalog",
+                    "Benchmark adding one model to catalogs of thousands.",
+                    ("benchmark catalog arena responses.jsonl --output catalog.md",),
                 ),
                 Row(
                     "service",

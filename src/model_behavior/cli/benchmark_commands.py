@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import typer
 
 from model_behavior.artifact import Artifact
+from model_behavior.benchmarks.catalog_size import measure_catalogs, write_catalog_report
 from model_behavior.benchmarks.drift import DriftPlan, run_drift_benchmark, write_drift_report
 from model_behavior.benchmarks.rating_cells import RatedMaterial, RatedResult, run_rated_benchmark
 from model_behavior.benchmarks.scale import ScalePlan, measure_sizes, write_scale_report
@@ -45,6 +46,7 @@ _PLAN2 = Stage2Plan()
 _SPEED = SpeedPlan()
 _DRIFT = DriftPlan()
 _SIZES = "10000,100000,1000000"
+_CATALOGS = "100,1000,10000"
 _STOP_SECONDS = 30
 _Result = TypeVar("_Result")
 
@@ -277,6 +279,29 @@ def benchmark_scale(
     last = results[-1]
     text = f"{output}: {last.votes:,} votes in {last.seconds:.0f} s of CPU and {last.peak_bytes / 2**20:,.0f} MiB"
     print_result({"output": str(output), "results": plain_values(results)}, json, text)
+
+
+def benchmark_catalog(
+    folder: ArtifactFolder,
+    responses: Annotated[Path, typer.Argument(metavar="RESPONSES", help="Responses of the model that is added.")],
+    output: Annotated[Path, typer.Option(help="Markdown file to write.")],
+    models: Annotated[
+        str, typer.Option(help="Numbers of models, separated by commas; 10,000 need 7 GB of temporary space.")
+    ] = _CATALOGS,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Benchmark adding one model to an artifact with thousands of others, made of those that it has."""
+    check_output_file(output)
+    wanted, progress = _parse_sizes(models), Progress()
+    loaded = Artifact.load(folder)
+    costs = measure_catalogs(loaded, responses, wanted, seed, lambda done, total: progress.show("sizes", done, total))
+    tail = f" --models {models}" if models != _CATALOGS else ""
+    command = f"model-behavior benchmark catalog {folder.name} {responses.name} --output {output.name}{tail}"
+    _write_report(output, write_catalog_report(costs, folder.name, command), {})
+    last = costs[-1]
+    text = f"{output}: one model beside {last.models:,} in {sum(last.seconds):.2f} s of CPU"
+    print_result({"output": str(output), "results": plain_values(costs)}, json, text)
 
 
 def _parse_sizes(text: str) -> list[int]:

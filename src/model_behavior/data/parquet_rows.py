@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model_behavior.data import remote_files
 from model_behavior.data.byte_streams import COMPRESSIONS, NothingToReadError, find_archive, open_bytes, shorten
 from model_behavior.errors import DataError
 
@@ -21,7 +22,7 @@ _BATCH_BYTES = 256 << 20
 _FEW_ROWS = 64
 
 
-def read_parquet_columns(path: Path) -> tuple[pa.Schema, int]:
+def read_parquet_columns(path: Path | str) -> tuple[pa.Schema, int]:
     """The columns and the number of rows.
 
     Raises:
@@ -41,7 +42,7 @@ def text_columns(schema: pa.Schema) -> frozenset[str]:
 
 
 def iterate_parquet_batches(
-    path: Path, columns: Sequence[str] | None, batch_rows: int, part: range | None = None
+    path: Path | str, columns: Sequence[str] | None, batch_rows: int, part: range | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Record batches of at most `batch_rows` rows, in order.
 
@@ -49,7 +50,7 @@ def iterate_parquet_batches(
     that a small file may unpack to thousands of times its size.
 
     Args:
-        path: Parquet file.
+        path: Parquet file, or its address as `remote_files` reads them.
         columns: columns to read, all by default.
         batch_rows: most rows of a batch.
         part: rows to read, all by default; only the row groups that hold some of them are read.
@@ -67,6 +68,16 @@ def iterate_parquet_batches(
             first += batch.num_rows
             if start < stop:
                 yield batch.slice(start, stop - start)
+
+
+def iterate_encoded_batches(path: Path | str, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Record batches of some columns as dictionaries, which hold every value once, however many rows repeat it.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    with _open_parquet(path, columns) as file:
+        yield from file.iter_batches(batch_size=batch_rows, columns=list(columns))
 
 
 def _longest_value(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
@@ -134,20 +145,42 @@ def _decode(value: Any) -> Any:
 
 
 @contextmanager
-def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+def _open_parquet(path: Path | str, encoded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """The file; an address is read in place, and only the columns and row groups that are asked for are sent.
+
+    Args:
+        path: file or address.
+        encoded: columns to read as dictionaries.
+    """
+    how: dict[str, Any] = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False, "read_dictionary": list(encoded)}
+    if isinstance(path, str):
+        how["pre_buffer"] = True
+        with remote_files.opened(path) as remote, _read_soundly(path), pq.ParquetFile(remote, **how) as file:
+            yield file
+        return
     try:
         if path.suffix.lower() in COMPRESSIONS or find_archive(path) is not None:
             # Parquet needs random access, which a compressed stream cannot give.
             with tempfile.TemporaryFile() as unpacked:
                 with open_bytes(path) as stream:
                     shutil.copyfileobj(stream, unpacked, _BUFFER_BYTES)
-                with pq.ParquetFile(unpacked, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+                with pq.ParquetFile(unpacked, **how) as file:
                     yield file
         else:
-            with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+            with pq.ParquetFile(path, **how) as file:
                 yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: {_describe(path)} ({shorten(str(error), 160)}).") from error
+
+
+@contextmanager
+def _read_soundly(address: str) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"{address}: not a Parquet file, or a damaged one ({shorten(str(error), 160)}). Fix: copy it there again."
+        ) from error
 
 
 def _describe(path: Path) -> str:

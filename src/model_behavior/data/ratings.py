@@ -130,7 +130,7 @@ def load_battles(
         DataError: as in `load_votes`.
         UsageError: no source was given.
     """
-    opened = [_as_battles(source) for source in open_sources(sources, "votes", reading, also=BATTLES)]
+    opened = [as_battles(source) for source in open_sources(sources, "votes", reading, also=BATTLES)]
     ids: dict[str, int] = {}
     left, right, outcome = array("i"), array("i"), array("b")
 
@@ -153,7 +153,12 @@ def load_battles(
     return battles, LoadReport(report, similar_names(names))
 
 
-def _as_battles(source: OpenedSource) -> OpenedSource:
+def as_battles(source: OpenedSource) -> OpenedSource:
+    """The source, read for who beat whom alone where its columns allow that.
+
+    Raises:
+        DataError: it holds no votes.
+    """
     if set(BATTLES.required) <= {*source.rows.columns, *source.names}:
         return replace(source, format=replace(BATTLES, convert=_convert_battle), notes=())
     if source.format.family != "votes":

@@ -10,13 +10,14 @@ import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from model_behavior.data import remote_files
 from model_behavior.data.byte_streams import COMPRESSIONS, find_archive, list_members, shorten
 from model_behavior.data.csv_rows import iterate_csv_batches, iterate_csv_rows, read_csv_columns
 from model_behavior.data.hub_rows import HUB_PREFIX, iterate_hub_batches, open_hub_dataset
@@ -46,7 +47,8 @@ _ALLOWED = f"Allowed: {', '.join(EXTENSIONS)}, each also with {' or '.join(COMPR
 _NO_PATH = "Fix: to give rows rather than a path, make them a list of dictionaries, as json.loads does with JSON."
 
 Source: TypeAlias = str | Path | Sequence[Mapping[str, Any]] | ArrowStream
-"""A file, a folder of files or `hf://owner/name[@split]`; rows as dictionaries; a DataFrame or another Arrow table."""
+"""A file, a folder of files, `hf://owner/name[@split]`, or an address such as `s3://bucket/votes/`; rows as
+dictionaries; a DataFrame or another Arrow table."""
 
 ReadBatches = Callable[[Sequence[str] | None, int], Iterator[pa.RecordBatch]]
 ReadRows = Callable[[Sequence[str], int], Iterator[list[dict[str, Any]]]]
@@ -118,7 +120,8 @@ class Shard:
     Attributes:
         source: a file, or `hf://owner/name`.
         part: rows of a Parquet file; None for the whole source.
-        digest: SHA-256 of the file; of a dataset that is no file, a value that is never the same again.
+        digest: SHA-256 of the file; of one behind an address, of its size and time; of a dataset that is no file, a
+            value that is never the same again.
     """
 
     source: str
@@ -211,6 +214,8 @@ def cut_into_shards(source: str | Path, shard_rows: int) -> list[Shard]:
 def _expand_address(source: str | Path) -> list[str | Path]:
     if str(source).startswith(HUB_PREFIX):
         return [source]
+    if remote_files.is_remote(str(source)):
+        return [*_list_remote(str(source))]
     try:
         is_folder = Path(source).is_dir() or is_zip(Path(source))
     except OSError as error:
@@ -218,10 +223,25 @@ def _expand_address(source: str | Path) -> list[str | Path]:
     return [*list_shards(Path(source))] if is_folder else [source]
 
 
+def _list_remote(address: str) -> list[str]:
+    """The data files below an address, as `list_shards` lists those of a folder."""
+    files = remote_files.list_files(address)
+    found = files if files == [address] else [each for each in files if _data_extension_of(each) is not None]
+    if not found:
+        raise DataError(f"{address}: the folder holds no data file. {_ALLOWED}")
+    return found
+
+
+def _data_extension_of(address: str) -> str | None:
+    return data_extension(Path(remote_files.name_of(address).name))
+
+
 def _open_address(name: str, part: range | None) -> RowSource:
     if name.startswith(HUB_PREFIX):
         dataset, columns = open_hub_dataset(name)
         return _from_batches(name, columns, None, partial(iterate_hub_batches, name, dataset), frozenset(columns))
+    if remote_files.is_remote(name):
+        return _open_remote(name, part)
     path = _require_file(Path(name))
     extension = data_extension(path)
     if extension is None:
@@ -242,6 +262,14 @@ def _open_address(name: str, part: range | None) -> RowSource:
         frozenset(column for column, is_text in found.items() if is_text),
         partial(to_batches_and_rows, partial(iterate_json_rows, path)),
     )
+
+
+def _open_remote(address: str, part: range | None) -> RowSource:
+    if remote_files.name_of(address).suffix.lower() != ".parquet":
+        return replace(_open_address(str(remote_files.fetch(address)), part), name=address)
+    schema, n_rows = read_parquet_columns(address)
+    read = partial(iterate_parquet_batches, address, part=part)
+    return _from_batches(address, tuple(schema.names), n_rows, read, text_columns(schema))
 
 
 def _require_file(path: Path) -> Path:
@@ -314,6 +342,11 @@ def _open_table(table: ArrowStream) -> RowSource:
 
 def _cut(source: str | Path, shard_rows: int) -> Iterator[Shard]:
     name, path = str(source), Path(source)
+    if remote_files.is_remote(name):
+        parts = _parts_of(name, shard_rows) if remote_files.name_of(name).suffix.lower() == ".parquet" else [None]
+        digest = remote_files.digest_of_file(name)
+        yield from (Shard(name, part, digest) for part in parts)
+        return
     if name.startswith(HUB_PREFIX) or not path.is_file():
         yield Shard(name, None, uuid.uuid4().hex)
         return
@@ -323,6 +356,9 @@ def _cut(source: str | Path, shard_rows: int) -> Iterator[Shard]:
     if path.suffix.lower() != ".parquet":
         yield Shard(name, None, digest)
         return
+    yield from (Shard(name, part, digest) for part in _parts_of(path, shard_rows))
+
+
+def _parts_of(path: Path | str, shard_rows: int) -> list[range]:
     _, n_rows = read_parquet_columns(path)
-    for start in range(0, n_rows, shard_rows):
-        yield Shard(name, range(start, min(start + shard_rows, n_rows)), digest)
+    return [range(start, min(start + shard_rows, n_rows)) for start in range(0, n_rows, shard_rows)]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from model_behavior.arrays import BoolArray, Int32Array, Int64Array, UInt64Array
 from model_behavior.data.canonical_text import canonical_prompt
@@ -19,6 +20,8 @@ from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.votes import SplitVotes, TrainingData, ValidationSplit
 from model_behavior.errors import DataError, UsageError
 from model_behavior.names import nearest_models
+
+_SPECIAL = r"[^ -~\n]|[&<\[#*:`]|--"
 
 PromptKeys = UInt64Array
 """Keys of prompts from `hash_prompts`, [n_prompts]."""
@@ -52,6 +55,22 @@ def hash_prompts(prompts: Sequence[str]) -> PromptKeys:
     Among a million prompts the chance that any two share a key is below 1 in 10 million.
     """
     return np.fromiter((hash_text(normalise_prompt(prompt)) for prompt in prompts), np.uint64, len(prompts))
+
+
+def hash_prompt_column(prompts: pa.Array) -> PromptKeys:
+    """`hash_prompts` of a column without nulls, several times as fast where most prompts are plain.
+
+    A prompt of printable ASCII without a character that a template, a role, an entity or a dash is made of differs from
+    its canonical form in white space alone.
+    """
+    special = pc.match_substring_regex(prompts, _SPECIAL)
+    plain = pc.ascii_lower(prompts.filter(pc.invert(special)))
+    plain = pc.utf8_trim(pc.replace_substring_regex(plain, "[ \\n]+", " "), " ")
+    keys = np.empty(len(prompts), np.uint64)
+    is_special = special.to_numpy(zero_copy_only=False)
+    keys[is_special] = hash_prompts(prompts.filter(special).to_pylist())
+    keys[~is_special] = np.fromiter(map(hash_text, plain.to_pylist()), np.uint64, len(plain))
+    return keys
 
 
 def hash_text(text: str) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, final
 
 from model_behavior.artifact import Artifact
 from model_behavior.errors import MissingExtraError, ModelBehaviorError
-from model_behavior.sharding.worker import ShardReport, ShardTask, run_shard, run_shard_alone
+from model_behavior.sharding.worker import ShardTask, run_shard, run_shard_alone
 
 OnRows: TypeAlias = Callable[[int], None]
 """Function called with the number of rows done."""
@@ -67,28 +68,53 @@ class RayEngine:
         Raises:
             MissingExtraError: Ray is not installed.
         """
-        ray = _import_ray()
         done = 0
-        try:
-            _connect(ray, self.address)
+        with _cluster(self.address) as ray:
             remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(run_shard_alone)
             for report in _gather(ray, (remote.remote(task) for task in tasks)):
                 done += report.rows
                 on_rows(done)
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, ModelBehaviorError | OSError):
-                raise error.cause from None
-            raise ModelBehaviorError(f"a shard failed on the Ray cluster: {error.cause!r}") from error
-        except (ray.exceptions.RayError, ConnectionError) as error:
-            raise ModelBehaviorError(
-                f"the Ray cluster (address {self.address!r}) failed: {error}. What is finished is kept. Fix: run the "
-                "same command again"
-            ) from error
-        finally:
-            ray.shutdown()
 
 
-def _gather(ray: Any, started: Iterator[Any]) -> Iterator[ShardReport]:
+@final
+@dataclass(frozen=True)
+class RayWorkers:
+    """Calls of a function as tasks of a Ray cluster, one core each; see `data.vote_counting.Workers`.
+
+    Attributes:
+        address: as in `RayEngine`.
+    """
+
+    address: str | None = None
+
+    def __call__(self, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+        """The results, in any order."""
+        with _cluster(self.address) as ray:
+            remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(work)
+            yield from _gather(ray, (remote.remote(*call) for call in calls))
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected; its errors are told as ours."""
+    ray = _import_ray()
+    try:
+        _connect(ray, address)
+        yield ray
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ModelBehaviorError | OSError):
+            raise error.cause from None
+        raise ModelBehaviorError(f"a shard failed on the Ray cluster: {error.cause!r}") from error
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise ModelBehaviorError(
+            f"the Ray cluster (address {address!r}) failed: {error}. What is finished is kept. Fix: run the "
+            "same command again"
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+def _gather(ray: Any, started: Iterator[Any]) -> Iterator[Any]:
     """Results as they come, with a bounded number of tasks in the cluster."""
     waiting: list[Any] = []
     for task in started:

@@ -17,8 +17,9 @@ from scipy.sparse import csgraph
 
 from model_behavior.arrays import Float32Array, Float64Array, Int64Array, IntArray
 from model_behavior.data_models.scoring_types import Ratings, ScoringVotes
+from model_behavior.data_models.vote_counts import VoteCounts
 from model_behavior.data_models.votes import Outcome
-from model_behavior.errors import ArtifactError
+from model_behavior.errors import ArtifactError, DataError
 from model_behavior.models.scoring.model_base import (
     ModelBase,
     check_state,
@@ -31,8 +32,16 @@ from model_behavior.models.scoring.model_base import (
     rate_without_interval,
 )
 from model_behavior.models.scoring.outcomes import N_OUTCOMES, OutcomeConstants
-from model_behavior.models.scoring.score_fit import Design, ScoreFit, clustered_covariance, fit_scores
+from model_behavior.models.scoring.score_fit import (
+    Design,
+    ScoreFit,
+    clustered_covariance,
+    clustered_scores,
+    covariance_of_scores,
+    fit_scores,
+)
 
+_CELLS_AT_ONCE = 1 << 19
 _DENSE_ENTRIES = 500_000  # of a design summed by pair, up to which it is a dense matrix
 
 
@@ -203,6 +212,36 @@ class BradleyTerry(RatingsBase):
         self.covariance = clustered_covariance(one_by_one, fit, votes.prompt_index, centring)
         self.votes, self.component = count_votes(votes), component
 
+    def fit_counts(self, counts: VoteCounts) -> None:
+        """Fits ratings to votes that are summed already: the same as `fit`, in memory that the prompts alone take.
+
+        Raises:
+            DataError: no votes.
+        """
+        if not len(counts.cell):
+            raise DataError("there are no votes to rate models by. Fix: give at least one")
+        n_models = len(counts.models)
+        cells = np.bincount(counts.cell, counts.count, minlength=n_models**2 * N_OUTCOMES).reshape(-1, N_OUTCOMES)
+        pairs = np.flatnonzero(cells.any(axis=1))
+        low, high = np.divmod(pairs, n_models)
+        design = Design(
+            _one_hot(low, n_models, dense=True),
+            _one_hot(high, n_models, dense=True),
+            cells[pairs].astype(np.float64),
+            np.full(n_models, self.config.penalty),
+        )
+        fit = fit_scores(design, learn_slopes=self.config.learn_slopes)
+        component = _label_components(low, high, n_models)
+        together = component[:, None] == component
+        centring = np.eye(n_models) - together / together.sum(axis=1)
+        self._models = counts.models
+        self.rating = fit.theta - fit.theta.mean()
+        self.constants = centred_constants(fit.constants, float(fit.theta.mean()))
+        self.covariance = covariance_of_scores(fit, *_scores_of_counts(counts, fit, self.config.penalty), centring)
+        per_pair = cells[pairs].sum(axis=1)
+        self.votes = (np.bincount(low, per_pair, n_models) + np.bincount(high, per_pair, n_models)).astype(np.int64)
+        self.component = component
+
     def rate(self, models: Sequence[str] | None = None, prompt: str | None = None) -> Ratings:
         """Ratings around a mean of 0 over the models of the same component, whatever the prompt."""
         rated = super().rate(models, prompt)
@@ -237,13 +276,37 @@ def find_components(votes: ScoringVotes) -> Int64Array:
 
     Numbered from 0, the group with the most models first; of equally large ones the one with the first name.
     """
-    n_models = len(votes.models)
-    edges = sparse.csr_matrix((np.ones(len(votes)), (votes.model_a, votes.model_b)), (n_models, n_models))
+    return _label_components(votes.model_a, votes.model_b, len(votes.models))
+
+
+def _label_components(a: IntArray, b: IntArray, n_models: int) -> Int64Array:
+    edges = sparse.csr_matrix((np.ones(len(a)), (a, b)), (n_models, n_models))
     _, label = csgraph.connected_components(edges, directed=False)
     first = np.unique(label, return_index=True)[1]
     order = np.lexsort((first, -np.bincount(label)))
     component: Int64Array = np.argsort(order)[label]
     return component
+
+
+def _scores_of_counts(counts: VoteCounts, fit: ScoreFit, penalty: float) -> tuple[Float64Array, int]:
+    """`clustered_scores` of all cells, some prompts at a time."""
+    n_models, n_cells = len(counts.models), len(counts.cell)
+    total, n_clusters, start = np.zeros((n_models + 2, n_models + 2)), 0, 0
+    first = np.flatnonzero(np.append(True, counts.prompt[1:] != counts.prompt[:-1]))
+    while start < n_cells:
+        later = np.searchsorted(first, start + _CELLS_AT_ONCE)
+        stop = int(first[later]) if later < len(first) else n_cells
+        part = VoteCounts(counts.models, counts.prompt[start:stop], counts.cell[start:stop], counts.count[start:stop])
+        low, high, outcome = part.sides
+        design = Design(
+            _one_hot(low, n_models),
+            _one_hot(high, n_models),
+            np.eye(N_OUTCOMES)[outcome] * part.count[:, None].astype(np.float64),
+            np.full(n_models, penalty),
+        )
+        scores, n = clustered_scores(design, fit, np.cumsum(np.append(True, part.prompt[1:] != part.prompt[:-1])) - 1)
+        total, n_clusters, start = total + scores, n_clusters + n, stop
+    return total, n_clusters
 
 
 def vote_design(votes: ScoringVotes, penalty: float) -> Design:

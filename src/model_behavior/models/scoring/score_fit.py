@@ -109,12 +109,23 @@ def clustered_covariance(design: Design, fit: ScoreFit, cluster: IntArray, contr
     Returns:
         [n_contrasts, n_contrasts].
     """
+    return covariance_of_scores(fit, *clustered_scores(design, fit, cluster), contrast)
+
+
+def clustered_scores(design: Design, fit: ScoreFit, cluster: IntArray) -> tuple[Float64Array, int]:
+    """Sum over clusters of g g', [n_parameters + 2, n_parameters + 2], and their number; parts of votes that share no
+    cluster add up. Arguments as in `clustered_covariance`, but that a row may stand for several votes of one outcome.
+    """
     sums = _cluster_scores(design, fit, cluster)
-    n_clusters = sums.shape[0]
+    return (sums.T @ sums).toarray(), int(sums.shape[0])
+
+
+def covariance_of_scores(fit: ScoreFit, scores: Float64Array, n_clusters: int, contrast: Float64Array) -> Float64Array:
+    """The covariance of `clustered_covariance` from what `clustered_scores` has summed."""
     bread = np.linalg.inv(fit.information)[: len(fit.theta)]
     naive = contrast @ bread[:, : len(fit.theta)] @ contrast.T
-    spread = sums @ (contrast @ bread).T
-    sandwich: Float64Array = spread.T @ spread * n_clusters / max(n_clusters - 1, 1)
+    half = contrast @ bread
+    sandwich: Float64Array = half @ scores @ half.T * n_clusters / max(n_clusters - 1, 1)
     variance = np.maximum(np.diag(sandwich), 1e-300)
     lift = np.sqrt(np.maximum(np.diag(naive) / variance, 1))
     lifted: Float64Array = sandwich * np.outer(lift, lift)
