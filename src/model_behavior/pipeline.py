@@ -32,6 +32,7 @@ from model_behavior.data_models.scoring_types import ModelTable, ScoringVotes
 from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
 from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.evaluation.measured_votes import training_prompts_of
 from model_behavior.memory import check_training
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
@@ -84,6 +85,7 @@ def train(
     *,
     ratings: RatingTable | Source | None = None,
     responses: Responses | None = None,
+    start: Artifact | None = None,
 ) -> Artifact:
     """Trains both stages on pairwise votes, published ratings, or both, and embeds every model.
 
@@ -93,10 +95,13 @@ def train(
         runtime: cache of text features, monitor and checkpoint, which do not change the result.
         ratings: published ratings on the Elo scale, by the models' exact names: a leaderboard as a file or table.
         responses: responses of the rated models; other models among them are rated from their responses.
+        start: trained artifact to start from, of the same configuration: few votes then suffice. Its models are not
+            taken over, since the encoder changes.
 
     Raises:
         DataError: the votes, ratings or responses cannot be read, or give no triplet.
-        UsageError: neither votes nor ratings are given, or only one of ratings and responses.
+        UsageError: neither votes nor ratings are given, or only one of ratings and responses, or `start` has
+            another configuration.
         CollapseError: the encoder maps every pair to the same point.
     """
     config = config if config is not None else TrainingConfig()
@@ -108,7 +113,7 @@ def train(
     )
     for note in material.notes:
         warnings.warn(note, UserWarning, stacklevel=2)
-    encoder = make_encoder(config, runtime)
+    encoder = make_encoder(config, runtime, start)
     prepared, material = prepare(encoder, material, config)
     return complete(fit_encoder(encoder, prepared, config), prepared, material, config)
 
@@ -202,11 +207,17 @@ def complete(
     return scored if material.others is None else scored.onboard(material.others, config=config.enrolment)
 
 
-def train_encoder(votes: Votes, config: TrainingConfig | None = None, runtime: Runtime | None = None) -> Artifact:
+def train_encoder(
+    votes: Votes,
+    config: TrainingConfig | None = None,
+    runtime: Runtime | None = None,
+    *,
+    start: Artifact | None = None,
+) -> Artifact:
     """Trains only stage 1; see `train`. `train_scorer` adds stage 2."""
     config = config if config is not None else TrainingConfig()
     data, _ = as_votes(votes)
-    encoder = make_encoder(config, runtime)
+    encoder = make_encoder(config, runtime, start)
     return fit_encoder(encoder, encoder.prepare(data, config.split), config)
 
 
@@ -233,10 +244,20 @@ def train_scorer(artifact: Artifact, votes: Votes, config: DenseNetworkConfig | 
     return fit_scorer(artifact, prepared, config)
 
 
-def make_encoder(config: TrainingConfig, runtime: Runtime | None = None) -> ModelBehaviorEncoder:
-    """Makes the untrained encoder of a training."""
+def make_encoder(
+    config: TrainingConfig, runtime: Runtime | None = None, start: Artifact | None = None
+) -> ModelBehaviorEncoder:
+    """Makes the untrained encoder of a training, which may start from a trained artifact.
+
+    Raises:
+        UsageError: `start` has another configuration, or no record of what it was trained on.
+    """
     runtime = runtime if runtime is not None else Runtime()
-    return ModelBehaviorEncoder(config.text.make(runtime.backend), config.encoder, runtime)
+    encoder = ModelBehaviorEncoder(config.text.make(runtime.backend), config.encoder, runtime)
+    if start is not None:
+        encoder.start = start.encoder.as_start(start.models.names, start.models.mean, training_prompts_of(start))
+        encoder.start.check(encoder.text_encoders, encoder.config)
+    return encoder
 
 
 def fit_encoder(
@@ -251,6 +272,8 @@ def fit_encoder(
     data = prepared.data
     prompts = data.pairs.prompt_index[data.pair_a[prepared.split.train]]
     keys = hash_prompts(data.pairs.prompts.take(np.unique(prompts)).to_pylist())
+    if encoder.start is not None:
+        keys = np.concatenate([keys, encoder.start.prompts])
     record = TrainingRecord(config.split, np.unique(keys))
     return Artifact(encoder, catalog.models, catalog.samples, training=record)
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from model_behavior.artifact import Artifact
+from model_behavior.benchmarks.languages import translate_pairs, translate_votes
 from model_behavior.catalog.identification import Identification
 from model_behavior.data.arena import build_arena
 from model_behavior.data.filters import select_pairs, select_votes
 from model_behavior.pipeline import TrainingConfig, train_encoder
-from tests.languages import translate_pairs, translate_votes
 
 N_PROMPTS, N_TRAINED = 150, 110
 

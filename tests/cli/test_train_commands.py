@@ -30,7 +30,7 @@ def test_train_encoder_prints_a_table_and_json(
     assert value["models"] == 18 and len(value["history"]) == 2
     assert value["triplet_accuracy"] == max(entry["triplet_accuracy"] for entry in value["history"])
     assert "plain table" in log and "votes kept" in log and "split:" in log
-    rows = [line for line in log.splitlines() if line.strip()[:1].isdigit() and len(line.split()) == 9]
+    rows = [line for line in log.splitlines() if line.strip()[:1].isdigit() and len(line.split()) == 10]
     assert [row.split()[0] for row in rows] == ["1", "2"]
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["cache", "e"]

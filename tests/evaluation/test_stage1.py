@@ -112,7 +112,8 @@ def test_the_benchmark_writes_a_report(arena: Arena, tmp_path: Path, capsys: pyt
     write_votes(arena, tmp_path / "votes.parquet")
     output = tmp_path / "report" / "stage1.md"
     arguments = ["benchmark", "stage1", str(tmp_path / "votes.parquet"), "--output", str(output), "--no-semantic"]
-    arguments += ["--seeds", "2", "--epochs", "1", "--validation-fraction", "0.3", "--cache", str(tmp_path / "c")]
+    arguments += ["--seeds", "2", "--epochs", "1", "--validation-fraction", "0.3", "--robustness"]
+    arguments += ["--cache", str(tmp_path / "c")]
     chosen = [DEFAULT, "default without the identity part", "default without the vote term"]
     arguments += [word for name in chosen for word in ("--variant", name)]
     assert run(arguments) == 0
@@ -128,6 +129,10 @@ def test_the_benchmark_writes_a_report(arena: Arena, tmp_path: Path, capsys: pyt
     assert "| 128 | " in text and "within 10 % of length" in text
     assert "benchmark stage1 votes.parquet --output stage1.md --validation-fraction 0.3 --seeds 2 --epochs 1" in text
     assert f'--variant "{DEFAULT}"' in text
+    assert "--robustness" in text.splitlines()[2]
+    changed = [line.split(" | ") for line in text.splitlines() if line.startswith(("| as they are |", "| carriage"))]
+    assert len(changed) == 2 and changed[0][1:] == changed[1][1:], "what nobody sees changes nothing"
+    assert "| lower case | " in text and "| 20% of another LLM's | " in text
     assert "nan" not in text
     pictures = sorted(path.name for path in output.parent.glob("*.svg"))
     assert pictures == [f"stage1-votes-{name}.svg" for name in ("identification", "map", "new-models")]

@@ -107,20 +107,12 @@ def measure_certainty(
         batch_size: pairs encoded at once.
         seed: seed of the halves of the prompts and of the draws.
     """
-    data, split = prepared.data, prepared.split
     rng = np.random.default_rng(seed)
-    prompt = normalised_prompt_ids(data.pairs.prompts)[data.pairs.prompt_index]
-    training, validation = np.zeros((2, len(data.pairs)), dtype=bool)
-    training[pairs_of(data, split.train)], validation[pairs_of(data, split.validation)] = True, True
-    is_known = np.isin(data.pairs.model_index, np.unique(data.pairs.model_index[training]))
-    measured = np.unique(prompt[validation & ~training])
-    asked = np.isin(prompt, rng.permutation(measured)[: len(measured) // 2])
-    sampled = validation & ~training & ~asked
-    rows = np.flatnonzero(training | sampled)
-    pairs = select_pairs(data.pairs, rows)
-    catalog = enrol_encoded(pairs, encode_pairs(encoder, pairs, batch_size), training[rows], sampled[rows])
-    test = enrol(encoder, select_pairs(data.pairs, np.flatnonzero(asked & ~training)), batch_size)
-    new_pairs = select_pairs(data.pairs, np.flatnonzero(~is_known))
+    catalog, asked = enrol_known(encoder, prepared, batch_size, rng)
+    test = enrol(encoder, asked, batch_size)
+    data = prepared.data
+    known = np.unique(data.pairs.model_index[pairs_of(data, prepared.split.train)])
+    new_pairs = select_pairs(data.pairs, np.flatnonzero(~np.isin(data.pairs.model_index, known)))
     new = enrol(encoder, new_pairs, batch_size)
     style_alone = replace(catalog.samples, embedded=empty_samples(catalog.models.names, encoder.dim).embedded)
     try:
@@ -134,6 +126,33 @@ def measure_certainty(
         )
     except DataError:
         return CertaintyFigures({}, {}, {}, float("nan"))
+
+
+def enrol_known(
+    encoder: ModelBehaviorEncoder,
+    prepared: PreprocessedBehaviorEncoderData,
+    batch_size: int,
+    rng: np.random.Generator,
+) -> tuple[Catalog, PairTable]:
+    """The catalog of the known LLMs, and the responses of all LLMs to validation prompts that it has not seen.
+
+    Args:
+        encoder: encoder that was trained on the split.
+        prepared: the votes and the split, with held-out LLMs.
+        batch_size: pairs encoded at once.
+        rng: generator that divides the validation prompts.
+    """
+    data, split = prepared.data, prepared.split
+    prompt = normalised_prompt_ids(data.pairs.prompts)[data.pairs.prompt_index]
+    training, validation = np.zeros((2, len(data.pairs)), dtype=bool)
+    training[pairs_of(data, split.train)], validation[pairs_of(data, split.validation)] = True, True
+    measured = np.unique(prompt[validation & ~training])
+    asked = np.isin(prompt, rng.permutation(measured)[: len(measured) // 2])
+    sampled = validation & ~training & ~asked
+    rows = np.flatnonzero(training | sampled)
+    pairs = select_pairs(data.pairs, rows)
+    catalog = enrol_encoded(pairs, encode_pairs(encoder, pairs, batch_size), training[rows], sampled[rows])
+    return catalog, select_pairs(data.pairs, np.flatnonzero(asked & ~training))
 
 
 def _measure_regions(

@@ -15,6 +15,7 @@ import numpy as np
 from model_behavior.arrays import Float32Array
 from model_behavior.benchmarks.certainty import CertaintyFigures, measure_certainty
 from model_behavior.benchmarks.cold_start import ENROLMENT_SIZES, ColdStartFigures, measure_cold_start, measure_oracle
+from model_behavior.benchmarks.robustness import RobustnessFigures, measure_robustness
 from model_behavior.benchmarks.stage2 import embed_pairs_for_stage2, train_on_split
 from model_behavior.benchmarks.stage2_plan import Stage2Plan
 from model_behavior.catalog.places import project
@@ -101,6 +102,8 @@ class BenchmarkPlan:
         held_out_share: share of LLMs held out, in whole families, for the figures of new LLMs.
         draws: enrolments of these per number of responses.
         variant: names of the variants to train; without any all but those of hours.
+        robustness: judge changed and mixed responses by the first seed, too.
+        languages: measure the synthetic arena in other languages, too.
     """
 
     validation_fraction: float = 0.2
@@ -111,6 +114,8 @@ class BenchmarkPlan:
     held_out_share: float = 0.3
     draws: int = 5
     variant: tuple[str, ...] = ()
+    robustness: bool = False
+    languages: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,12 +152,14 @@ class NewModels:
         by_responses: figures by the number of responses enrolled.
         oracle: Bradley-Terry that has seen their votes on training prompts.
         certainty: figures of how sure their embeddings and "none of them" are.
+        robustness: figures of changed responses, by change; only of the first seed, and where they are asked for.
     """
 
     held_out: tuple[str, ...]
     by_responses: Mapping[int, ColdStartFigures]
     oracle: Stage2Figures | None
     certainty: CertaintyFigures
+    robustness: Mapping[str, RobustnessFigures]
 
 
 @dataclass(frozen=True)
@@ -220,14 +227,16 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
         len(data.pairs.prompts),
         tuple(methods),
         topic=tuple(measure_topic_share(each, runtime.cache) for each in prepared),
-        new_models=measure_new_models(votes, stage2, runtime),
+        new_models=measure_new_models(votes, stage2, runtime, plan.robustness),
         model_map=model_map,
     )
 
 
-def measure_new_models(votes: TrainingData, plan: Stage2Plan, runtime: Runtime) -> tuple[NewModels, ...]:
+def measure_new_models(
+    votes: TrainingData, plan: Stage2Plan, runtime: Runtime, robustness: bool = False
+) -> tuple[NewModels, ...]:
     """One result per seed; a seed that holds out nobody, or nobody with votes, gives none."""
-    results = []
+    results: list[NewModels] = []
     for seed in range(plan.seeds):
         held_out = draw_held_out(votes.pairs.models, plan.held_out_share, np.random.default_rng(seed))
         if not held_out:
@@ -241,7 +250,8 @@ def measure_new_models(votes: TrainingData, plan: Stage2Plan, runtime: Runtime) 
         network.fit(material.fit)
         by_responses = {k: measure_cold_start(network, material, k, plan.draws, seed) for k in ENROLMENT_SIZES}
         certainty = measure_certainty(encoder, prepared, plan.batch_size, seed)
-        results.append(NewModels(held_out, by_responses, measure_oracle(material, seed), certainty))
+        changed = measure_robustness(encoder, prepared, plan.batch_size, seed) if robustness and not results else {}
+        results.append(NewModels(held_out, by_responses, measure_oracle(material, seed), certainty, changed))
     return tuple(results)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from model_behavior.benchmarks.certainty import CertaintyFigures, RegionFigures, UnknownFigures
+from model_behavior.benchmarks.robustness import LanguageFigures, RobustnessFigures
 from model_behavior.benchmarks.stage1 import DEFAULT, BenchmarkPlan, DatasetResult, NewModels, TopicShare
 from model_behavior.catalog.placement import LEVELS
 from model_behavior.evaluation.figures import Figure
@@ -44,6 +45,12 @@ of them are measured on, with {seeds} seeds, each its own split and training. A 
 - *None of them*: identification from k responses with half of the weight on known LLMs and half on new ones, the known
   ones' and the new ones' responses to the same prompts, which nothing was fitted to. Always saying 0.5 gives a log loss
   of 0.693 and a Brier score of 0.25.
+- *Changed responses* (`--robustness`, the first seed): 32 responses of known and of new LLMs to validation prompts,
+  changed as a harness may. Share of known LLMs that are likeliest among the known ones; mean probability of "none of
+  them" for known and for new LLMs; share of known LLMs that are named at all, be it with a shift; share of new LLMs for
+  which a known one is named with a shift.
+- *Languages* (`--languages`): the synthetic arena in other words, two epochs of training each, all responses to new
+  prompts.
 
 The epoch is chosen by triplet accuracy on the same validation prompts, which flatters the trained rows a little (one
 choice among {epochs} epochs of one run).
@@ -51,7 +58,10 @@ choice among {epochs} epochs of one run).
 
 
 def write_stage1_report(
-    results: Iterable[DatasetResult], plan: BenchmarkPlan, command: str
+    results: Iterable[DatasetResult],
+    plan: BenchmarkPlan,
+    command: str,
+    languages: Mapping[str, LanguageFigures] | None = None,
 ) -> tuple[str, Mapping[str, str]]:
     """The Markdown, and the SVG text of each picture by the file name that the Markdown refers to."""
     parts = [
@@ -70,13 +80,38 @@ def write_stage1_report(
         parts += _write_dataset(result)
         parts += [*_write_topic(result.topic), *_write_readout(result), *_write_new_models(result.new_models)]
         parts += write_certainty([each.certainty for each in result.new_models])
+        parts += write_robustness(next((each.robustness for each in result.new_models), {}))
         parts += [f"![{name}]({name})\n" for name in drawn]
+    parts += write_languages(languages or {})
     return "\n".join(parts), pictures
 
 
 def write_certainty(seeds: Sequence[CertaintyFigures]) -> list[str]:
     """Both tables, means and standard deviations over the seeds; nothing where no seed has figures."""
     return [*_write_regions(seeds), *_write_unknown(seeds)]
+
+
+def write_robustness(figures: Mapping[str, RobustnessFigures]) -> list[str]:
+    """The table of changed responses; nothing where nothing was measured."""
+    if not figures:
+        return []
+    columns = ("changed responses", "likeliest", "P(none), known", "P(none), new", "named at all", "wrongly, shifted")
+    head = "| " + " | ".join([*columns, "n known, new"]) + " |"
+    rows = [
+        f"| {name} | {each.named:.2f} | {each.none_known:.2f} | {each.none_new:.2f} | {each.named_shifted:.2f} | "
+        f"{each.wrongly_shifted:.2f} | {each.n[0]}, {each.n[1]} |"
+        for name, each in figures.items()
+    ]
+    return [head, "|---" * 7 + "|", *rows, ""]
+
+
+def write_languages(figures: Mapping[str, LanguageFigures]) -> list[str]:
+    """The table of languages; nothing where nothing was measured."""
+    if not figures:
+        return []
+    rows = [f"| {name} | {each.named:.2f} | {each.true:.2f} | {each.n} |" for name, each in figures.items()]
+    head = ["## Languages", "", "| synthetic arena in | likeliest | mean P(true) | n LLMs |", "|---" * 4 + "|"]
+    return [*head, *rows, ""]
 
 
 def _write_dataset(result: DatasetResult) -> list[str]:

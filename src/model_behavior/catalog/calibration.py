@@ -89,6 +89,10 @@ class Calibration:
         logit = self.logit_known(ratios, k) + np.log((1 - prior_none) / prior_none)
         return np.column_stack([expit(logit)[:, None] * self.among_known(ratios, k), expit(-logit)])
 
+    def support(self, ratios: Float64Array, k: Float64Array) -> Float64Array:
+        """Log of the mean likelihood ratio over models that are in the catalog, scaled, [n_trials]."""
+        return _support(self.identity, ratios, k)
+
     def among_known(self, ratios: Float64Array, k: Float64Array) -> Float64Array:
         """Of every model, given that the model is a known one, [n_trials, n_models]."""
         among: Float64Array = np.exp(log_softmax(self.identity.at(k)[:, None] * ratios, axis=1))

@@ -8,8 +8,9 @@ which nothing was trained on, also show what only a new model does. Decision 001
 
 **Shifts.** A harness, a system prompt or a temperature may shift all responses of a known model in the same way. Which
 of the known models is likeliest is therefore judged by style alone, with bounded evidence (`bounded_style`): there no
-single feature convicts. "None of them" is judged by the ratios above, which tell new models better (decision 0022);
-where they say so but one known model is clearly likeliest, `shifted_model` names it with what has shifted.
+single feature convicts. "None of them" is judged by the ratios above, which tell new models better, and by the bounded
+evidence, which holds where all is shifted (`presence`, decision 0034); where they lean towards it without being sure
+but one known model is clearly likeliest, `shifted_model` names it with what has shifted.
 
 **Probabilities.** A calibration (`calibration`) corrects for what the ratios ignore: responses to the same prompts vary
 together, and features are not normal. It is fitted on trials with a known answer: responses that are held out of
@@ -18,15 +19,17 @@ the known models, once with their model among these, once without it or its fami
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import expit
 
 from model_behavior.arrays import BoolArray, Float64Array, FloatArray, IntArray, UInt64Array
 from model_behavior.catalog.bounded_style import BoundedStyle, fit_bounded_style
 from model_behavior.catalog.calibration import Calibration, Trials, fit_calibration
 from model_behavior.catalog.enrolment import Catalog
+from model_behavior.catalog.presence import Presence, PresenceTrials, fit_presence, shift_probes
 from model_behavior.catalog.two_covariance import TwoCovariance, fit_two_covariance
 from model_behavior.data.canonical_text import Changes
 from model_behavior.errors import DataError, UsageError
@@ -35,7 +38,13 @@ from model_behavior.names import number_families
 LEAST_MODELS, LEAST_RESPONSES = 4, 5
 TRIAL_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _DRAWS_PER_MODEL = 4
+_DRAWS_PER_SHIFT = 2  # of which each is judged as it is and shifted
 _TAIL = 2.0
+_TOO_FEW = (
+    "the sampled responses answer too few prompts in common to calibrate on. Fix: enrol models from responses to "
+    "several prompts each"
+)
+_UNSURE = 0.75  # "none of them" may be this likely where a known model is named with a shift; surer, it stands alone
 _CLEAR = 0.95  # of the known models' probability: from there on one of them is clearly the likeliest
 
 
@@ -81,9 +90,9 @@ class Identification:
     def shifted_model(self) -> str | None:
         """The known model that may have written the responses if something has shifted them all; None if there is none.
 
-        "None of them" is likelier, but of the known models one is far likelier than the others.
+        "None of them" is likelier, but not sure, and of the known models one is far likelier than the others.
         """
-        is_clear = self.share >= _CLEAR
+        is_clear = self.share >= _CLEAR and self.none < _UNSURE
         return self.candidates[0].model if self.likeliest is None and is_clear and self.shifted else None
 
 
@@ -95,9 +104,10 @@ class Identifier:
         names: names of the models, [n_models]; one of which no response was sampled is never named.
         standardisation: standard scores of the style features.
         known: the models by style, and by embedding where enough of those were sampled.
-        calibration: map from ratios to the probability of "none of them".
+        calibration: map from ratios to log-odds of a known model, for responses as they are.
         bounded: the models by style, for bounded evidence.
         naming: map from bounded evidence to the probabilities of the known models.
+        presence: map from both kinds of evidence to the probability of "none of them".
         recognition: share of trials with k responses of a known model in which it was the likeliest, by k.
     """
 
@@ -107,6 +117,7 @@ class Identifier:
     calibration: Calibration
     bounded: BoundedStyle
     naming: Calibration
+    presence: Presence
     recognition: Mapping[int, float]
 
     def identify(
@@ -137,9 +148,11 @@ class Identifier:
         vectors = (self.standardisation.apply(styles), embedded.astype(np.float64))
         ratios = mean_ratios(self.known, [each.mean(axis=0, keepdims=True) for each in vectors], n)
         size = np.array([float(n)])
-        none = float(self.calibration.probabilities(ratios, size, prior_none)[0, -1])
         style = vectors[0].mean(axis=0)
         evidence = self.bounded.ratios(style[None], n)
+        by_ratios, support = self.calibration.logit_known(ratios, size), self.naming.support(evidence, size)
+        logit = self.presence.logit_known(by_ratios, support, size) + np.log((1 - prior_none) / prior_none)
+        none = float(expit(-logit)[0])
         known = self.naming.among_known(evidence, size)[0]
         probabilities = (1 - none) * known
         order = np.argsort(-known, kind="stable")
@@ -168,15 +181,19 @@ def fit_identifier(catalog: Catalog, seed: int = 0) -> Identifier:
     """
     evidence = gather_evidence(catalog)
     everything = np.zeros(0, np.uint64)
-    naming = draw_trials(evidence, np.random.default_rng(seed), bounded=True)
+    calibration = fit_calibration(draw_trials(evidence, np.random.default_rng(seed)))
+    trials = draw_trials(evidence, np.random.default_rng(seed), bounded=True)
+    naming = fit_calibration(trials)
+    presence = fit_presence(draw_presence(evidence, calibration, naming, np.random.default_rng(seed)))
     return Identifier(
         evidence.names,
         evidence.standardisation,
         evidence.know(everything),
-        fit_calibration(draw_trials(evidence, np.random.default_rng(seed))),
+        calibration,
         evidence.know_style(everything),
-        fit_calibration(naming),
-        recognition_by_size(naming),
+        naming,
+        presence,
+        recognition_by_size(trials),
     )
 
 
@@ -341,30 +358,14 @@ def draw_trials(evidence: Evidence, rng: np.random.Generator, bounded: bool = Fa
     Raises:
         DataError: too few prompts in common.
     """
-    style_rows, embedded_rows = evidence.shared()
-    prompt, owner = evidence.styles.prompt[style_rows], evidence.styles.owner[style_rows]
     family = number_families(evidence.names)
     parts: list[Trials] = []
     for asked in _asked_prompts(evidence):
-        rows = np.flatnonzero(np.isin(prompt, asked))
-        if len(np.unique(evidence.styles.owner[~np.isin(evidence.styles.prompt, asked)])) < 2:
-            continue
         known = (evidence.know_style(asked),) if bounded else evidence.know(asked)
-        for model in np.unique(owner[rows]).tolist():
-            own = rows[owner[rows] == model]
-            for k in TRIAL_SIZES:
-                if k > len(own):
-                    break
-                drawn = np.stack([rng.permutation(own)[:k] for _ in range(_DRAWS_PER_MODEL)])
-                probes = [evidence.styles.vectors[style_rows[drawn]].mean(axis=1)]
-                if len(known) > 1:
-                    probes.append(evidence.embedded.vectors[embedded_rows[drawn]].mean(axis=1))
-                parts += _with_and_without(mean_ratios(known, probes, k), k, model, family)
+        for model, k, probes in _draw_probes(evidence, asked, rng, _DRAWS_PER_MODEL):
+            parts += _with_and_without(mean_ratios(known, probes, k), k, model, family)
     if not parts:
-        raise DataError(
-            "the sampled responses answer too few prompts in common to calibrate on. Fix: enrol models from responses "
-            "to several prompts each"
-        )
+        raise DataError(_TOO_FEW)
     return Trials(
         np.concatenate([part.ratios for part in parts]),
         np.concatenate([part.k for part in parts]),
@@ -372,11 +373,66 @@ def draw_trials(evidence: Evidence, rng: np.random.Generator, bounded: bool = Fa
     )
 
 
+def draw_presence(
+    evidence: Evidence, calibration: Calibration, naming: Calibration, rng: np.random.Generator
+) -> PresenceTrials:
+    """Trials as `draw_trials` draws them, as they are and shifted, with what both kinds of evidence say of them.
+
+    Args:
+        evidence: the catalog.
+        calibration: map from ratios to log-odds of a known model.
+        naming: map from bounded evidence to the probabilities of the known models.
+        rng: generator of draws and shifts.
+
+    Raises:
+        DataError: too few prompts in common.
+    """
+    family = number_families(evidence.names)
+    rows: list[Float64Array] = []
+    for asked in _asked_prompts(evidence):
+        known, style = evidence.know(asked), evidence.know_style(asked)
+        for model, k, probes in _draw_probes(evidence, asked, rng, _DRAWS_PER_SHIFT):
+            for shifted in (False, True):
+                seen = shift_probes(probes, evidence.embedded.vectors, rng) if shifted else probes
+                ratios = mean_ratios(known, seen, k)
+                bounded = np.where(np.isfinite(ratios), style.ratios(seen[0], k), -np.inf)
+                for of_ratios, of_style in zip(
+                    _with_and_without(ratios, k, model, family),
+                    _with_and_without(bounded, k, model, family),
+                    strict=True,
+                ):
+                    size, answer = of_ratios.k, of_ratios.answer >= 0
+                    logit = calibration.logit_known(of_ratios.ratios, size)
+                    support = naming.support(of_style.ratios, size)
+                    rows.append(np.column_stack([logit, support, size, answer, np.full(len(size), shifted)]))
+    logit, support, size, answer, was_shifted = np.concatenate(rows).T
+    return PresenceTrials(logit, support, size, answer > 0, was_shifted > 0)
+
+
 def recognition_by_size(trials: Trials) -> dict[int, float]:
     """Share of the trials of known models in which the right one is likeliest, by number of responses."""
     known = trials.answer >= 0
     right = trials.ratios.argmax(axis=1) == trials.answer
     return {int(k): float(right[known & (trials.k == k)].mean()) for k in np.unique(trials.k[known])}
+
+
+def _draw_probes(
+    evidence: Evidence, asked: UInt64Array, rng: np.random.Generator, draws: int
+) -> Iterator[tuple[int, int, list[Float64Array]]]:
+    """A model, k, and `draws` means of k of its responses to the prompts asked, by style and by embedding if used."""
+    style_rows, embedded_rows = evidence.shared()
+    prompt, owner = evidence.styles.prompt[style_rows], evidence.styles.owner[style_rows]
+    rows = np.flatnonzero(np.isin(prompt, asked))
+    for model in np.unique(owner[rows]).tolist():
+        own = rows[owner[rows] == model]
+        for k in TRIAL_SIZES:
+            if k > len(own):
+                break
+            drawn = np.stack([rng.permutation(own)[:k] for _ in range(draws)])
+            probes = [evidence.styles.vectors[style_rows[drawn]].mean(axis=1)]
+            if len(evidence.embedded.vectors):
+                probes.append(evidence.embedded.vectors[embedded_rows[drawn]].mean(axis=1))
+            yield model, k, probes
 
 
 def _describe(vectors: Float64Array, owner: IntArray, sums: Float64Array, counts: Float64Array) -> KnownModels:
@@ -394,12 +450,22 @@ def _sum_rows(vectors: Float64Array, owner: IntArray, n_models: int) -> tuple[Fl
 
 
 def _asked_prompts(evidence: Evidence) -> list[UInt64Array]:
-    """Prompts to ask: those held back from a training, else one half and then the other, in the order of the hashes."""
+    """Prompts to ask: those held back from a training, else one half and then the other, in the order of the hashes.
+
+    Raises:
+        DataError: too few prompts in common.
+    """
     back = evidence.held_back[evidence.embedded.owner]
-    if back.any():
-        return [np.unique(evidence.embedded.prompt[back])]
     prompts = np.unique(evidence.styles.prompt)
-    return [prompts[0::2], prompts[1::2]]
+    groups = [np.unique(evidence.embedded.prompt[back])] if back.any() else [prompts[0::2], prompts[1::2]]
+    # Some models must be known by responses to other prompts, and some must have answered these.
+    styles = evidence.styles
+    usable = [asked for asked in groups if len(np.unique(styles.owner[~np.isin(styles.prompt, asked)])) > 1]
+    answered = styles.prompt[evidence.shared()[0]]
+    usable = [asked for asked in usable if np.isin(answered, asked).any()]
+    if not usable:
+        raise DataError(_TOO_FEW)
+    return usable
 
 
 def _with_and_without(ratios: Float64Array, k: int, model: int, family: IntArray) -> list[Trials]:

@@ -15,6 +15,7 @@ from model_behavior.artifact import Artifact
 from model_behavior.benchmarks.catalog_size import measure_catalogs, write_catalog_report
 from model_behavior.benchmarks.drift import DriftPlan, run_drift_benchmark, write_drift_report
 from model_behavior.benchmarks.rating_cells import RatedMaterial, RatedResult, run_rated_benchmark
+from model_behavior.benchmarks.robustness import measure_languages
 from model_behavior.benchmarks.scale import ScalePlan, measure_sizes, write_scale_report
 from model_behavior.benchmarks.speed.report import SpeedPlan, run_speed_benchmark, write_speed_report
 from model_behavior.benchmarks.stage1 import BenchmarkPlan, choose_variants, run_benchmark
@@ -40,11 +41,13 @@ from model_behavior.errors import MissingExtraError, ModelBehaviorError, UsageEr
 from model_behavior.files import check_output_file, written_aside
 from model_behavior.memory import parse_memory, spare_memory
 from model_behavior.models.behavior.monitor import Runtime
+from model_behavior.pipeline import gather_material
 
 _PLAN = BenchmarkPlan()
 _PLAN2 = Stage2Plan()
 _SPEED = SpeedPlan()
 _DRIFT = DriftPlan()
+_LANGUAGE_EPOCHS = 2
 _SIZES = "10000,100000,1000000"
 _CATALOGS = "100,1000,10000"
 _STOP_SECONDS = 30
@@ -73,6 +76,17 @@ def benchmark_stage1(
     variant: Annotated[
         list[str] | None, typer.Option(help="Variant to train, by its name in the report; all by default; repeatable.")
     ] = None,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Published ratings; with --responses, votes drawn from them are one more file.", metavar="CSV"
+        ),
+    ] = None,
+    responses: Annotated[str | None, typer.Option(help="Responses of the rated models.")] = None,
+    robustness: Annotated[bool, typer.Option(help="Identify changed and mixed responses, too.")] = _PLAN.robustness,
+    languages: Annotated[
+        bool, typer.Option(help="Identify the synthetic arena's LLMs in other languages, too.")
+    ] = _PLAN.languages,
     cache: CacheFolder = None,
     json: Json = False,
 ) -> None:
@@ -81,11 +95,19 @@ def benchmark_stage1(
     plan = replace(
         BenchmarkPlan(validation_fraction, seeds, epochs, _PLAN.batch_size, semantic, held_out_share),
         variant=tuple(variant or ()),
+        robustness=robustness,
+        languages=languages,
     )
     choose_variants(plan)
+    drawn = _draw_from_ratings(ratings, responses)
     results = _measure(votes, cache, lambda name, data, runtime: run_benchmark(name, data, plan, runtime))
     command = _describe("stage1", votes, output, plan, _PLAN)
-    _write_report(output, *write_stage1_report(results, plan, command))
+    if ratings is not None and responses is not None and drawn is not None:
+        runtime = Runtime(open_cache(cache), ConsoleMonitor())
+        results.append(run_benchmark(Path(responses).stem, drawn, plan, runtime))
+        command += f" --ratings {ratings.name} --responses {Path(responses).name}"
+    said = measure_languages(_LANGUAGE_EPOCHS, Runtime(open_cache(cache))) if languages else {}
+    _write_report(output, *write_stage1_report(results, plan, command, said))
     _print(output, results, seeds, json)
 
 
@@ -182,6 +204,14 @@ def benchmark_speed(
     _write_report(output, *write_speed_report(results, plan, _describe("speed", votes, output, plan, _SPEED)))
     value = {"output": str(output), "results": plain_values(results)}
     print_result(value, json, f"{output}: {len(results)} vote files, {turns} turns")
+
+
+def _draw_from_ratings(ratings: Path | None, responses: str | None) -> TrainingData | None:
+    """Votes between the responses of rated models, drawn from their ratings; None where none are given."""
+    if ratings is None and responses is None:
+        return None
+    pairs = None if responses is None else load_responses(responses)[0]
+    return gather_material(None, None if ratings is None else load_ratings(ratings), pairs, 0).data
 
 
 def _measure(

@@ -127,6 +127,14 @@ RatedResponses: TypeAlias = Annotated[
     typer.Option("--responses", help="Responses of the rated models: file, folder or hf://owner/name; repeatable."),
 ]
 
+StartFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="Trained artifact whose encoder to start from, so that few votes suffice; of the same configuration.",
+        rich_help_panel=_TRAINING,
+    ),
+]
 NewFolder: TypeAlias = Annotated[Path, typer.Option("--output", help="Folder to write.")]
 TextEncoders: TypeAlias = Annotated[
     list[str] | None,
@@ -204,6 +212,7 @@ def train(
     outcome: Outcomes = None,
     questions: Questions = None,
     encoder: TextEncoders = None,
+    start: StartFolder = None,
     epochs: Epochs = _DEFAULT.epochs,
     batch_size: StepSize = _DEFAULT.batch_size,
     scorer_epochs: Annotated[int, typer.Option(**_SCORER_EPOCHS)] = _DEFAULT.scorer.schedule.epochs,
@@ -230,7 +239,7 @@ def train(
         return
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
-    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading, start)
     inputs = TrainingInputs(tuple(votes or ()), ratings, tuple(responses or ()), reading, training.split.seed)
     trained, prepared, material = run.train(inputs, training)
     scored = complete(trained, prepared, material, training)
@@ -249,6 +258,7 @@ def train_encoder(
     outcome: Outcomes = None,
     questions: Questions = None,
     encoder: TextEncoders = None,
+    start: StartFolder = None,
     epochs: Epochs = _DEFAULT.epochs,
     batch_size: StepSize = _DEFAULT.batch_size,
     seed: Seed = 0,
@@ -271,7 +281,7 @@ def train_encoder(
         return
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
-    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading, start)
     trained, _, _ = run.train(TrainingInputs(tuple(votes), None, (), reading, training.split.seed), training)
     run.finish(trained)
     value, text = describe_encoder(trained, output, time.monotonic() - started)
@@ -455,6 +465,7 @@ class TrainingRun:
         cache: cache of features.
         backend: library that runs transformers.
         reading: names of columns and outcomes in the vote files.
+        start: folder of the artifact to start from; None to start afresh.
     """
 
     output: Path
@@ -463,6 +474,7 @@ class TrainingRun:
     cache: ContentCache
     backend: Backend
     reading: ReadingOptions
+    start: Path | None = None
 
     @cached_property
     def target(self) -> NewArtifact:
@@ -488,10 +500,13 @@ class TrainingRun:
         with open_process_group() as group:
             if group.is_first:
                 return self._train(inputs, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
-            encoder = make_encoder(config, self._runtime(group))
+            encoder = make_encoder(config, self._runtime(group), self._open_start())
             prepared, _ = pipeline.prepare(encoder, inputs.read(quiet=True), config)
             encoder.train_prepared(prepared, config.epochs, config.batch_size)
         raise typer.Exit
+
+    def _open_start(self) -> Artifact | None:
+        return None if self.start is None else Artifact.load(self.start, Runtime(self.cache))
 
     def _runtime(self, group: ProcessGroup) -> Runtime:
         return Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group, backend=self.backend)
@@ -499,7 +514,7 @@ class TrainingRun:
     def _train(
         self, inputs: TrainingInputs, config: TrainingConfig, runtime: Runtime
     ) -> tuple[Artifact, PreprocessedBehaviorEncoderData, Material]:
-        encoder = make_encoder(config, runtime)
+        encoder = make_encoder(config, runtime, self._open_start())
         material = inputs.read()
         try:
             prepared, material = pipeline.prepare(encoder, material, config)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_behavior.benchmarks.languages import WORDS, translate
 from model_behavior.data.arena import build_arena
 from model_behavior.models.behavior.text.scripts import count_in_scripts, fold_marks, part_words
 from model_behavior.models.behavior.text.style import StyleEncoder
@@ -15,7 +16,6 @@ from model_behavior.models.behavior.text.style_features import ENGLISH, FEATURES
 from model_behavior.models.behavior.text.tokens import tokenize
 from model_behavior.serving.problems import RefusalError
 from model_behavior.serving.settings import check_tokens
-from tests.languages import WORDS, translate
 
 SENTENCES = [
     ("zh", "当然可以！人工智能正在改变我们的生活方式，例如在医疗领域。", 15, 2),

@@ -11,7 +11,7 @@ from typing import Any, final
 
 import numpy as np
 
-from model_behavior.arrays import AnyArray, Float32Array
+from model_behavior.arrays import AnyArray, Float32Array, UInt64Array
 from model_behavior.data.byte_streams import replace_surrogates
 from model_behavior.data.canonical_text import canonical_prompt, canonical_response
 from model_behavior.data.self_naming import mask_self_naming
@@ -25,6 +25,7 @@ from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.projection import ProjectionHead, projection_from_state
+from model_behavior.models.behavior.starting_point import STARTED_RATE, StartingPoint
 from model_behavior.models.behavior.text.registry import (
     make_text_encoders,
     text_encoders_from_state,
@@ -52,6 +53,7 @@ class ModelBehaviorEncoder:
     Attributes:
         history: one `EpochLog` per trained epoch.
         data_fingerprint: hash of the training votes and their settings; "" before training.
+        start: trained encoder that `train` starts from; None to start afresh.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class ModelBehaviorEncoder:
         self.runtime = runtime if runtime is not None else Runtime()
         self.history: list[EpochLog] = []
         self.data_fingerprint = ""
+        self.start: StartingPoint | None = None
         self._head: ProjectionHead | None = None
         self._features: BehaviorFeatures | None = None
         self._quality: Float32Array | None = None
@@ -86,7 +89,7 @@ class ModelBehaviorEncoder:
             batch_size: triplets per step, at least 1; fewer where there are few votes (`EncoderConfig.for_size`).
 
         Raises:
-            UsageError: an argument is out of range.
+            UsageError: an argument is out of range, or the encoder to start from has another configuration.
             DataError: the votes give no triplet on one side of the split.
             CollapseError: the encoder maps every pair to the same point.
         """
@@ -112,11 +115,14 @@ class ModelBehaviorEncoder:
         preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
         with self.runtime.group.first_alone():
             votes = EncoderVotes(prepared, preprocessor.sampler(prepared), self.config.seed)
-        encoders = tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
+        encoders = self._text_encoders_for(votes)
         config, per_step = self.config.for_size(len(prepared.split.train), batch_size)
+        optimisation = config.optimisation
+        if self.start is not None:
+            optimisation = replace(optimisation, learning_rate=STARTED_RATE * optimisation.learning_rate)
         with self.runtime.group.first_alone():
-            setup = set_up_training(votes, self._feature_source(encoders, batch_size), config)
-        schedule = Schedule(epochs, per_step, config.seed, config.optimisation)
+            setup = set_up_training(votes, self._feature_source(encoders, batch_size), config, self.start)
+        schedule = Schedule(epochs, per_step, config.seed, optimisation)
         trainer = Trainer(setup.head, setup.objective, setup.examples, schedule)
         self._run(trainer, self._run_key(prepared, encoders, (epochs, batch_size)))
         self.text_encoders, self._head, self._features = encoders, setup.head.eval(), setup.transforms
@@ -198,6 +204,23 @@ class ModelBehaviorEncoder:
         length = np.sqrt(1 + self.config.features.identity_weight**2) if self.config.identity_dim else 1.0
         ratings: np.ndarray = length * (self.quality_of(embeddings) @ self._quality)
         return ratings
+
+    def as_start(self, names: Sequence[str], embeddings: np.ndarray, prompts: UInt64Array) -> StartingPoint:
+        """What another training takes from this trained encoder.
+
+        Args:
+            names: names of models, [n_models].
+            embeddings: their mean embeddings by this encoder, [n_models, embedding_dim].
+            prompts: keys of the prompts that it was trained on.
+
+        Raises:
+            UsageError: the encoder is not trained.
+        """
+        head, transforms = self._trained()
+        places = dict(zip(names, self.quality_of(embeddings).astype(np.float32), strict=True))
+        return StartingPoint(
+            self.text_encoders, self.config, transforms, head, self._quality, places, prompts, self.fingerprint
+        )
 
     def quality_of(self, embeddings: np.ndarray) -> np.ndarray:
         """The part of embeddings that votes have shaped, [n, embedding_dim] to [n, quality_dim]."""
@@ -283,8 +306,17 @@ class ModelBehaviorEncoder:
         schedule: tuple[int, int],
     ) -> str:
         fingerprints = [encoder.fingerprint for encoder in encoders]
+        if self.start is not None:
+            fingerprints.append(f"start {self.start.fingerprint}")
         settings = json.dumps([STATE_VERSION, self.config.to_json(), fingerprints, *schedule], sort_keys=True)
         return digest_of(prepared.fingerprint, settings)
+
+    def _text_encoders_for(self, votes: EncoderVotes) -> tuple[TextEncoderBase, ...]:
+        """Those of the start, or this encoder's own, fitted where they learn from votes."""
+        if self.start is None:
+            return tuple(encoder.fitted_on(votes, self.runtime) for encoder in self.text_encoders)
+        self.start.check(self.text_encoders, self.config)
+        return tuple(self.start.text_encoders)
 
     def _feature_source(self, encoders: Sequence[TextEncoderBase], batch_size: int) -> PairFeatureSource:
         return PairFeatureSource(encoders, self.runtime, batch_size, self.config.features.remove_topic)

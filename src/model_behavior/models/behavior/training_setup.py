@@ -24,6 +24,7 @@ from model_behavior.models.behavior.encoder_base import TextEncoderBase
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.objectives import Objective
 from model_behavior.models.behavior.projection import ProjectionHead, fit_projection
+from model_behavior.models.behavior.starting_point import StartingPoint
 from model_behavior.models.behavior.topic_removal import PromptFeatures
 from model_behavior.models.behavior.training import TrainingExamples
 from model_behavior.models.behavior.validation import EncoderVotes, ValidationSide
@@ -100,25 +101,34 @@ class TrainingSetup:
     examples: TrainingExamples
 
 
-def set_up_training(votes: EncoderVotes, source: PairFeatureSource, config: EncoderConfig) -> TrainingSetup:
+def set_up_training(
+    votes: EncoderVotes, source: PairFeatureSource, config: EncoderConfig, start: StartingPoint | None = None
+) -> TrainingSetup:
     """Encodes all pairs, fits transforms and head on training pairs, and prepares all pairs.
+
+    With a starting point, transforms and head are not fitted but taken from it.
 
     Args:
         votes: votes, filtered and split.
         source: source of the features, through the cache.
         config: settings.
+        start: trained encoder to start from, of the same configuration.
     """
     data, split, most = votes.prepared.data, votes.prepared.split, config.features.fitted_pairs
     model = data.pairs.model_index
     train_pairs, validation_pairs = (pairs_of(data, side) for side in (split.train, split.validation))
     features, prompts = source.of_table(data.pairs)
-    rows = choose_fitted_pairs(data.pairs, train_pairs, most)
+    # With a start nothing is fitted: all pairs are new to its transforms.
+    rows = train_pairs[:0] if start is not None else choose_fitted_pairs(data.pairs, train_pairs, most)
     at_rows = [block[rows] for block in features], replace(prompts, prompt=prompts.prompt[rows])
-    transforms, own = BehaviorFeatures.fit(*at_rows, model[rows], config.features, config.identity_dim)
+    if start is not None:
+        transforms, own = start.transforms, start.transforms.transform(*at_rows)
+    else:
+        transforms, own = BehaviorFeatures.fit(*at_rows, model[rows], config.features, config.identity_dim)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         projection = replace(config.projection, dim=config.quality_dim)
-        head = fit_projection(own.blocks, projection)
+        head = fit_projection(own.blocks, projection) if start is None else start.copy_head(projection)
         objective = Objective(len(data.pairs.models), projection.dim, config.objectives)
     cache = source.runtime.cache
     *stacks, identity = [FeatureStack(cache.path, cache.memory.largest_matrix) for _ in (*features, "identity")]
@@ -136,6 +146,8 @@ def set_up_training(votes: EncoderVotes, source: PairFeatureSource, config: Enco
     else:
         validation, validated = votes.validation(_MOST_VALIDATED)
     prepared, weight = [stack.finish() for stack in stacks], config.features.identity_weight
+    if start is not None:
+        start.place(objective, data.pairs.models, ([block[train_pairs] for block in prepared], model[train_pairs]))
     examples = TrainingExamples(prepared, identity.finish(), weight, votes.sampler, validation, validated)
     return TrainingSetup(transforms, head, objective, examples)
 
