@@ -79,9 +79,9 @@ class _Vocabulary:
         factor: spreads keys over the table.
         table: the place of a key by the leading bits of its product with the factor, or `n_known`.
         place: place of each word.
-        member: True where a word alone is a match of a feature, [n_known + 1, n_features].
+        member: 1 where a word alone is a match of a feature, [n_known + 1, n_features].
         phrases: the phrases of each feature, and last those that conclude.
-        opens: True where a phrase begins with a word, [n_known + 1].
+        opens: True for a word that a phrase begins with, [n_known + 1].
     """
 
     keys: UInt64Array

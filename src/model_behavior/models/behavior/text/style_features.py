@@ -17,7 +17,7 @@ class StyleFeature:
 
     Attributes:
         name: name of the feature.
-        pattern: regular expression or plain text whose matches are counted.
+        pattern: pattern that is counted.
         per: unit that the count is divided by.
         literal: the pattern is plain text.
         needs: characters of which every text with a match has at least one; "" for any text.

@@ -35,7 +35,7 @@ class TextBytes:
 
     Attributes:
         data: UTF-8 bytes, and 16 bytes of 0 after the last text, [n_bytes + 16].
-        starts: places where texts start, and last the number of bytes, [n_texts + 1].
+        starts: first byte of each text, and the number of bytes, [n_texts + 1].
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
