@@ -38,7 +38,7 @@ _EMBEDDING, _PEERS, _ANSWERS = "embedding", "agreement", "answers"
 _TRUST = {_EMBEDDING: 1.0, _PEERS: 3.0, _ANSWERS: 1.0}  # agreement errs otherwise than the other two, which err alike
 _LEAST_RESIDUAL = 0.02  # of the ratings' variance
 _END = 0.05  # share of the known models' readings at each end of the field
-_FURTHER = 0.5  # of the squared distance from the middle of the field, for a reading at its ends
+_FURTHER = 0.5  # of the squared distance from the middle of the field, where readings miss all of such a distance
 _SMOOTH = 0.05  # of the variance of the known models' readings
 _ASSUMED = 0.5
 
@@ -121,9 +121,9 @@ class RatingReader:
     taken as fully correlated between witnesses, which read the same responses.
 
     Known models say little of what lies outside their field. So the best third of them is read by the others alone, and
-    the worst third, too: the nearer a reading is to an end of the field, the more of these larger errors its variance
-    takes, and of its squared distance from the middle. With few responses a reading may be nearer to the end than it
-    seems, which the normal distribution tells.
+    the worst third, too. The nearer a reading is to an end of the field, the more its variance takes of these larger
+    errors, and of its squared distance from the middle, as far as such a distance was missed. With few responses a
+    reading may be nearer to the end than it seems, which the normal distribution tells.
 
     Args:
         config: configurations of the witnesses.
@@ -160,12 +160,14 @@ class RatingReader:
             self._answers.fit(votes, table, rating, variance)
         told = self._side_by_side(self._embedding.left_out, self._peers.left_out, self._answers.left_out)
         n_families = len({family_of(name) for name in table.names})
-        low, high = (self._read_outer(table, rating, variance, outer) for outer in _thirds(rating))
+        outer = _thirds(rating)
+        low, high = (self._read_outer(table, rating, variance, rows) for rows in outer)
         self._arrays = {
             "told": told,
             "error": told - rating[:, None],
             "low": low,
             "high": high,
+            "outer": np.array([_square_distance(rating, rows) for rows in outer]),
             "noise": np.array([variance.mean()]),
             "floor": np.array([_LEAST_RESIDUAL * np.var(rating)]),
             "widening": np.array([widening(n_families)]),
@@ -342,9 +344,11 @@ class RatingReader:
         told = arrays["told"] @ weight
         low, middle, high = np.quantile(told, (_END, 0.5, 1 - _END)).tolist()
         deviation = max(float(np.sqrt(falls + _SMOOTH * np.var(told))), 1e-9)
-        for outer, distance in ((arrays["low"], low - value), (arrays["high"], value - high)):
-            error = float(np.square(outer @ weight).mean() - arrays["noise"][0])
-            larger = max(error - self._inside(weight), 0.0) + _FURTHER * (value - middle) ** 2
+        ends = zip((arrays["low"], arrays["high"]), (low - value, value - high), arrays["outer"].tolist(), strict=True)
+        for errors, distance, outer in ends:
+            error = float(np.square(errors @ weight).mean() - arrays["noise"][0])
+            further = _FURTHER * min(max(error, 0.0) / outer, 1.0) * (value - middle) ** 2
+            larger = max(error - self._inside(weight), 0.0) + further
             added += larger * float(special.ndtr(distance / deviation))
         return added
 
@@ -404,6 +408,11 @@ def _falling(weight: Float64Array, sampling: Float64Array) -> float:
     """Variance of a joint reading by the noise of its responses, which all witnesses share."""
     used = weight > 0
     return float(weight[used] @ np.sqrt(np.maximum(sampling[used], 0))) ** 2
+
+
+def _square_distance(rating: Float64Array, rows: IntArray) -> float:
+    """Mean square distance of some models' ratings from the middle of all; 1 where there is none."""
+    return float(np.square(rating[rows] - np.median(rating)).mean()) or 1.0 if len(rows) else 1.0
 
 
 def _thirds(rating: Float64Array) -> tuple[Int64Array, Int64Array]:
