@@ -35,9 +35,10 @@ _ENDLESS = 10**9
 _MOST = 10_000_000
 _WITHIN_REACH = 1.1
 _EMBEDDING, _PEERS, _ANSWERS = "embedding", "agreement", "answers"
-_TRUST = {_EMBEDDING: 1.0, _PEERS: 1.5, _ANSWERS: 0.5}
+_TRUST = {_EMBEDDING: 1.0, _PEERS: 3.0, _ANSWERS: 1.0}  # agreement errs otherwise than the other two, which err alike
 _LEAST_RESIDUAL = 0.02  # of the ratings' variance
 _END = 0.05  # share of the known models' readings at each end of the field
+_FURTHER = 0.5  # of the squared distance from the middle of the field, where readings miss all of such a distance
 _SMOOTH = 0.05  # of the variance of the known models' readings
 _ASSUMED = 0.5
 
@@ -120,9 +121,9 @@ class RatingReader:
     taken as fully correlated between witnesses, which read the same responses.
 
     Known models say little of what lies outside their field. So the best third of them is read by the others alone, and
-    the worst third, too: the nearer a reading is to an end of the field, the more of these larger errors its variance
-    takes. With few responses a reading may be nearer to the end than it seems, which the normal distribution tells.
-    Further out the squared distance is added.
+    the worst third, too. The nearer a reading is to an end of the field, the more its variance takes of these larger
+    errors, and of its squared distance from the middle, as far as such a distance was missed. With few responses a
+    reading may be nearer to the end than it seems, which the normal distribution tells.
 
     Args:
         config: configurations of the witnesses.
@@ -159,12 +160,14 @@ class RatingReader:
             self._answers.fit(votes, table, rating, variance)
         told = self._side_by_side(self._embedding.left_out, self._peers.left_out, self._answers.left_out)
         n_families = len({family_of(name) for name in table.names})
-        low, high = (self._read_outer(table, rating, variance, outer) for outer in _thirds(rating))
+        outer = _thirds(rating)
+        low, high = (self._read_outer(table, rating, variance, rows) for rows in outer)
         self._arrays = {
             "told": told,
             "error": told - rating[:, None],
             "low": low,
             "high": high,
+            "outer": np.array([_square_distance(rating, rows) for rows in outer]),
             "noise": np.array([variance.mean()]),
             "floor": np.array([_LEAST_RESIDUAL * np.var(rating)]),
             "widening": np.array([widening(n_families)]),
@@ -189,7 +192,7 @@ class RatingReader:
                 for name, *part in zip(self.witnesses, mean[row], lasting[row], shares, weight, strict=True)
             }
             falls = _falling(weight, sampling[row])
-            spread = self._lasting(weight, value, falls) + falls
+            spread = self._inside(weight) + self._towards_ends(weight, value, falls) + falls
             shared = min(parts[_PEERS].share, 1.0) if _PEERS in parts else 0.0
             beyond = self._side(weight, value)
             readings.append(RatingReading(value, spread, float(lasting[row, 0]), shared, beyond, parts))
@@ -201,7 +204,10 @@ class RatingReader:
         return {name: (mean[:, each], (lasting + sampling)[:, each]) for each, name in enumerate(self.witnesses)}
 
     def sampling_variance(self, reading: RatingReading) -> Callable[[IntArray], Float64Array]:
-        """The part of a rating's variance that more responses take away, by number of responses."""
+        """The part of a rating's variance that more responses take away, by number of responses.
+
+        What the ends of the known field add is taken to stay, as the reading is.
+        """
 
         def total(counts: IntArray) -> Float64Array:
             names = [name for name in self.witnesses if name in reading.parts or name == _EMBEDDING]
@@ -215,8 +221,7 @@ class RatingReader:
                         lasting[column] = part.lasting
                         sampling[column] = self._sampling(name, max(part.share * count, 1.0))
                 weight = self._weigh(lasting, sampling)
-                falls = _falling(weight, sampling)
-                rows.append(self._lasting(weight, reading.mean, falls) + falls)
+                rows.append(self._inside(weight) + _falling(weight, sampling))
             return np.array(rows).reshape(np.shape(counts))
 
         limit = total(np.array([_ENDLESS]))
@@ -258,8 +263,11 @@ class RatingReader:
 
     @classmethod
     def load_state_dict(cls, state_dict: Mapping[str, Any], config: RatingReaderConfig) -> Self:
-        """The inverse of `get_state_dict`. Earlier releases had no third witness and knew no errors of joint readings:
-        errors of the first two are taken to have a correlation of 0.5."""
+        """The inverse of `get_state_dict`.
+
+        Earlier releases had two witnesses and did not keep their errors on known models. These are taken to have the
+        variances that the witnesses gave, and a correlation of 0.5.
+        """
         reader = cls(config)
         tensors = state_dict["tensors"]
         parts = {
@@ -316,27 +324,33 @@ class RatingReader:
         weights: Float64Array = weight / weight.sum()
         return weights
 
-    def _lasting(self, weight: Float64Array, value: float, falls: float) -> float:
-        """The variance that stays of a joint reading.
+    def _inside(self, weight: Float64Array) -> float:
+        """The variance that stays of a joint reading in the middle of the known field."""
+        arrays = self._arrays
+        error = float(np.square(arrays["error"] @ weight).mean() - arrays["noise"][0])
+        return float(arrays["widening"][0]) * max(error, float(arrays["floor"][0]))
+
+    def _towards_ends(self, weight: Float64Array, value: float, falls: float) -> float:
+        """What is added to the variance of a joint reading by how near it may be to an end of the known field.
 
         Args:
             weight: weights of the witnesses.
             value: the reading.
             falls: variance of the reading that more responses take away.
         """
-        arrays = self._arrays
-        noise, floor, wide = (float(arrays[name][0]) for name in ("noise", "floor", "widening"))
-        inside_field = wide * max(float(np.square(arrays["error"] @ weight).mean()) - noise, floor)
-        total = inside_field
+        arrays, added = self._arrays, 0.0
+        if not len(arrays["low"]):
+            return added
         told = arrays["told"] @ weight
-        if len(arrays["low"]):
-            ends = np.quantile(told, (_END, 1 - _END))
-            deviation = max(float(np.sqrt(falls + _SMOOTH * np.var(told))), 1e-9)
-            for outer, end, sign in ((arrays["low"], ends[0], -1), (arrays["high"], ends[1], 1)):
-                larger = float(np.square(outer @ weight).mean()) - noise - inside_field
-                total += max(larger, 0.0) * float(special.ndtr(sign * (value - end) / deviation))
-            total += max(value - float(told.max()), float(told.min()) - value, 0.0) ** 2
-        return total
+        low, middle, high = np.quantile(told, (_END, 0.5, 1 - _END)).tolist()
+        deviation = max(float(np.sqrt(falls + _SMOOTH * np.var(told))), 1e-9)
+        ends = zip((arrays["low"], arrays["high"]), (low - value, value - high), arrays["outer"].tolist(), strict=True)
+        for errors, distance, outer in ends:
+            error = float(np.square(errors @ weight).mean() - arrays["noise"][0])
+            further = _FURTHER * min(max(error, 0.0) / outer, 1.0) * (value - middle) ** 2
+            larger = max(error - self._inside(weight), 0.0) + further
+            added += larger * float(special.ndtr(distance / deviation))
+        return added
 
     def _side(self, weight: Float64Array, value: float) -> int:
         """1 for a reading above those of all known models, -1 for one below, else 0."""
@@ -394,6 +408,11 @@ def _falling(weight: Float64Array, sampling: Float64Array) -> float:
     """Variance of a joint reading by the noise of its responses, which all witnesses share."""
     used = weight > 0
     return float(weight[used] @ np.sqrt(np.maximum(sampling[used], 0))) ** 2
+
+
+def _square_distance(rating: Float64Array, rows: IntArray) -> float:
+    """Mean square distance of some models' ratings from the middle of all; 1 where there is none."""
+    return float(np.square(rating[rows] - np.median(rating)).mean()) or 1.0 if len(rows) else 1.0
 
 
 def _thirds(rating: Float64Array) -> tuple[Int64Array, Int64Array]:
