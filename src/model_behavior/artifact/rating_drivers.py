@@ -33,7 +33,7 @@ class RatingDriver:
 
     Attributes:
         feature: name of the feature that adds most, as in `StyleEncoder.feature_names`.
-        effect: what it and those that measure much the same add to the rating, on the scale asked for.
+        effect: sum of what it and those that measure much the same add to the rating, on the scale asked for.
         text: difference of the model's answers from the known models', as a sentence about the model.
     """
 
@@ -48,9 +48,9 @@ class RatingDrivers:
 
     Attributes:
         model: name of the model.
-        raising: what adds most, the largest first.
-        lowering: what takes away most, the largest first.
-        rest: what all other features add.
+        raising: features that add most, the largest first.
+        lowering: features that take away most, the largest first.
+        rest: sum of what all other features add.
         weight: weight of these regressions in the model's rating, in [0, 1]; None where votes or published ratings
             speak for the model itself.
     """
