@@ -7,7 +7,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from model_behavior.evaluation.plots import PlotTexts, Point, Star, draw_lines, draw_points
+from model_behavior.evaluation.plots import (
+    Estimate,
+    PlotTexts,
+    Point,
+    Star,
+    draw_estimates,
+    draw_lines,
+    draw_points,
+)
 
 
 def test_points_are_drawn_with_their_labels_and_groups_of_two_in_the_key() -> None:
@@ -42,3 +50,24 @@ def test_hovering_over_a_point_of_a_line_tells_of_it_and_a_star_is_marked_apart(
     assert {"1", "3", "5", "s"} <= set(said), "three ticks, evenly spaced, and the key"
     with pytest.raises(ValueError, match="zip"):
         draw_lines({"a": line}, texts, {"a": ["b"]})
+
+
+def test_estimates_stand_over_the_truth_with_their_intervals_and_the_line_of_equals() -> None:
+    estimates = [Estimate("low & slow", 1000, 1040, 900, 1200), Estimate("high", 1400, 1300, 1250, 1380)]
+    svg = draw_estimates(estimates, PlotTexts("t", "people", "answers"), ("estimate", "equal"))
+    root = ElementTree.fromstring(svg)
+    shapes = {tag: [each for each in root.iter() if each.tag.endswith(tag)] for tag in ("circle", "line", "text")}
+    dots = [(float(each.attrib["cx"]), float(each.attrib["cy"])) for each in shapes["circle"]][:2]
+    assert dots[0][0] < dots[1][0] and dots[0][1] > dots[1][1]
+    lines = [[float(each.attrib[name]) for name in ("x1", "y1", "x2", "y2")] for each in shapes["line"]]
+    (x1, y1, x2, y2), first, second = lines[:3]
+    assert (x1, x2) == (dots[0][0], dots[1][0]) and y1 > y2  # equal: from the lowest truth to the highest
+    for dot, line in zip(dots, (first, second), strict=True):
+        assert line[0] == line[2] == dot[0] and line[3] < dot[1] < line[1]
+    # 1040 is above the line of equals and 1300 below it, by 40 of 400 and 100 of 400.
+    assert (y1 - dots[0][1]) / (y1 - y2) == pytest.approx(0.1, abs=0.01)
+    assert (dots[1][1] - y2) / (y1 - y2) == pytest.approx(0.25, abs=0.01)
+    shown = [each.text for each in shapes["text"]]
+    assert {"1000", "1100", "1400", "estimate", "equal", "people"} <= set(shown) and "low &amp; slow" in svg
+    with pytest.raises(ValueError, match="no estimate"):
+        draw_estimates([], PlotTexts("t", "x", "y"), ("a", "b"))

@@ -78,7 +78,7 @@ class CellReadings:
     """Readings of one seed.
 
     Attributes:
-        read: results by cell, number of responses and method.
+        read: readings by cell, number of responses and method.
         points: readings from chosen prompts, by their number, on the scale of the published ratings.
     """
 

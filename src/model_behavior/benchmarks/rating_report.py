@@ -58,7 +58,7 @@ def draw_rated(result: RatedResult) -> dict[str, str]:
     texts = PlotTexts(
         f"LLMs of families left out, from {POINT_RESPONSES} answers each: {_inside(result.points)}",
         "rating by people's votes, Elo",
-        "rating from its answers, Elo, with the 95 % interval",
+        "rating from its answers, Elo",
     )
     estimates = [
         Estimate(
@@ -67,8 +67,8 @@ def draw_rated(result: RatedResult) -> dict[str, str]:
         )
         for point in result.points
     ]
-    name = result.name.split(" ")[0]
-    return {f"stage2-{name}-chosen.svg": draw_estimates(estimates, texts)}
+    name = "-".join(result.name.split(" ")[:2])  # "ratings", or "ratings beside" of those with votes
+    return {f"stage2-{name}-chosen.svg": draw_estimates(estimates, texts, ("with its 95 % interval", "both alike"))}
 
 
 def _inside(points: Sequence[RatedPoint]) -> str:

@@ -152,13 +152,13 @@ def draw_lines(
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def draw_estimates(estimates: Sequence[Estimate], texts: PlotTexts, ticks: int = 5) -> str:
+def draw_estimates(estimates: Sequence[Estimate], texts: PlotTexts, key: tuple[str, str]) -> str:
     """Draws estimates with their intervals over the true values, and the line on which both are equal.
 
     Args:
         estimates: what to draw.
         texts: title and axes.
-        ticks: number of ticks on either axis, at least 2.
+        key: names of the estimates and of the line.
 
     Raises:
         ValueError: no estimates.
@@ -168,17 +168,25 @@ def draw_estimates(estimates: Sequence[Estimate], texts: PlotTexts, ticks: int =
     truths = [each.truth for each in estimates]
     axes = _Axes.around([(x, y) for x in (min(truths), max(truths)) for y in _ends(estimates)], log_x=False)
     parts = _draw_frame(texts)
-    for x in axes.spread_x(ticks):
-        parts.append(_text(axes.place(x, axes.low)[0], _LINES_HEIGHT - _LINES.bottom + 16, f"{x:.0f}", "middle"))
-    for step in range(ticks):
-        y = axes.low + (axes.high - axes.low) * step / (ticks - 1)
-        parts.append(_text(_LINES.left - 6, axes.place(axes.first, y)[1] + 4, f"{y:.0f}", "end"))
+    for x in _round_ticks(axes.first, axes.last):
+        parts.append(_text(axes.place(x, axes.low)[0], _LINES_HEIGHT - _LINES.bottom + 16, f"{x:g}", "middle"))
+    for y in _round_ticks(axes.low, axes.high):
+        parts.append(_text(_LINES.left - 6, axes.place(axes.first, y)[1] + 4, f"{y:g}", "end"))
     parts.append(_line(axes.place(axes.first, axes.first), axes.place(axes.last, axes.last), "#999", 1.0))
     for each in estimates:
         parts.append(_line(axes.place(each.truth, each.low), axes.place(each.truth, each.high), _COLOURS[0], 0.5))
     for each in estimates:
         x, y = axes.place(each.truth, each.value)
         parts.append(_hovered("circle", f'cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{_COLOURS[0]}"', each.hover))
+    at = _LINES.width - _LINES.right + 10
+    first, second = _place_in_key(0) - 4, _place_in_key(1) - 4
+    parts += [
+        _line((at + 5, first - 7), (at + 5, first + 7), _COLOURS[0], 0.5),
+        f'<circle cx="{at + 5}" cy="{first}" r="3.5" fill="{_COLOURS[0]}"/>',
+        _text(at + 16, first + 4, key[0], "start"),
+        _line((at, second), (at + 10, second), "#999", 1.0),
+        _text(at + 16, second + 4, key[1], "start"),
+    ]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -289,6 +297,13 @@ def _draw_star(star: Star, place: tuple[float, float], index: int) -> list[str]:
         return _hovered("polygon", form, hover)
 
     return [shape(*place, star.hover), shape(key_x + 15, key_y - 4, ""), _text(key_x + 26, key_y, star.label, "start")]
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Multiples of a round step between two values, about five."""
+    step = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (factor * step) <= 6)
+    return [step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _ends(estimates: Sequence[Estimate]) -> tuple[float, float]:
