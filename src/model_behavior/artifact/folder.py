@@ -324,8 +324,8 @@ class _Opened:
 
 
 @contextlib.contextmanager
-def _open_all(path: Path) -> Iterator[_Opened]:
-    """All files of one write."""
+def _open_all(path: Path, config_alone: bool = False) -> Iterator[_Opened]:
+    """All files of one write, or `config.json` alone."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         state, failure = _state_of(path), None
@@ -333,11 +333,12 @@ def _open_all(path: Path) -> Iterator[_Opened]:
             folder = _current(path)
             try:
                 config = read_config(path)
-                named = [name for name in WRITTEN if name in (config.get("files") or {}) or name == _TIMES]
+                digests, sizes = ({} if config_alone else config.get(each) or {} for each in ("files", "segments"))
+                named = [name for name in WRITTEN if name in digests or name == _TIMES]
                 files: dict[str, IO[bytes]] = {
                     name: stack.enter_context((folder / name).open("rb")) for name in named if (folder / name).is_file()
                 }
-                opened = _Opened(config, files, _open_segments(path, folder, config.get("segments") or {}))
+                opened = _Opened(config, files, _open_segments(path, folder, sizes))
             except (ArtifactError, OSError) as error:
                 failure = error
             if _state_of(path) == state or time.monotonic() > until:
@@ -367,7 +368,7 @@ def fingerprint(path: Path) -> str:
     Raises:
         ArtifactError: `config.json` is missing, altered, or of another version.
     """
-    with _open_all(path) as opened:
+    with _open_all(path, config_alone=True) as opened:
         return digest_of(json.dumps(opened.config, sort_keys=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,9 +20,11 @@ from model_behavior.serving.keys import KeyRing, add_key, key_of_secret, make_ke
 from model_behavior.serving.service import Service, ServiceConfig
 from model_behavior.serving.settings import Limits, ServeSettings
 from model_behavior.serving.upstreams import Upstreams, load_upstreams
+from model_behavior.serving.workers import inherited
 
 _LIMITS = Limits()
 _SETTINGS = ServeSettings()
+_REFRESH_SECONDS = 1.0  # of one worker, for changes that another one has made
 _ACCESS, _LIMITS_PANEL = "Access", "Limits"
 _LIMITS_OF_FILE = f"{__name__}.limits"
 
@@ -110,6 +113,14 @@ def serve(
             min=0, help="Grace period for open requests after Ctrl-C, in seconds.", rich_help_panel=_LIMITS_PANEL
         ),
     ] = _SETTINGS.shutdown_seconds,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Worker processes, which share address, catalog and limits.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 1,
     backend: BackendChoice = "auto",
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Log every request, without texts.", rich_help_panel=RUNNING)
@@ -130,6 +141,7 @@ def serve(
         from model_behavior.serving.app import run_server
     except ImportError as error:
         raise MissingExtraError("serve", "serve") from error
+    own = inherited()
     if backend != "auto":
         os.environ[BACKEND_VARIABLE] = backend  # of every artifact that the service reads, now and after a change
     ring = KeyRing([] if api_key is None else [key_of_secret(api_key)], keys)
@@ -152,7 +164,12 @@ def serve(
         ),
         upstreams=Upstreams() if upstreams is None else load_upstreams(upstreams),
         shutdown_seconds=shutdown_seconds,
+        refresh_seconds=_SETTINGS.refresh_seconds if workers == 1 else _REFRESH_SECONDS,
+        shared=None if own is None else own.shared,
     )
+    if workers > 1 and own is None:
+        _run_workers(workers, settings)
+        return
     _log_to_stderr(logging.INFO if verbose else logging.WARNING)
     priced = {} if costs is None else dict(load_costs(costs).per_request)
     service = Service(
@@ -165,11 +182,29 @@ def serve(
         ),
     )
     known = service.snapshot.rows
+    if own is not None:
+        run_server(service, settings, lambda _: own.tell(), own.listener)
+        return
     run_server(
         service,
         settings,
         lambda address: stderr().print(f"{address}: {len(known)} models. Ctrl-C stops.", markup=False),
     )
+
+
+def _run_workers(number: int, settings: ServeSettings) -> None:
+    """Runs this command in several processes; ends with their status."""
+    from model_behavior.serving.app import address_of, listen
+    from model_behavior.serving.workers import Workers
+
+    if os.name == "nt":
+        raise UsageError("--workers needs Linux or macOS. Fix: several services behind a load balancer")
+    with listen(settings) as listener:
+        address = address_of(listener)
+        status = Workers(number, sys.argv[1:], listener, settings.shutdown_seconds).run(
+            lambda: stderr().print(f"{address}: {number} workers. Ctrl-C stops.", markup=False)
+        )
+    raise typer.Exit(status)
 
 
 class _SafeFormatter(logging.Formatter):

@@ -45,18 +45,21 @@ from model_behavior.serving.settings import ServeSettings
 _KEEP_ALIVE_SECONDS = 30
 
 
-def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
+def run_server(
+    service: Service, settings: ServeSettings, on_ready: Callable[[str], None], listener: socket | None = None
+) -> None:
     """Runs the service until SIGINT or SIGTERM; running requests then have `shutdown_seconds` to finish.
 
     Args:
         service: service that answers.
         settings: settings of the service.
         on_ready: callback, called with the address once the service listens.
+        listener: socket that listens already, where several processes share one.
 
     Raises:
         OSError: the address is taken or cannot be listened on.
     """
-    server, listener = open_server(service, settings)
+    server, listener = open_server(service, settings, listener)
     gc.collect()
     gc.freeze()  # collecting libraries and models would delay requests by a tenth of a second
     threading.Thread(target=service.uploads.start, daemon=True).start()
@@ -67,8 +70,10 @@ def run_server(service: Service, settings: ServeSettings, on_ready: Callable[[st
         listener.close()
 
 
-def open_server(service: Service, settings: ServeSettings) -> tuple[uvicorn.Server, socket]:
-    """The server, and the listening socket to run it with.
+def open_server(
+    service: Service, settings: ServeSettings, listener: socket | None = None
+) -> tuple[uvicorn.Server, socket]:
+    """The server, and the listening socket to run it with; `listener` is used where one is given.
 
     Raises:
         OSError: the address is taken or cannot be listened on.
@@ -89,10 +94,20 @@ def open_server(service: Service, settings: ServeSettings) -> tuple[uvicorn.Serv
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
+    return DeadlineServer(config), listener if listener is not None else listen(settings)
+
+
+def listen(settings: ServeSettings) -> socket:
+    """A socket that listens on the address of the service: early connections wait until it answers.
+
+    Raises:
+        OSError: the address is taken or cannot be listened on.
+    """
+    config = uvicorn.Config("", host=settings.host, port=settings.port, backlog=accepted_at_once(), log_level="error")
     listener = config.bind_socket()
     listener.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # handed on to connections: asyncio leaves it off for this socket
-    listener.listen(config.backlog)  # early connections wait until the application has started
-    return DeadlineServer(config), listener
+    listener.listen(config.backlog)
+    return listener
 
 
 def address_of(listener: socket) -> str:

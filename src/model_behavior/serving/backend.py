@@ -80,5 +80,12 @@ def build_backend(service: Service, settings: ServeSettings) -> Backend:
     metrics.watch("routes", routes.count)
     metrics.watch_models(lambda: float(len(service.snapshot.rows)))
     return Backend(
-        service, settings, metrics, quick, slow, feedback, routes, ChatRouter(service, settings.upstreams, metrics)
+        service,
+        settings,
+        metrics,
+        quick,
+        slow,
+        feedback,
+        routes,
+        ChatRouter(service, settings.upstreams, metrics, settings.shared),
     )

@@ -21,6 +21,7 @@ from model_behavior.serving.metrics import Metrics
 from model_behavior.serving.problems import RefusalError
 from model_behavior.serving.relay import CALLERS_FAULT, Call, UpstreamError, call_upstream
 from model_behavior.serving.service import Service
+from model_behavior.serving.shared_table import SharedTable
 from model_behavior.serving.snapshot import NotPossibleError, UnknownModelError
 from model_behavior.serving.upstreams import Health, Upstreams
 from model_behavior.serving.views import Route
@@ -85,13 +86,16 @@ class ChatRouter:
         service: service that routes.
         upstreams: configured upstreams.
         metrics: counter of every call.
+        shared: table of conversations, where several processes serve.
 
     Attributes:
         conversations: models of the latest conversations.
     """
 
-    def __init__(self, service: Service, upstreams: Upstreams, metrics: Metrics) -> None:
-        self.conversations = Conversations()
+    def __init__(
+        self, service: Service, upstreams: Upstreams, metrics: Metrics, shared: SharedTable | None = None
+    ) -> None:
+        self.conversations = Conversations(shared=shared, names=lambda: tuple(upstreams.models))
         self._service = service
         self._upstreams = upstreams
         self._metrics = metrics

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from model_behavior.data.split import hash_text
 from model_behavior.serving.schemas import ChatMessage, ChatRequest
+from model_behavior.serving.shared_table import SharedTable
 
 MOVING_GAIN = 0.1
 """Expected win rate that another model must add, after costs, before a conversation moves to it."""
@@ -38,12 +40,24 @@ class Conversation:
 
 @final
 class Conversations:
-    """The models of the latest conversations, by key; in memory, for an hour after the last turn."""
+    """The models of the latest conversations, by key; in memory, for an hour after the last turn.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        clock: seconds; the same in all processes that share conversations.
+        shared: table of conversations, where several processes serve.
+        names: models that may have answered, by which those of the table are found.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        shared: SharedTable | None = None,
+        names: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._clock = clock
         self._models: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
-        self._secret = secrets.token_bytes(16)
+        self._shared, self._names = shared, names
+        self._secret = secrets.token_bytes(16) if shared is None else shared.secret
 
     def read(self, request: ChatRequest, named: str | None) -> Conversation:
         """The conversation of a request.
@@ -63,15 +77,32 @@ class Conversations:
 
     def find(self, conversation: Conversation) -> str | None:
         """The model that has answered it; None for a new or forgotten conversation."""
-        model, since = self._models.get(conversation.key, (None, 0.0))
+        model, since = self._kept(conversation.key)
         return model if conversation.continued and self._clock() - since < _SECONDS else None
+
+    def _kept(self, key: bytes) -> tuple[str | None, float]:
+        if self._shared is None:
+            return self._models.get(key, (None, 0.0))
+        with self._shared.place("conversation", key) as place:
+            since, number = place.stamp, place.value
+        names = {_number_of(name): name for name in self._names()}
+        return (None, 0.0) if since is None else (names.get(number), since)
 
     def keep(self, conversation: Conversation, model: str) -> None:
         """Records who has answered."""
+        if self._shared is not None:
+            with self._shared.place("conversation", conversation.key) as place:
+                place.stamp, place.value = self._clock(), _number_of(model)
+            return
         self._models.pop(conversation.key, None)
         self._models[conversation.key] = model, self._clock()
         if len(self._models) > _MOST:
             self._models.popitem(last=False)
+
+
+def _number_of(model: str) -> float:
+    """A number for a name that a float holds exactly, of 53 bits of its hash."""
+    return float(hash_text(model) >> 11)
 
 
 def turns_of(messages: Sequence[ChatMessage]) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class Guard:
         self._routes = backend.routes
         self._pulse = pulse
         self._under_way = 0
-        self._rates = RateLimiter(backend.settings.limits.requests_per_second, time.monotonic)
+        self._rates = RateLimiter(backend.settings.limits.requests_per_second, time.monotonic, backend.settings.shared)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""

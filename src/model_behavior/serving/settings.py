@@ -16,6 +16,7 @@ from model_behavior.errors import UsageError
 from model_behavior.models.behavior.text.tokens import tokenize
 from model_behavior.serving.keys import KeyRing
 from model_behavior.serving.problems import RefusalError
+from model_behavior.serving.shared_table import SharedTable
 from model_behavior.serving.upstreams import Upstreams
 
 _MAX_CLIENTS = 4096  # clients whose buckets are kept
@@ -76,6 +77,7 @@ class ServeSettings:
         upstreams: upstreams of chat completions.
         shutdown_seconds: time that running requests have to finish when the service stops.
         refresh_seconds: time between checks for changes of the folder by another process.
+        shared: what the worker processes of one service share; None where there is one process.
 
     Raises:
         UsageError: other machines can reach the address and there are no keys, or the port is out of range.
@@ -88,6 +90,7 @@ class ServeSettings:
     upstreams: Upstreams = field(default_factory=Upstreams)
     shutdown_seconds: int = 10
     refresh_seconds: float = 5.0
+    shared: SharedTable | None = None
 
     def __post_init__(self) -> None:
         if not self.keys and not is_loopback(self.host):
@@ -126,10 +129,17 @@ def check_tokens(texts: Sequence[str], limit: int) -> None:
 
 @final
 class RateLimiter:
-    """Token buckets, one per client. Only the latest clients are kept, since an attacker may pose as many."""
+    """Token buckets, one per client. Only the latest clients are kept, since an attacker may pose as many.
 
-    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
+    Args:
+        per_second: requests a second of one client.
+        clock: seconds; the same in all processes that share buckets.
+        shared: table of the buckets, where several processes serve.
+    """
+
+    def __init__(self, per_second: float, clock: Callable[[], float], shared: SharedTable | None = None) -> None:
         self._rate = per_second
+        self._shared = shared
         self._burst = max(2 * per_second, 1.0)
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -144,13 +154,26 @@ class RateLimiter:
             RefusalError: 429, the bucket is empty.
         """
         now = self._clock()
-        left, since = self._buckets.pop(client, (self._burst, now))
-        left = min(self._burst, left + (now - since) * self._rate)
-        self._buckets[client] = (max(left - 1, 0.0) if left >= 1 else left, now)
-        if len(self._buckets) > _MAX_CLIENTS:
-            self._buckets.popitem(last=False)
+        if self._shared is not None:
+            with self._shared.place("client", client.encode()) as place:
+                bucket = (self._burst, now) if place.stamp is None else (place.value, place.stamp)
+                left = self._filled(bucket, now)
+                place.value, place.stamp = _spent(left), now
+        else:
+            left = self._filled(self._buckets.pop(client, (self._burst, now)), now)
+            self._buckets[client] = _spent(left), now
+            if len(self._buckets) > _MAX_CLIENTS:
+                self._buckets.popitem(last=False)
         if left < 1:
             wait = max(1, math.ceil((1 - left) / self._rate))
             raise RefusalError(
                 429, "rate_limited", f"more than {self._rate:g} requests a second", {"Retry-After": str(wait)}
             )
+
+    def _filled(self, bucket: tuple[float, float], now: float) -> float:
+        left, since = bucket
+        return min(self._burst, left + (now - since) * self._rate)
+
+
+def _spent(left: float) -> float:
+    return max(left - 1, 0.0) if left >= 1 else left

@@ -1,0 +1,107 @@
+"""Several worker processes are one service: one address, one catalog, one set of limits and conversations."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from model_behavior.serving.conversations import Conversation, Conversations
+from model_behavior.serving.problems import RefusalError
+from model_behavior.serving.settings import RateLimiter
+from model_behavior.serving.shared_table import SharedTable
+
+
+def test_two_processes_see_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_behavior.serving.shared_table._SETS", 64)
+    one = SharedTable()
+    other = SharedTable(os.dup(one.descriptor))
+    assert one.secret == other.secret and any(one.secret)
+    with one.place("client", b"key") as place:
+        assert place.stamp is None
+        place.stamp, place.value = 3.0, 0.25
+    with other.place("client", b"key") as place:
+        assert (place.stamp, place.value) == (3.0, 0.25)
+    with other.place("conversation", b"key") as place:
+        assert place.stamp is None  # of another kind
+    with pytest.raises(ValueError, match="in between"), other.place("client", b"key") as place:
+        place.value = 9.0
+        raise ValueError("in between")
+    with one.place("client", b"key") as place:
+        assert place.value == 0.25
+    for number in range(4000):  # many more than there are places
+        with one.place("client", str(number).encode()) as place:
+            place.stamp = 4.0 + number
+    with other.place("client", b"3999") as place:
+        assert place.stamp == 4003.0
+    with other.place("client", b"key") as place:
+        assert place.stamp is None  # the oldest went
+
+
+def test_limits_and_conversations_are_those_of_all_processes() -> None:
+    one = SharedTable()
+    tables, now = (one, SharedTable(os.dup(one.descriptor))), [0.0]
+    limiters = [RateLimiter(2.0, lambda: now[0], table) for table in tables]
+    for number in range(4):
+        limiters[number % 2].spend("client")
+    with pytest.raises(RefusalError, match="more than 2 requests a second"):
+        limiters[0].spend("client")
+    limiters[1].spend("another client")
+    now[0] = 0.5
+    limiters[1].spend("client")
+    names = ("gpt-4o", "llama-3-8b")
+    kept, asked = (Conversations(lambda: now[0], table, lambda: names) for table in tables)
+    conversation = Conversation(b"k" * 16, ("Hello?",), True)
+    assert asked.find(conversation) is None
+    kept.keep(conversation, "llama-3-8b")
+    assert asked.find(conversation) == "llama-3-8b"
+    now[0] = 4000.0
+    assert asked.find(conversation) is None
+
+
+def children(process: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def ask(address: str) -> int:
+    body = json.dumps({"prompt": "Name a river."}).encode()
+    request = urllib.request.Request(f"{address}v1/route", body, {"Content-Type": "application/json"}, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_workers_share_an_address_and_are_replaced(trained: Path) -> None:
+    command = [sys.executable, "-m", "model_behavior", "serve", str(trained), "--port", "0", "--workers", "2"]
+    command += ["--requests-per-second", "5", "--shutdown-seconds", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            assert ": 2 workers. Ctrl-C stops." in line, line
+            address = line.split(": ")[0]
+            started, found = time.monotonic(), [ask(address) for _ in range(60)]
+            allowed = 10 + 5 * (time.monotonic() - started) + 1
+            assert 0 < found.count(200) <= allowed  # not of each worker
+            first, second = children(process.pid)
+            os.kill(first, signal.SIGKILL)
+            while first in children(process.pid) or len(children(process.pid)) < 2:
+                time.sleep(0.2)
+            assert second in children(process.pid)
+            time.sleep(1.5)
+            assert ask(address) == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+            assert "starting another" in process.stderr.read()
+        finally:
+            process.kill()
