@@ -104,8 +104,9 @@ def check_training(memory: Memory, size: TrainingSize, fitted_pairs: int) -> Non
         UsageError: with the estimate.
     """
     needed = estimate_training(size, fitted_pairs)
+    gib = 1 << 30
     if memory.given and needed > memory.limit:
         raise UsageError(
-            f"training on {size.votes:,} votes with {size.pairs:,} responses may take {needed / (1 << 30):.1f} GiB, and "
-            f"the limit is {memory.limit / (1 << 30):.1f} GiB. Fix: --memory {-(-needed // (1 << 30))}G, or fewer votes"
+            f"training on {size.votes:,} votes with {size.pairs:,} responses may take {needed / gib:.1f} GiB, "
+            f"and the limit is {memory.limit / gib:.1f} GiB. Fix: --memory {-(-needed // gib)}G, or fewer votes"
         )
