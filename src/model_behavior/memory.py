@@ -21,7 +21,7 @@ _UNKNOWN = 8 << 30  # where the system does not say
 _LARGEST_SHARE = 16  # of the memory, so that a dozen matrices fit beside each other
 
 _BASE = 600 << 20  # libraries and weights
-_FITTED = 40 << 10  # bytes a pair that transforms are fitted on, where every prompt was asked once
+_FITTED = 20 << 10  # bytes a pair that transforms are fitted on, and again a prompt of these (decision 0013)
 _PER_PAIR, _PER_VOTE = 1600, 500  # bytes beside texts and mapped files; measured by `benchmark scale --train`
 
 
@@ -68,27 +68,45 @@ def parse_memory(text: str) -> Memory:
     return Memory(limit, given=True)
 
 
-def estimate_training(n_votes: int, n_pairs: int, text_bytes: int, fitted_pairs: int) -> int:
-    """Upper bound of the memory of a training, in bytes; pages of mapped files, which the system takes back, excluded.
+@dataclass(frozen=True)
+class TrainingSize:
+    """What the memory of a training grows with.
+
+    Attributes:
+        votes: number of votes.
+        pairs: number of distinct responses to prompts.
+        prompts: number of distinct prompts.
+        text_bytes: bytes of prompts and responses.
+    """
+
+    votes: int
+    pairs: int
+    prompts: int
+    text_bytes: int
+
+
+def estimate_training(size: TrainingSize, fitted_pairs: int) -> int:
+    """Memory that a training may take, in bytes; pages of mapped files, which the system takes back, excluded.
 
     Args:
-        n_votes: votes.
-        n_pairs: distinct responses to prompts.
-        text_bytes: bytes of their prompts and responses.
+        size: size of the votes before they are filtered.
         fitted_pairs: largest number of pairs that transforms are fitted on.
     """
-    return _BASE + text_bytes + min(n_pairs, fitted_pairs) * _FITTED + n_pairs * _PER_PAIR + n_votes * _PER_VOTE
+    fitted = min(size.pairs, fitted_pairs)
+    asked = size.prompts * fitted // max(size.pairs, 1)
+    return _BASE + size.text_bytes + (fitted + asked) * _FITTED + size.pairs * _PER_PAIR + size.votes * _PER_VOTE
 
 
-def check_training(memory: Memory, n_votes: int, n_pairs: int, text_bytes: int, fitted_pairs: int) -> None:
+def check_training(memory: Memory, size: TrainingSize, fitted_pairs: int) -> None:
     """Refuses a training that may exceed the limit that the user has set; see `estimate_training`.
 
     Raises:
         UsageError: with the estimate.
     """
-    needed = estimate_training(n_votes, n_pairs, text_bytes, fitted_pairs)
+    needed = estimate_training(size, fitted_pairs)
+    gib = 1 << 30
     if memory.given and needed > memory.limit:
         raise UsageError(
-            f"training on {n_votes:,} votes with {n_pairs:,} responses may take {needed / (1 << 30):.1f} GiB, and "
-            f"the limit is {memory.limit / (1 << 30):.1f} GiB. Fix: --memory {-(-needed // (1 << 30))}G, or fewer votes"
+            f"training on {size.votes:,} votes with {size.pairs:,} responses may take {needed / gib:.1f} GiB, "
+            f"and the limit is {memory.limit / gib:.1f} GiB. Fix: --memory {-(-needed // gib)}G, or fewer votes"
         )

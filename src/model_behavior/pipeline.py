@@ -33,7 +33,7 @@ from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import PairTable, TrainingData, TrainingRecord, ValidationSplit
 from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.evaluation.measured_votes import training_prompts_of
-from model_behavior.memory import check_training
+from model_behavior.memory import TrainingSize, check_training
 from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
@@ -194,8 +194,8 @@ def prepare(
         raise UsageError("the votes of this material are prepared already. Fix: gather_material() again")
     pairs = material.data.pairs
     text_bytes = pairs.prompts.nbytes + pairs.responses.nbytes
-    fitted_pairs = config.encoder.features.fitted_pairs
-    check_training(encoder.runtime.cache.memory, len(material.data), len(pairs), text_bytes, fitted_pairs)
+    size = TrainingSize(len(material.data), len(pairs), len(pairs.prompts), text_bytes)
+    check_training(encoder.runtime.cache.memory, size, config.encoder.features.fitted_pairs)
     return encoder.prepare(material.data, config.split), replace(material, data=None)
 
 

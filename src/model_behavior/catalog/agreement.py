@@ -32,7 +32,7 @@ from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.names import family_of
-from model_behavior.preprocessing.feature_cache import cut_by_content, encode_through_cache
+from model_behavior.preprocessing.feature_cache import encode_through_cache
 from model_behavior.preprocessing.scoring_votes import AnswerTable
 
 _PENALTY = 2.0
@@ -108,11 +108,9 @@ def features_of(samples: ModelSamples, names: Sequence[str]) -> ModelAnswers:
 def features_of_pairs(encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> AnswerTable:
     """The same features of all pairs of filtered votes, from the cache where training has left them there."""
     prompts, responses = LazyTexts(pairs.prompts, pairs.prompt_index), LazyTexts(pairs.responses)
-    values = np.empty((len(pairs), len(StyleEncoder.feature_names)), dtype=np.float32)
-    for rows in cut_by_content(prompts, responses):
-        texts = list(prompts[rows]), list(responses[rows])
-        values[rows] = encode_through_cache(StyleEncoder(), *texts, encoder.runtime.cache, batch_size)
-    return StyleEncoder.feature_names, values
+    return StyleEncoder.feature_names, np.asarray(
+        encode_through_cache(StyleEncoder(), prompts, responses, encoder.runtime.cache, batch_size)
+    )
 
 
 def answers_of(samples: ModelSamples, names: Sequence[str]) -> Answers:
