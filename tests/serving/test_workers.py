@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
+from typer.main import get_command
 
+from model_behavior.cli.app import app
 from model_behavior.serving.conversations import Conversation, Conversations
 from model_behavior.serving.problems import RefusalError
 from model_behavior.serving.settings import RateLimiter
@@ -105,3 +109,19 @@ def test_workers_share_an_address_and_are_replaced(trained: Path) -> None:
             assert "starting another" in process.stderr.read()
         finally:
             process.kill()
+
+
+def test_the_compose_file_runs_what_there_is() -> None:
+    folder = Path(__file__).parents[2] / "deploy"
+    services = yaml.safe_load((folder / "compose.yaml").read_text("utf-8"))["services"]
+    words = shlex.split(services["one"]["command"])[2].split()
+    words = words[words.index("serve") + 1 :]
+    options = {option for each in get_command(app).commands["serve"].params for option in each.opts}  # type: ignore[attr-defined]
+    assert {word for word in words if word.startswith("--")} <= options
+    inside = {each.split(":")[1] for each in services["one"]["volumes"]}
+    assert {word for word in words if word.startswith("/srv/")} <= inside
+    balancer = (folder / "nginx.conf").read_text("utf-8")
+    named = {line.split()[1] for line in balancer.splitlines() if line.strip().startswith("server ") and ":" in line}
+    port = words[words.index("--port") + 1]
+    assert named == {f"{name}:{port}" for name in services if name != "balancer"}
+    assert balancer.count("{") == balancer.count("}") and "proxy_buffering off;" in balancer

@@ -35,9 +35,10 @@ _IO = Path("/proc/self/io")
 _INTRODUCTION = """\
 # One model more in a catalog of thousands
 
-Written by `{command}`. The other models are copies of those in {source}, moved by noise, each with the responses that a
-catalog keeps of a model. Loading the artifact, enrolling one model and writing the artifact are measured, each row in a
-process of its own, after the libraries were loaded ({start:,.0f} MiB).
+Written by `{command}`.
+The other models are copies of those in {source}, moved by noise, each with the responses that a catalog keeps of a
+model. Loading the artifact, enrolling one model and writing the artifact are measured, each row in a process of its
+own, after the libraries were loaded ({start:,.0f} MiB).
 
 - *Written*: bytes that the process wrote, the index and the small files included.
 - *Memory*: highest resident memory beyond that of the libraries, mapped files included.

@@ -297,7 +297,8 @@ def extend_catalog(
 def find_repeats(catalog: Catalog, encoder: ModelBehaviorEncoder, pairs: PairTable, batch_size: int) -> BoolArray:
     """Pairs that the catalog's samples hold already: same model, prompt and, by its vectors, response. [n_pairs]."""
     keys = prompt_keys(pairs)
-    held = {name: _by_prompt(catalog.samples, row) for row, name in enumerate(catalog.samples.names)}
+    given = set(pairs.models)
+    held = {name: _by_prompt(catalog.samples, row) for row, name in enumerate(catalog.samples.names) if name in given}
     candidates = [
         index
         for index in np.flatnonzero(usable_pairs(pairs)).tolist()
