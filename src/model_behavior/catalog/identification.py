@@ -364,13 +364,7 @@ def draw_trials(evidence: Evidence, rng: np.random.Generator, bounded: bool = Fa
         known = (evidence.know_style(asked),) if bounded else evidence.know(asked)
         for model, k, probes in _draw_probes(evidence, asked, rng, _DRAWS_PER_MODEL):
             parts += _with_and_without(mean_ratios(known, probes, k), k, model, family)
-    if not parts:
-        raise DataError(_TOO_FEW)
-    return Trials(
-        np.concatenate([part.ratios for part in parts]),
-        np.concatenate([part.k for part in parts]),
-        np.concatenate([part.answer for part in parts]),
-    )
+    return _join_trials(parts)
 
 
 def draw_presence(
@@ -388,25 +382,22 @@ def draw_presence(
         DataError: too few prompts in common.
     """
     family = number_families(evidence.names)
-    rows: list[Float64Array] = []
+    by_ratios: list[Trials] = []
+    by_style: list[Trials] = []
     for asked in _asked_prompts(evidence):
         known, style = evidence.know(asked), evidence.know_style(asked)
         for model, k, probes in _draw_probes(evidence, asked, rng, _DRAWS_PER_SHIFT):
-            for shifted in (False, True):
-                seen = shift_probes(probes, evidence.embedded.vectors, rng) if shifted else probes
-                ratios = mean_ratios(known, seen, k)
-                bounded = np.where(np.isfinite(ratios), style.ratios(seen[0], k), -np.inf)
-                for of_ratios, of_style in zip(
-                    _with_and_without(ratios, k, model, family),
-                    _with_and_without(bounded, k, model, family),
-                    strict=True,
-                ):
-                    size, answer = of_ratios.k, of_ratios.answer >= 0
-                    logit = calibration.logit_known(of_ratios.ratios, size)
-                    support = naming.support(of_style.ratios, size)
-                    rows.append(np.column_stack([logit, support, size, answer, np.full(len(size), shifted)]))
-    logit, support, size, answer, was_shifted = np.concatenate(rows).T
-    return PresenceTrials(logit, support, size, answer > 0, was_shifted > 0)
+            moved = shift_probes(probes, evidence.embedded.vectors, rng)
+            both = [np.concatenate(sides) for sides in zip(probes, moved, strict=True)]  # as they are, then shifted
+            ratios = mean_ratios(known, both, k)
+            bounded = np.where(np.isfinite(ratios), style.ratios(both[0], k), -np.inf)
+            by_ratios += _with_and_without(ratios, k, model, family)
+            by_style += _with_and_without(bounded, k, model, family)
+    trials, style_trials = _join_trials(by_ratios), _join_trials(by_style)
+    shifted = np.tile(np.repeat([False, True], _DRAWS_PER_SHIFT), len(by_ratios))
+    logit = calibration.logit_known(trials.ratios, trials.k)
+    support = naming.support(style_trials.ratios, style_trials.k)
+    return PresenceTrials(logit, support, trials.k, trials.answer >= 0, shifted)
 
 
 def recognition_by_size(trials: Trials) -> dict[int, float]:
@@ -414,6 +405,17 @@ def recognition_by_size(trials: Trials) -> dict[int, float]:
     known = trials.answer >= 0
     right = trials.ratios.argmax(axis=1) == trials.answer
     return {int(k): float(right[known & (trials.k == k)].mean()) for k in np.unique(trials.k[known])}
+
+
+def _join_trials(parts: Sequence[Trials]) -> Trials:
+    """All of them in one; there must be some."""
+    if not parts:
+        raise DataError(_TOO_FEW)
+    return Trials(
+        np.concatenate([part.ratios for part in parts]),
+        np.concatenate([part.k for part in parts]),
+        np.concatenate([part.answer for part in parts]),
+    )
 
 
 def _draw_probes(
