@@ -88,7 +88,7 @@ def test_votes_are_brought_to_the_published_scale() -> None:
     votes = draw_votes(8_000)
     some = tuple(votes.models[:6])
     given = table(some, 1500 + 0.5 * ELO_PER_LOG_ODDS * TRUE[:6], half=2.0)  # half of the votes' spread
-    ratings, published = fit_published(votes, given, BradleyTerryConfig())
+    ratings, published, _ = fit_published(votes, given, BradleyTerryConfig())
     elo = published.anchor + ELO_PER_LOG_ODDS * ratings.rating
     np.testing.assert_allclose(elo[:6], given.rating, atol=4)
     np.testing.assert_allclose(elo[6:], 1500 + 0.5 * ELO_PER_LOG_ODDS * TRUE[6:], atol=20)
@@ -108,7 +108,7 @@ def test_votes_without_a_rated_model_in_reach_have_wide_intervals() -> None:
         np.concatenate([near.model_b, far.model_b + 8]).astype(np.int32),
         np.concatenate([near.outcome, far.outcome]),
     )
-    ratings, _ = fit_published(votes, table(near.models, 1000 + 170 * TRUE), BradleyTerryConfig())
+    ratings, _, _ = fit_published(votes, table(near.models, 1000 + 170 * TRUE), BradleyTerryConfig())
     deviation = np.sqrt(np.diag(ratings.covariance))
     assert deviation[:8].max() < 0.1 and deviation[8:].min() > 1.5
 

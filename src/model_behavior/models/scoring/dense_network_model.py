@@ -607,15 +607,15 @@ def lay_foundation(
         config: configuration of stage 2.
         given: published ratings of some of the models.
     """
-    ratings, published = BradleyTerry(config.offset), None
+    ratings, published, placed = BradleyTerry(config.offset), None, None
     if given is None:
         ratings.fit(votes)
     else:
-        ratings, published = fit_published(votes, given, config.offset)
+        ratings, published, placed = fit_published(votes, given, config.offset)
     reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
     if voted is not None:
         reader = RatingReader(config.reader)
-        reader.fit(voted, ratings.rating, np.diag(ratings.covariance), votes)
+        reader.fit(voted, ratings.rating, np.diag(ratings.covariance), votes, placed)
         behavior = reader.standardise(voted).astype(np.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.schedule.seed)

@@ -126,7 +126,7 @@ class Published:
 
 def fit_published(
     votes: ScoringVotes, published: RatingTable, config: BradleyTerryConfig
-) -> tuple[BradleyTerry, Published]:
+) -> tuple[BradleyTerry, Published, Int64Array]:
     """Ratings of all models in the votes, from the published ones and from the votes that were cast.
 
     Args:
@@ -134,19 +134,25 @@ def fit_published(
             rating or a cast vote.
         published: published ratings; of models without votes none is used.
         config: fit of the ratings of the cast votes.
+
+    Returns:
+        The ratings; what was published; and the models on its scale, ascending: those that have a published rating or
+            that a chain of votes connects with one. Of others nobody knows how good they are as a group.
     """
     table = _without_overall(published.select(votes.models))
     rating, variance = _in_log_odds(table)
     rows = np.array([votes.models.index(name) for name in table.models], dtype=np.int64)
     mean, covariance = np.zeros(len(votes.models)), np.zeros((len(votes.models),) * 2)
     mean[rows], covariance[rows, rows] = rating, variance
-    cast, counts = votes.cast, np.zeros(len(votes.models), np.int64)
+    cast, counts, placed = votes.cast, np.zeros(len(votes.models), np.int64), rows
     if len(cast):
         voted = BradleyTerry(config)
         voted.fit(select_scoring_votes(votes, cast))
         place = np.array([votes.models.index(name) for name in voted.models], dtype=np.int64)
         counts[place] = voted.votes
         mean, covariance = _join(mean, covariance, rows, voted, place)
+        connected = np.isin(voted.component, voted.component[np.isin(place, rows)])
+        placed = np.union1d(rows, place[connected])
     level = float(mean.mean())
     used = cast if len(cast) else np.arange(len(votes))
     sides = votes.model_a[used], votes.model_b[used]
@@ -156,7 +162,7 @@ def fit_published(
         name: line for name, each in table.categories.items() if (line := _fit_line(table, each, level)) is not None
     }
     kept = replace(table, categories={name: table.categories[name] for name in lines})
-    return ratings, Published(kept, level * ELO_PER_LOG_ODDS, lines)
+    return ratings, Published(kept, level * ELO_PER_LOG_ODDS, lines), placed
 
 
 def _join(

@@ -14,7 +14,7 @@ the embedding is taken to stay where it is now, so that this is what to expect, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, final
 
 import numpy as np
@@ -143,7 +143,12 @@ class RatingReader:
         return tuple(name for name, is_fitted in zip(_TRUST, fitted, strict=True) if is_fitted)
 
     def fit(
-        self, table: ModelTable, rating: Float64Array, variance: Float64Array, votes: ScoringVotes | None = None
+        self,
+        table: ModelTable,
+        rating: Float64Array,
+        variance: Float64Array,
+        votes: ScoringVotes | None = None,
+        placed: Int64Array | None = None,
     ) -> None:
         """Fits to rated models.
 
@@ -152,25 +157,28 @@ class RatingReader:
             rating: ratings, log-odds, [n_models].
             variance: variances of the ratings, [n_models].
             votes: votes with responses, on any models; None where there are none.
+            placed: models whose ratings are on one scale, ascending; None for all. Of the others only votes tell.
         """
-        self._embedding.fit(table, rating, variance)
+        placed = np.arange(len(rating)) if placed is None else placed
+        table, known = _responses_of(table, placed), table.select(placed)
+        self._embedding.fit(known, rating[placed], variance[placed])
         if table.agreement is not None and table.agreement.peers == table.names:
             self._peers.fit(table.agreement, rating, variance)
         if votes is not None:
             self._answers.fit(votes, table, rating, variance)
-        told = self._side_by_side(self._embedding.left_out, self._peers.left_out, self._answers.left_out)
-        n_families = len({family_of(name) for name in table.names})
-        outer = _thirds(rating)
-        low, high = (self._read_outer(table, rating, variance, rows) for rows in outer)
+        others = (each[placed] if len(each) else each for each in (self._peers.left_out, self._answers.left_out))
+        told, level = self._side_by_side(self._embedding.left_out, *others), rating[placed]
+        outer = _thirds(level)
+        low, high = (self._read_outer(table, rating, variance, placed, placed[rows]) for rows in outer)
         self._arrays = {
             "told": told,
-            "error": told - rating[:, None],
+            "error": told - level[:, None],
             "low": low,
             "high": high,
-            "outer": np.array([_square_distance(rating, rows) for rows in outer]),
-            "noise": np.array([variance.mean()]),
-            "floor": np.array([_LEAST_RESIDUAL * np.var(rating)]),
-            "widening": np.array([widening(n_families)]),
+            "outer": np.array([_square_distance(level, rows) for rows in outer]),
+            "noise": np.array([variance[placed].mean()]),
+            "floor": np.array([_LEAST_RESIDUAL * np.var(level)]),
+            "widening": np.array([widening(len({family_of(name) for name in known.names}))]),
         }
 
     def adopt(self, earlier: RatingReader) -> None:
@@ -366,10 +374,10 @@ class RatingReader:
         return np.where(np.isfinite(told), told, told[:, :1])
 
     def _read_outer(
-        self, table: ModelTable, rating: Float64Array, variance: Float64Array, outer: Int64Array
+        self, table: ModelTable, rating: Float64Array, variance: Float64Array, placed: Int64Array, outer: Int64Array
     ) -> Float64Array:
         """Errors on models at one end of the field, read by what the others teach, [n_outer, n_witnesses]."""
-        rest = np.setdiff1d(np.arange(len(rating)), outer).astype(np.int64)
+        rest = np.setdiff1d(placed, outer).astype(np.int64)
         embedding = EmbeddingRating(self.config.embedding)
         embedding.fit(table.select(rest), rating[rest], variance[rest])
         told = embedding.predict(table.select(outer))[0]
@@ -408,6 +416,16 @@ def _falling(weight: Float64Array, sampling: Float64Array) -> float:
     """Variance of a joint reading by the noise of its responses, which all witnesses share."""
     used = weight > 0
     return float(weight[used] @ np.sqrt(np.maximum(sampling[used], 0))) ** 2
+
+
+def _responses_of(table: ModelTable, rows: Int64Array) -> ModelTable:
+    """The table with the responses of some models alone; all models keep their rows."""
+    agreement, answers = table.agreement, table.answers
+    if agreement is not None:
+        agreement = agreement.of_responses(np.flatnonzero(np.isin(agreement.owner, rows)))
+    if answers is not None:
+        answers = answers.of_responses(np.flatnonzero(np.isin(answers.owner, rows)))
+    return replace(table, agreement=agreement, answers=answers)
 
 
 def _square_distance(rating: Float64Array, rows: IntArray) -> float:
