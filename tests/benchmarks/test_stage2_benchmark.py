@@ -53,7 +53,13 @@ def test_new_llms_are_rated_in_every_cell(report: tuple[Path, dict[str, Any]]) -
     text = report[0].read_text("utf-8")
     assert all(f"### New LLMs' ratings: {cell}\n" in text for cell in found)
     at = {(row["cell"], row["responses"], row["method"]): row["figures"] for row in rows}
-    assert {key[2] for key in at if key[0] == "unshared"} == {"embedding", *ANSWERS, "joined", "the known LLMs' mean"}
+    assert {key[2] for key in at if key[0] == "unshared"} == {
+        "length",
+        "embedding",
+        *ANSWERS,
+        "joined",
+        "the known LLMs' mean",
+    }
     assert {key[2] for key in at if key[0] == "shared"} >= {"agreement", "joined"}
     joined, mean = at["shared", 32, "joined"], at["shared", 32, "the known LLMs' mean"]
     assert joined["error"]["value"] < mean["error"]["value"] and joined["worth"] > mean["worth"]

@@ -50,7 +50,7 @@ RESPONSES = (4, 8, 32, 128)
 POINT_RESPONSES = 8
 """Number of chosen prompts that the picture is drawn from."""
 
-JOINED, NOTHING = "joined", "the known LLMs' mean"
+LENGTH, JOINED, NOTHING = "length", "joined", "the known LLMs' mean"
 BY_VOTES, THINNED, BY_RATINGS, BEYOND = "", "one vote per prompt, ", "ratings only, ", "beyond the known field, "
 SHARED, UNSHARED, CHOSEN = "shared", "unshared", "chosen prompts"
 _SHOWN_BEYOND = 1 / 3
@@ -320,6 +320,7 @@ def _read(taught: TaughtField, draws: Collection[Int64Array], vote_errors: Float
         there &= np.isin(np.arange(len(names)), place)
         joined = taught.reader.read(table)
         told = {
+            LENGTH: taught.length.read(table),
             **taught.reader.tell(table),
             JOINED: (np.array([each.mean for each in joined]), np.array([each.variance for each in joined])),
             NOTHING: (np.full(len(place), taught.known.mean()), np.full(len(place), taught.known.var())),

@@ -24,12 +24,14 @@ from model_behavior.data.split import normalised_prompt_ids, pairs_of
 from model_behavior.data_models.scoring_types import ELO_PER_LOG_ODDS, Agreement, ModelAnswers, ModelTable
 from model_behavior.data_models.votes import PairTable, SplitVotes, TrainingData
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
+from model_behavior.models.scoring.answer_rating import Line, fit_line
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import lay_foundation, rows_of_models
+from model_behavior.models.scoring.few_families import widening
 from model_behavior.models.scoring.published_ratings import MEAN_ELO
 from model_behavior.models.scoring.rating_reader import RatingReader
-from model_behavior.names import family_of
+from model_behavior.names import family_of, number_families
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
 
 _PROMPT_DIM = 1  # the network, which alone looks at prompts, is not trained here
@@ -98,11 +100,54 @@ class NewResponses:
 
 
 @dataclass(frozen=True, eq=False)
+class LengthRating:
+    """The baseline: ratings as a line in the mean logarithm of the responses' lengths.
+
+    Attributes:
+        line: the line, fitted to known LLMs.
+        within: variance of a response's log length around its LLM's.
+        residual: variance of ratings around lines without their family.
+    """
+
+    line: Line
+    within: float
+    residual: float
+
+    @classmethod
+    def fit(cls, table: ModelTable, rating: Float64Array) -> LengthRating:
+        """Fits to known LLMs, each of which has responses."""
+        mean, count, within = _lengths(table)
+        families = number_families(table.names)
+        line = fit_line(mean, rating, within / count, families)
+        missed = float(np.square(rating - line.left_out).mean())
+        return cls(line, within, missed * widening(int(families.max()) + 1))
+
+    def read(self, table: ModelTable) -> tuple[Float64Array, Float64Array]:
+        """Mean and variance of the ratings of LLMs, [n_models] each."""
+        mean, count, _ = _lengths(table)
+        kept = self.line.between / (self.line.between + self.within / count)
+        told = self.line.level + self.line.slope * kept * (mean - self.line.centre)
+        return told, self.residual + self.line.slope**2 * self.line.between * (1 - kept)
+
+
+def _lengths(table: ModelTable) -> tuple[Float64Array, Float64Array, float]:
+    """Mean log length and number of responses of each LLM, [n_models] each, and the variance within LLMs."""
+    assert table.answers is not None
+    owner, n_models = table.answers.owner, len(table.names)
+    length = table.answers.values[:, table.answers.names.index("log_characters")].astype(np.float64)
+    count = np.maximum(np.bincount(owner, minlength=n_models), 1).astype(np.float64)
+    mean: Float64Array = np.bincount(owner, length, n_models) / count
+    freedom = max(len(length) - n_models, 1)
+    return mean, count, float(np.square(length - mean[owner]).sum() / freedom)
+
+
+@dataclass(frozen=True, eq=False)
 class TaughtField:
     """Known LLMs, the reading of ratings that was learned from them, and the new LLMs.
 
     Attributes:
         reader: reader of ratings.
+        length: the baseline by length alone.
         level_variance: variance of a new rating that comes from groups of models that no vote connects.
         known: ratings of the known LLMs, log-odds, [n_known].
         new: responses of the new LLMs.
@@ -112,6 +157,7 @@ class TaughtField:
     """
 
     reader: RatingReader
+    length: LengthRating
     level_variance: float
     known: Float64Array
     new: NewResponses
@@ -148,7 +194,9 @@ def teach(lesson: Lesson, new: PairTable, truth: Mapping[str, float], batch_size
     book = make_book(data.pairs, catalog.samples, voted.agreement, rating) if is_shared else None
     later = np.array([truth[name] for name in responses.names]) - origin
     variance = base.ratings.mixed_level_variance
-    return TaughtField(base.reader, variance, rating, responses, later, origin, book if book else None)
+    return TaughtField(
+        base.reader, LengthRating.fit(voted, rating), variance, rating, responses, later, origin, book if book else None
+    )
 
 
 def _prepare(encoder: ModelBehaviorEncoder, pairs: PairTable, peers: Answers, batch_size: int) -> NewResponses:

@@ -28,7 +28,7 @@ LLMs without a vote are rated from 4, 8, 32 or 128 of their responses, drawn ane
   too), or by *ratings only*: of the training votes, or as published. Known and new LLMs are of different families.
   *Beyond the known field*: the known LLMs are the lower two thirds by rating, the new ones the upper third, of any
   family.
-- *Methods*: the joint reading, and what each witness reads alone: the embedding, agreement with known LLMs on the same
+- *Methods*: the joint reading, the mean log length, and each witness alone: the embedding, agreement on shared
   prompts, and the regression of votes on style features of the responses (`answers`).
 - *Spearman* and *error* (root mean square) are over draws and seeds, ± their standard deviation over seeds, with the
   95 % interval from resampled families. *Coverage* is that of the 95 % intervals of ratings, *width* theirs.
