@@ -235,7 +235,7 @@ def measure_new_models(
     votes: TrainingData, plan: Stage2Plan, runtime: Runtime, robustness: bool = False
 ) -> tuple[NewModels, ...]:
     """One result per seed; a seed that holds out nobody, or nobody with votes, gives none."""
-    results = []
+    results: list[NewModels] = []
     for seed in range(plan.seeds):
         held_out = draw_held_out(votes.pairs.models, plan.held_out_share, np.random.default_rng(seed))
         if not held_out:
