@@ -142,7 +142,7 @@ def enrol_encoded(
     moments = _moments(style, np.flatnonzero(described), model_of)
     chosen_styles = _choose(model_of, keys, described, config.max_vectors)
     styles = _sample(style[chosen_styles], keys, model_of, chosen_styles, len(models))
-    words = replace(styles, vectors=pack_words(pairs.responses.take(chosen_styles).to_pylist()))
+    words = replace(styles, vectors=pack_words(LazyTexts(pairs.responses, chosen_styles)))
     exemplars = tuple(
         _typical(pairs, keys, chosen[part], vectors[part].astype(np.float32) @ mean, config)
         for part, mean in zip(map(embedded.rows_of, range(len(models))), models.mean, strict=True)

@@ -36,12 +36,14 @@ from model_behavior.catalog.stored_rows import (
     items_of,
 )
 from model_behavior.data.canonical_text import canonical_response
+from model_behavior.data.text_columns import parts_of
 from model_behavior.data_models.votes import PairTable
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.text.tokens import tokenize
 
 N_WORDS, N_ENDING = 184, 8
 WIDTH = N_WORDS + N_ENDING
+_PACKED_AT_ONCE = 512  # responses
 _COUNT_BITS, _HASH_BITS = 6, 26
 _MOMENTS = ("style_mean", "style_deviation", "style_count")
 _SAMPLES = ("embedded", "styles", "words")
@@ -207,7 +209,12 @@ def style_sums_of(samples: ModelSamples, rows: Int64Array, centre: Float64Array)
 
 
 def pack_words(responses: Sequence[str]) -> PackedWords:
-    """One row per response, uint32, [n_responses, WIDTH]."""
+    """One row per response, uint32, [n_responses, WIDTH]; made part by part, since tokens take fifty times the text."""
+    parts = [_pack_words(responses[part]) for part in parts_of(len(responses), _PACKED_AT_ONCE)]
+    return np.concatenate([np.zeros((0, WIDTH), np.uint32), *parts])
+
+
+def _pack_words(responses: Sequence[str]) -> PackedWords:
     packed = np.zeros((len(responses), WIDTH), dtype=np.uint32)
     tokens = tokenize(list(map(canonical_response, responses)), keep_digits=True)
     if not len(tokens.hashes):
