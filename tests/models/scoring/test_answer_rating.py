@@ -143,6 +143,19 @@ def test_a_fit_to_votes_without_responses_keeps_what_an_earlier_one_has_learned(
     assert later.read(new) == first.read(new)
 
 
+def test_models_of_another_scale_teach_by_their_votes_alone() -> None:
+    world = World(3)
+    known, new = world.table(range(N_KNOWN), K), world.table(range(N_KNOWN, N_KNOWN + N_NEW), K)
+    placed, variance = np.arange(0, N_KNOWN, 2), np.full(N_KNOWN, 0.01)
+    elsewhere = np.where(np.arange(N_KNOWN) % 2, 7.0, world.rating[:N_KNOWN])
+    reader, alone = RatingReader(), RatingReader()
+    reader.fit(known, elsewhere, variance, world.votes, placed)
+    alone.fit(known.select(placed), world.rating[placed], variance[placed], world.votes)
+    assert reader.witnesses == ("embedding", "answers")
+    means = [[reading.mean for reading in each.read(new)] for each in (reader, alone)]
+    np.testing.assert_allclose(*means, rtol=1e-6)
+
+
 def test_a_model_unlike_all_known_ones_is_beyond_the_field() -> None:
     world = World(1)
     order = np.argsort(world.rating[:N_KNOWN])
