@@ -77,7 +77,7 @@ class ServeSettings:
         upstreams: upstreams of chat completions.
         shutdown_seconds: time that running requests have to finish when the service stops.
         refresh_seconds: time between checks for changes of the folder by another process.
-        shared: what the worker processes of one service share; None where there is one process.
+        shared: table that the worker processes of one service share; None where there is one process.
 
     Raises:
         UsageError: other machines can reach the address and there are no keys, or the port is out of range.

@@ -34,7 +34,7 @@ class Place:
 
     Attributes:
         stamp: time of the last change; None where the key is new.
-        value: what is kept of it.
+        value: number that is kept of it.
     """
 
     stamp: float | None

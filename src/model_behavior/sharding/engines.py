@@ -82,7 +82,7 @@ class RayWorkers:
     """Calls of a function as tasks of a Ray cluster, one core each; see `data.vote_counting.Workers`.
 
     Attributes:
-        address: as in `RayEngine`.
+        address: address of the cluster, as in `RayEngine`.
     """
 
     address: str | None = None
