@@ -153,7 +153,7 @@ def test_models_of_another_scale_teach_by_their_votes_alone() -> None:
     alone.fit(known.select(placed), world.rating[placed], variance[placed], world.votes)
     assert reader.witnesses == ("embedding", "answers")
     means = [[reading.mean for reading in each.read(new)] for each in (reader, alone)]
-    np.testing.assert_allclose(*means, rtol=1e-6)
+    np.testing.assert_allclose(means[0], means[1], rtol=1e-6)
 
 
 def test_a_model_unlike_all_known_ones_is_beyond_the_field() -> None:
