@@ -20,6 +20,7 @@ from model_behavior.arrays import (
     IntArray,
     UInt64Array,
 )
+from model_behavior.errors import UsageError
 
 ScaleName: TypeAlias = Literal["elo", "log-odds"]
 ELO_PER_LOG_ODDS = 400 / math.log(10)
@@ -134,6 +135,19 @@ class RatingScale:
     name: ScaleName = "log-odds"
     origin: float = 0.0
     unit: float = 1.0
+
+    @classmethod
+    def of(cls, name: ScaleName, elo: float) -> RatingScale:
+        """The scale of a name, on which 0 log-odds is that Elo, or 0.
+
+        Raises:
+            UsageError: there is no such scale.
+        """
+        if name == "log-odds":
+            return cls()
+        if name != "elo":
+            raise UsageError(f"scale {name!r}: unknown. Allowed: 'elo', 'log-odds'")
+        return cls(name, elo, ELO_PER_LOG_ODDS)
 
     def place(self, rating: Float64Array) -> Float64Array:
         """Ratings on the scale, from log-odds; any shape."""

@@ -19,7 +19,6 @@ from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Ar
 from model_behavior.data.ratings import RatingTable
 from model_behavior.data.split import hash_prompts
 from model_behavior.data_models.scoring_types import (
-    ELO_PER_LOG_ODDS,
     ModelAnswers,
     ModelTable,
     Ratings,
@@ -382,11 +381,7 @@ class DenseNetworkModel(ModelBase):
         Raises:
             UsageError: there is no such scale.
         """
-        if name == "log-odds":
-            return RatingScale()
-        if name != "elo":
-            raise UsageError(f"scale {name!r}: unknown. Allowed: 'elo', 'log-odds'")
-        return RatingScale("elo", MEAN_ELO if self.published is None else self.published.anchor, ELO_PER_LOG_ODDS)
+        return RatingScale.of(name, MEAN_ELO if self.published is None else self.published.anchor)
 
     def _rate_category(self, names: tuple[str, ...], category: str, prompt: str | None) -> Ratings:
         if prompt is not None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from model_behavior.data_models.scoring_types import ELO_PER_LOG_ODDS, RankedModel, RatingScale, ScaleName
+from model_behavior.data_models.scoring_types import RankedModel, RatingScale, ScaleName
 from model_behavior.data_models.vote_counts import VoteCounts
-from model_behavior.errors import UsageError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.model_base import group_ratings, rank_best_first
 from model_behavior.models.scoring.published_ratings import MEAN_ELO
@@ -23,11 +22,9 @@ def rank_votes(counts: VoteCounts, scale: ScaleName = "elo") -> list[RankedModel
         DataError: no votes.
         UsageError: there is no such scale.
     """
-    scales = {"elo": RatingScale("elo", MEAN_ELO, ELO_PER_LOG_ODDS), "log-odds": RatingScale()}
-    if scale not in scales:
-        raise UsageError(f"scale {scale!r}: unknown. Allowed: 'elo', 'log-odds'")
+    shown = RatingScale.of(scale, MEAN_ELO)
     fitted = BradleyTerry()
     fitted.fit_counts(counts)
     rated = fitted.rate()
     rated = replace(rated, group=group_ratings(rated.rating, fitted.covariance, fitted.component))
-    return rank_best_first(rated.on(scales[scale]))
+    return rank_best_first(rated.on(shown))
