@@ -144,7 +144,7 @@ def test_the_two_readings_are_weighted_by_their_variances_and_the_errors_at_thes
     peers.fit(voted.agreement, rating[:30], np.full(30, 0.01))
     embedding.fit(voted, rating[:30], np.full(30, 0.01))
     second, first = peers.predict(new.agreement, 10), embedding.predict(new)
-    precision = np.stack([1 / first[1], 3 / second.variance])
+    precision = np.stack([0.5 / first[1], 3 / second.variance])
     weight = precision / precision.sum(axis=0)
     told = np.stack([embedding.left_out, peers.left_out])
     for row, (joint, single) in enumerate(zip(reader.read(new), alone.read(bare), strict=True)):

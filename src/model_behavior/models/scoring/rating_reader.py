@@ -25,7 +25,8 @@ from model_behavior.preprocessing.entry_file import inside
 
 _ENDLESS = 10**9
 _EMBEDDING, _PEERS, _ANSWERS = "embedding", "agreement", "answers"
-_TRUST = {_EMBEDDING: 1.0, _PEERS: 3.0, _ANSWERS: 1.0}  # agreement errs otherwise than the other two, which err alike
+# Agreement errs otherwise than the other two, which err alike; the embedding errs most on prompts of another kind.
+_TRUST = {_EMBEDDING: 0.5, _PEERS: 3.0, _ANSWERS: 1.0}
 _LEAST_RESIDUAL = 0.02  # of the ratings' variance
 _END = 0.05  # share of the known models' readings at each end of the field
 _FURTHER = 0.5  # of the squared distance from the middle of the field, where readings miss all of such a distance
