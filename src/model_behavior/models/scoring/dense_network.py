@@ -154,16 +154,17 @@ class DenseNetwork(VoteNetwork):
             return prompt
         return torch.cat([prompt, torch.tanh(self.hidden(prompt))], dim=1)
 
-    def score(self, wide: Tensor, model: Tensor) -> Tensor:
-        """Scores of voted models, [n], from `widen`ed prompts and model indices."""
-        own = self.models[model]
-        behavior = ((wide @ self.interaction) * self.behavior[model]).sum(dim=1)
-        return self.offset[model] + own[:, 0] + (own[:, 1:] * wide).sum(dim=1) + behavior
+    def scores(self, wide: Tensor, models: Tensor) -> Tensor:
+        """Scores of voted models, [..., n], from `widen`ed prompts, [n, width], and model indices, [..., n]."""
+        with_level = functional.pad(wide, (1, 0), value=1.0)
+        own = (self.models[models] * with_level).sum(dim=-1)
+        behavior = ((wide @ self.interaction) * self.behavior[models]).sum(dim=-1)
+        return self.offset[models] + own + behavior
 
     def forward(self, batch: VoteBatch) -> tuple[Tensor, Tensor]:
         """Logits of the outcomes, [n, 4], and the lead of the left side's score, [n]."""
         wide = self.widen(batch.prompt)
-        a, b = self.score(wide, batch.model_a), self.score(wide, batch.model_b)
+        a, b = self.scores(wide, torch.stack([batch.model_a, batch.model_b]))
         levels = self.levels + wide @ self.shift
         tie, bad = self.slopes[0] * (a + b) + levels[:, 0], -self.slopes[1] * (a + b) + levels[:, 1]
         return torch.stack([a, b, tie, bad], dim=1), a - b

@@ -115,7 +115,7 @@ def train_epochs(network: VoteNetwork, train: VoteBatch, schedule: ScoringSchedu
     """Trains in place; yields (epoch, mean loss of its steps) after every epoch, and first (0, NaN) before training."""
     yield 0, math.nan
     generator = torch.Generator().manual_seed(schedule.seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate, fused=True)
     n_votes = min(len(train.outcome), schedule.epoch_votes)
     n_steps = schedule.epochs * math.ceil(n_votes / schedule.batch_size)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(n_steps, 1))
