@@ -114,7 +114,7 @@ def test_readers_beside_a_writer_never_see_a_damaged_folder(folder: Path, traine
     readers = [threading.Thread(target=read) for _ in range(3)]
     for each in readers:
         each.start()
-    for number in range(30):
+    for number in range(16):
         versions[number % 2].save(folder)
     done.set()
     for each in readers:

@@ -20,7 +20,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from model_behavior import Artifact, TrainingConfig, ValidationSplit, train, train_encoder
-from model_behavior.artifact.folder import WRITTEN, digest, is_segment, write_config
+from model_behavior.artifact.config_file import digest, write_config
+from model_behavior.artifact.exchange import is_segment
+from model_behavior.artifact.folder import WRITTEN
 from model_behavior.data.arena import Arena
 from model_behavior.errors import ArtifactError, MissingExtraError, UsageError
 from model_behavior.models.behavior.text.registry import TextConfig

@@ -11,6 +11,9 @@ from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
+
 @pytest.fixture(scope="module")
 def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """votes.parquet and an encoder trained on it."""
