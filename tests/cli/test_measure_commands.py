@@ -10,7 +10,6 @@ import pytest
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, write_votes
 
-
 pytestmark = pytest.mark.usefixtures("few_replicates")
 
 
