@@ -23,7 +23,7 @@ from model_behavior.catalog.revisions import revisions_of
 from model_behavior.catalog.samples import SharedPrompt
 from model_behavior.catalog.stored_rows import Exemplar
 from model_behavior.catalog.style_drivers import StyleDriver
-from model_behavior.cli.console import Progress, print_changes, print_load_report, print_result, stderr
+from model_behavior.cli.console import Progress, counted, print_changes, print_load_report, print_result, stderr
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
@@ -132,9 +132,12 @@ def _say_what_became_of_known_models(
         if name in known and add:
             new = count - known[name]
             repeated = f", {given[name] - new:,} known already" if given[name] > new else ""
-            stderr().print(f"{name}: {new:,} responses join the {known[name]:,} there{repeated}", markup=False)
+            join = "joins" if new == 1 else "join"
+            text = f"{name}: {counted(new, 'response')} {join} the {known[name]:,} there{repeated}"
+            stderr().print(text, markup=False)
         elif name in known:
-            text = f"{name}: {count:,} responses replace the {known[name]:,} there; --add would join them"
+            replace, them = ("replaces", "it") if count == 1 else ("replace", "them")
+            text = f"{name}: {counted(count, 'response')} {replace} the {known[name]:,} there; --add would join {them}"
             stderr().print(text, markup=False)
 
 
@@ -144,7 +147,7 @@ def _say_what_was_left_out(models: ModelEmbeddings, pairs: PairTable) -> None:
     if n_unusable:
         left_out = sorted(set(pairs.models) - set(models.names))
         tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
-        stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
+        stderr().print(f"{counted(n_unusable, 'pair')} with an empty prompt or response not used{tail}", markup=False)
 
 
 def _describe_rows(
@@ -169,12 +172,12 @@ def describe_certainty(
     lines = []
     found = drivers if drivers is not None else [None] * len(certainty)
     for each, own, driven in zip(certainty, spread, found, strict=True):
-        lines.append(f"{each.model}: {each.responses:,} responses, spread {own:.3f}")
+        lines.append(f"{each.model}: {counted(each.responses, 'response')}, spread {own:.3f}")
         if each.radius is not None:
             lines.append(f"  embedding: within {each.radius[0.95]:.3f} of its place, with a probability of 95 %")
         if each.rating is not None:
             rating = each.rating
-            compared = f"{rating.compared:,} responses to prompts that voted models answered, too"
+            compared = f"{counted(rating.compared, 'response')} to prompts that voted models answered, too"
             value = f"{rating.rating:.{digits}f} ± {rating.half_width:.{digits}f}{unit}"
             lines.append(f"  rating: {value} (95 %), from {compared}")
             if rating.beyond:
@@ -184,7 +187,7 @@ def describe_certainty(
         for k, size in each.planned.items():
             bought = [f"{name} {value}" for name, value in _bought(size, digits) if value is not None]
             if bought:
-                lines.append(f"  {k:>4} responses: {', '.join(bought)}")
+                lines.append(f"  {k:>4} response{'s' * (k != 1)}: {', '.join(bought)}")
     return "\n".join(lines)
 
 
@@ -207,7 +210,7 @@ def _needed(rating: RatingCertainty, digits: int) -> str:
         return f"±{rating.wanted:.{digits}f} is out of reach of responses: {further}"
     if rating.needed == 0:
         return f"±{rating.half_width:.{digits}f} now; {further}"
-    return f"about {rating.needed:,} more responses for ±{rating.wanted:.{digits}f}; {further}"
+    return f"about {counted(rating.needed, 'more response')} for ±{rating.wanted:.{digits}f}; {further}"
 
 
 def _bought(size: PlannedSize, digits: int) -> list[tuple[str, str | None]]:
@@ -237,12 +240,12 @@ def neighbours(
 
 def describe_neighbourhood(found: Neighbourhood, n_exemplars: int, driven: RatingDrivers | None = None) -> str:
     """The model beside the average of the others and beside each neighbour, on the same prompt where there is one."""
-    lines = [f"{found.model} ({found.responses:,} responses), against the average of the other models:"]
+    lines = [f"{found.model} ({counted(found.responses, 'response')}), against the average of the other models:"]
     lines += _drivers(found.drivers, "  no difference of style beyond chance")
     lines += _rating_drivers(driven, digits_of("elo"), " Elo", "   ")
     lines += _exemplars(found.model, found.exemplars[:n_exemplars])
     for rank, each in enumerate(found.neighbours, 1):
-        lines += ["", f"{rank}. {each.model}: distance {each.distance:.3f}, {each.responses:,} responses"]
+        lines += ["", f"{rank}. {each.model}: distance {each.distance:.3f}, {counted(each.responses, 'response')}"]
         lines += [f"   {found.model}, against {each.model}:"]
         lines += _drivers(each.drivers, "  no difference of style beyond chance")
         shared = each.shared[:n_exemplars]
@@ -306,12 +309,12 @@ def identify(
 def describe_identification(name: str | None, found: Identification, top: int, given: int) -> str:
     """The likeliest models with their probabilities, from some of the responses that were given."""
     answer = found.likeliest or "none of the known models"
-    number = f"{found.n_responses:,}" if found.n_responses == given else f"{found.n_responses:,} of {given:,}"
-    lines = [f"{name or UNNAMED}, {number} responses: {answer}"]
+    some = "" if found.n_responses == given else f"{found.n_responses:,} of "
+    lines = [f"{name or UNNAMED}, {some}{counted(given, 'response')}: {answer}"]
     lines += [f"  {each.probability:6.1%}  {each.model}" for each in found.candidates[:top]]
     rest = sum(each.probability for each in found.candidates[top:])
     if len(found.candidates) > top:
-        lines.append(f"  {rest:6.1%}  {len(found.candidates) - top} other known models")
+        lines.append(f"  {rest:6.1%}  {counted(len(found.candidates) - top, 'other known model')}")
     lines.append(f"  {found.none:6.1%}  none of them")
     best = found.candidates[0].model
     if found.convinced:
@@ -434,14 +437,16 @@ def describe_watch(watched: Sequence[WatchedModel], thumbs: Sequence[WatchedThum
     lines = [] if watched else ["no vote has come that is not counted yet"]
     lines += [
         f"{each.model}: {'changed' if each.changed else 'no change found'} (p = {each.p_value:.3g}); won "
-        f"{each.observed:.3f} of {each.votes:,} votes on {each.prompts:,} prompts, {each.predicted:.3f} predicted"
+        f"{each.observed:.3f} of {counted(each.votes, 'vote')} on {counted(each.prompts, 'prompt')}, "
+        f"{each.predicted:.3f} predicted"
         for each in watched
     ]
     if any(each.changed for each in watched):
         lines.append("To count these votes in the ratings: model-behavior update DIR")
     lines += [
         f"{each.model}: {'changed' if each.changed else 'no change found'} (p = {each.p_value:.3g}); thumbs up for "
-        f"{each.observed:.3f} of the latest {each.latest:,} prompts, for {each.before:.3f} of {each.earlier:,} before"
+        f"{each.observed:.3f} of the latest {counted(each.latest, 'prompt')}, "
+        f"for {each.before:.3f} of {each.earlier:,} before"
         for each in thumbs
     ]
     return "\n".join(lines)
@@ -451,7 +456,11 @@ def describe_drift(found: DriftReport) -> str:
     """Describes the result, the data behind it, and the responses needed to find other effects."""
     verdict = "changed" if found.changed else "no change found"
     unit = "prompts" if found.by_prompt else "new responses"
-    how = f"by prompt, on {found.shared_prompts} shared prompts" if found.by_prompt else "without regard to prompts"
+    how = (
+        f"by prompt, on {counted(found.shared_prompts, 'shared prompt')}"
+        if found.by_prompt
+        else "without regard to prompts"
+    )
     lines = [
         f"{found.model}: {verdict} (p = {found.p_value:.3g})",
         f"  effect: {found.effect:.2f} standard deviations of a response",
@@ -489,7 +498,7 @@ def remove(
     change = Change(folder, output, lambda: Artifact.load(folder))
     left = change.apply(lambda loaded: loaded.remove(*names))
     removed = sorted(set(names))
-    text = f"{change.target}: {', '.join(removed)} removed, {len(left.models)} models left"
+    text = f"{change.target}: {', '.join(removed)} removed, {counted(len(left.models), 'model')} left"
     print_result({"output": str(change.target), "removed": removed, "models": len(left.models)}, json, text)
 
 
@@ -524,4 +533,4 @@ def encode(
     run = sharding.plan(job, loaded)
     report = run.over_file(pairs, output, lambda done: progress.show("encoding", done, None))
     value = {"output": str(output), "rows": report.rows, "dim": loaded.encoder.dim}
-    print_result(value, json, f"{output}: {report.rows:,} rows, {loaded.encoder.dim} dimensions")
+    print_result(value, json, f"{output}: {counted(report.rows, 'row')}, {loaded.encoder.dim} dimensions")
