@@ -37,7 +37,7 @@ class DenseNetworkState:
         reader: reader of ratings from behaviour; None where behaviour is not used.
         enrolled: readings of the models without votes.
         kinds: categories of prompts; None where they are not known.
-        suits: what is read of each category.
+        suits: reading of each category.
         suited: readings of the models without votes by category.
         temperature: temperature of the probabilities.
         history: one log per epoch of the cross-validation.
