@@ -92,6 +92,12 @@ def test_every_page_is_on_the_map() -> None:
     assert set(DOCS.rglob("*.md")) - decisions - {DOCS / "index.md"} == listed
 
 
+def test_every_decision_is_in_the_index() -> None:
+    index = (DOCS / "decisions" / "README.md").read_text("utf-8")
+    records = {path.name for path in (DOCS / "decisions").glob("0*.md")}
+    assert set(re.findall(r"\]\((0[^)]*)\)", index)) == records
+
+
 # Paths and names
 
 

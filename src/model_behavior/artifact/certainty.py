@@ -14,7 +14,7 @@ from model_behavior.catalog.samples import select_samples
 from model_behavior.data.split import hash_text
 from model_behavior.data_models.scoring_types import RatingScale, ScaleName
 from model_behavior.errors import DataError, UsageError
-from model_behavior.models.scoring.rating_reader import RatingPrecision
+from model_behavior.models.scoring.rating_precision import RatingPrecision
 from model_behavior.names import find_model
 
 PLANNED_SIZES = (8, 32, 128)

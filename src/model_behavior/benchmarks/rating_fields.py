@@ -186,17 +186,18 @@ def teach(lesson: Lesson, new: PairTable, truth: Mapping[str, float], batch_size
     rating = base.ratings.rating
     if base.published is not None:
         origin = base.published.anchor / ELO_PER_LOG_ODDS
+        rated = np.array([votes.models.index(name) for name in base.published.table.models], dtype=np.int64)
+        length = LengthRating.fit(voted.select(rated), rating[rated])
     else:
         origin = float(np.mean([truth[name] for name in votes.models]))
+        length = LengthRating.fit(voted, rating)
     usable = np.flatnonzero(usable_pairs(new))
     responses = _prepare(encoder, select_pairs(new, usable), answers_of(catalog.samples, votes.models), batch_size)
     is_shared = voted.agreement.is_shared.any()
     book = make_book(data.pairs, catalog.samples, voted.agreement, rating) if is_shared else None
     later = np.array([truth[name] for name in responses.names]) - origin
     variance = base.ratings.mixed_level_variance
-    return TaughtField(
-        base.reader, LengthRating.fit(voted, rating), variance, rating, responses, later, origin, book if book else None
-    )
+    return TaughtField(base.reader, length, variance, rating, responses, later, origin, book if book else None)
 
 
 def _prepare(encoder: ModelBehaviorEncoder, pairs: PairTable, peers: Answers, batch_size: int) -> NewResponses:

@@ -111,7 +111,28 @@ def test_votes_without_a_rated_model_in_reach_have_wide_intervals() -> None:
     ratings, _, placed = fit_published(votes, table(near.models[:7], 1000 + 170 * TRUE[:7]), BradleyTerryConfig())
     assert placed.tolist() == list(range(8))  # the eighth by its votes
     deviation = np.sqrt(np.diag(ratings.covariance))
-    assert deviation[:8].max() < 0.1 and deviation[8:].min() > 1.5
+    assert deviation[:8].max() < 0.2 and deviation[8:].min() > 0.7  # as the ratings vary
+
+
+def test_a_judge_who_is_more_decided_does_not_stretch_the_field() -> None:
+    votes = draw_votes(6_000)  # as decided as ratings of -1.4 to 1.4
+    names = tuple(f"{animal}-2" for animal in ("ape", "bat", "cow", "doe", "elk", "fly", "gar", "hog"))
+    both = votes.models[:1]  # the one bridge, and the worst of its votes
+    narrow = 1000 + 0.2 * ELO_PER_LOG_ODDS * np.append(TRUE, 0.0)
+    every = (*names, *votes.models)
+    models = tuple(sorted(every))
+    place = np.array([models.index(name) for name in votes.models], dtype=np.int32)
+    drawn_too = replace(votes, models=models, model_a=place[votes.model_a], model_b=place[votes.model_b])
+    ratings, published, placed = fit_published(drawn_too, table((*names, *both), narrow), BradleyTerryConfig())
+    assert {drawn_too.models[row] for row in placed} == {*names, *both}  # of them alone levels are learned
+    elo = dict(zip(ratings.models, published.anchor + ELO_PER_LOG_ODDS * ratings.rating, strict=True))
+    spread = {kind: float(np.std([elo[name] for name in group])) for kind, group in (("p", names), ("v", votes.models))}
+    assert spread["v"] < 1.5 * spread["p"]
+    rated = [elo[name] for name in votes.models]
+    assert np.corrcoef(rated, TRUE)[0, 1] > 0.95
+    deviation = dict(zip(ratings.models, np.sqrt(np.diag(ratings.covariance)), strict=True))
+    # One bridge does not tell the level of the seven others: it is as uncertain as their disagreement at least.
+    assert min(deviation[name] for name in votes.models[1:]) > 3 * max(deviation[name] for name in names)
 
 
 def test_without_ratings_nothing_changes() -> None:

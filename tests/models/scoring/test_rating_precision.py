@@ -8,7 +8,7 @@ import pytest
 from model_behavior.data_models.scoring_types import ModelTable
 from model_behavior.errors import UsageError
 from model_behavior.models.scoring.embedding_rating import EmbeddingRating
-from model_behavior.models.scoring.rating_reader import RatingPrecision
+from model_behavior.models.scoring.rating_precision import RatingPrecision
 
 
 def falling(count: np.ndarray) -> np.ndarray:

@@ -62,7 +62,8 @@ from model_behavior.models.scoring.model_base import (
 from model_behavior.models.scoring.outcomes import OutcomeConstants
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.models.scoring.published_ratings import MEAN_ELO, RATINGS_ALONE, Published
-from model_behavior.models.scoring.rating_reader import RatingPrecision, RatingReader, RatingReading
+from model_behavior.models.scoring.rating_precision import RatingPrecision
+from model_behavior.models.scoring.rating_reader import RatingReader, RatingReading
 from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_of
 from model_behavior.models.scoring.vote_notes import describe_votes
 from model_behavior.preprocessing.cache import ContentCache

@@ -6,9 +6,13 @@ the votes are brought to the published ones p by
 
     p_i = a + b v_i + e_i,    var(e_i) = var(p_i) + b^2 var(v_i) + disagreement,
 
-with a, b and the disagreement of greatest likelihood (errors in both variables, York 1966,
-https://doi.org/10.1139/p66-090), one `a` for each group of models that votes connect. Then both are averaged by their
-inverse variances; the disagreement counts against the votes, since the scale is the published one.
+with one `a` for each group of models that votes connect. A handful of models tells little of a, b and the disagreement,
+and judges differ in how decided they are: the votes of a language model may spread LLMs five times as far as people's.
+So each has a prior, by which the models with votes are such LLMs as the published ones: the slope b that makes them
+spread as far, and levels a that vary as ratings do. b and the disagreement are those of the greatest posterior
+probability (errors in both variables, York 1966, https://doi.org/10.1139/p66-090); the levels stay uncertain, and what
+they may be counts in the variances. Then both are averaged by their inverse variances; the disagreement counts against
+the votes, since the scale is the published one.
 
 A category of prompts has ratings of its own. They are nearly linear in the overall ones, so that
 
@@ -33,6 +37,7 @@ from model_behavior.data_models.scoring_types import ELO_PER_LOG_ODDS, ScoringVo
 from model_behavior.models.scoring.bradley_terry import BradleyTerry, BradleyTerryConfig
 from model_behavior.models.scoring.model_base import NORMAL_QUANTILE
 from model_behavior.models.scoring.score_fit import fit_fixed_scores
+from model_behavior.names import family_of
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes
 
 MEAN_ELO = 1000.0
@@ -40,9 +45,13 @@ MEAN_ELO = 1000.0
 
 RATINGS_ALONE = "ratings without votes say nothing of ties, so that hardly any are predicted"
 
-_LEAST_FOR_SLOPE = 5
-_SLOPES = (0.2, 5.0)
+_SLOPE_SPREAD = 0.5  # standard deviation of the prior of the slope's logarithm
+_SLOPES_BESIDE = 10.0  # slopes are looked for up to so many times the prior's, and down to such a part of it
+_DISAGREEMENT = 0.3  # of the published ratings' variance, the middle of the prior
+_DISAGREEMENT_SPREAD = 1.0  # of its logarithm
+_USUAL_VARIANCE, _USUAL_MODELS = 0.5, 2.0  # of published ratings, and how many models that is worth
 _LEAST_VARIANCE = 1e-9
+_LEAST_PLACED, _LEAST_PLACED_FAMILIES = 8, 4
 _LEAST_FOR_CATEGORY = 4
 
 
@@ -136,8 +145,8 @@ def fit_published(
         config: fit of the ratings of the cast votes.
 
     Returns:
-        The ratings; what was published; and the models on its scale, ascending: those that have a published rating or
-            that a chain of votes connects with one. Of others nobody knows how good they are as a group.
+        The ratings; what was published; and the models to learn levels from, ascending: those that have a published
+            rating, or where these are few also those that a chain of votes connects with one.
     """
     table = _without_overall(published.select(votes.models))
     rating, variance = _in_log_odds(table)
@@ -152,7 +161,9 @@ def fit_published(
         counts[place] = voted.votes
         mean, covariance = _join(mean, covariance, rows, voted, place)
         connected = np.isin(voted.component, voted.component[np.isin(place, rows)])
-        placed = np.union1d(rows, place[connected])
+        families = {family_of(name) for name in table.models}
+        if len(rows) < _LEAST_PLACED or len(families) < _LEAST_PLACED_FAMILIES:
+            placed = np.union1d(rows, place[connected])
     level = float(mean.mean())
     used = cast if len(cast) else np.arange(len(votes))
     sides = votes.model_a[used], votes.model_b[used]
@@ -178,49 +189,80 @@ def _join(
         place: rows of its models among all, [n_voted].
     """
     both = np.flatnonzero(np.isin(place, known))
-    mapped, slope, disagreement = _map_to_published(mean, np.diag(covariance), voted, place, both)
-    prior = slope**2 * voted.covariance + max(disagreement, _LEAST_VARIANCE) * np.eye(len(place))
-    apart = ~np.isin(voted.component, voted.component[both])
-    prior[np.ix_(apart, apart)] += voted.level_variance * (voted.component[apart][:, None] == voted.component[apart])
+    told, noise = mean[place[both]], covariance[np.ix_(place[both], place[both])]
+    prior = _Population.of(mean[known], np.diag(covariance)[known]).map(voted, both, told, noise)
     # Both are normal measures of one rating: the Kalman update of the votes' by the published ones.
-    measured = prior[:, both] @ np.linalg.inv(prior[np.ix_(both, both)] + covariance[np.ix_(place[both], place[both])])
+    measured = prior.covariance[:, both] @ np.linalg.inv(prior.covariance[np.ix_(both, both)] + noise)
     joined, spread = mean.copy(), covariance.copy()
-    joined[place] = mapped + measured @ (mean[place[both]] - mapped[both])
-    spread[np.ix_(place, place)] = prior - measured @ prior[both]
+    joined[place] = prior.mean + measured @ (told - prior.mean[both])
+    spread[np.ix_(place, place)] = prior.covariance - measured @ prior.covariance[both]
     return joined, spread
 
 
-def _map_to_published(
-    mean: Float64Array, variance: Float64Array, voted: BradleyTerry, place: Int64Array, both: Int64Array
-) -> tuple[Float64Array, float, float]:
-    """Ratings from votes on the published scale, [n_voted], the slope to it, and the variance of the disagreement."""
-    group = voted.component
-    target, source = mean[place[both]], voted.rating[both]
-    of_both, noise = group[both], np.diag(voted.covariance)[both]
+@dataclass(frozen=True, eq=False)
+class _Mapped:
+    """Ratings from votes on the published scale, before any published rating of theirs is looked at.
 
-    def levels(slope: float, weight: Float64Array) -> Float64Array:
-        above = weight * (target - slope * source)
-        n_groups = int(group.max()) + 1
-        total = np.bincount(of_both, weight, n_groups)
-        mean = float(above.sum() / max(total.sum(), _LEAST_VARIANCE))
-        # A group without a published rating is taken to be as good as the others.
-        level: Float64Array = np.where(
-            total > 0, np.bincount(of_both, above, n_groups) / np.maximum(total, _LEAST_VARIANCE), mean
-        )
-        return level
+    Attributes:
+        mean: [n_voted].
+        covariance: [n_voted, n_voted].
+    """
 
-    def loss(point: Float64Array) -> float:
-        slope, spread = math.exp(point[0]), variance[place[both]] + math.exp(2 * point[0]) * noise + math.exp(point[1])
-        left = target - slope * source - levels(slope, 1 / spread)[of_both]
-        # A weak prior around 1: a handful of models tells little about the slope.
-        return float((np.log(spread) + left**2 / spread).sum() + (point[0] / 0.5) ** 2)
+    mean: Float64Array
+    covariance: Float64Array
 
-    free = len(both) >= _LEAST_FOR_SLOPE
-    bounds = [tuple(map(math.log, _SLOPES)) if free else (0.0, 0.0), (math.log(1e-4), math.log(4.0))]
-    found = optimize.minimize(loss, [0.0, math.log(0.05)], method="L-BFGS-B", bounds=bounds)
-    slope, disagreement = math.exp(found.x[0]), math.exp(found.x[1])
-    level = levels(slope, 1 / (variance[place[both]] + slope**2 * noise + disagreement))
-    return slope * voted.rating + level[group], slope, disagreement
+
+@dataclass(frozen=True)
+class _Population:
+    """The published ratings as a population, from which the models with votes are taken to come.
+
+    Attributes:
+        mean: mean rating, log-odds.
+        variance: variance of the ratings, without their noise; where they are few, nearer to what is usual.
+    """
+
+    mean: float
+    variance: float
+
+    @classmethod
+    def of(cls, rating: Float64Array, noise: Float64Array) -> _Population:
+        """Of published ratings and the variances of their noise, [n_published] each."""
+        n = len(rating)
+        total = n * max(float(np.var(rating) - noise.mean()), 0.0) + _USUAL_VARIANCE * _USUAL_MODELS
+        return cls(float(rating.mean()), total / (n + _USUAL_MODELS))
+
+    def map(self, voted: BradleyTerry, both: Int64Array, told: Float64Array, noise: Float64Array) -> _Mapped:
+        """Brings ratings from votes to the published scale.
+
+        Args:
+            voted: ratings from votes, [n_voted].
+            both: rows of its models that have a published rating, too.
+            told: their published ratings, [n_both].
+            noise: covariance of these, [n_both, n_both].
+        """
+        level = np.bincount(voted.component, voted.rating) / np.bincount(voted.component)
+        off = voted.rating - level[voted.component]
+        together = voted.component[:, None] == voted.component
+        spread = max(float(np.square(off).mean() - np.diag(voted.covariance).mean()), _LEAST_VARIANCE)
+        usual = 0.5 * math.log(self.variance / spread)
+        disagreement = math.log(_DISAGREEMENT * self.variance)
+
+        def mapped(point: Float64Array) -> _Mapped:
+            covariance = math.exp(2 * point[0]) * voted.covariance + math.exp(point[1]) * np.eye(len(off))
+            return _Mapped(self.mean + math.exp(point[0]) * off, covariance + self.variance * together)
+
+        def loss(point: Float64Array) -> float:
+            prior = mapped(point)
+            covariance = prior.covariance[np.ix_(both, both)] + noise
+            left = told - prior.mean[both]
+            fit = float(np.linalg.slogdet(covariance)[1] + left @ np.linalg.solve(covariance, left))
+            off_prior = ((point[0] - usual) / _SLOPE_SPREAD, (point[1] - disagreement) / _DISAGREEMENT_SPREAD)
+            return fit + float(off_prior[0] ** 2 + off_prior[1] ** 2)
+
+        widest = math.log(_SLOPES_BESIDE)
+        bounds = [(middle - widest, middle + widest) for middle in (usual, disagreement)]
+        found = optimize.minimize(loss, [usual, disagreement], method="L-BFGS-B", bounds=bounds)
+        return mapped(found.x)
 
 
 def _fit_line(overall: RatingTable, category: RatingTable, level: float) -> CategoryLine | None:
