@@ -56,7 +56,8 @@ def starting() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     # The cluster has a token of its own, so that none of the user's is asked for.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment = {**os.environ, **token, "PYTHONPATH": paths, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    environment["RAY_worker_niceness"] = "0"  # by default its workers wait for whatever else the machine has to do
+    # By default its workers wait for whatever else the machine has to do, and it gives up starting after a minute.
+    environment |= {"RAY_worker_niceness": "0", "RAY_raylet_start_wait_time_s": "240"}
     ray = str(Path(sys.executable).with_name("ray"))
     options = ["--num-cpus=1", "--include-dashboard=false", "--disable-usage-stats", "--block"]
     command = [ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={address.rsplit(':', 1)[1]}", *options]
@@ -74,10 +75,12 @@ def cluster(material: Material, starting: tuple[str, subprocess.Popen[str]]) -> 
     """Address of the cluster, once it has started."""
     address, head = starting
     assert head.stdout is not None
+    said = []
     for line in head.stdout:
+        said.append(line)
         if "--block" in line:
-            break
-    return address
+            return address
+    pytest.fail(f"the cluster has not started: {''.join(said)}")
 
 
 def workers_of(address: str) -> list[int]:
