@@ -11,12 +11,10 @@ PLUGIN := integrations/litellm
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
 
-test: $(VENV)/.dev browser  ## Run the tests: two at once, and beside them those that need a process of their own
+test: $(VENV)/.dev browser  ## Run the tests: two at once, then by themselves those that need the machine
 	@$(MAKE) --no-print-directory litellm || echo "LiteLLM could not be installed: the test of its plugin will be skipped"
-	@files=$$(grep --recursive --files-with-matches --include='test_*.py' mark.alone tests); said=$$(mktemp); \
-	$(BIN)/pytest -m alone $$files >"$$said" 2>&1 & alone=$$!; trap "kill $$alone" INT TERM; \
-	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal; code=$$?; \
-	wait $$alone || code=1; echo "The tests in a process of their own:"; cat "$$said"; rm "$$said"; exit $$code
+	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal
+	$(BIN)/pytest -m alone $$(grep --recursive --files-with-matches --include='test_*.py' mark.alone tests)
 
 faults: $(VENV)/.dev  ## Break the program on purpose, for ten minutes at most; the table is written to faults.md
 	$(BIN)/python -m tests.faults --output faults.md

@@ -27,10 +27,11 @@ from tests.conftest import answer, one_thread
 from tests.sharding.conftest import Material
 
 pytestmark = [
-    # Ray leaves sockets and child processes to the interpreter's end, of which other tests would be warned.
+    # A cluster needs the machine's cores for itself: beside other tests it takes ten times as long.
     pytest.mark.alone,
     # Ray reads its token where it is first imported, which is therefore left to the engine.
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+    # It leaves sockets and child processes to the interpreter's end.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -56,8 +57,6 @@ def starting() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     # The cluster has a token of its own, so that none of the user's is asked for.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment = {**os.environ, **token, "PYTHONPATH": paths, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    # By default its workers wait for whatever else the machine has to do, and it gives up starting after a minute.
-    environment |= {"RAY_worker_niceness": "0", "RAY_raylet_start_wait_time_s": "240"}
     ray = str(Path(sys.executable).with_name("ray"))
     options = ["--num-cpus=1", "--include-dashboard=false", "--disable-usage-stats", "--block"]
     command = [ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={address.rsplit(':', 1)[1]}", *options]
