@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from model_behavior.cli.app import run
 from model_behavior.data.arena import Arena, build_arena, write_votes
 from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
+from model_behavior.evaluation import recognition, stage2
 
 REAL_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -120,6 +121,15 @@ def own_cache_folder(make_once: MakeOnce) -> Iterator[None]:
     """Keeps the tests out of the user's cache; processes that test side by side share one, as users' may."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODEL_BEHAVIOR_CACHE", str(make_once("cache", lambda folder: None)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_replicates() -> Iterator[None]:
+    """A fifth or less of the bootstrap replicates that intervals are made of, where a test is of what is shown."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((recognition, "_REPLICATES"), (recognition, "_PART_REPLICATES"), (stage2, "_REPLICATES")):
+            patch.setattr(module, name, 20)
         yield
 
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 
-from model_behavior.artifact import folder as artifact_folder
+from model_behavior.artifact import config_file
 from model_behavior.cli.app import app, run
 from model_behavior.data.arena import Arena, write_votes
 from tests import reference
@@ -194,7 +194,7 @@ def test_the_files_of_an_artifact_are_those_that_are_written() -> None:
     written = "".join(path.read_text("utf-8") for path in (SOURCE / "artifact").glob("*.py"))
     listed = {row[0].strip("`") for row in table} - {"samples/*"}
     assert listed == set(re.findall(r'"([\w.-]+\.(?:json|safetensors|md))"', written))
-    assert f"`format_version` {artifact_folder.FORMAT_VERSION} " in page
+    assert f"`format_version` {config_file.FORMAT_VERSION} " in page
 
 
 # Commands

@@ -33,7 +33,7 @@ def server(body: bytes, encoding: str = "identity", endless: bool = False) -> It
                     return
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}/v1"
         running.shutdown()
 

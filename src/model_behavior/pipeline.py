@@ -39,7 +39,8 @@ from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorE
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.registry import TextConfig
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_model import DenseNetworkModel, rows_of_models
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.models.scoring.foundation import rows_of_models
 from model_behavior.models.scoring.vote_notes import describe_islands
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, to_ledger, to_scoring_votes, with_models
 

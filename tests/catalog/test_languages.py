@@ -14,15 +14,21 @@ from model_behavior.benchmarks.languages import translate_pairs, translate_votes
 from model_behavior.catalog.identification import Identification
 from model_behavior.data.arena import build_arena
 from model_behavior.data.filters import select_pairs, select_votes
+from model_behavior.data_models.votes import TrainingData
 from model_behavior.pipeline import TrainingConfig, train_encoder
 
 N_PROMPTS, N_TRAINED = 150, 110
 
 
 @cache
+def arena_votes() -> TrainingData:
+    return build_arena(0, N_PROMPTS, 12).votes
+
+
+@cache
 def identify_in(language: str) -> tuple[Artifact, dict[str | None, Identification]]:
     """An artifact trained in a language, and what it says of its own models' responses to other prompts."""
-    votes = build_arena(0, N_PROMPTS, 12).votes
+    votes = arena_votes()
     trained = select_votes(votes, np.flatnonzero(votes.pairs.prompt_index[votes.pair_a] < N_TRAINED))
     asked = select_pairs(votes.pairs, np.flatnonzero(votes.pairs.prompt_index >= N_TRAINED))
     if language != "en":

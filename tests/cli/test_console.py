@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from model_behavior.cli.app import run
-from model_behavior.cli.console import Progress, clear_bar, print_result, stderr
+from model_behavior.cli.console import Progress, clear_bar, counted, print_result, stderr
 
 
 class Clock:
@@ -215,6 +215,15 @@ def test_an_interrupt_that_was_ignored_before_stays_ignored() -> None:
             signal.raise_signal(signal.SIGINT)
             progress.show("training", 1, 9)
     """)
+
+
+def test_one_of_a_thing_is_not_many() -> None:
+    assert [counted(n, "more response") for n in (0, 1, 2_000)] == [
+        "0 more responses",
+        "1 more response",
+        "2,000 more responses",
+    ]
+    assert (counted(1, "entry"), counted(3, "entry")) == ("1 entry", "3 entries")
 
 
 HOSTILE = "evil\x1b]0;owned\x07\x9b2J\r\u202egnp.exe\x7f\ud800"

@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 
 from model_behavior.cli.app import run
-from model_behavior.data.arena import Arena, write_votes
+
+pytestmark = pytest.mark.usefixtures("few_replicates")
 
 
-@pytest.fixture(scope="module")
-def folder(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """votes.parquet and an encoder trained on it."""
-    path = tmp_path_factory.mktemp("evaluation")
-    write_votes(arena, path / "votes.parquet")
-    arguments = ["--encoder", "style", "--epochs", "2", "--validation-fraction", "0.3", "--cache", str(path / "cache")]
-    assert run(["train-encoder", str(path / "votes.parquet"), "--output", str(path / "e"), *arguments]) == 0
-    return path
-
-
-def test_evaluate_prints_tables_and_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", str(folder / "e"), str(folder / "votes.parquet"), "--cache", str(folder / "cache")]
+def test_evaluate_prints_tables_and_json(stage1: Path, votes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", str(stage1), str(votes)]
     capsys.readouterr()
     assert run(arguments) == 0
     text = capsys.readouterr().out
@@ -38,7 +29,9 @@ def test_evaluate_prints_tables_and_json(folder: Path, capsys: pytest.CaptureFix
     assert value["stage2"] is None and "MiniLM, untrained" not in value["baselines"]
 
 
-def test_evaluate_says_what_is_wrong(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["evaluate", str(tmp_path / "none"), str(folder / "votes.parquet")]) == 1
-    assert run(["evaluate", str(folder / "e"), str(tmp_path / "none.csv")]) == 3
+def test_evaluate_says_what_is_wrong(
+    stage1: Path, votes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", str(tmp_path / "none"), str(votes)]) == 1
+    assert run(["evaluate", str(stage1), str(tmp_path / "none.csv")]) == 3
     assert "none.csv" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from model_behavior.data.arena import FAMILIES, Arena, build_arena, write_votes
+from model_behavior.data.arena_templates import TASKS, TOPICS
 from model_behavior.data_models.votes import Outcome, PairTable, TrainingData
 from model_behavior.errors import UsageError
 
@@ -157,8 +158,9 @@ def test_write_votes(arena: Arena, tmp_path: Path) -> None:
 
 
 def test_more_prompts_than_there_are_templates_stay_unique() -> None:
-    prompts = build_arena(n_prompts=1000, votes_per_prompt=1).votes.pairs.prompts.to_pylist()
-    assert len(set(prompts)) == 1000
+    n_prompts = len(TOPICS) * len(TASKS) + 60
+    prompts = build_arena(n_prompts=n_prompts, votes_per_prompt=1).votes.pairs.prompts.to_pylist()
+    assert len(set(prompts)) == n_prompts
 
 
 @pytest.mark.parametrize(("n_prompts", "votes"), [(0, 5), (2401, 5), (10, 0), (10, 67)])

@@ -22,10 +22,14 @@ from model_behavior.evaluation.evaluated_scorer import BRADLEY_TERRY, SCORER
 from model_behavior.evaluation.measured_votes import prepare_baselines, select_measured
 from model_behavior.evaluation.stage2 import measure_stage2
 from model_behavior.models.behavior.text.registry import TextConfig
+from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.models.scoring.dense_network_training import ScoringSchedule
 from model_behavior.pipeline import TrainingConfig, train_encoder
 from model_behavior.preprocessing.behavior_embedding_preprocessor import BehaviorEmbeddingPreprocessor
 from model_behavior.preprocessing.scoring_votes import to_scoring_votes
+
+pytestmark = pytest.mark.usefixtures("few_replicates")
 
 SPLIT = ValidationSplit(0.3, seed=0)
 NEW_LLM = "amber-xl"
@@ -57,7 +61,8 @@ def with_scorer() -> Artifact:
     data, split = sides()
     models = loaded.models
     chosen = np.array([NEW_LLM not in _names(data, vote) for vote in split.train])
-    scorer = DenseNetworkModel(ModelTable(models.names, models.mean, models.count, models.spread))
+    table = ModelTable(models.names, models.mean, models.count, models.spread)
+    scorer = DenseNetworkModel(table, DenseNetworkConfig(schedule=ScoringSchedule(epochs=4)))
     scorer.fit(to_scoring_votes(data, split.train[chosen]))
     return replace(loaded, scorer=scorer)
 

@@ -102,7 +102,7 @@ def test_workers_share_an_address_and_are_replaced(trained: Path) -> None:
             while first in children(process.pid) or len(children(process.pid)) < 2:
                 time.sleep(0.2)
             assert second in children(process.pid)
-            time.sleep(1.5)
+            time.sleep(0.5)
             assert ask(address) == 200
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0

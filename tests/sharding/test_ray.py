@@ -47,9 +47,9 @@ def same_bytes(one: Path, other: Path) -> bool:
     return one.read_bytes() == other.read_bytes()
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Address of a cluster of one core, which ends with the module."""
+@pytest.fixture(scope="package", autouse=True)
+def starting() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A cluster of one core, which starts while the artifact is trained."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -61,16 +61,25 @@ def cluster() -> Iterator[str]:
     options = ["--num-cpus=1", "--include-dashboard=false", "--disable-usage-stats", "--block"]
     command = [ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={address.rsplit(':', 1)[1]}", *options]
     head = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert head.stdout is not None
-    for line in head.stdout:
-        if "--block" in line:
-            break
     with pytest.MonkeyPatch.context() as patch:
         for name, value in token.items():
             patch.setenv(name, value)
-        yield address
+        yield address, head
     head.terminate()
     head.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def cluster(material: Material, starting: tuple[str, subprocess.Popen[str]]) -> str:
+    """Address of the cluster, once it has started."""
+    address, head = starting
+    assert head.stdout is not None
+    said = []
+    for line in head.stdout:
+        said.append(line)
+        if "--block" in line:
+            return address
+    pytest.fail(f"the cluster has not started: {''.join(said)}")
 
 
 def workers_of(address: str) -> list[int]:

@@ -1,10 +1,6 @@
 """The folder format of an artifact.
 
-A folder is verified when read, and it is complete or absent. A new one is written under a temporary name, and renamed.
-Where there is one already, the new files are written to a temporary folder in it, which is renamed to `.next` once they
-are on the disk. From that moment readers take them from there, until they have replaced the old ones and `.next` is
-gone; whoever writes next finishes what a killed process has not. The folder itself stays, with its owner, its rights,
-and the files that the user has added, and it may be a mount point.
+A folder is verified when read, and it is complete or absent: `exchange` has how it changes.
 
     config.json           format and version, encoder configuration, SHA-256 of the other files
     encoder.safetensors   weights of the encoder's trained part
@@ -30,53 +26,48 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from model_behavior.arrays import Arrays
 from model_behavior.artifact.card import write_card
+from model_behavior.artifact.config_file import (
+    BEFORE_SEGMENTS,
+    CONFIG,
+    FORMAT,
+    FORMAT_VERSION,
+    current,
+    digest,
+    read_config,
+    read_verified,
+    write_config,
+    write_json,
+)
+from model_behavior.artifact.exchange import LOCK, PART, exchange, open_state
 from model_behavior.artifact.segments import FOLDER as SEGMENTS
 from model_behavior.artifact.segments import Layout, read_places, read_samples, write_samples
 from model_behavior.catalog import Catalog, ModelEmbeddings, ModelSamples
 from model_behavior.catalog.asking import PromptBook, book_from_stored, book_to_arrays, book_to_json
 from model_behavior.catalog.revisions import Revisions, revisions_from_stored, revisions_to_json
 from model_behavior.catalog.samples import samples_from_stored
-from model_behavior.catalog.stored_rows import Segment
 from model_behavior.data_models.vote_ledger import VoteLedger
 from model_behavior.data_models.votes import TrainingRecord, ValidationSplit
-from model_behavior.errors import ArtifactError, UsageError, check_version
-from model_behavior.files import (
-    check_writable,
-    copy_rights,
-    make_folder,
-    open_to_others,
-    sync,
-    temporary_folder,
-)
+from model_behavior.errors import ArtifactError, UsageError
+from model_behavior.files import check_writable, copy_rights, open_to_others, sync
 from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorEncoder
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
-from model_behavior.preprocessing.entry_file import digest_of
 
-FORMAT = "model-behavior"
-FORMAT_VERSION = 3
-_BEFORE_SEGMENTS = 2  # all samples in one file; read, and written as the present version
-
-CONFIG, CARD, ENCODER = "config.json", "README.md", "encoder.safetensors"
-_SELF = "config_digest"
-_NEXT, _PART, _LOCK = ".next", ".new.", ".lock"
+CARD, ENCODER = "README.md", "encoder.safetensors"
 _TIMES = "times.json"
-_PATIENCE_SECONDS = 30.0  # for a generation that stays while its files are opened
 _MODELS = "models.safetensors"
 _NAMES, _HISTORY = "models.json", "history.json"
 _SAMPLES, _SAMPLES_STATE = "samples.safetensors", "samples.json"
@@ -148,7 +139,7 @@ def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
         check_writable(path.resolve().parent, f"--output {path}")
     if is_free(path):
         return
-    if not path.is_dir() or not (_current(path) / CONFIG).is_file():
+    if not path.is_dir() or not (current(path) / CONFIG).is_file():
         raise UsageError(f"{path} exists and is not a model-behavior artifact. Fix: choose another --output")
     if not overwrite:
         raise UsageError(f"{path} holds an artifact already. Fix: choose another --output{hint}")
@@ -156,9 +147,9 @@ def check_output(path: Path, overwrite: bool, hint: str = "") -> None:
 
 def is_free(path: Path) -> bool:
     """Tells if there is nothing there but an empty folder, or what a killed process has left in one."""
-    ours = (_LOCK, "lost+found")  # the second is in every new file system, which may be mounted there
+    ours = (LOCK, "lost+found")  # the second is in every new file system, which may be mounted there
     return not path.exists() or (
-        path.is_dir() and all(each.name in ours or each.name.startswith(_PART) for each in path.iterdir())
+        path.is_dir() and all(each.name in ours or each.name.startswith(PART) for each in path.iterdir())
     )
 
 
@@ -177,19 +168,7 @@ def write_folder(contents: Contents, path: Path, texts: bool = True) -> None:
     check_output(path, overwrite=True)
     path = path.resolve()
     contents = contents if texts else without_texts(contents)
-    with locked(path):
-        if path.exists():
-            _finish(path)
-            with temporary_folder(path, _PART) as parent:
-                aside = _write_aside(contents, parent, path)
-                aside.rename(path / _NEXT)
-                sync(path)
-            with contextlib.suppress(OSError):  # what is left is done by whoever writes next
-                _finish(path)
-        else:
-            with temporary_folder(path.parent, f".{path.name[:100]}.") as parent:
-                _write_aside(contents, parent, None).rename(path)
-                sync(path.parent)
+    exchange(path, WRITTEN, partial(_write_aside, contents))
 
 
 def _write_aside(contents: Contents, parent: Path, old: Path | None) -> Path:
@@ -212,166 +191,6 @@ def _write_aside(contents: Contents, parent: Path, old: Path | None) -> Path:
     return folder
 
 
-def _finish(path: Path) -> None:
-    """Puts the files of a complete `.next` in the place of the old ones; does nothing where there is none."""
-    after = path / _NEXT
-    if not after.is_dir():
-        return
-    with temporary_folder(path, _PART) as parent:
-        for name in WRITTEN:
-            if (after / name).exists():
-                _link(after / name, parent / name)
-                (parent / name).replace(path / name)
-            else:
-                (path / name).unlink(missing_ok=True)
-        _finish_segments(path, after, parent)
-        sync(path)
-        after.rename(parent / _NEXT)
-        sync(path)
-
-
-def _finish_segments(path: Path, after: Path, parent: Path) -> None:
-    """Puts new segments beside those that stay, and removes the others."""
-    place = path / SEGMENTS
-    if (after / SEGMENTS).is_dir():
-        if not place.exists():
-            place.mkdir()
-            copy_rights(path, place)
-        for new in sorted((after / SEGMENTS).iterdir()):
-            _link(new, parent / new.name)
-            (parent / new.name).replace(place / new.name)
-    if place.is_dir():
-        named = read_config(path).get("segments", {})
-        for old in place.iterdir():
-            if old.name not in named and is_segment(f"{SEGMENTS}/{old.name}"):
-                old.unlink()
-        sync(place)
-
-
-def is_segment(name: str) -> bool:
-    """Tells if a name, relative to an artifact, is one that a segment has."""
-    folder, _, own = name.partition("/")
-    return folder == SEGMENTS and len(own) == 32 and not set(own) - set("0123456789abcdef")
-
-
-def _link(old: Path, new: Path) -> None:
-    """A second name for a file, or a copy where the file system has no second names."""
-    try:
-        os.link(old, new)
-    except OSError:
-        shutil.copy2(old, new)
-        copy_rights(old, new)
-        sync(new)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keeps other processes from changing the same folder; waits for them. A thread may lock what it has locked.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    path = path.resolve()
-    while True:
-        inside = path.is_dir()
-        if not inside:
-            make_folder(path.parent)
-        place = path / _LOCK if inside else path.with_name(f".{path.name}.lock")
-        try:
-            lock = FileLock(place, is_singleton=True)
-            lock.acquire()
-        except OSError as error:
-            raise OSError(error.errno, f"{path} cannot be changed: {error.strerror}") from error
-        try:
-            if path.is_dir() == inside:  # where it has been made meanwhile, its own lock is the one to wait for
-                yield
-                return
-        finally:
-            lock.release()
-            if not inside and path.is_dir():  # from now on the lock in it counts
-                with contextlib.suppress(OSError):
-                    place.unlink(missing_ok=True)
-
-
-def _current(path: Path) -> Path:
-    """The folder to read: the one itself, or its next state once that is complete."""
-    return path / _NEXT if (path / _NEXT).is_dir() else path
-
-
-def _state_of(path: Path) -> tuple[str, int, int] | None:
-    """Differs after every write, and from the state in which its files have not come to their places."""
-    try:
-        folder = _current(path)
-        status = (folder / CONFIG).stat()
-    except OSError:
-        return None
-    return folder.name, status.st_ino, status.st_mtime_ns
-
-
-@dataclass(frozen=True, eq=False)
-class _Opened:
-    """Files of one write; none of them changes once it is open.
-
-    Attributes:
-        config: verified content of `config.json`.
-        files: other files by name, open.
-        segments: mapped segments by name.
-    """
-
-    config: dict[str, Any]
-    files: Mapping[str, IO[bytes]]
-    segments: Mapping[str, Segment]
-
-
-@contextlib.contextmanager
-def _open_all(path: Path, config_alone: bool = False) -> Iterator[_Opened]:
-    """All files of one write, or `config.json` alone."""
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        state, failure = _state_of(path), None
-        with contextlib.ExitStack() as stack:
-            folder = _current(path)
-            try:
-                config = read_config(path)
-                digests, sizes = ({} if config_alone else config.get(each) or {} for each in ("files", "segments"))
-                named = [name for name in WRITTEN if name in digests or name == _TIMES]
-                files: dict[str, IO[bytes]] = {
-                    name: stack.enter_context((folder / name).open("rb")) for name in named if (folder / name).is_file()
-                }
-                opened = _Opened(config, files, _open_segments(path, folder, sizes))
-            except (ArtifactError, OSError) as error:
-                failure = error
-            if _state_of(path) == state or time.monotonic() > until:
-                if failure is not None:
-                    raise failure
-                yield opened
-                return
-
-
-def _open_segments(path: Path, folder: Path, sizes: Mapping[str, int]) -> dict[str, Segment]:
-    """The segments of a folder; while `folder` is its next state, those that stay are in `path`."""
-    found = {}
-    for name, size in sizes.items():
-        places = [each for each in (folder / SEGMENTS / name, path / SEGMENTS / name) if each.is_file()]
-        if not places:
-            raise ArtifactError(
-                f"{path / SEGMENTS / name} is missing. Fix: restore the folder from a copy, or train again"
-            )
-        with places[0].open("rb") as file:
-            found[name] = Segment(path / SEGMENTS / name, file, size)
-    return found
-
-
-def fingerprint(path: Path) -> str:
-    """Hash of the whole content of a folder: that of `config.json`, which holds the digests of all other files.
-
-    Raises:
-        ArtifactError: `config.json` is missing, altered, or of another version.
-    """
-    with _open_all(path, config_alone=True) as opened:
-        return digest_of(json.dumps(opened.config, sort_keys=True))
-
-
 def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
     """Reads and verifies a folder; samples of its models are read and verified when they are asked for.
 
@@ -383,16 +202,16 @@ def read_folder(path: Path, runtime: Runtime | None = None) -> Contents:
         ArtifactError: the folder is missing, not an artifact, of another version, or incomplete or altered.
     """
     runtime = runtime if runtime is not None else Runtime()
-    with _open_all(path) as opened:
+    with open_state(path, WRITTEN, (_TIMES,)) as opened:
         config = opened.config
         digests = config.get("files")
         digests = digests if isinstance(digests, dict) else {}
         present = [group for group in _OPTIONAL if any(name in digests for name in group)]
-        old = config["format_version"] == _BEFORE_SEGMENTS
+        old = config["format_version"] == BEFORE_SEGMENTS
         verified = [_EXEMPLARS if old and name == _SAMPLES_STATE else name for name in _VERIFIED]
         raw = {}
         for name in (*verified, *(name for group in present for name in group)):
-            raw[name] = _read_verified(path / name, opened.files.get(name), digests.get(name))
+            raw[name] = read_verified(path / name, opened.files.get(name), digests.get(name))
         times = _read_times(opened.files.get(_TIMES))
     try:
         history = json.loads(raw[_HISTORY])
@@ -535,74 +354,9 @@ def _read_split(values: dict[str, Any]) -> ValidationSplit:
     return ValidationSplit(**{**values, "held_out_models": tuple(values["held_out_models"])})
 
 
-def write_config(path: Path, config: dict[str, Any]) -> None:
-    """Writes `config.json` with a digest of itself."""
-    write_json(path / CONFIG, config | {_SELF: digest_of(json.dumps(config, sort_keys=True))})
-
-
 def _keep_card(old: Path, new: Path) -> None:
     """Copies an edited card to the new folder, if the encoder is the same."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         recorded = json.loads((old / CONFIG).read_text("utf-8"))["files"]
         if recorded[CARD] != digest(old / CARD) and recorded[ENCODER] == digest(new / ENCODER):
             shutil.copyfile(old / CARD, new / CARD)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The verified content of `config.json`."""
-    if not path.is_dir():
-        if "hf:" in path.parts:
-            raise ArtifactError(
-                f"{path} is not a folder. A Hub address must be passed to Artifact.load as a string. Fix: "
-                "Artifact.load('hf://owner/name').save(FOLDER), then name that folder"
-            )
-        raise ArtifactError(
-            f"{path} is not a folder. An artifact is a folder with {CONFIG}, as written by train or train-encoder"
-        )
-    try:
-        config: dict[str, Any] = json.loads((_current(path) / CONFIG).read_text("utf-8"))
-        written_by, version = config["format"], config["format_version"]
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} has no {CONFIG}, so it is not a model-behavior artifact") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path / CONFIG} is damaged ({error}). Fix: restore it, or train again") from error
-    if written_by != FORMAT:
-        raise ArtifactError(f"{path / CONFIG} has format {written_by!r}; expected {FORMAT!r}")
-    if version != _BEFORE_SEGMENTS:
-        check_version(f"{path}: format", version, FORMAT_VERSION)
-    if config.pop(_SELF, None) != digest_of(json.dumps(config, sort_keys=True)):
-        raise ArtifactError(f"{path / CONFIG} was altered. Fix: restore the folder from a copy, or train again")
-    return config
-
-
-def _read_verified(path: Path, file: IO[bytes] | None, recorded: str | None) -> bytes:
-    """Content of an open file; refuses one whose SHA-256 differs from the recorded one."""
-    if file is None:
-        raise ArtifactError(f"{path} is missing. Fix: restore the folder from a copy, or train again")
-    content = file.read()
-    if hashlib.sha256(content).hexdigest() != recorded:
-        raise ArtifactError(
-            f"{path} was altered or truncated: its SHA-256 differs from the one in {CONFIG}. "
-            "Fix: restore the folder from a copy, or train again"
-        )
-    return content
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Writes JSON, an entry a line, without NaN and infinity, which JSON does not have.
-
-    Python's encoder indents many times slower than it writes lines: with 2,000 models that was most of a save.
-    """
-    write = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-    if isinstance(value, Mapping):
-        entries = [f"{write(key)}: {write(entry)}" for key, entry in value.items()]
-    else:
-        entries = [write(entry) for entry in value]
-    opening, closing = "{}" if isinstance(value, Mapping) else "[]"
-    path.write_text("\n".join([opening, ",\n".join(entries), closing, ""]), "utf-8")

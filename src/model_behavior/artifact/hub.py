@@ -14,16 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from model_behavior.artifact.folder import (
-    CARD,
-    CONFIG,
-    FORMAT,
-    WRITTEN,
-    Contents,
-    is_segment,
-    read_folder,
-    write_folder,
-)
+from model_behavior.artifact.config_file import CONFIG, FORMAT
+from model_behavior.artifact.exchange import is_segment
+from model_behavior.artifact.folder import CARD, WRITTEN, Contents, read_folder, write_folder
 from model_behavior.artifact.segments import FOLDER as SEGMENTS
 from model_behavior.errors import ArtifactError, MissingExtraError, UsageError
 from model_behavior.models.behavior.monitor import Runtime

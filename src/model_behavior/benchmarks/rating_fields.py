@@ -27,8 +27,8 @@ from model_behavior.models.behavior.model_behavior_encoder import ModelBehaviorE
 from model_behavior.models.scoring.answer_rating import Line, fit_line
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_model import lay_foundation, rows_of_models
 from model_behavior.models.scoring.few_families import widening
+from model_behavior.models.scoring.foundation import lay_foundation, rows_of_models
 from model_behavior.models.scoring.published_ratings import MEAN_ELO
 from model_behavior.models.scoring.rating_reader import RatingReader
 from model_behavior.names import family_of, number_families

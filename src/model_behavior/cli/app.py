@@ -161,7 +161,7 @@ PANELS: Mapping[str | None, tuple[Row, ...]] = {
         ),
         Row(
             "drift",
-            "catalog_commands:drift",
+            "drift_commands:drift",
             "Test whether a model's answers, or people's votes, have changed.",
             ("drift arena today.jsonl --model my-model", "drift arena"),
         ),

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from model_behavior.cli.console import Progress, print_load_report, print_notes, print_result, stderr
+from model_behavior.cli.console import Progress, counted, print_load_report, print_notes, print_result, stderr
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
@@ -179,13 +179,13 @@ def predict(
     report = run.over_file(votes, output, lambda done: progress.show("predicting", done, None))
     n_rows, n_used = report.rows, report.used
     if n_used < n_rows:
-        stderr().print(f"{n_rows - n_used:,} rows without a prompt or a known model have no prediction")
+        stderr().print(f"{counted(n_rows - n_used, 'row')} without a prompt or a known model: no prediction")
     for line in _describe_unknown(report, loaded.trained_scorer.models):
         stderr().print(line, markup=False)
     if report.apart:
         stderr().print(
-            f"{report.apart:,} rows compare models that no chain of votes connects: their probabilities are near the "
-            "prior, averaged over how the groups' levels may differ"
+            f"{counted(report.apart, 'row')} with models that no chain of votes connects: probabilities there are near "
+            "the prior, averaged over how the groups' levels may differ"
         )
     value = {
         "output": str(output),
@@ -200,8 +200,12 @@ def predict(
 def _describe_unknown(report: ShardReport, known: Sequence[str]) -> list[str]:
     names = sorted(report.unknown, key=lambda name: (-report.unknown[name].rows, name))
     lines = [
-        f"  unknown model {name!r}: {report.unknown[name].rows:,} rows, first {report.unknown[name].first}; "
+        f"  unknown model {name!r}: {counted(report.unknown[name].rows, 'row')}, first {report.unknown[name].first}; "
         f"nearest known names: {', '.join(nearest_models(known, name, 3))}"
         for name in names[:_SHOWN_NAMES]
     ]
-    return [*lines, f"  and {len(names) - _SHOWN_NAMES:,} other unknown names"] if len(names) > _SHOWN_NAMES else lines
+    return (
+        [*lines, f"  and {counted(len(names) - _SHOWN_NAMES, 'other unknown name')}"]
+        if len(names) > _SHOWN_NAMES
+        else lines
+    )

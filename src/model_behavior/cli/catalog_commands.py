@@ -1,4 +1,4 @@
-"""`model-behavior onboard` (also `embed-models`), `neighbours`, `identify`, `drift`, `remove` and `encode`."""
+"""`model-behavior onboard` (also `embed-models`), `neighbours`, `identify`, `remove` and `encode`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +13,6 @@ import typer
 from model_behavior.artifact import Artifact
 from model_behavior.artifact.certainty import ModelCertainty, PlannedSize, RatingCertainty, check_half_width
 from model_behavior.artifact.rating_drivers import RatingDrivers, describe_rating_drivers, find_rating_drivers
-from model_behavior.catalog.drift import DriftConfig, DriftReport
-from model_behavior.catalog.drift_history import HISTORY, PastCheck, append_checks, check_of, now
 from model_behavior.catalog.embeddings import ModelEmbeddings, count_changes, usable_models, usable_pairs
 from model_behavior.catalog.identification import Identification
 from model_behavior.catalog.neighbours import Neighbourhood
@@ -23,7 +20,7 @@ from model_behavior.catalog.revisions import revisions_of
 from model_behavior.catalog.samples import SharedPrompt
 from model_behavior.catalog.stored_rows import Exemplar
 from model_behavior.catalog.style_drivers import StyleDriver
-from model_behavior.cli.console import Progress, print_changes, print_load_report, print_result, stderr
+from model_behavior.cli.console import Progress, counted, print_changes, print_load_report, print_result, stderr
 from model_behavior.cli.options import (
     Address,
     ArtifactFolder,
@@ -40,7 +37,6 @@ from model_behavior.cli.options import (
     Questions,
     ResponseSources,
     ScaleOption,
-    Seed,
     Sharding,
     ShardRows,
     TableFile,
@@ -51,16 +47,11 @@ from model_behavior.cli.options import (
 )
 from model_behavior.data.canonical_text import Changes, describe_changes
 from model_behavior.data.loading import UNNAMED, as_anonymous_responses, load_responses
-from model_behavior.data.vote_log import LOG, LoggedThumb, VoteLog, ledger_of_log
 from model_behavior.data_models.scoring_types import ScaleName
 from model_behavior.data_models.votes import PairTable
-from model_behavior.errors import UsageError
 from model_behavior.files import check_table_file
-from model_behavior.models.scoring.vote_watch import WatchedModel, WatchedThumbs, watch_thumbs, watch_votes
-from model_behavior.names import find_model
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 
-_DRIFT = DriftConfig()
 _NOTE = "Figures of counts and sizes are geometric means: what is typical of a response, not the average."
 
 
@@ -132,9 +123,12 @@ def _say_what_became_of_known_models(
         if name in known and add:
             new = count - known[name]
             repeated = f", {given[name] - new:,} known already" if given[name] > new else ""
-            stderr().print(f"{name}: {new:,} responses join the {known[name]:,} there{repeated}", markup=False)
+            join = "joins" if new == 1 else "join"
+            text = f"{name}: {counted(new, 'response')} {join} the {known[name]:,} there{repeated}"
+            stderr().print(text, markup=False)
         elif name in known:
-            text = f"{name}: {count:,} responses replace the {known[name]:,} there; --add would join them"
+            replace, them = ("replaces", "it") if count == 1 else ("replace", "them")
+            text = f"{name}: {counted(count, 'response')} {replace} the {known[name]:,} there; --add would join {them}"
             stderr().print(text, markup=False)
 
 
@@ -144,7 +138,7 @@ def _say_what_was_left_out(models: ModelEmbeddings, pairs: PairTable) -> None:
     if n_unusable:
         left_out = sorted(set(pairs.models) - set(models.names))
         tail = f"; no embedding for {', '.join(left_out)}" if left_out else ""
-        stderr().print(f"{n_unusable:,} pairs with an empty prompt or response not used{tail}", markup=False)
+        stderr().print(f"{counted(n_unusable, 'pair')} with an empty prompt or response not used{tail}", markup=False)
 
 
 def _describe_rows(
@@ -169,12 +163,12 @@ def describe_certainty(
     lines = []
     found = drivers if drivers is not None else [None] * len(certainty)
     for each, own, driven in zip(certainty, spread, found, strict=True):
-        lines.append(f"{each.model}: {each.responses:,} responses, spread {own:.3f}")
+        lines.append(f"{each.model}: {counted(each.responses, 'response')}, spread {own:.3f}")
         if each.radius is not None:
             lines.append(f"  embedding: within {each.radius[0.95]:.3f} of its place, with a probability of 95 %")
         if each.rating is not None:
             rating = each.rating
-            compared = f"{rating.compared:,} responses to prompts that voted models answered, too"
+            compared = f"{counted(rating.compared, 'response')} to prompts that voted models answered, too"
             value = f"{rating.rating:.{digits}f} ± {rating.half_width:.{digits}f}{unit}"
             lines.append(f"  rating: {value} (95 %), from {compared}")
             if rating.beyond:
@@ -184,7 +178,7 @@ def describe_certainty(
         for k, size in each.planned.items():
             bought = [f"{name} {value}" for name, value in _bought(size, digits) if value is not None]
             if bought:
-                lines.append(f"  {k:>4} responses: {', '.join(bought)}")
+                lines.append(f"  {k:>4} response{'s' * (k != 1)}: {', '.join(bought)}")
     return "\n".join(lines)
 
 
@@ -207,7 +201,7 @@ def _needed(rating: RatingCertainty, digits: int) -> str:
         return f"±{rating.wanted:.{digits}f} is out of reach of responses: {further}"
     if rating.needed == 0:
         return f"±{rating.half_width:.{digits}f} now; {further}"
-    return f"about {rating.needed:,} more responses for ±{rating.wanted:.{digits}f}; {further}"
+    return f"about {counted(rating.needed, 'more response')} for ±{rating.wanted:.{digits}f}; {further}"
 
 
 def _bought(size: PlannedSize, digits: int) -> list[tuple[str, str | None]]:
@@ -237,14 +231,14 @@ def neighbours(
 
 def describe_neighbourhood(found: Neighbourhood, n_exemplars: int, driven: RatingDrivers | None = None) -> str:
     """The model beside the average of the others and beside each neighbour, on the same prompt where there is one."""
-    lines = [f"{found.model} ({found.responses:,} responses), against the average of the other models:"]
-    lines += _drivers(found.drivers, "  no difference of style beyond chance")
+    lines = [f"{found.model} ({counted(found.responses, 'response')}), against the average of the other models:"]
+    lines += list_drivers(found.drivers, "  no difference of style beyond chance")
     lines += _rating_drivers(driven, digits_of("elo"), " Elo", "   ")
     lines += _exemplars(found.model, found.exemplars[:n_exemplars])
     for rank, each in enumerate(found.neighbours, 1):
-        lines += ["", f"{rank}. {each.model}: distance {each.distance:.3f}, {each.responses:,} responses"]
+        lines += ["", f"{rank}. {each.model}: distance {each.distance:.3f}, {counted(each.responses, 'response')}"]
         lines += [f"   {found.model}, against {each.model}:"]
-        lines += _drivers(each.drivers, "  no difference of style beyond chance")
+        lines += list_drivers(each.drivers, "  no difference of style beyond chance")
         shared = each.shared[:n_exemplars]
         lines += _side_by_side(found.model, each.model, shared)
         lines += _exemplars(each.model, each.exemplars[: n_exemplars - len(shared)])
@@ -306,12 +300,12 @@ def identify(
 def describe_identification(name: str | None, found: Identification, top: int, given: int) -> str:
     """The likeliest models with their probabilities, from some of the responses that were given."""
     answer = found.likeliest or "none of the known models"
-    number = f"{found.n_responses:,}" if found.n_responses == given else f"{found.n_responses:,} of {given:,}"
-    lines = [f"{name or UNNAMED}, {number} responses: {answer}"]
+    some = "" if found.n_responses == given else f"{found.n_responses:,} of "
+    lines = [f"{name or UNNAMED}, {some}{counted(given, 'response')}: {answer}"]
     lines += [f"  {each.probability:6.1%}  {each.model}" for each in found.candidates[:top]]
     rest = sum(each.probability for each in found.candidates[top:])
     if len(found.candidates) > top:
-        lines.append(f"  {rest:6.1%}  {len(found.candidates) - top} other known models")
+        lines.append(f"  {rest:6.1%}  {counted(len(found.candidates) - top, 'other known model')}")
     lines.append(f"  {found.none:6.1%}  none of them")
     best = found.candidates[0].model
     if found.convinced:
@@ -324,158 +318,17 @@ def describe_identification(name: str | None, found: Identification, top: int, g
         lines.append(f"  what sets all responses apart from {best}:")
     if found.shifted:
         lines.append(f"    {'; '.join(found.shifted)}")
-    return "\n".join([*lines, *_changes(found.canonicalised)])
+    return "\n".join([*lines, *list_changes(found.canonicalised)])
 
 
-def _changes(changes: Changes) -> list[str]:
+def list_changes(changes: Changes) -> list[str]:
+    """A line about what was made canonical, where anything was."""
     text = describe_changes(changes)
     return [f"  canonical text: {text} responses"] if text else []
 
 
-def drift(
-    folder: ArtifactFolder,
-    responses: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RESPONSES]",
-            help="Responses or votes: files, folders of shards, or hf://owner/name. Without them, the votes and thumbs "
-            "that serve has received are tested.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Name in DIR of the model that wrote the responses; needed with them.")
-    ] = None,
-    permutations: Annotated[
-        int, typer.Option(min=19, help="Number of permutations; the smallest p-value is 1 / (permutations + 1).")
-    ] = _DRIFT.permutations,
-    alpha: Annotated[
-        float, typer.Option(min=0, max=1, help="Significance level: accepted rate of false alarms.")
-    ] = _DRIFT.alpha,
-    fail_on_change: Annotated[
-        bool, typer.Option("--fail-on-change", help="Exit with 1 where a change is found; its reasons go to stderr.")
-    ] = False,
-    columns: Columns = None,
-    outcome: Outcomes = None,
-    questions: Questions = None,
-    seed: Seed = _DRIFT.seed,
-    cache: CacheFolder = None,
-    backend: BackendChoice = "auto",
-    config: ConfigFile = None,
-    json: Json = False,
-) -> None:
-    """Test whether the answers of a model in DIR have changed since it was enrolled, or the votes on all models.
-
-    Each check is appended to drift.jsonl in DIR.
-    """
-    reading = reading_options(columns, outcome, questions)
-    loaded = open_artifact(folder, cache, backend)
-    if not responses:
-        votes, thumbs = watch_log(folder, loaded, alpha)
-        rows = [{"kind": "votes", **asdict(each)} for each in votes]
-        rows += [{"kind": "thumbs", **asdict(each)} for each in thumbs]
-        print_result(rows, json, describe_watch(votes, thumbs))
-        checks = [_check_of_votes(each, alpha) for each in votes] + [_check_of_thumbs(each, alpha) for each in thumbs]
-        _record_checks(folder, checks, fail_on_change)
-        return
-    if model is None:
-        raise UsageError("--model is missing. Fix: name the model that wrote the responses")
-    find_model(loaded.models.names, model)  # reports an unknown name before the responses are read
-    pairs, report = load_responses(*responses, model=model, reading=reading)
-    print_load_report(report)
-    found = loaded.drift(pairs, model, DriftConfig(permutations=permutations, alpha=alpha, seed=seed))
-    print_result(asdict(found), json, describe_drift(found))
-    _record_checks(folder, [check_of(found, alpha)], fail_on_change)
-
-
-def _record_checks(folder: Path, checks: Sequence[PastCheck], fail_on_change: bool) -> None:
-    """Appends checks to the history, and ends the command with 1 where one found a change and that is asked for."""
-    try:
-        append_checks(folder / HISTORY, checks)
-    except OSError as error:
-        text = f"warning: the check is not in the history: {folder / HISTORY} cannot be written: {error.strerror}"
-        stderr().print(text, markup=False, style="yellow")
-    changed = [check for check in checks if check.changed]
-    if fail_on_change and changed:
-        stderr().print(" | ".join(check.summary() for check in changed), markup=False, style="red")
-        raise typer.Exit(1)
-
-
-def _check_of_votes(watched: WatchedModel, alpha: float) -> PastCheck:
-    effect = watched.observed - watched.predicted
-    return PastCheck(
-        now(), watched.model, "votes", watched.votes, watched.p_value, effect, alpha, watched.changed, reasons=()
-    )
-
-
-def _check_of_thumbs(watched: WatchedThumbs, alpha: float) -> PastCheck:
-    effect = watched.observed - watched.before
-    return PastCheck(
-        now(), watched.model, "thumbs", watched.latest, watched.p_value, effect, alpha, watched.changed, reasons=()
-    )
-
-
-def watch_log(
-    folder: Path, loaded: Artifact, alpha: float
-) -> tuple[tuple[WatchedModel, ...], tuple[WatchedThumbs, ...]]:
-    """The votes that `update` has not counted, beside what the ratings predict, and thumbs beside those before."""
-    log = VoteLog(folder / LOG)
-    entries = log.entries()
-    if log.damaged:
-        stderr().print(f"{log.path}: {log.damaged:,} lines cannot be read and are left out", markup=False)
-    new = ledger_of_log(entries).between(loaded.trained_scorer.models)
-    if loaded.votes is not None:
-        new = new.without(loaded.votes)
-    thumbs = [each for each in entries if isinstance(each, LoggedThumb) and each.model in loaded.models.names]
-    return watch_votes(loaded.trained_scorer, new.to_scoring_votes(), alpha), watch_thumbs(thumbs, alpha)
-
-
-def describe_watch(watched: Sequence[WatchedModel], thumbs: Sequence[WatchedThumbs]) -> str:
-    """One line for each model with votes, then one for each with thumbs."""
-    lines = [] if watched else ["no vote has come that is not counted yet"]
-    lines += [
-        f"{each.model}: {'changed' if each.changed else 'no change found'} (p = {each.p_value:.3g}); won "
-        f"{each.observed:.3f} of {each.votes:,} votes on {each.prompts:,} prompts, {each.predicted:.3f} predicted"
-        for each in watched
-    ]
-    if any(each.changed for each in watched):
-        lines.append("To count these votes in the ratings: model-behavior update DIR")
-    lines += [
-        f"{each.model}: {'changed' if each.changed else 'no change found'} (p = {each.p_value:.3g}); thumbs up for "
-        f"{each.observed:.3f} of the latest {each.latest:,} prompts, for {each.before:.3f} of {each.earlier:,} before"
-        for each in thumbs
-    ]
-    return "\n".join(lines)
-
-
-def describe_drift(found: DriftReport) -> str:
-    """Describes the result, the data behind it, and the responses needed to find other effects."""
-    verdict = "changed" if found.changed else "no change found"
-    unit = "prompts" if found.by_prompt else "new responses"
-    how = f"by prompt, on {found.shared_prompts} shared prompts" if found.by_prompt else "without regard to prompts"
-    lines = [
-        f"{found.model}: {verdict} (p = {found.p_value:.3g})",
-        f"  effect: {found.effect:.2f} standard deviations of a response",
-        f"  compared {how}: {found.n_new} new with {found.n_enrolled} enrolled responses",
-    ]
-    if found.p_mixture is not None:
-        towards = f", towards {found.resembles}" if found.resembles is not None else ""
-        lines.append(f"  all responses: p = {found.p_mean:.3g}; some of them: p = {found.p_mixture:.3g}{towards}")
-    if found.effect > 0:
-        lines.append(f"  {unit} needed to find this effect in 80 % of cases: {_number(found.needed_for_effect)}")
-    sizes = ", ".join(f"{size:g}: {_number(needed)}" for size, needed in found.needed.items())
-    lines.append(f"  {unit} needed by size of effect: {sizes}")
-    if found.drivers:
-        lines += ["  new responses, against the enrolled ones:", *_drivers(found.drivers, "")]
-    if found.caution:
-        lines.append(f"  caution: {found.caution}")
-    return "\n".join([*lines, *_changes(found.canonicalised)])
-
-
-def _number(needed: int | None) -> str:
-    return "more than the enrolled sample allows" if needed is None else f"{needed:,}"
-
-
-def _drivers(drivers: Sequence[StyleDriver], otherwise: str) -> list[str]:
+def list_drivers(drivers: Sequence[StyleDriver], otherwise: str) -> list[str]:
+    """A line for each difference of style, or `otherwise` where there is none."""
     return [f"   - {driver.text}" for driver in drivers] or [f" {otherwise}"]
 
 
@@ -489,7 +342,7 @@ def remove(
     change = Change(folder, output, lambda: Artifact.load(folder))
     left = change.apply(lambda loaded: loaded.remove(*names))
     removed = sorted(set(names))
-    text = f"{change.target}: {', '.join(removed)} removed, {len(left.models)} models left"
+    text = f"{change.target}: {', '.join(removed)} removed, {counted(len(left.models), 'model')} left"
     print_result({"output": str(change.target), "removed": removed, "models": len(left.models)}, json, text)
 
 
@@ -524,4 +377,4 @@ def encode(
     run = sharding.plan(job, loaded)
     report = run.over_file(pairs, output, lambda done: progress.show("encoding", done, None))
     value = {"output": str(output), "rows": report.rows, "dim": loaded.encoder.dim}
-    print_result(value, json, f"{output}: {report.rows:,} rows, {loaded.encoder.dim} dimensions")
+    print_result(value, json, f"{output}: {counted(report.rows, 'row')}, {loaded.encoder.dim} dimensions")

@@ -89,6 +89,12 @@ def show_warnings() -> None:
     warnings.showwarning = show
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 entry", "2,000 entries"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def print_load_report(report: LoadReport) -> None:
     """Rows used and skipped of every source."""
     console = stderr()
@@ -134,7 +140,7 @@ def print_filter_report(report: FilterReport) -> None:
             console.print(f"filters: {each.votes_per_model:>17}  {each.models:>6,}  {each.votes:>6,}")
     print_changes(report.canonicalised)
     if report.masked_responses:
-        console.print(f"filters: self-naming masked in {report.masked_responses:,} responses", markup=False)
+        console.print(f"filters: self-naming masked in {counted(report.masked_responses, 'response')}", markup=False)
 
 
 @final

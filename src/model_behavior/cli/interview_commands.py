@@ -16,7 +16,7 @@ import typer
 from model_behavior.artifact.certainty import check_half_width
 from model_behavior.catalog.asking import SuggestedPrompt
 from model_behavior.cli.catalog_commands import describe_certainty
-from model_behavior.cli.console import Progress, print_result, stderr
+from model_behavior.cli.console import Progress, counted, print_result, stderr
 from model_behavior.cli.options import (
     ArtifactFolder,
     BackendChoice,
@@ -145,4 +145,4 @@ def _read_key(variable: str) -> str:
 def _describe(found: Sequence[SuggestedPrompt], number: int) -> str:
     fewer = f" (no more are kept than these; {number} were asked for)" if len(found) < number else ""
     left = f"; their answers leave {found[-1].left:.0%} of the rating's variance" if found else ""
-    return f"{len(found)} prompts{fewer}{left}"
+    return f"{counted(len(found), 'prompt')}{fewer}{left}"

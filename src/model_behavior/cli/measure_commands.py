@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from model_behavior.cli.console import print_result
+from model_behavior.cli.console import counted, print_result
 from model_behavior.cli.options import (
     ArtifactFolder,
     BackendChoice,
@@ -73,9 +73,11 @@ def cache_clear(cache: CacheFolder = None, json: Json = False) -> None:
 
 def _print_cache(info: CacheInfo, as_json: bool, what: str) -> None:
     value = {"path": str(info.path), "entries": dict(info.entries), "bytes": dict(info.bytes)}
-    total = f"{sum(info.entries.values()):,} entries, {sum(info.bytes.values()) / 1e6:,.1f} MB {what}"
+    total = f"{counted(sum(info.entries.values()), 'entry')}, {sum(info.bytes.values()) / 1e6:,.1f} MB {what}"
     lines = [f"{info.path}: {total}"]
-    lines += [f"  {kind}: {n:,} entries, {info.bytes[kind] / 1e6:,.1f} MB" for kind, n in sorted(info.entries.items())]
+    lines += [
+        f"  {kind}: {counted(n, 'entry')}, {info.bytes[kind] / 1e6:,.1f} MB" for kind, n in sorted(info.entries.items())
+    ]
     print_result(value, as_json, "\n".join(lines))
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import typer
 
 from model_behavior.artifact import Artifact
-from model_behavior.cli.console import print_load_report, print_result, stderr
+from model_behavior.cli.console import counted, print_load_report, print_result, stderr
 from model_behavior.cli.options import (
     ArtifactFolder,
     BackendChoice,
@@ -238,7 +238,7 @@ def describe_choices(router: Router, prompts: Sequence[str], choices: Sequence[C
         others = choice.alternatives[:_SHOWN_ALTERNATIVES]
         lines += [f"  instead of {each.model}: {each.win_rate:.3f}, cost {each.cost:g}" for each in others]
         left_out = len(choice.alternatives) - len(others)
-        return "\n".join([*lines, f"  and {left_out} other candidates"] if left_out else lines)
+        return "\n".join([*lines, f"  and {counted(left_out, 'other candidate')}"] if left_out else lines)
     lines = [f"{choice.model}\t{_shorten(prompt)}" for prompt, choice in zip(prompts, choices, strict=True)]
     shares = {name: count / len(choices) for name, count in Counter(each.model for each in choices).items()}
     cost = sum(choice.cost for choice in choices) / len(choices)
@@ -260,7 +260,8 @@ def describe_calibration(
             if cut is None
             else [f"  that is: the dearer one where its win rate against the other is above {cut:.3f}"]
         ),
-        f"on {len(traffic.prompts):,} prompts: mean cost {chosen.mean_cost:.6g}, {_quality(chosen.win_rate, router)}",
+        f"on {counted(len(traffic.prompts), 'prompt')}: mean cost {chosen.mean_cost:.6g}, "
+        f"{_quality(chosen.win_rate, router)}",
         f"  calls: {describe_shares(chosen.shares)}",
         f"  best mix at this cost without looking at the prompt: {chosen.blind_win_rate:.3f}",
         f"  best model on each prompt (threshold 0): {best.win_rate:.3f}, mean cost {best.mean_cost:.6g}",
@@ -272,7 +273,7 @@ def describe_calibration(
     if figures is not None:
         cpt = ", ".join(f"CPT({level:.0%}) {_interval(figure)}" for level, figure in figures.cpt.items())
         lines += [
-            f"measured on {figures.apgr.n:,} votes, the dearer side as the strong one:",
+            f"measured on {counted(figures.apgr.n, 'vote')}, the dearer side as the strong one:",
             f"  win rate of the dearer side {_interval(figures.strong_win_rate)}",
             f"  APGR {_interval(figures.apgr)} (random 0.5), {cpt}",
         ]

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from model_behavior.cli.configuration import read_settings, read_toml, with_settings
-from model_behavior.cli.console import make_visible, print_result, stderr
+from model_behavior.cli.console import counted, make_visible, print_result, stderr
 from model_behavior.cli.options import RUNNING, ArtifactFolder, BackendChoice, Json, names_of_options, set_defaults
 from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE
@@ -188,7 +188,7 @@ def serve(
     run_server(
         service,
         settings,
-        lambda address: stderr().print(f"{address}: {len(known)} models. Ctrl-C stops.", markup=False),
+        lambda address: stderr().print(f"{address}: {counted(len(known), 'model')}. Ctrl-C stops.", markup=False),
     )
 
 

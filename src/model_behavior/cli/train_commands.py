@@ -13,11 +13,7 @@ import typer
 from model_behavior import pipeline
 from model_behavior.artifact import Artifact
 from model_behavior.cli.configuration import check_moved, read_settings, read_toml, to_toml, with_settings
-from model_behavior.cli.console import (
-    print_notes,
-    print_result,
-    stderr,
-)
+from model_behavior.cli.console import counted, print_notes, print_result, stderr
 from model_behavior.cli.options import (
     RUNNING,
     ArtifactFolder,
@@ -338,17 +334,18 @@ def update(
     assert updated.votes is not None and change.before.votes is not None
     print_notes(updated.trained_scorer.notes)
     known_models = new.between(updated.models.names)
-    counted = len(updated.votes) - len(change.before.votes)
+    added = len(updated.votes) - len(change.before.votes)
     value = {
         "output": str(change.target),
-        "new_votes": counted,
-        "counted_before": len(known_models) - counted,
+        "new_votes": added,
+        "counted_before": len(known_models) - added,
         "models_unknown": len(new) - len(known_models),
         "votes": len(updated.votes),
     }
     text = (
-        f"{change.target}: {counted:,} new votes, {value['counted_before']:,} counted before, "
-        f"{value['models_unknown']:,} of models without an embedding left out; {len(updated.votes):,} votes in all"
+        f"{change.target}: {counted(added, 'new vote')}, {value['counted_before']:,} counted before, "
+        f"{value['models_unknown']:,} of models without an embedding left out; "
+        f"{counted(len(updated.votes), 'vote')} in all"
     )
     print_result(value, json, text)
 

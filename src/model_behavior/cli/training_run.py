@@ -13,13 +13,7 @@ import typer
 
 from model_behavior import pipeline
 from model_behavior.artifact import Artifact
-from model_behavior.cli.console import (
-    ConsoleMonitor,
-    Progress,
-    print_load_report,
-    print_notes,
-    stderr,
-)
+from model_behavior.cli.console import ConsoleMonitor, Progress, counted, print_load_report, print_notes, stderr
 from model_behavior.cli.options import (
     NewArtifact,
     read_votes,
@@ -202,7 +196,7 @@ def describe_encoder(trained: Artifact, output: Path, seconds: float) -> tuple[d
         "-" if figure is None else f"{figure:.3f}" for figure in (best.balanced_accuracy, best.identification)
     )
     text = (
-        f"{output}: encoder with {len(trained.models)} models in {seconds:.0f} s; epoch {best.epoch} kept, "
+        f"{output}: encoder with {counted(len(trained.models), 'model')} in {seconds:.0f} s; epoch {best.epoch} kept, "
         f"validation triplet accuracy {best.triplet_accuracy:.3f} (balanced {balanced}), "
         f"identification at 8 {identification}"
     )

@@ -12,13 +12,14 @@ from model_behavior.errors import ArtifactError, DataError, UsageError
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.dense_network import DenseNetwork, NetworkConfig, VoteBatch, VoteNetwork, batch_of
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
-from model_behavior.models.scoring.dense_network_model import DenseNetworkModel, lay_foundation
+from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.dense_network_training import (
     ScoringSchedule,
     cross_validate,
     is_clear_gain,
     train_network,
 )
+from model_behavior.models.scoring.foundation import lay_foundation
 from model_behavior.models.scoring.outcomes import OutcomeConstants, log_loss
 from model_behavior.models.scoring.prompt_features import PromptFeatures
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes, texts_of

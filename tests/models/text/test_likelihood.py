@@ -269,7 +269,7 @@ def bundled() -> Callable[[str, str], dict[str, float]]:
     return measure
 
 
-@pytest.mark.timeout(900)  # the first test unpacks the weights, which takes 25 CPU seconds
+@pytest.mark.timeout(900)  # the first test unpacks the weights, which takes 6 CPU seconds
 class TestBundledWeights:
     QUESTION = "What is the capital of France?"
     ANSWER = "The capital of France is Paris, which lies on the river Seine."

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from model_behavior.arrays import Float32Array, Float64Array, Int64Array, UInt64Array
 from model_behavior.data_models.scoring_types import Agreement
@@ -74,6 +73,8 @@ class PromptKinds:
         taught, free = np.isin(label, frequent), np.flatnonzero(label == "")
         if len(frequent) < 2 or not len(free):
             return self
+        from sklearn.linear_model import LogisticRegression  # slow to load, and few artifacts have categories
+
         model = LogisticRegression(max_iter=300, C=10.0).fit(features[taught], label[taught].astype(str))
         chance = model.predict_proba(features[free])
         sure = chance.max(axis=1) >= _SURE

@@ -2,18 +2,18 @@
 
 A model's score is its rating plus what a network adds for the prompt and the behaviour. The rating is that of Bradley
 and Terry where the model has votes, and is read from its embedding where it has none. A temperature that is fitted on
-held-out votes calibrates the probabilities. Ratings, their reading and the untrained network are the `Foundation`.
+held-out votes calibrates the probabilities. Ratings, their reading and the untrained network are the `Foundation`;
+what is saved is `DenseNetworkState`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
-import torch
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from model_behavior.data.ratings import RatingTable
@@ -27,7 +27,7 @@ from model_behavior.data_models.scoring_types import (
     ScoringEpochLog,
     ScoringVotes,
 )
-from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.errors import ArtifactError, UsageError
 from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.bradley_terry import BradleyTerry
 from model_behavior.models.scoring.calibration import Temperature, fit_temperature
@@ -35,19 +35,19 @@ from model_behavior.models.scoring.category_rating import (
     CategoryRating,
     CategoryReading,
     PromptKinds,
-    categories_from_state,
-    categories_to_state,
     fit_categories,
     read_categories_of,
 )
 from model_behavior.models.scoring.dense_network import DenseNetwork, VoteBatch, batch_of
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
+from model_behavior.models.scoring.dense_network_state import DenseNetworkState
 from model_behavior.models.scoring.dense_network_training import (
     HeldOutVotes,
     cross_validate,
     keep_votes,
     train_network,
 )
+from model_behavior.models.scoring.foundation import lay_foundation, rows_of_models
 from model_behavior.models.scoring.model_base import (
     STATE_VERSION,
     ModelBase,
@@ -61,13 +61,12 @@ from model_behavior.models.scoring.model_base import (
 )
 from model_behavior.models.scoring.outcomes import OutcomeConstants
 from model_behavior.models.scoring.prompt_features import PromptFeatures
-from model_behavior.models.scoring.published_ratings import MEAN_ELO, RATINGS_ALONE, Published, fit_published
+from model_behavior.models.scoring.published_ratings import MEAN_ELO, RATINGS_ALONE, Published
 from model_behavior.models.scoring.rating_precision import RatingPrecision
 from model_behavior.models.scoring.rating_reader import RatingReader, RatingReading
-from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_from_state, board_of, board_to_state
+from model_behavior.models.scoring.score_board import ModelRows, ScoreBoard, board_of
 from model_behavior.models.scoring.vote_notes import describe_votes
 from model_behavior.preprocessing.cache import ContentCache
-from model_behavior.preprocessing.entry_file import inside
 from model_behavior.preprocessing.scoring_votes import select_scoring_votes
 
 
@@ -462,64 +461,37 @@ class DenseNetworkModel(ModelBase):
 
     def get_state_dict(self) -> dict[str, Any]:
         """See the base."""
-        parts: dict[str, dict[str, Any]] = {
-            "board": board_to_state(self._fitted()),
-            "ratings": self._ratings.get_state_dict(),
-            "features": self._features.get_state_dict(),
-        }
-        if self._reader is not None:
-            parts["reader"] = self._reader.get_state_dict()
-        if self._kinds is not None:
-            parts["categories"] = categories_to_state(self._suits, self._kinds)
-        tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.pop("tensors").items()}
-        return {
-            "state_version": STATE_VERSION,
-            "model": self.name,
-            "config": self.config.to_json(),
-            "parts": parts,
-            "enrolled": {name: reading.to_json() for name, reading in self._enrolled.items()},
-            "suited": {
-                name: {category: dict(vars(each)) for category, each in found.items()}
-                for name, found in self._suited.items()
-                if found
-            },
-            "temperature": self.temperature.value,
-            "history": [log.to_json() for log in self.history],
-            "notes": list(self.notes),
-            "published": None if self.published is None else self.published.to_json(),
-            "tensors": tensors,
-        }
+        state = DenseNetworkState(
+            config=self.config,
+            board=self._fitted(),
+            ratings=self._ratings,
+            features=self._features,
+            reader=self._reader,
+            enrolled=self._enrolled,
+            kinds=self._kinds,
+            suits=self._suits,
+            suited=self._suited,
+            temperature=self.temperature,
+            history=self.history,
+            notes=self.notes,
+            published=self.published,
+        )
+        return {"state_version": STATE_VERSION, "model": self.name, **state.to_json()}
 
     @classmethod
     def load_state_dict(cls, state_dict: Mapping[str, Any], cache: ContentCache | None = None) -> Self:
         """See the base; `cache` as in the constructor."""
         check_state(state_dict, cls.name)
         try:
-            config = DenseNetworkConfig.from_json(state_dict["config"])
-            parts = _with_tensors(state_dict)
-            model = cls(None, replace(config, model_source="id"), cache)  # all but `fit` works without the table
-            model.config = config
-            model._board = board_from_state(parts["board"])
-            model._ratings = BradleyTerry.load_state_dict(parts["ratings"])
-            model._features = PromptFeatures.load_state_dict(parts["features"], config.prompts, cache)
-            if "reader" in parts:
-                model._reader = RatingReader.load_state_dict(parts["reader"], config.reader)
-            model._enrolled = {
-                name: RatingReading.from_json(reading) for name, reading in state_dict["enrolled"].items()
-            }
-            if "categories" in parts:
-                model._suits, model._kinds = categories_from_state(parts["categories"])
-            model._suited = {
-                name: {category: CategoryReading(**each) for category, each in found.items()}
-                for name, found in state_dict.get("suited", {}).items()
-            }
-            model.temperature = Temperature(state_dict["temperature"])
-            model.notes = tuple(state_dict.get("notes", ()))
-            published = state_dict.get("published")
-            model.published = None if published is None else Published.from_json(published)
-            model.history = [ScoringEpochLog.from_json(log) for log in state_dict["history"]]
+            state = DenseNetworkState.from_json(state_dict, cache)
+            model = cls(None, replace(state.config, model_source="id"), cache)  # all but `fit` works without the table
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise ArtifactError(f"incomplete or unknown state of {cls.name!r}: {error}") from error
+        model.config, model._board, model._ratings = state.config, state.board, state.ratings
+        model._features, model._reader, model._enrolled = state.features, state.reader, dict(state.enrolled)
+        model._kinds, model._suits, model._suited = state.kinds, dict(state.suits), dict(state.suited)
+        model.temperature, model.notes, model.published = state.temperature, state.notes, state.published
+        model.history = list(state.history)
         return model
 
     def _fitted(self) -> ScoreBoard:
@@ -570,76 +542,6 @@ class DenseNetworkModel(ModelBase):
         return rating.astype(np.float64), np.sqrt(spread.astype(np.float64)), votes.astype(np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class Foundation:
-    """What the network begins with, fitted to votes.
-
-    Attributes:
-        ratings: Bradley-Terry ratings of the voted models.
-        reader: reader of ratings from behaviour; None where behaviour is not used.
-        network: network on top of both, untrained.
-        published: published ratings that are in `ratings`; None without.
-    """
-
-    ratings: BradleyTerry
-    reader: RatingReader | None
-    network: DenseNetwork
-    published: Published | None = None
-
-
-def lay_foundation(
-    votes: ScoringVotes,
-    voted: ModelTable | None,
-    prompt_dim: int,
-    config: DenseNetworkConfig,
-    given: RatingTable | None = None,
-) -> Foundation:
-    """Fits ratings and their reading from embeddings, and builds the network that begins there.
-
-    Args:
-        votes: votes to fit to.
-        voted: embeddings of their models, in their order; None to do without behaviour.
-        prompt_dim: size of the prompts' features.
-        config: configuration of stage 2.
-        given: published ratings of some of the models.
-    """
-    ratings, published, placed = BradleyTerry(config.offset), None, None
-    if given is None:
-        ratings.fit(votes)
-    else:
-        ratings, published, placed = fit_published(votes, given, config.offset)
-    reader, behavior = None, np.zeros((len(votes.models), 0), np.float32)
-    if voted is not None:
-        reader = RatingReader(config.reader)
-        reader.fit(voted, ratings.rating, np.diag(ratings.covariance), votes, placed)
-        behavior = reader.standardise(voted).astype(np.float32)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.schedule.seed)
-        network = DenseNetwork(prompt_dim, ratings.rating, behavior, ratings.constants, config.network)
-    return Foundation(ratings, reader, network, published)
-
-
-def rows_of_models(table: ModelTable, names: Sequence[str]) -> ModelTable:
-    """The rows of some models, in their order.
-
-    Raises:
-        DataError: a model without a row.
-    """
-    place = {name: index for index, name in enumerate(table.names)}
-    missing = [name for name in names if name not in place]
-    if missing:
-        raise DataError(
-            f"no embedding of {missing[0]!r} ({len(missing)} of {len(names)} voted models lack one). "
-            "Fix: embed the models that were voted on, or drop their votes"
-        )
-    return table.select(np.array([place[name] for name in names], dtype=np.int64))
-
-
 def _check_dim(table: ModelTable, dim: int) -> None:
     if table.embedding.ndim != 2 or table.embedding.shape[1] != dim:
         raise UsageError(f"embeddings of shape {table.embedding.shape}: [n_models, {dim}] is needed")
-
-
-def _with_tensors(state_dict: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    tensors = state_dict["tensors"]
-    return {name: {**part, "tensors": inside(tensors, f"{name}.")} for name, part in state_dict["parts"].items()}

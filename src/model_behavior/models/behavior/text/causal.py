@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from model_behavior.arrays import AnyArray, Float32Array
+from model_behavior.arrays import Float32Array
 from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.models.behavior.text.execution import Execution, Precision
+from model_behavior.models.behavior.text.gguf_weights import unpack_gguf
 from model_behavior.models.behavior.text.transformer import TokenArray, pad, plan_batches, silenced_loading
 from model_behavior.preprocessing.cache import ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of, inside
@@ -272,42 +272,25 @@ def _load_pretrained(model: str) -> tuple[Any, Any]:
 
 
 def _unpack(path: Path) -> CacheEntry:
-    """The weights of a GGUF file, rounded to bfloat16 and held as 16-bit integers, with tokenizer and configuration.
-
-    transformers needs half a minute for it, mostly for 50,000 texts of the vocabulary; the entry loads in a second.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError(f"the weights of {BUNDLED_CAUSAL_MODEL}", "likelihood")
     with silenced_loading():
-        network = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    arrays: dict[str, AnyArray] = {
-        f"weights.{name}": parameter.detach().contiguous().view(torch.int16).numpy()
-        for name, parameter in network.named_parameters()
-    }
-    arrays["tokenizer"] = np.frombuffer(tokenizer.backend_tokenizer.to_str().encode(), dtype=np.uint8)
-    config = json.loads(network.config.to_json_string(use_diff=False))
-    config.pop("quantization_config", None)
-    return CacheEntry(arrays, {"config": config, "chat_template": tokenizer.chat_template})
+        return unpack_gguf(path)
 
 
 def _restore(entry: CacheEntry) -> tuple[Any, Any]:
     from tokenizers import Tokenizer
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    config = AutoConfig.for_model(**entry.metadata["config"])
-    network = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     saved = inside(entry.arrays, "weights.")
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(torch.from_numpy(np.array(saved[name])).view(torch.bfloat16))
+    # Given to the loader, which makes no random numbers first, as a new network would.
+    with silenced_loading():
+        network = LlamaForCausalLM.from_pretrained(
+            None,
+            config=LlamaConfig(**entry.metadata["config"]),
+            state_dict={name: torch.from_numpy(np.array(bits)).view(torch.bfloat16) for name, bits in saved.items()},
+            dtype=torch.bfloat16,
+        )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(entry.arrays["tokenizer"].tobytes().decode()),
         chat_template=entry.metadata["chat_template"],
