@@ -29,16 +29,15 @@ from model_behavior.cli.options import (
     describe_job,
     digits_of,
     open_scored,
+    ray_workers,
     reading_options,
 )
 from model_behavior.data.vote_counting import ProcessWorkers, Workers, count_votes
 from model_behavior.data_models.scoring_types import RankedModel, ScaleName
 from model_behavior.data_models.votes import LoadReport, SourceReport
-from model_behavior.errors import UsageError
 from model_behavior.files import check_table_file
 from model_behavior.models.scoring.vote_ranking import rank_votes
 from model_behavior.names import nearest_models
-from model_behavior.sharding.engines import RayWorkers
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 from model_behavior.sharding.worker import ShardReport
 
@@ -87,9 +86,7 @@ def rate(
     Files are counted one by one, in several processes or on a Ray cluster, and the counts are added up. Of Parquet
     files only the columns of models, outcome and prompt are read.
     """
-    if address is not None and engine != "ray":
-        raise UsageError(f"--address {address} needs a Ray cluster. Fix: add --engine ray")
-    counting: Workers = RayWorkers(address) if engine == "ray" else ProcessWorkers(workers or os.cpu_count() or 1)
+    counting: Workers = ray_workers(engine, address) or ProcessWorkers(workers or os.cpu_count() or 1)
     progress = Progress()
     counts, report = count_votes(
         *votes,

@@ -98,14 +98,19 @@ class ProcessGroup:
         distributed.all_reduce(answers, distributed.ReduceOp.MIN)
         return bool(answers)
 
+    def wait_for_all(self) -> None:
+        """Waits until every process is here."""
+        if self.size > 1:
+            distributed.barrier()
+
     @contextmanager
     def first_alone(self) -> Iterator[None]:
         """Runs the block in the first process before the others, which then find its results in the cache."""
-        if self.size > 1 and not self.is_first:
-            distributed.barrier()
+        if not self.is_first:
+            self.wait_for_all()
         yield
-        if self.size > 1 and self.is_first:
-            distributed.barrier()
+        if self.is_first:
+            self.wait_for_all()
 
 
 class _GatherRows(torch.autograd.Function):
