@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -156,6 +157,26 @@ def test_a_cache_that_is_not_shared_is_said(
         encode(votes, Runtime(cache, workers=Elsewhere()))
     with pytest.raises(UsageError, match="Fix: --cache"):
         train_encoder("no such file", _CONFIG, Runtime(ContentCache(enabled=False), workers=Elsewhere()))
+
+
+def test_a_worker_that_cannot_write_ends_the_run(
+    votes: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk(FakeCluster):
+        """Workers whose disk is full."""
+
+        def __call__(self, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+            def write(*_: object, **__: object) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            with monkeypatch.context() as patch:
+                patch.setattr("model_behavior.preprocessing.cache.write_entry", write)
+                yield from super().__call__(work, calls)
+
+    with pytest.raises(
+        ModelBehaviorError, match=r"a worker cannot write to the cache .*No space left on device\. What"
+    ):
+        encode(votes, Runtime(ContentCache(tmp_path), workers=FullDisk()))
 
 
 def test_a_worker_that_computes_otherwise_is_refused(

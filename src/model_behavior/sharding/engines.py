@@ -167,7 +167,10 @@ def _connect(ray: Any, address: str | None) -> None:
         return
     # One core stays free for this process and for Ray's own.
     cores = max((os.cpu_count() or 1) - 1, 1)
-    ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises nothing narrower
+        raise ModelBehaviorError(f"Ray cannot be started on this machine: {error}") from error
 
 
 def _import_ray() -> Any:

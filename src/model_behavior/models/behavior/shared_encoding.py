@@ -9,6 +9,7 @@ workers of the runtime, which read votes and text encoders from the cache, or th
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,7 @@ from typing import final
 from model_behavior.data.text_columns import LazyTexts
 from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
 from model_behavior.data_models.votes import PairTable
-from model_behavior.errors import ArtifactError, DataError, UsageError
+from model_behavior.errors import ArtifactError, DataError, ModelBehaviorError, UsageError
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
 from model_behavior.models.behavior.monitor import EncodingWorkers, Runtime
 from model_behavior.models.behavior.text.execution import Backend
@@ -26,7 +27,7 @@ from model_behavior.models.behavior.text.registry import text_encoders_from_stat
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.training_setup import PairFeatureSource
 from model_behavior.preprocessing.behavior_embedding_preprocessor import VOTES, data_from_arrays
-from model_behavior.preprocessing.cache import ContentCache
+from model_behavior.preprocessing.cache import CacheWarning, ContentCache
 from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 from model_behavior.preprocessing.feature_cache import EntryName, cut_by_content, encode_through_cache, name_entries
 from model_behavior.preprocessing.prompt_embedding_preprocessor import PromptEmbeddingPreprocessor, cut_prompts
@@ -160,8 +161,15 @@ def encode_part(job: EncodingJob, part: Part) -> Part:
     Raises:
         UsageError: the worker does not see the cache of the job.
         ArtifactError: its text encoders give other numbers here.
+        ModelBehaviorError: it cannot write to the cache.
     """
-    _open(job).encode(part)
+    with warnings.catch_warnings():
+        # One process would go on without the cache; of a worker nothing would be left.
+        warnings.filterwarnings("error", "cannot write", CacheWarning)
+        try:
+            _open(job).encode(part)
+        except CacheWarning as error:
+            raise ModelBehaviorError(f"a worker {str(error).partition(';')[0]}. What is finished is kept") from None
     return part
 
 
