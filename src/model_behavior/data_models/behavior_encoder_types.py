@@ -64,7 +64,7 @@ class PreprocessedBehaviorEncoderData:
         data: filtered votes.
         split: their division.
         validation_triplets: triplets that epochs are compared on.
-        filter_report: what the filters have removed and changed.
+        filter_report: report on votes that the filters have removed and changed.
         fingerprint: hash of the votes and all settings.
         votes_key: key of the filtered votes in the cache; "" where they are not kept there.
     """
