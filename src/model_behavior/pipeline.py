@@ -93,7 +93,7 @@ def train(
     Args:
         votes: paths of files in any known format, folders, `hf://owner/name`, lists of dictionaries, or a DataFrame.
         config: settings; `TrainingConfig().with_seed(1)` trains with another random seed.
-        runtime: cache of text features, monitor and checkpoint, which do not change the result.
+        runtime: cache of text features, monitor, checkpoint and workers, which do not change the result.
         ratings: published ratings on the Elo scale, by the models' exact names: a leaderboard as a file or table.
         responses: responses of the rated models; other models among them are rated from their responses.
         start: trained artifact to start from, of the same configuration: few votes then suffice. Its models are not
@@ -106,6 +106,7 @@ def train(
         CollapseError: the encoder maps every pair to the same point.
     """
     config = config if config is not None else TrainingConfig()
+    encoder = make_encoder(config, runtime, start)
     material = gather_material(
         None if votes is None else as_votes(votes)[0],
         _with_prompts(ratings, responses),
@@ -114,7 +115,6 @@ def train(
     )
     for note in material.notes:
         warnings.warn(note, UserWarning, stacklevel=2)
-    encoder = make_encoder(config, runtime, start)
     prepared, material = prepare(encoder, material, config)
     return complete(fit_encoder(encoder, prepared, config), prepared, material, config)
 
@@ -217,8 +217,8 @@ def train_encoder(
 ) -> Artifact:
     """Trains only stage 1; see `train`. `train_scorer` adds stage 2."""
     config = config if config is not None else TrainingConfig()
-    data, _ = as_votes(votes)
     encoder = make_encoder(config, runtime, start)
+    data, _ = as_votes(votes)
     return fit_encoder(encoder, encoder.prepare(data, config.split), config)
 
 
@@ -251,9 +251,11 @@ def make_encoder(
     """Makes the untrained encoder of a training, which may start from a trained artifact.
 
     Raises:
-        UsageError: `start` has another configuration, or no record of what it was trained on.
+        UsageError: `start` has another configuration, or no record of what it was trained on; or workers do not see
+            the cache.
     """
     runtime = runtime if runtime is not None else Runtime()
+    runtime.check_workers()
     encoder = ModelBehaviorEncoder(config.text.make(runtime.backend), config.encoder, runtime)
     if start is not None:
         encoder.start = start.encoder.as_start(start.models.names, start.models.mean, training_prompts_of(start))

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from model_behavior.cli.app import run
-from model_behavior.cli.console import Progress, clear_bar, counted, print_result, stderr
+from model_behavior.cli.console import Progress, clear_bar, counted, print_load_report, print_result, stderr
+from model_behavior.data_models.votes import LoadReport, SourceReport
 
 
 class Clock:
@@ -249,3 +250,21 @@ def test_names_and_contents_of_files_are_shown_as_they_are_not_obeyed(
     assert run(["train", str(path), "--output", str(tmp_path / "out")]) != 0
     found = capsys.readouterr()
     assert "\x1b" not in found.err + found.out and "\\u001b" in found.err
+
+
+def test_of_many_files_the_sums_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    sources = [
+        SourceReport(
+            f"{number}.parquet", "plain table", 10, 9, {"no outcome": 1}, ("a caution",), (f"note {number % 2}",)
+        )
+        for number in range(30)
+    ]
+    print_load_report(LoadReport(tuple(sources[:20])))
+    assert len(capsys.readouterr().err.splitlines()) == 20 * 3
+    print_load_report(LoadReport(tuple(sources)))
+    assert capsys.readouterr().err.splitlines() == [
+        "30 files: plain table, 270 of 300 rows used; skipped 30 no outcome",
+        "  note 0",
+        "  note 1",
+        "warning: a caution",
+    ]

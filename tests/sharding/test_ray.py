@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -11,9 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_behavior.cli.app import run
+from model_behavior.sharding import engines
 from model_behavior.sharding.engines import LocalEngine, RayEngine
 from model_behavior.sharding.runs import ShardedRun
 from tests.conftest import answer, one_thread
@@ -82,13 +86,13 @@ def cluster(material: Material, starting: tuple[str, subprocess.Popen[str]]) -> 
     pytest.fail(f"the cluster has not started: {''.join(said)}")
 
 
-def workers_of(address: str) -> list[int]:
-    """The cluster's processes that do a shard at this moment."""
+def workers_of(address: str, work: str) -> list[int]:
+    """The cluster's processes that do some work at this moment."""
     port = address.rsplit(":", 1)[1].encode()
     found = []
     for process in Path("/proc").iterdir():
         try:
-            if process.name.isdigit() and (process / "cmdline").read_bytes().startswith(b"ray::run_shard"):
+            if process.name.isdigit() and (process / "cmdline").read_bytes().startswith(f"ray::{work}".encode()):
                 parent = (process / "status").read_text().split("PPid:", 1)[1].split()[0]
                 if port in Path("/proc", parent, "cmdline").read_bytes():
                     found.append(int(process.name))
@@ -97,33 +101,104 @@ def workers_of(address: str) -> list[int]:
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds workers by /proc")
-def test_a_killed_worker_costs_nothing(material: Material, cluster: str, tmp_path: Path) -> None:
-    table = pq.read_table(material.responses)
-    more = [table.set_column(0, "prompt", pc.binary_join_element_wise(table["prompt"], str(n), " ")) for n in range(8)]
-    pq.write_table(pa.concat_tables(more), tmp_path / "more.parquet")
-    local, ray = tmp_path / "local.parquet", tmp_path / "ray.parquet"
-    job = replace(material.job("encode"), cache=tmp_path / "cache of local")
-    ShardedRun(job, LocalEngine(material.loaded), 200).over_file(tmp_path / "more.parquet", local, lambda _: None)
+@contextmanager
+def one_worker_killed(address: str, work: str) -> Iterator[None]:
+    """Kills the first worker that is seen at some work."""
     killed: list[int] = []
     ended = threading.Event()
 
     def kill_one() -> None:
         while not killed and not ended.is_set():
-            for worker in workers_of(cluster)[:1]:
+            for worker in workers_of(address, work)[:1]:
                 os.kill(worker, signal.SIGKILL)
                 killed.append(worker)
             time.sleep(0.005)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    job = replace(job, cache=tmp_path / "cache of ray")
-    report = ShardedRun(job, RayEngine(cluster), 200).over_file(tmp_path / "more.parquet", ray, lambda _: None)
+    yield
     ended.set()
     killer.join()
     assert killed
-    assert report.rows == report.used == 8 * len(table)
+
+
+def repeated(table: pa.Table, times: int) -> pa.Table:
+    """The rows several times, each time with other prompts."""
+    texts = table["prompt"].cast(pa.string())
+    prompts = [pc.binary_join_element_wise(texts, str(number), " ") for number in range(times)]
+    place = table.column_names.index("prompt")
+    return pa.concat_tables([table.set_column(place, "prompt", each) for each in prompts])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds workers by /proc")
+def test_a_killed_worker_costs_nothing(material: Material, cluster: str, tmp_path: Path) -> None:
+    table = repeated(pq.read_table(material.responses), 8)
+    pq.write_table(table, tmp_path / "more.parquet")
+    local, ray = tmp_path / "local.parquet", tmp_path / "ray.parquet"
+    job = replace(material.job("encode"), cache=tmp_path / "cache of local")
+    ShardedRun(job, LocalEngine(material.loaded), 200).over_file(tmp_path / "more.parquet", local, lambda _: None)
+    job = replace(job, cache=tmp_path / "cache of ray")
+    with one_worker_killed(cluster, "run_shard"):
+        report = ShardedRun(job, RayEngine(cluster), 200).over_file(tmp_path / "more.parquet", ray, lambda _: None)
+    assert report.rows == report.used == len(table)
     assert same_bytes(ray, local)
+
+
+_KILLED_RUN = """
+import os, signal, sys
+from model_behavior.cli.app import run
+from model_behavior.cli.console import ConsoleMonitor
+
+def die(monitor, task, done, total):
+    if task == "features" and done > total // 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ConsoleMonitor.on_progress = die
+run(sys.argv[1:])
+"""
+"""A training that is killed when a third of the features are there."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds workers by /proc")
+def test_neither_a_killed_worker_nor_a_killed_run_changes_a_training(
+    material: Material, cluster: str, tmp_path: Path
+) -> None:
+    votes = tmp_path / "votes.parquet"
+    table = pq.read_table(material.votes)
+    pq.write_table(repeated(table.take(list(range(0, len(table), 4))), 12), votes)
+    options = ["train-encoder", str(votes), "--epochs", "1", "--validation-fraction", "0.3"]
+
+    def into(name: str) -> list[str]:
+        return [*options, "--output", str(tmp_path / name), "--cache", str(tmp_path / f"{name}-cache")]
+
+    def features() -> dict[Path, int]:
+        return {path: path.stat().st_ino for path in (tmp_path / "ray-cache").glob("v1/features-*/*/*.safetensors")}
+
+    on_ray = [*into("ray"), "--engine", "ray", "--address", cluster]
+    killed = subprocess.run([sys.executable, "-c", _KILLED_RUN, *on_ray], env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    finished = features()
+    with one_worker_killed(cluster, "encode_part"):
+        assert run(on_ray) == 0
+    assert finished and finished.items() <= features().items(), "what was finished is not encoded again"
+    assert run(into("local")) == 0
+    for file in ("encoder.safetensors", "models.safetensors", "samples.safetensors"):
+        assert same_bytes(tmp_path / "ray" / file, tmp_path / "local" / file), file
+
+
+def test_a_machine_that_does_not_see_the_cache_is_named_before_any_work(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def elsewhere(**_: object) -> Iterator[SimpleNamespace]:
+        """A file on a disk that the machine does not have."""
+        yield SimpleNamespace(name=str(tmp_path / "nowhere"))
+
+    monkeypatch.setattr(engines, "NamedTemporaryFile", elsewhere)
+    options = ["--output", str(tmp_path / "out"), "--cache", str(tmp_path), "--engine", "ray", "--address", cluster]
+    assert run(["train", str(tmp_path / "no-votes.parquet"), *options]) == 2
+    said = capsys.readouterr().err
+    assert re.search(rf"machine [0-9.]+ of the Ray cluster does not see the cache {tmp_path}, .*Fix: --cache", said)
 
 
 def test_commands_give_the_same_on_a_cluster(

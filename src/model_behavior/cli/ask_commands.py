@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -29,20 +28,18 @@ from model_behavior.cli.options import (
     describe_job,
     digits_of,
     open_scored,
+    ray_workers,
     reading_options,
 )
 from model_behavior.data.vote_counting import ProcessWorkers, Workers, count_votes
 from model_behavior.data_models.scoring_types import RankedModel, ScaleName
-from model_behavior.data_models.votes import LoadReport, SourceReport
-from model_behavior.errors import UsageError
 from model_behavior.files import check_table_file
 from model_behavior.models.scoring.vote_ranking import rank_votes
 from model_behavior.names import nearest_models
-from model_behavior.sharding.engines import RayWorkers
 from model_behavior.sharding.runs import DEFAULT_SHARD_ROWS
 from model_behavior.sharding.worker import ShardReport
 
-_SHOWN_NAMES, _SHOWN_FILES = 10, 20
+_SHOWN_NAMES = 10
 _SCALES: Mapping[ScaleName, str] = {
     "elo": "Elo, where 400 points are odds of 10 to 1",
     "log-odds": "log-odds, where 1 is odds of 2.7 to 1",
@@ -87,9 +84,7 @@ def rate(
     Files are counted one by one, in several processes or on a Ray cluster, and the counts are added up. Of Parquet
     files only the columns of models, outcome and prompt are read.
     """
-    if address is not None and engine != "ray":
-        raise UsageError(f"--address {address} needs a Ray cluster. Fix: add --engine ray")
-    counting: Workers = RayWorkers(address) if engine == "ray" else ProcessWorkers(workers or os.cpu_count() or 1)
+    counting: Workers = ray_workers(engine, address) or ProcessWorkers(workers or os.cpu_count() or 1)
     progress = Progress()
     counts, report = count_votes(
         *votes,
@@ -97,20 +92,9 @@ def rate(
         progress=lambda done, total: progress.show("counting votes", done, total),
         workers=counting,
     )
-    print_load_report(report if len(report.sources) <= _SHOWN_FILES else _sum_reports(report))
+    print_load_report(report)
     ranked = rank_votes(counts, scale)
     print_result([asdict(row) for row in ranked], json, _describe_ranking(ranked, set(counts.models), scale))
-
-
-def _sum_reports(report: LoadReport) -> LoadReport:
-    """One line for many files."""
-    skipped: Counter[str] = Counter()
-    for each in report.sources:
-        skipped.update(each.skipped)
-    formats = ", ".join(sorted({each.format for each in report.sources}))
-    rows, used = (sum(getattr(each, name) for each in report.sources) for name in ("rows", "used"))
-    one = SourceReport(f"{len(report.sources)} files", formats, rows, used, dict(sorted(skipped.items())), ())
-    return replace(report, sources=(one,))
 
 
 def _describe_ranking(rows: Sequence[RankedModel], known: Collection[str], scale: ScaleName) -> str:

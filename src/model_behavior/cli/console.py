@@ -9,7 +9,9 @@ import re
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO, final
 
 from rich.console import Console
@@ -23,8 +25,9 @@ if TYPE_CHECKING:  # names of types alone: the list of commands is printed witho
     from model_behavior.data.canonical_text import Changes
     from model_behavior.data_models.behavior_encoder_types import PreprocessedBehaviorEncoderData
     from model_behavior.data_models.training_log import EpochLog
-    from model_behavior.data_models.votes import FilterReport, LoadReport
+    from model_behavior.data_models.votes import FilterReport, LoadReport, SourceReport
 
+_SHOWN_SOURCES = 20  # of more, the sums are shown
 _REDRAW_SECONDS = 0.2  # on a terminal
 _LINE_SECONDS = 10.0  # in a log file, where every redraw stays
 _SILENT_SECONDS = 2.0  # shorter tasks need no progress
@@ -96,9 +99,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def print_load_report(report: LoadReport) -> None:
-    """Rows used and skipped of every source."""
+    """Rows used and skipped of every source, or of all together where there are many."""
     console = stderr()
-    for source in report.sources:
+    for source in report.sources if len(report.sources) <= _SHOWN_SOURCES else [_sum_reports(report.sources)]:
         skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(source.skipped.items()))
         tail = f"; skipped {skipped}" if skipped else ""
         console.print(
@@ -113,6 +116,23 @@ def print_load_report(report: LoadReport) -> None:
         console.print(
             f"warning: names that look alike, read as different models: {listed}", markup=False, style="yellow"
         )
+
+
+def _sum_reports(sources: Sequence[SourceReport]) -> SourceReport:
+    """Counts of many sources together; what is noted of several of them is noted once."""
+    skipped: Counter[str] = Counter()
+    for each in sources:
+        skipped.update(each.skipped)
+    return replace(
+        sources[0],
+        source=f"{len(sources)} files",
+        format=", ".join(sorted({each.format for each in sources})),
+        rows=sum(each.rows for each in sources),
+        used=sum(each.used for each in sources),
+        skipped=skipped,
+        warnings=tuple(dict.fromkeys(text for each in sources for text in each.warnings)),
+        notes=tuple(dict.fromkeys(text for each in sources for text in each.notes)),
+    )
 
 
 def print_changes(changes: Changes) -> None:

@@ -22,7 +22,7 @@ from model_behavior.memory import parse_memory
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.text.execution import BACKEND_VARIABLE, Backend
 from model_behavior.preprocessing.cache import ContentCache
-from model_behavior.sharding.engines import LocalEngine, RayEngine
+from model_behavior.sharding.engines import LocalEngine, RayEngine, RayWorkers
 from model_behavior.sharding.runs import ShardedRun
 from model_behavior.sharding.worker import JobKind, ShardJob, digest_of_reading
 
@@ -305,6 +305,19 @@ def _version_of(folder: Path) -> str | None:
         return ""
 
 
+def ray_workers(engine: Literal["local", "ray"], address: str | None) -> RayWorkers | None:
+    """The workers of a Ray cluster, None where the engine is this process.
+
+    Raises:
+        UsageError: an address without Ray.
+    """
+    if engine == "ray":
+        return RayWorkers(address)
+    if address is not None:
+        raise UsageError(f"--address {address} needs a Ray cluster. Fix: add --engine ray")
+    return None
+
+
 @dataclass(frozen=True)
 class Sharding:
     """Shards of a large input, and the engine that processes them.
@@ -320,8 +333,7 @@ class Sharding:
     rows: int
 
     def __post_init__(self) -> None:
-        if self.address is not None and self.engine != "ray":
-            raise UsageError(f"--address {self.address} needs a Ray cluster. Fix: add --engine ray")
+        ray_workers(self.engine, self.address)
 
     def is_needed(self, rows: int) -> bool:
         """Tells if an input has more than one shard, or is for a Ray cluster."""

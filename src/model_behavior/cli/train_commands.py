@@ -16,12 +16,14 @@ from model_behavior.cli.configuration import check_moved, read_settings, read_to
 from model_behavior.cli.console import counted, print_notes, print_result, stderr
 from model_behavior.cli.options import (
     RUNNING,
+    Address,
     ArtifactFolder,
     BackendChoice,
     CacheFolder,
     Change,
     Columns,
     ConfigFile,
+    EngineName,
     Json,
     MemoryLimit,
     OtherFolder,
@@ -32,6 +34,7 @@ from model_behavior.cli.options import (
     names_of_options,
     open_artifact,
     open_cache,
+    ray_workers,
     read_votes,
     reading_options,
     set_defaults,
@@ -199,6 +202,8 @@ def train(
     min_comparisons: MinComparisons = _DEFAULT.encoder.preprocessing.filters.min_comparisons,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    engine: EngineName = "local",
+    address: Address = None,
     cache: CacheFolder = None,
     memory: MemoryLimit = None,
     backend: BackendChoice = "auto",
@@ -216,7 +221,8 @@ def train(
         return
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
-    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading, start)
+    workers = ray_workers(engine, address)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading, start, workers)
     inputs = TrainingInputs(tuple(votes or ()), ratings, tuple(responses or ()), reading, training.split.seed)
     trained, prepared, material = run.train(inputs, training)
     scored = complete(trained, prepared, material, training)
@@ -244,6 +250,8 @@ def train_encoder(
     min_comparisons: MinComparisons = _DEFAULT.encoder.preprocessing.filters.min_comparisons,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    engine: EngineName = "local",
+    address: Address = None,
     cache: CacheFolder = None,
     memory: MemoryLimit = None,
     backend: BackendChoice = "auto",
@@ -258,7 +266,8 @@ def train_encoder(
         return
     started = time.monotonic()
     reading = reading_options(columns, outcome, questions)
-    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading, start)
+    workers = ray_workers(engine, address)
+    run = TrainingRun(output, resume, overwrite, open_cache(cache, memory), backend, reading, start, workers)
     trained, _, _ = run.train(TrainingInputs(tuple(votes), None, (), reading, training.split.seed), training)
     run.finish(trained)
     value, text = describe_encoder(trained, output, time.monotonic() - started)

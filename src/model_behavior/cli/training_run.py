@@ -33,6 +33,7 @@ from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.pipeline import Material, TrainingConfig, fit_encoder, gather_material, make_encoder
 from model_behavior.preprocessing.cache import ContentCache
+from model_behavior.sharding.engines import RayWorkers
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class TrainingRun:
         backend: library that runs transformers.
         reading: names of columns and outcomes in the vote files.
         start: folder of the artifact to start from; None to start afresh.
+        workers: workers that encode the features; None for this process.
     """
 
     output: Path
@@ -115,6 +117,7 @@ class TrainingRun:
     backend: Backend
     reading: ReadingOptions
     start: Path | None = None
+    workers: RayWorkers | None = None
 
     @cached_property
     def target(self) -> NewArtifact:
@@ -135,21 +138,28 @@ class TrainingRun:
     ) -> tuple[Artifact, PreprocessedBehaviorEncoderData, Material]:
         """Stage 1, the votes as it was trained on them, and all that was read.
 
-        Under `torchrun` only the first process comes back; the others end here when the training has.
+        Under `torchrun` only the first process comes back; the others end here when they have done their share.
         """
         with open_process_group() as group:
             if group.is_first:
                 return self._train(inputs, config, replace(self._runtime(group), monitor=ConsoleMonitor()))
             encoder = make_encoder(config, self._runtime(group), self._open_start())
             prepared, _ = pipeline.prepare(encoder, inputs.read(quiet=True), config)
-            encoder.train_prepared(prepared, config.epochs, config.batch_size)
+            encoder.assist_prepared(prepared, config.batch_size)
         raise typer.Exit
 
     def _open_start(self) -> Artifact | None:
         return None if self.start is None else Artifact.load(self.start, Runtime(self.cache))
 
     def _runtime(self, group: ProcessGroup) -> Runtime:
-        return Runtime(self.cache, checkpoint=self.checkpoint, resume=self.resume, group=group, backend=self.backend)
+        return Runtime(
+            self.cache,
+            checkpoint=self.checkpoint,
+            resume=self.resume,
+            group=group,
+            backend=self.backend,
+            workers=self.workers,
+        )
 
     def _train(
         self, inputs: TrainingInputs, config: TrainingConfig, runtime: Runtime

@@ -59,6 +59,14 @@ class PreprocessedBehaviorEncoderData:
     """Filtered, split votes with the validation triplets, which stay the same in every epoch.
 
     Training triplets are drawn afresh each epoch from `data` and `split.train`.
+
+    Attributes:
+        data: filtered votes.
+        split: their division.
+        validation_triplets: triplets that epochs are compared on.
+        filter_report: report on votes that the filters have removed and changed.
+        fingerprint: hash of the votes and all settings.
+        votes_key: key of the filtered votes in the cache; "" where they are not kept there.
     """
 
     data: TrainingData
@@ -66,3 +74,4 @@ class PreprocessedBehaviorEncoderData:
     validation_triplets: Triplets
     filter_report: FilterReport
     fingerprint: str
+    votes_key: str = ""

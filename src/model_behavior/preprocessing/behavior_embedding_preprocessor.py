@@ -32,6 +32,9 @@ from model_behavior.preprocessing.entry_file import CacheEntry, digest_of
 from model_behavior.preprocessing.feature_cache import Features, PairEncoder, Progress, encode_through_cache
 from model_behavior.preprocessing.triplets import TripletConfig, TripletSampler
 
+VOTES = "votes"
+"""Kind of the cache entries of filtered votes."""
+
 _VERSION = 2  # goes up when the same votes and configuration give another result
 _TRIPLET_COLUMNS = ("anchor", "positive", "negative", "vote", "kind")
 _SPLIT_COLUMNS = ("train", "validation", "held_out")
@@ -69,12 +72,12 @@ class BehaviorEmbeddingPreprocessor:
         """
         filters = json.dumps([asdict(self._config.filters), _VERSION], sort_keys=True)
         votes_key = digest_of(data_fingerprint(data), filters)
-        votes = self._cache.get_or_build("votes", votes_key, lambda: self._filter(data, progress))
+        votes = self._cache.get_or_build(VOTES, votes_key, lambda: self._filter(data, progress))
         kept = data_from_arrays(votes.arrays)
         settings = json.dumps([asdict(split), _VERSION], sort_keys=True)
         key = digest_of(votes_key, settings)
         triplets = self._cache.get_or_build("triplets", key, lambda: self._form(data, kept, split))
-        return _from_entries(kept, votes.metadata, triplets, key)
+        return replace(_from_entries(kept, votes.metadata, triplets, key), votes_key=votes_key)
 
     def sampler(self, prepared: PreprocessedBehaviorEncoderData) -> TripletSampler:
         """Draws the training triplets, afresh each epoch.

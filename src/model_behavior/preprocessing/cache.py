@@ -93,9 +93,13 @@ class ContentCache:
                 entry = self.find(kind, key) or build()
         return entry
 
-    def find(self, kind: str, key: str) -> CacheEntry | None:
-        """Returns the entry if it is there and intact; arguments as for `get_or_build`."""
-        return self._read(self._place(kind, key), key) if self.enabled else None
+    def find(self, kind: str, key: str, verify: bool = True) -> CacheEntry | None:
+        """Returns the entry if it is there and intact; arguments as for `get_or_build` and `read_entry`."""
+        return self._read(self._place(kind, key), key, verify) if self.enabled else None
+
+    def has(self, kind: str, key: str) -> bool:
+        """Tells if the entry is there, without reading it."""
+        return self.enabled and self._place(kind, key).is_file()
 
     def keep(self, kind: str, key: str, entry: CacheEntry) -> bool:
         """Writes the entry if possible; returns True if it was written."""
@@ -130,9 +134,9 @@ class ContentCache:
     def _files(self) -> Iterator[Path]:
         return self.path.glob(f"v*/*/*/*{_SUFFIX}")
 
-    def _read(self, path: Path, key: str) -> CacheEntry | None:
+    def _read(self, path: Path, key: str, verify: bool) -> CacheEntry | None:
         try:
-            entry = read_entry(path)
+            entry = read_entry(path, verify)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except DamagedEntryError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol, TypeAlias, final
 
@@ -27,6 +27,9 @@ _LARGEST_CHUNK = 4096
 
 Features: TypeAlias = Float32Array | sparse.csr_matrix
 """[n_pairs, dim]: dense values, or a CSR matrix of counts."""
+
+EntryName: TypeAlias = tuple[str, str]
+"""Kind and key of a cache entry."""
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (pairs done, pairs in all)."""
@@ -72,12 +75,18 @@ def encode_through_cache(
     stack = FeatureStack(cache.path, cache.memory.largest_matrix)
     for chunk in chunks:
         pairs = list(zip(prompts[chunk], responses[chunk], strict=True))
-        distinct = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+        distinct = _distinct(pairs)
         features = _encode_chunk(encoder, list(distinct), cache, batch_size)
         stack.append(features if len(distinct) == len(pairs) else features[[distinct[pair] for pair in pairs]])
         if progress is not None:
             progress(chunk.stop, len(responses))
     return stack.finish()
+
+
+def name_entries(encoder: PairEncoder, prompts: Sequence[str], responses: Sequence[str]) -> list[EntryName]:
+    """The cache entries that `encode_through_cache` reads or writes of these pairs, in order."""
+    chunks = cut_by_content(prompts, responses)
+    return [_name(encoder, list(_distinct(zip(prompts[part], responses[part], strict=True)))) for part in chunks]
 
 
 def cut_by_content(prompts: Sequence[str], responses: Sequence[str]) -> list[slice]:
@@ -194,13 +203,21 @@ class _Spill:
 def _encode_chunk(
     encoder: PairEncoder, chunk: Sequence[tuple[str, str]], cache: ContentCache, batch_size: int
 ) -> Features:
-    key = digest_of(encoder.cache_fingerprint, *(text for pair in chunk for text in pair))
-
     def build() -> CacheEntry:
         encoded = encoder.encode([prompt for prompt, _ in chunk], [response for _, response in chunk], batch_size)
         return _to_entry(encoded)
 
-    return _from_entry(cache.get_or_build(f"features-{encoder.name}", key, build))
+    return _from_entry(cache.get_or_build(*_name(encoder, chunk), build))
+
+
+def _distinct(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The different ones of a chunk, in order, and their places."""
+    return {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+
+
+def _name(encoder: PairEncoder, distinct: Sequence[tuple[str, str]]) -> EntryName:
+    key = digest_of(encoder.cache_fingerprint, *(text for pair in distinct for text in pair))
+    return f"features-{encoder.name}", key
 
 
 def _to_entry(features: Features) -> CacheEntry:

@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Protocol, TypeAlias, final
 
 from model_behavior.artifact import Artifact
-from model_behavior.errors import MissingExtraError, ModelBehaviorError
+from model_behavior.errors import MissingExtraError, ModelBehaviorError, UsageError
 from model_behavior.sharding.worker import ShardTask, run_shard, run_shard_alone
 
 OnRows: TypeAlias = Callable[[int], None]
@@ -79,13 +81,45 @@ class RayEngine:
 @final
 @dataclass(frozen=True)
 class RayWorkers:
-    """Calls of a function as tasks of a Ray cluster, one core each; see `data.vote_counting.Workers`.
+    """Calls of a function as tasks of a Ray cluster, one core each; a task whose worker dies is given to another.
+
+    They count votes (`data.vote_counting.Workers`) and encode the features of a training (`Runtime.workers`).
 
     Attributes:
         address: address of the cluster, as in `RayEngine`.
     """
 
     address: str | None = None
+
+    def check_folder(self, folder: Path) -> None:
+        """Refuses a folder that a machine of the cluster does not see; of a cluster on this machine none is asked.
+
+        Raises:
+            UsageError: with the address of the machine.
+            MissingExtraError: Ray is not installed.
+        """
+        if self.address is None:
+            _import_ray()
+            return
+        folder = folder.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, prefix=".seen-by-all-") as mark, _cluster(self.address) as ray:
+            look = ray.remote(num_cpus=0, max_retries=_RETRIES)(os.path.exists)
+            working = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+            asked = [
+                look.options(
+                    scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                        node["NodeID"], soft=False
+                    )
+                ).remote(mark.name)
+                for node in working
+            ]
+            blind = [node for node, sees in zip(working, ray.get(asked), strict=True) if not sees]
+        if blind:
+            raise UsageError(
+                f"machine {blind[0]['NodeManagerAddress']} of the Ray cluster does not see the cache {folder}, where "
+                "workers leave what they encode. Fix: --cache with a folder on a file system that all machines share"
+            )
 
     def __call__(self, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         """The results, in any order."""
@@ -133,7 +167,10 @@ def _connect(ray: Any, address: str | None) -> None:
         return
     # One core stays free for this process and for Ray's own.
     cores = max((os.cpu_count() or 1) - 1, 1)
-    ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises nothing narrower
+        raise ModelBehaviorError(f"Ray cannot be started on this machine: {error}") from error
 
 
 def _import_ray() -> Any:
@@ -143,6 +180,7 @@ def _import_ray() -> Any:
     try:
         import ray
         import ray.exceptions
+        import ray.util.scheduling_strategies
     except ImportError as error:
         raise MissingExtraError("--engine ray", "ray") from error
     return ray

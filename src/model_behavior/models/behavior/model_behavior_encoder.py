@@ -25,6 +25,7 @@ from model_behavior.models.behavior.configuration import EncoderConfig
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
 from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.models.behavior.projection import ProjectionHead, projection_from_state
+from model_behavior.models.behavior.shared_encoding import encode_together
 from model_behavior.models.behavior.starting_point import STARTED_RATE, StartingPoint
 from model_behavior.models.behavior.text.registry import (
     make_text_encoders,
@@ -112,22 +113,27 @@ class ModelBehaviorEncoder:
     def train_prepared(self, prepared: PreprocessedBehaviorEncoderData, epochs: int, batch_size: int) -> None:
         """`train` on votes that `prepare` has filtered and split."""
         _check_positive(epochs=epochs, batch_size=batch_size)
-        preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
-        with self.runtime.group.first_alone():
-            votes = EncoderVotes(prepared, preprocessor.sampler(prepared), self.config.seed)
-        encoders = self._text_encoders_for(votes)
+        votes, source = self._encode_prepared(prepared, batch_size)
         config, per_step = self.config.for_size(len(prepared.split.train), batch_size)
         optimisation = config.optimisation
         if self.start is not None:
             optimisation = replace(optimisation, learning_rate=STARTED_RATE * optimisation.learning_rate)
-        with self.runtime.group.first_alone():
-            setup = set_up_training(votes, self._feature_source(encoders, batch_size), config, self.start)
+        setup = set_up_training(votes, source, config, self.start)
         schedule = Schedule(epochs, per_step, config.seed, optimisation)
         trainer = Trainer(setup.head, setup.objective, setup.examples, schedule)
-        self._run(trainer, self._run_key(prepared, encoders, (epochs, batch_size)))
-        self.text_encoders, self._head, self._features = encoders, setup.head.eval(), setup.transforms
+        self._run(trainer, self._run_key(prepared, source.text_encoders, (epochs, batch_size)))
+        self.text_encoders = tuple(source.text_encoders)
+        self._head, self._features = setup.head.eval(), setup.transforms
         self.history, self.data_fingerprint = trainer.history, prepared.fingerprint
         self._quality = setup.objective.quality_direction()
+
+    def assist_prepared(self, prepared: PreprocessedBehaviorEncoderData, batch_size: int) -> None:
+        """Does this process's share of `train_prepared`, which the first process of the group goes on with alone.
+
+        The share is of fine-tuning and of the features. The head costs the same however many votes there are, and
+        to send its gradients would take longer than to train it (decision 0035).
+        """
+        self._encode_prepared(prepared, batch_size)
 
     def encode(self, prompts: list[str], responses: list[str], batch_size: int) -> np.ndarray:
         """Embeds pairs, in order.
@@ -282,6 +288,17 @@ class ModelBehaviorEncoder:
         except (KeyError, TypeError, RuntimeError, UsageError) as error:
             raise ArtifactError(f"incomplete or unknown encoder state: {error}") from error
         return encoder
+
+    def _encode_prepared(
+        self, prepared: PreprocessedBehaviorEncoderData, batch_size: int
+    ) -> tuple[EncoderVotes, PairFeatureSource]:
+        """Fits text encoders that learn from votes and, where several processes share the work, encodes the pairs."""
+        preprocessor = BehaviorEmbeddingPreprocessor(self.runtime.cache, self.config.preprocessing)
+        with self.runtime.group.first_alone():
+            votes = EncoderVotes(prepared, preprocessor.sampler(prepared), self.config.seed)
+        source = self._feature_source(self._text_encoders_for(votes), batch_size)
+        encode_together(source, prepared)
+        return votes, source
 
     def _run(self, trainer: Trainer, key: str) -> None:
         path, monitor = self.runtime.checkpoint, self.runtime.monitor

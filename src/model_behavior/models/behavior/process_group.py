@@ -1,10 +1,10 @@
-"""Data-parallel fine-tuning in the processes that `torchrun` starts, with the result of one process.
+"""The processes that `torchrun` starts: they share fine-tuning and encoding, with the result of one process.
 
 Every process draws the same batches, since all randomness comes from the seed, but embeds only its own share of a
 batch's pairs. The embeddings are gathered, and each process computes the loss of the whole batch from them: proxies and
 contrast within the batch see what they would see in one process. The gradient of the own rows flows back into the
-transformer, and the sum over processes is the gradient of the whole batch. The head is small: every process trains it
-on whole batches, with the same result (decision 0017).
+transformer, and the sum over processes is the gradient of the whole batch. `shared_encoding` divides the encoding. The
+head is small: a process that trains it does so on whole batches, and the first one is enough (decision 0035).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, final
 import torch
 from torch import distributed, nn
 
-_LONGEST_WAIT = timedelta(days=7)  # for the first process, which encodes all texts alone
+_LONGEST_WAIT = timedelta(days=7)  # for what the first process does alone, and for the slowest share
 
 
 @final
@@ -98,14 +98,19 @@ class ProcessGroup:
         distributed.all_reduce(answers, distributed.ReduceOp.MIN)
         return bool(answers)
 
+    def wait_for_all(self) -> None:
+        """Waits until every process is here."""
+        if self.size > 1:
+            distributed.barrier()
+
     @contextmanager
     def first_alone(self) -> Iterator[None]:
         """Runs the block in the first process before the others, which then find its results in the cache."""
-        if self.size > 1 and not self.is_first:
-            distributed.barrier()
+        if not self.is_first:
+            self.wait_for_all()
         yield
-        if self.size > 1 and self.is_first:
-            distributed.barrier()
+        if self.is_first:
+            self.wait_for_all()
 
 
 class _GatherRows(torch.autograd.Function):
