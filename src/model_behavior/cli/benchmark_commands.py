@@ -321,7 +321,7 @@ def benchmark_catalog(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Benchmark adding one model to an artifact with thousands of others, made of those that it has."""
+    """Benchmark thousands of models, made of those of an artifact: adding one more, and serving them."""
     check_output_file(output)
     wanted, progress = _parse_sizes(models), Progress()
     loaded = Artifact.load(folder)
@@ -329,7 +329,7 @@ def benchmark_catalog(
     tail = f" --models {models}" if models != _CATALOGS else ""
     command = f"model-behavior benchmark catalog {folder.name} {responses.name} --output {output.name}{tail}"
     _write_report(output, write_catalog_report(costs, folder.name, command), {})
-    last = costs[-1]
+    last = costs[-1].change
     text = f"{output}: one model beside {last.models:,} in {sum(last.seconds):.2f} s of CPU"
     print_result({"output": str(output), "results": plain_values(costs)}, json, text)
 
