@@ -27,6 +27,7 @@ from model_behavior.errors import ModelBehaviorError
 
 _OK = 200
 _STOP_SECONDS = 30
+_IDLE_SECONDS = 20.0  # of a connection; the service closes one after 30
 _PUBLISHED_SECONDS = 1.5  # after which every worker has told the others what it has used
 _TEXT = (
     "explain the difference between a list and tuple in python with an example then write short poem about rivers "
@@ -259,7 +260,7 @@ class LoadClient:
         parts = urlsplit(address)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._timeout = timeout_seconds
-        self._idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+        self._idle: deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = deque()
 
     async def get(self, path: str) -> LoadAnswer:
         """Asks without a body."""
@@ -274,13 +275,13 @@ class LoadClient:
     async def close(self) -> None:
         """Closes all connections."""
         while self._idle:
-            self._idle.pop()[1].close()
+            self._idle.pop()[2].close()
 
     async def _send(self, request: bytes) -> LoadAnswer:
         writer = None
         try:
             async with asyncio.timeout(self._timeout):
-                reader, writer = self._idle.pop() if self._idle else await self._connect()
+                reader, writer = await self._connect()
                 writer.write(request)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 answer = LoadAnswer(
@@ -293,10 +294,14 @@ class LoadClient:
         if b"\r\nconnection: close" in head:
             writer.close()
         else:
-            self._idle.append((reader, writer))
+            self._idle.append((time.monotonic(), reader, writer))
         return answer
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle and time.monotonic() - self._idle[0][0] > _IDLE_SECONDS:
+            self._idle.popleft()[2].close()
+        if self._idle:
+            return self._idle.pop()[1:]
         return await asyncio.open_connection(self._host, self._port)
 
 
