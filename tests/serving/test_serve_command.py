@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from model_behavior.benchmarks.load import LoadFigures, LoadPlan, LoadReport, write_load_report
 from model_behavior.cli.app import run
 from model_behavior.serving import app as serving_app
 from model_behavior.serving.keys import load_keys
@@ -143,13 +144,28 @@ def test_only_files_of_known_types_are_served(tmp_path: Path) -> None:
 
 def test_a_service_under_load_is_described(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "service.md"
-    options = ["--requests", 40, "--clients", 4, "--rate", 20, "--seconds", 1]
+    options = ["--requests", 40, "--clients", 4, "--rate", 20, "--seconds", 1, "--workers", "2"]
     value = answer(capsys, "benchmark", "service", trained, "--output", output, *options)
-    loads = {each["name"]: each for each in value["figures"]}
+    (result,) = value["results"]
+    loads = {each["name"]: each for each in result["figures"]}
     assert [each["requests"] for each in loads.values()] == [20, 40, 20, 200]
     assert all(each["statuses"] == {"200": each["requests"]} for each in loads.values())
-    assert value["cpu_per_request"] > 0 and value["memory_after"] > 1 << 20
+    assert 0.05 < result["cpu_per_request"] < 100 and 0.01 < result["client_per_request"] < 100
+    assert sys.platform != "linux" or result["memory_after"] > 200 << 20  # more than the parent's
     steady = loads["20 requests a second"]
     assert steady["per_second"] < 25 and steady["p50"] <= steady["p95"] <= steady["slowest"]
     text = output.read_text()
-    assert "over 18 models" in text and value["command"] in text and "| 20 requests a second | 20 |" in text
+    assert "over 18 models" in text and value["command"] in text and "| 2 | 20 requests a second | 20 |" in text
+    assert run(["benchmark", "service", str(trained), "--output", str(output), "--workers", "1,1"]) == 2
+
+
+def test_throughput_is_compared_with_the_first_number_of_workers() -> None:
+    def report(workers: int, rate: float) -> LoadReport:
+        full = LoadFigures("full speed", 40, {200: 40}, rate, 1.0, 2.0, 3.0, 4.0, 0.0, True)
+        slow = LoadFigures("slow", 4, {200: 3, 503: 1}, 1.0, 1.0, 2.0, 3.0, 4.0, 0.0, workers == 1)
+        return LoadReport(workers, (slow, full, slow, slow), 2**20, 2**21, 1.25, 0.5)
+
+    text = write_load_report([report(1, 200.0), report(4, 500.0)], LoadPlan(), 24, "the command")
+    assert "| 1 | 200 | 1.00 | 1.0 | 2.0 | 3.0 | 1.25 | 0.50 | 1 | 2 |" in text
+    assert "| 4 | 500 | 2.50 | 1.0 | 2.0 | 3.0 | 1.25 | 0.50 | 1 | 2 |" in text
+    assert "- 1 worker: all 3 refusals had a Retry-After\n- 4 workers: of 3 refusals some had no" in text

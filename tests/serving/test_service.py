@@ -191,7 +191,7 @@ def test_changes_are_numbered_and_may_be_conditional(folder: Path, log_file: Pat
     assert found[0].digest == first.digest and found[0].tag != first.tag
 
 
-def test_ellipses_are_the_covariance_of_the_mean(trained: Path) -> None:
+def test_ellipses_are_the_covariance_of_the_mean(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = Artifact.load(trained).catalog
     axes = fit_axes(catalog.models.mean)
     sample = catalog.samples.embedded
@@ -201,7 +201,8 @@ def test_ellipses_are_the_covariance_of_the_mean(trained: Path) -> None:
         around = own - own.mean(axis=0)
         plane = around @ axes.directions
         scatter, total, freedom = scatter + plane.T @ plane, total + (around**2).sum(), freedom + max(len(own) - 1, 0)
-    for row, ellipse in enumerate(measure_ellipses(catalog, axes, catalog.models)):
+    every = measure_ellipses(catalog, axes, catalog.models)
+    for row, ellipse in enumerate(every):
         n, spread = int(catalog.models.count[row]), float(catalog.models.spread[row])
         covariance = scatter / total * spread**2 / (n - 1)
         rotation = np.array(
@@ -210,6 +211,10 @@ def test_ellipses_are_the_covariance_of_the_mean(trained: Path) -> None:
         axes_squared = np.diag([ellipse.major**2, ellipse.minor**2]) / 5.991464547107979  # 95 % of chi-square with 2
         np.testing.assert_allclose(rotation @ axes_squared @ rotation.T, covariance, rtol=1e-6, atol=1e-12)
         assert ellipse.major >= ellipse.minor > 0
+    monkeypatch.setattr("model_behavior.catalog.places._POOLED", len(sample.vectors) // 3)
+    some = measure_ellipses(catalog, axes, catalog.models)  # of every third model, or every fourth
+    np.testing.assert_allclose([each.major for each in some], [each.major for each in every], rtol=0.2)
+    assert some != every
 
 
 def test_costs_are_the_configured_ones_and_an_unknown_model_is_only_warned_of(trained: Path) -> None:

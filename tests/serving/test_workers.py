@@ -15,12 +15,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import values
+from prometheus_client.parser import text_string_to_metric_families
 from typer.main import get_command
 
 from model_behavior.cli.app import app
 from model_behavior.serving.conversations import Conversation, Conversations
+from model_behavior.serving.metrics import Metrics
 from model_behavior.serving.problems import RefusalError
-from model_behavior.serving.settings import RateLimiter
+from model_behavior.serving.settings import MetricFiles, RateLimiter
 from model_behavior.serving.shared_table import SharedTable
 
 
@@ -71,6 +74,46 @@ def test_limits_and_conversations_are_those_of_all_processes() -> None:
     assert asked.find(conversation) is None
 
 
+def figures(text: str) -> dict[str, float]:
+    """Every sample of metrics in Prometheus's format, by its name and labels."""
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert len(samples) == len({(each.name, *each.labels.items()) for each in samples})  # none twice
+    return {" ".join([each.name, *(value for _, value in sorted(each.labels.items()))]): each.value for each in samples}
+
+
+def test_metrics_are_those_of_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+
+    def work(place: int, waiting: float, models: float, *seconds: float) -> Metrics:
+        metrics = Metrics(MetricFiles(tmp_path, place))
+        metrics.watch("quick", lambda: waiting)
+        metrics.watch_models(lambda: models)
+        metrics.publish()
+        for each in seconds:
+            metrics.answered("/v1/route", "POST", 200, each)
+        metrics.called_upstream("gpt-4o", "ok")
+        return metrics
+
+    one, other = work(0, 3.0, 5.0, 0.002), work(1, 4.0, 6.0, 0.002, 0.2)
+    asked = figures(one.render().decode())
+    assert asked == {**figures(other.render().decode()), **{name: asked[name] for name in asked if "process" in name}}
+    assert asked["model_behavior_requests_total POST /v1/route 200"] == 3
+    assert asked["model_behavior_request_seconds_bucket 0.0025 /v1/route"] == 2
+    assert asked["model_behavior_request_seconds_count /v1/route"] == 3
+    assert asked["model_behavior_upstream_calls_total gpt-4o ok"] == 2
+    assert asked["model_behavior_models"] == 6
+    assert asked["model_behavior_waiting quick"] == 7
+    if sys.platform == "linux":
+        own = Path("/proc/self/status").read_text("ascii")
+        resident = 1024 * int(own.partition("VmRSS:")[2].split()[0])
+        assert 1.8 < asked["process_resident_memory_bytes"] / resident < 2.2  # of two workers
+        assert asked["process_cpu_seconds_total"] > 1.8 * time.process_time() - 1
+    asked = figures(work(1, 1.0, 5.0, 0.002).render().decode())  # in the place of one that has ended
+    assert asked["model_behavior_requests_total POST /v1/route 200"] == 4
+    assert asked["model_behavior_waiting quick"] == 4
+
+
 def children(process: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
@@ -85,6 +128,21 @@ def ask(address: str) -> int:
         return error.code
 
 
+def answered_of(address: str) -> dict[int, int]:
+    """Posted requests by status, as the metrics of the service count them."""
+    named = "model_behavior_requests_total POST "
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}metrics", timeout=60) as response:
+                found = figures(response.read().decode())
+        except urllib.error.HTTPError as error:
+            assert error.code == 429
+            time.sleep(float(error.headers["Retry-After"]))
+            continue
+        posted = [(name.split()[-1], value) for name, value in found.items() if name.startswith(named)]
+        return {status: sum(int(value) for each, value in posted if int(each) == status) for status in (200, 429)}
+
+
 def test_workers_share_an_address_and_are_replaced(trained: Path) -> None:
     command = [sys.executable, "-m", "model_behavior", "serve", str(trained), "--port", "0", "--workers", "2"]
     command += ["--requests-per-second", "5", "--shutdown-seconds", "2"]
@@ -97,6 +155,9 @@ def test_workers_share_an_address_and_are_replaced(trained: Path) -> None:
             started, found = time.monotonic(), [ask(address) for _ in range(60)]
             allowed = 10 + 5 * (time.monotonic() - started) + 1
             assert 0 < found.count(200) <= allowed  # not of each worker
+            counted = answered_of(address)
+            assert counted == {200: found.count(200), 429: found.count(429)}
+            assert all(answered_of(address) == counted for _ in range(8))  # whoever is asked
             first, second = children(process.pid)
             os.kill(first, signal.SIGKILL)
             while first in children(process.pid) or len(children(process.pid)) < 2:
@@ -104,6 +165,7 @@ def test_workers_share_an_address_and_are_replaced(trained: Path) -> None:
             assert second in children(process.pid)
             time.sleep(0.5)
             assert ask(address) == 200
+            assert answered_of(address) == {200: counted[200] + 1, 429: counted[429]}  # none is lost
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
             assert "starting another" in process.stderr.read()

@@ -1,8 +1,8 @@
-"""Benchmark of catalogs: cost of adding one model to an artifact with a growing number of others.
+"""Benchmark of catalogs: cost of adding one model to an artifact with a growing number of others, and of serving them.
 
 The others are made of the models of a trained artifact: their embeddings moved by noise, their sampled responses
-repeated to the number that a catalog keeps, to prompts of their own. Each change runs in a process of its own:
-`python -m model_behavior.benchmarks.catalog_size FOLDER RESPONSES MODEL` prints what it has cost, as JSON.
+repeated to the number that a catalog keeps, to prompts of their own. Each measurement runs in a process of its own:
+`python -m model_behavior.benchmarks.catalog_size change|serve FOLDER RESPONSES` prints what it has cost, as JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from model_behavior.catalog.samples import ModelSamples, VectorSample, select_sa
 from model_behavior.data_models.scoring_types import ModelTable
 from model_behavior.errors import ModelBehaviorError
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
+from model_behavior.serving.service import Service
 
 _NOISE = 0.05  # of an embedding's coordinates, standard deviation
 _MIB = 1 << 20
@@ -45,6 +48,15 @@ own, after the libraries were loaded ({start:,.0f} MiB).
 
 | models | samples, MiB | load: CPU s | enrol: CPU s | save: CPU s | all: CPU s | written, MiB | memory, MiB |
 |---|---|---|---|---|---|---|---|
+"""
+_SERVING = """
+## Served
+
+The same folders behind the service, without HTTP: its start, and one answer of each kind. An upload reads the file in a
+process of its own, whose time is not counted, enrols the model, writes the folder and places the model on the map.
+
+| models | start: CPU s | rank: CPU s | rank on a prompt: CPU s | map: CPU s | upload: CPU s | memory, MiB |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -69,10 +81,35 @@ class ChangeCost:
     peak_bytes: int
 
 
+@dataclass(frozen=True)
+class ServeCost:
+    """Cost of serving a catalog.
+
+    Attributes:
+        models: number of models.
+        seconds: CPU time of start, ranking, ranking on a prompt, map and upload.
+        start_bytes: highest resident memory before.
+        peak_bytes: highest resident memory afterwards.
+    """
+
+    models: int
+    seconds: tuple[float, float, float, float, float]
+    start_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class CatalogCost:
+    """Costs of a catalog of one size."""
+
+    change: ChangeCost
+    serve: ServeCost
+
+
 def measure_catalogs(
     loaded: Artifact, responses: Path, sizes: Sequence[int], seed: int, progress: Callable[[int, int], None]
-) -> list[ChangeCost]:
-    """Makes an artifact of every size in a temporary folder, and adds a model to each.
+) -> list[CatalogCost]:
+    """Makes an artifact of every size in a temporary folder, adds a model to each, and serves it.
 
     Raises:
         ModelBehaviorError: a measurement failed.
@@ -83,21 +120,26 @@ def measure_catalogs(
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "catalog"
             enlarge(loaded, size, seed).save(folder)
-            costs.append(_probe(folder, responses))
+            change, serve = (_run(kind, folder, responses) for kind in ("change", "serve"))
+            costs.append(CatalogCost(ChangeCost(**change), ServeCost(**serve)))
     progress(len(sizes), len(sizes))
     return costs
 
 
-def write_catalog_report(costs: Sequence[ChangeCost], source: str, command: str) -> str:
+def write_catalog_report(costs: Sequence[CatalogCost], source: str, command: str) -> str:
     """The Markdown."""
-    lines = []
-    for each in costs:
+    lines, served = [], []
+    for cost in costs:
+        each = cost.change
         written = "" if each.written_bytes is None else f"{each.written_bytes / _MIB:,.1f}"
         seconds = " | ".join(f"{value:.2f}" for value in (*each.seconds, sum(each.seconds)))
         memory = (each.peak_bytes - each.start_bytes) / _MIB
         lines.append(f"| {each.models:,} | {each.sample_bytes / _MIB:,.0f} | {seconds} | {written} | {memory:,.0f} |")
-    head = _INTRODUCTION.format(command=command, source=source, start=costs[0].start_bytes / _MIB)
-    return head + "\n".join([*lines, ""])
+        seconds = " | ".join(f"{value:.2f}" for value in cost.serve.seconds)
+        memory = (cost.serve.peak_bytes - cost.serve.start_bytes) / _MIB
+        served.append(f"| {cost.serve.models:,} | {seconds} | {memory:,.0f} |")
+    head = _INTRODUCTION.format(command=command, source=source, start=costs[0].change.start_bytes / _MIB)
+    return head + "\n".join([*lines, _SERVING + "\n".join([*served, ""])])
 
 
 def enlarge(loaded: Artifact, n_models: int, seed: int = 0) -> Artifact:
@@ -144,14 +186,14 @@ def _follow(scorer: DenseNetworkModel | None, loaded: Artifact, new: ModelEmbedd
     return other
 
 
-def _probe(folder: Path, responses: Path) -> ChangeCost:
-    command = [sys.executable, "-m", __name__, str(folder), str(responses), "one-more"]
+def _run(kind: str, folder: Path, responses: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", __name__, kind, str(folder), str(responses)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
         tail = finished.stderr.strip().splitlines()[-1:] or ["no message; it may have run out of memory"]
         raise ModelBehaviorError(f"measuring {folder} ended with code {finished.returncode}: {tail[0]}")
-    value = json.loads(finished.stdout)
-    return ChangeCost(**{**value, "seconds": tuple(value["seconds"])})
+    value: dict[str, Any] = json.loads(finished.stdout)
+    return {**value, "seconds": tuple(value["seconds"])}
 
 
 def _written() -> int | None:
@@ -161,24 +203,44 @@ def _written() -> int | None:
     return int(fields["wchar"])
 
 
-def probe(folder: Path, responses: Path, model: str) -> ChangeCost:
+def measure_change(folder: Path, responses: Path) -> ChangeCost:
     """Adds a model to the artifact in a folder, by the responses in a file."""
-    import scipy.optimize  # noqa: F401  what a change needs, so that it is no part of the cost
-    import sklearn.preprocessing  # noqa: F401
-
     size = sum(each.stat().st_size for each in os.scandir(folder / "samples"))
     start, before, marks = peak_memory(), _written(), [time.process_time()]
     loaded = Artifact.load(folder)
     marks.append(time.process_time())
-    grown = loaded.onboard(responses, model)
+    grown = loaded.onboard(responses, "one-more")
     marks.append(time.process_time())
     grown.save(folder)
     marks.append(time.process_time())
-    seconds = (marks[1] - marks[0], marks[2] - marks[1], marks[3] - marks[2])
     after = _written()
     written = None if before is None or after is None else after - before
+    seconds = (marks[1] - marks[0], marks[2] - marks[1], marks[3] - marks[2])
     return ChangeCost(len(loaded.models), size, seconds, written, start, peak_memory())
 
 
+def measure_serving(folder: Path, responses: Path) -> ServeCost:
+    """Serves the artifact in a folder, and uploads a model to it."""
+    start, marks = peak_memory(), [time.process_time()]
+    service = Service(folder)
+    n_models = len(service.snapshot.rows)
+    marks.append(time.process_time())
+    for ask in (
+        service.rank,
+        partial(service.rank, "Which river is the longest?"),
+        service.map,
+        partial(service.upload, responses, "uploaded", False),
+    ):
+        ask()
+        marks.append(time.process_time())
+    service.uploads.close()
+    a, b, c, d, e = np.diff(marks).tolist()
+    return ServeCost(n_models, (a, b, c, d, e), start, peak_memory())
+
+
 if __name__ == "__main__":
-    print(json.dumps(asdict(probe(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))))
+    import scipy.optimize  # noqa: F401  what a change needs, so that it is no part of the cost
+    import sklearn.preprocessing  # noqa: F401
+
+    paths = Path(sys.argv[2]), Path(sys.argv[3])
+    print(json.dumps(asdict(measure_change(*paths) if sys.argv[1] == "change" else measure_serving(*paths))))

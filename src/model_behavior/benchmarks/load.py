@@ -1,4 +1,4 @@
-"""Load test of a running service: new prompts at a steady rate, at full speed, and in a burst.
+"""Load test of the service, of one worker or several: new prompts at a steady rate, at full speed, and in a burst.
 
 Closed loop: a number of clients, each of which asks again when it is answered, gives the throughput. Open loop:
 requests leave at fixed times whether or not earlier ones are answered, and latency counts from the time at which a
@@ -11,16 +11,24 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from model_behavior.errors import ModelBehaviorError
+
 _OK = 200
+_STOP_SECONDS = 30
+_IDLE_SECONDS = 20.0  # of a connection; the service closes one after 30
+_PUBLISHED_SECONDS = 1.5  # after which every worker has told the others what it has used
 _TEXT = (
     "explain the difference between a list and tuple in python with an example then write short poem about rivers "
     "mountains rain integrals of sine over this domain why do cats purr when people sleep how many moons has jupiter "
@@ -82,25 +90,73 @@ class LoadFigures:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """All loads, the memory of the service before and after, bytes, and its CPU time for one request, milliseconds."""
+    """What one number of worker processes does under all loads.
 
+    Attributes:
+        workers: number of worker processes.
+        figures: the loads; the second one is at full speed.
+        memory_before, memory_after: memory of all processes of the service, bytes, what they share counted once; 0
+            where the system does not tell.
+        cpu_per_request: CPU time of the service for one request, milliseconds.
+        client_per_request: CPU time of the client for one request, milliseconds.
+    """
+
+    workers: int
     figures: tuple[LoadFigures, ...]
     memory_before: int
     memory_after: int
     cpu_per_request: float
+    client_per_request: float
+
+    @property
+    def full(self) -> LoadFigures:
+        """The load at full speed."""
+        return self.figures[1]
 
 
-async def run_load(address: str, plan: LoadPlan, progress: Callable[[str, int, int], None]) -> LoadReport:
+def measure_service(
+    folder: Path, workers: Sequence[int], plan: LoadPlan, progress: Callable[[str, int, int], None]
+) -> list[LoadReport]:
+    """Serves an artifact with each number of worker processes in turn, under all loads.
+
+    Args:
+        folder: artifact to serve.
+        workers: numbers of worker processes.
+        plan: requests to send.
+        progress: function called with (load, requests answered, requests in all).
+
+    Raises:
+        ModelBehaviorError: the service does not start.
+    """
+    reports = []
+    for number in workers:
+        command = [sys.executable, "-m", "model_behavior", "serve", str(folder), "--port", "0"]
+        command += ["--workers", str(number), "--requests-per-second", "1e6"]  # all come from one address
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                address = _address_of(process)
+                reports.append(asyncio.run(run_load(address, process.pid, number, plan, progress)))
+            finally:
+                process.terminate()
+                process.wait(_STOP_SECONDS)
+    return reports
+
+
+async def run_load(
+    address: str, process: int, workers: int, plan: LoadPlan, progress: Callable[[str, int, int], None]
+) -> LoadReport:
     """Runs all loads, one after the other.
 
     Args:
         address: address of a running service, without keys.
+        process: process of the service, or the parent of its workers.
+        workers: number of its worker processes.
         plan: requests to send.
         progress: function called with (load, requests answered, requests in all).
     """
     client, prompts = LoadClient(address), make_prompts(plan)
-    await _ask_closed(client, prompts, _Recorder("warm-up", 50, progress), 1)
-    memory, cpu = await _read_process(client)
+    await _ask_closed(client, prompts, _Recorder("warm-up", 50 * workers, progress), workers)
+    memory, cpu, own = _memory_of(process), await _read_cpu(client), time.process_time()
     steady = _Recorder(f"{plan.rate:g} requests a second", round(plan.rate * plan.seconds), progress)
     await _ask_open(client, prompts, steady, plan.rate)
     full = _Recorder(f"full speed, {plan.clients} clients", plan.requests, progress)
@@ -110,11 +166,14 @@ async def run_load(address: str, plan: LoadPlan, progress: Callable[[str, int, i
     await _ask_open(client, prompts, burst, rate)
     again = _Recorder("afterwards, one client", 200, progress)
     await _ask_closed(client, prompts, again, 1)
+    own = time.process_time() - own
     figures = tuple(each.summarise() for each in (steady, full, burst, again))
-    memory_after, cpu_after = await _read_process(client)
+    used = await _read_cpu(client) - cpu
     await client.close()
-    answered = sum(each.statuses.get(_OK, 0) for each in figures)
-    return LoadReport(figures, memory, memory_after, 1000 * (cpu_after - cpu) / max(answered, 1))
+    n_sent, n_answered = (sum(each.requests for each in figures), sum(each.statuses.get(_OK, 0) for each in figures))
+    return LoadReport(
+        workers, figures, memory, _memory_of(process), 1000 * used / max(n_answered, 1), 1000 * own / n_sent
+    )
 
 
 def make_prompts(plan: LoadPlan) -> Iterator[str]:
@@ -126,18 +185,19 @@ def make_prompts(plan: LoadPlan) -> Iterator[str]:
         number += 1
 
 
-def write_load_report(report: LoadReport, plan: LoadPlan, n_models: int, command: str) -> str:
-    """Writes the report in Markdown: the method, and a table.
+def write_load_report(reports: Sequence[LoadReport], plan: LoadPlan, n_models: int, command: str) -> str:
+    """Writes the report in Markdown: the method, and the tables.
 
     Args:
-        report: figures.
+        reports: figures of each number of worker processes.
         plan: requests that were sent.
         n_models: number of models of the artifact.
         command: command that repeats the measurement.
     """
-    rows = "\n".join(_row(each) for each in report.figures)
-    total = sum(each.requests for each in report.figures)
-    before, after = (each / 2**20 for each in (report.memory_before, report.memory_after))
+    first = reports[0]
+    throughput = "\n".join(_summary(each, first) for each in reports)
+    rows = "\n".join(_row(each.workers, figures) for each in reports for figures in each.figures)
+    refused = "\n".join(f"- {each.workers} {_plural(each.workers)}: {_refusals(each)}" for each in reports)
     return f"""# The service under load
 
 Measured by
@@ -150,15 +210,28 @@ Measured by
 Every prompt has {plan.words} words and is new to the service. At full speed every client asks again when it is
 answered; at a fixed rate requests leave when they are due, and latency counts from that time.
 
-| load | requests | answered, a second | p50, ms | p95, ms | p99, ms | slowest, ms | sent late, ms | answers by status |
-|---|---|---|---|---|---|---|---|---|
+## Throughput by number of worker processes
+
+At full speed, {plan.clients} clients. CPU time is that of one request. The service's CPU time and memory are those of
+all its processes; what they share counts once. The ratio cannot be above the number of cores, less what the client
+takes of them.
+
+| workers | answered, a second | ratio to {first.workers} | p50, ms | p95, ms | p99, ms | service, CPU ms | client, \
+CPU ms | memory before, MiB | memory after, MiB |
+|---|---|---|---|---|---|---|---|---|---|
+{throughput}
+
+## Every load
+
+| workers | load | requests | answered, a second | p50, ms | p95, ms | p99, ms | slowest, ms | sent late, ms | \
+answers by status |
+|---|---|---|---|---|---|---|---|---|---|
 {rows}
 
 Percentiles are of successful answers. "Sent late" is the 95th percentile of the client's own lateness: where it is near
 a latency, the client was too slow for the load. A status of 0 is a connection that failed.
-The service used {report.cpu_per_request:.1f} ms of CPU time a request.
-Resident memory of the service: {before:.0f} MiB before and {after:.0f} MiB after
-{total:,} requests. {_refusals(report)}
+
+{refused}
 """
 
 
@@ -187,7 +260,7 @@ class LoadClient:
         parts = urlsplit(address)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._timeout = timeout_seconds
-        self._idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+        self._idle: deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = deque()
 
     async def get(self, path: str) -> LoadAnswer:
         """Asks without a body."""
@@ -202,13 +275,13 @@ class LoadClient:
     async def close(self) -> None:
         """Closes all connections."""
         while self._idle:
-            self._idle.pop()[1].close()
+            self._idle.pop()[2].close()
 
     async def _send(self, request: bytes) -> LoadAnswer:
         writer = None
         try:
             async with asyncio.timeout(self._timeout):
-                reader, writer = self._idle.pop() if self._idle else await self._connect()
+                reader, writer = await self._connect()
                 writer.write(request)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 answer = LoadAnswer(
@@ -221,10 +294,14 @@ class LoadClient:
         if b"\r\nconnection: close" in head:
             writer.close()
         else:
-            self._idle.append((reader, writer))
+            self._idle.append((time.monotonic(), reader, writer))
         return answer
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle and time.monotonic() - self._idle[0][0] > _IDLE_SECONDS:
+            self._idle.popleft()[2].close()
+        if self._idle:
+            return self._idle.pop()[1:]
         return await asyncio.open_connection(self._host, self._port)
 
 
@@ -293,29 +370,62 @@ async def _ask_open(client: LoadClient, prompts: Iterator[str], recorder: _Recor
     await asyncio.gather(*asked)
 
 
-async def _read_process(client: LoadClient) -> tuple[int, float]:
-    """Resident memory of the service, bytes, and its CPU time, seconds; 0 where the system does not tell."""
+async def _read_cpu(client: LoadClient) -> float:
+    """CPU time of the service so far, seconds; 0 where the system does not tell."""
+    await asyncio.sleep(_PUBLISHED_SECONDS)
     lines = (await client.get("/metrics")).body.decode().splitlines()
-    figures = dict(line.split(" ", 1) for line in lines if line.startswith("process_"))
-    memory, cpu = (float(figures.get(f"process_{name}", 0)) for name in ("resident_memory_bytes", "cpu_seconds_total"))
-    return int(memory), cpu
+    return next((float(line.split()[1]) for line in lines if line.startswith("process_cpu_seconds_total ")), 0.0)
 
 
-def _row(figures: LoadFigures) -> str:
+def _memory_of(process: int) -> int:
+    """Memory of a process and those below it, bytes: a page that n of them map counts a nth for each (Linux's Pss)."""
+    folder = Path(f"/proc/{process}")
+    try:
+        lines = (folder / "smaps_rollup").read_text("ascii").splitlines()
+        below = (folder / "task" / str(process) / "children").read_text("ascii").split()
+    except OSError:  # another system, or the process has ended
+        return 0
+    own = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return 1024 * own + sum(_memory_of(int(each)) for each in below)
+
+
+def _address_of(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    if not line.startswith("http"):
+        raise ModelBehaviorError(f"the service did not start: {line}{process.stderr.read()}")
+    return line.split(": ")[0]
+
+
+def _summary(report: LoadReport, first: LoadReport) -> str:
+    full, per_request = report.full, (report.cpu_per_request, report.client_per_request)
+    ratio = full.per_second / max(first.full.per_second, 1e-9)
+    latencies = " | ".join(f"{each:.1f}" for each in (full.p50, full.p95, full.p99))
+    memory = " | ".join(f"{each / 2**20:,.0f}" for each in (report.memory_before, report.memory_after))
+    cpu = " | ".join(f"{each:.2f}" for each in per_request)
+    return f"| {report.workers} | {full.per_second:,.0f} | {ratio:.2f} | {latencies} | {cpu} | {memory} |"
+
+
+def _row(workers: int, figures: LoadFigures) -> str:
     statuses = ", ".join(f"{status}: {count:,}" for status, count in figures.statuses.items())
     latencies = " | ".join(
         f"{each:.1f}" for each in (figures.p50, figures.p95, figures.p99, figures.slowest, figures.sent_late)
     )
-    return f"| {figures.name} | {figures.requests:,} | {figures.per_second:.0f} | {latencies} | {statuses} |"
+    counts = f"{figures.requests:,} | {figures.per_second:.0f}"
+    return f"| {workers} | {figures.name} | {counts} | {latencies} | {statuses} |"
+
+
+def _plural(workers: int) -> str:
+    return "worker" if workers == 1 else "workers"
 
 
 def _refusals(report: LoadReport) -> str:
     refused = sum(count for each in report.figures for status, count in each.statuses.items() if status != 200)
     if not refused:
-        return "No request was refused."
+        return "no request was refused"
     if all(each.retry_after for each in report.figures):
-        return f"All {refused:,} refusals had a Retry-After."
-    return f"Of {refused:,} refusals some had no Retry-After."
+        return f"all {refused:,} refusals had a Retry-After"
+    return f"of {refused:,} refusals some had no Retry-After"
 
 
 def _length_of(head: bytes) -> int:

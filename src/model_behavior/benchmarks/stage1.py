@@ -51,7 +51,7 @@ class Variant:
     """A variant of training: text encoders, objectives and features, with the defaults for the rest.
 
     Attributes:
-        by_name_only: trains it only where the plan names it, because it takes hours.
+        by_name_only: trains it only where the plan names it, because it takes hours or is of no use by default.
     """
 
     encoders: tuple[str, ...] = DEFAULT_ENCODERS
@@ -61,8 +61,8 @@ class Variant:
 
     @property
     def needs_transformer(self) -> bool:
-        """Whether one of the text encoders is a transformer."""
-        return bool({"semantic", "finetuned", "likelihood"} & set(self.encoders))
+        """Whether one of the text encoders is a transformer, or its weights come from one."""
+        return bool({"static", "semantic", "finetuned", "likelihood"} & set(self.encoders))
 
 
 DEFAULT = "trained, default (style + lexical)"
@@ -75,6 +75,8 @@ VARIANTS: Mapping[str, Variant] = {
     "trained, finetuned alone": Variant(("finetuned",)),
     "trained, style + lexical + finetuned": Variant((*DEFAULT_ENCODERS, "finetuned")),
     "trained, style + lexical + likelihood": Variant((*DEFAULT_ENCODERS, "likelihood"), by_name_only=True),
+    "trained, static alone": Variant(("static",), by_name_only=True),
+    "trained, style + lexical + static": Variant((*DEFAULT_ENCODERS, "static"), by_name_only=True),
     "default without topic removal": Variant(features=FeatureConfig(remove_topic=False)),
     "default without the identity part": Variant(features=FeatureConfig(identity_weight=0)),
     "default, identity part of weight 1": Variant(features=FeatureConfig(identity_weight=1.0)),

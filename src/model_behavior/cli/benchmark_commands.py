@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,7 +35,7 @@ from model_behavior.cli.options import (
 from model_behavior.data.loading import load_responses, load_votes
 from model_behavior.data.ratings import load_ratings
 from model_behavior.data_models.votes import TrainingData
-from model_behavior.errors import MissingExtraError, ModelBehaviorError, UsageError
+from model_behavior.errors import MissingExtraError, UsageError
 from model_behavior.files import check_output_file, written_aside
 from model_behavior.memory import parse_memory, spare_memory
 from model_behavior.models.behavior.monitor import Runtime
@@ -50,7 +48,7 @@ _DRIFT = DriftPlan()
 _LANGUAGE_EPOCHS = 2
 _SIZES = "10000,100000,1000000"
 _CATALOGS = "100,1000,10000"
-_STOP_SECONDS = 30
+_WORKERS = "1"
 _Result = TypeVar("_Result")
 
 Votes: TypeAlias = Annotated[
@@ -292,7 +290,7 @@ def benchmark_scale(
 ) -> None:
     """Benchmark CPU time and memory from file to triplets or trained artifact, at growing numbers of votes."""
     check_output_file(output)
-    wanted = _parse_sizes(sizes)
+    wanted = _parse_sizes(sizes, "--sizes", _SIZES)
     data, report = load_votes(votes)
     print_load_report(report)
     progress = Progress()
@@ -321,32 +319,35 @@ def benchmark_catalog(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Benchmark adding one model to an artifact with thousands of others, made of those that it has."""
+    """Benchmark thousands of models, made of those of an artifact: adding one more, and serving them."""
     check_output_file(output)
-    wanted, progress = _parse_sizes(models), Progress()
+    wanted, progress = _parse_sizes(models, "--models", _CATALOGS), Progress()
     loaded = Artifact.load(folder)
     costs = measure_catalogs(loaded, responses, wanted, seed, lambda done, total: progress.show("sizes", done, total))
     tail = f" --models {models}" if models != _CATALOGS else ""
     command = f"model-behavior benchmark catalog {folder.name} {responses.name} --output {output.name}{tail}"
     _write_report(output, write_catalog_report(costs, folder.name, command), {})
-    last = costs[-1]
+    last = costs[-1].change
     text = f"{output}: one model beside {last.models:,} in {sum(last.seconds):.2f} s of CPU"
     print_result({"output": str(output), "results": plain_values(costs)}, json, text)
 
 
-def _parse_sizes(text: str) -> list[int]:
+def _parse_sizes(text: str, option: str, example: str) -> list[int]:
     try:
         sizes = [int(size) for size in text.split(",")]
     except ValueError:
         sizes = []
     if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
-        raise UsageError(f"--sizes {text!r}: different whole numbers of 1 or more are needed, such as {_SIZES}")
+        raise UsageError(f"{option} {text!r}: different whole numbers of 1 or more are needed, such as {example}")
     return sizes
 
 
 def benchmark_service(
     folder: ArtifactFolder,
     output: Annotated[Path, typer.Option(help="Markdown file to write.")],
+    workers: Annotated[
+        str, typer.Option(help="Numbers of worker processes, each measured in turn, separated by commas.")
+    ] = _WORKERS,
     requests: Annotated[int, typer.Option(min=1, help="Number of requests at full speed.")] = 50_000,
     clients: Annotated[int, typer.Option(min=1, help="Number of clients at full speed.")] = 16,
     rate: Annotated[float, typer.Option(min=1, help="Requests per second at the steady rate.")] = 50.0,
@@ -355,38 +356,23 @@ def benchmark_service(
 ) -> None:
     """Benchmark the service under load: throughput, latency, a burst of ten times the rate, memory."""
     try:
-        import asyncio
-
-        from model_behavior.benchmarks.load import LoadPlan, run_load, write_load_report
+        from model_behavior.benchmarks.load import LoadPlan, measure_service, write_load_report
     except ImportError as error:
         raise MissingExtraError("benchmark service", "serve") from error
     check_output_file(output)
+    numbers = _parse_sizes(workers, "--workers", "1,2,4")
     plan = LoadPlan(requests=requests, clients=clients, rate=rate, seconds=seconds)
     n_models = len(Artifact.load(folder).models)
-    progress = Progress()
-    command = [sys.executable, "-m", "model_behavior", "serve", str(folder), "--port", "0"]
-    command += ["--requests-per-second", "1e6"]  # all come from one address
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            report = asyncio.run(run_load(_address_of(process), plan, progress.show))
-        finally:
-            process.terminate()
-            process.wait(_STOP_SECONDS)
-    options = {"requests": requests, "clients": clients, "rate": f"{rate:g}", "seconds": f"{seconds:g}"}
-    words = " ".join(f"--{name} {value}" for name, value in options.items())
+    reports = measure_service(folder, numbers, plan, Progress().show)
+    options = {"workers": workers, "requests": requests, "clients": clients, "rate": f"{rate:g}"}
+    words = " ".join(f"--{name} {value}" for name, value in {**options, "seconds": f"{seconds:g}"}.items())
     again = f"model-behavior benchmark service {folder.name} --output {output.name} {words}"
-    with written_aside(output) as aside:
-        aside.write_text(write_load_report(report, plan, n_models, again), "utf-8")
+    _write_report(output, write_load_report(reports, plan, n_models, again), {})
     lines = [
-        f"{each.name}: {each.per_second:.0f}/s, p50 {each.p50:.1f} ms, p95 {each.p95:.1f} ms, {each.statuses}"
-        for each in report.figures
+        f"{each.workers} workers, {load.name}: {load.per_second:.0f}/s, p50 {load.p50:.1f} ms, p95 {load.p95:.1f} ms, "
+        f"{load.statuses}"
+        for each in reports
+        for load in each.figures
     ]
-    print_result({"output": str(output), "command": again, **asdict(report)}, json, "\n".join(lines))
-
-
-def _address_of(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    if not line.startswith("http"):
-        raise ModelBehaviorError(f"the service did not start: {line}{process.stderr.read()}")
-    return line.split(": ")[0]
+    value = {"output": str(output), "command": again, "results": [asdict(each) for each in reports]}
+    print_result(value, json, "\n".join(lines))

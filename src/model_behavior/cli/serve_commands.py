@@ -166,6 +166,7 @@ def serve(
         shutdown_seconds=shutdown_seconds,
         refresh_seconds=_SETTINGS.refresh_seconds if workers == 1 else _REFRESH_SECONDS,
         shared=None if own is None else own.shared,
+        metrics=None if own is None else own.metrics,
     )
     if workers > 1 and own is None:
         _run_workers(workers, settings)

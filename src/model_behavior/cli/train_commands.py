@@ -119,7 +119,8 @@ NewFolder: TypeAlias = Annotated[Path, typer.Option("--output", help="Folder to 
 TextEncoders: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        help="Text encoder: style, lexical, semantic, finetuned or likelihood; repeatable. [default: style, lexical]",
+        help="Text encoder: style, lexical, static, semantic, finetuned or likelihood; repeatable. "
+        "[default: style, lexical]",
         rich_help_panel=_TRAINING,
     ),
 ]

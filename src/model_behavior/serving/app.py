@@ -43,6 +43,7 @@ from model_behavior.serving.service import Service
 from model_behavior.serving.settings import ServeSettings
 
 _KEEP_ALIVE_SECONDS = 30
+_PUBLISH_SECONDS = 1.0  # between a worker's reports of its queues and memory to the others
 
 
 def run_server(
@@ -155,6 +156,8 @@ def _lifespan(backend: Backend, pulse: Pulse) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(each) for each in (_refresh(backend), pulse.run())]
+        if backend.settings.metrics is not None:
+            tasks.append(asyncio.create_task(_publish(backend)))
         try:
             yield
         finally:
@@ -171,6 +174,13 @@ async def _refresh(backend: Backend) -> None:
         await asyncio.sleep(backend.settings.refresh_seconds)
         with contextlib.suppress(ModelBehaviorError, RefusalError, OSError):  # the catalog in memory stays in use
             await backend.slow.run(backend.service.refresh)
+
+
+async def _publish(backend: Backend) -> None:
+    """Tells the other workers from time to time how long the queues of this one are."""
+    while True:
+        backend.metrics.publish()
+        await asyncio.sleep(_PUBLISH_SECONDS)
 
 
 def _refuse(_: Request, error: Exception) -> Response:

@@ -68,7 +68,7 @@ class Backend:
 
 def build_backend(service: Service, settings: ServeSettings) -> Backend:
     """The parts around a service."""
-    metrics = Metrics()
+    metrics = Metrics(settings.metrics)
     limits = settings.limits
     quick = Lane("quick", limits.queue, limits.wait_seconds, limits.quick_seconds)
     slow = Lane("slow", limits.slow_queue, work_seconds=limits.slow_seconds)

@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import final
 
 from model_behavior.errors import UsageError
@@ -66,6 +67,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class MetricFiles:
+    """Where a worker keeps its metrics.
+
+    Attributes:
+        folder: folder of the metrics of all workers, also in the variable PROMETHEUS_MULTIPROC_DIR of the environment.
+        place: number of this worker, which the one that replaces it takes over.
+    """
+
+    folder: Path
+    place: int
+
+
+@dataclass(frozen=True)
 class ServeSettings:
     """Settings of the service.
 
@@ -78,6 +92,7 @@ class ServeSettings:
         shutdown_seconds: time that running requests have to finish when the service stops.
         refresh_seconds: time between checks for changes of the folder by another process.
         shared: table that the worker processes of one service share; None where there is one process.
+        metrics: files of this worker's metrics; None where there is one process.
 
     Raises:
         UsageError: other machines can reach the address and there are no keys, or the port is out of range.
@@ -91,6 +106,7 @@ class ServeSettings:
     shutdown_seconds: int = 10
     refresh_seconds: float = 5.0
     shared: SharedTable | None = None
+    metrics: MetricFiles | None = None
 
     def __post_init__(self) -> None:
         if not self.keys and not is_loopback(self.host):

@@ -7,19 +7,24 @@ the table that they share, and takes connections from the one queue of the syste
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
+from model_behavior.serving.settings import MetricFiles
 from model_behavior.serving.shared_table import SharedTable
 
 VARIABLE = "MODEL_BEHAVIOR_SERVE_WORKER"
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _RESTART_SECONDS = 1.0
 _PATIENCE_SECONDS = 15.0  # beyond the time that requests have to finish
 _POLL_SECONDS = 0.2
@@ -33,11 +38,13 @@ class Inherited:
         listener: listening socket.
         shared: table that all workers share.
         ready: pipe to write to once it answers.
+        metrics: files of its metrics.
     """
 
     listener: socket.socket
     shared: SharedTable
     ready: int
+    metrics: MetricFiles
 
     def tell(self) -> None:
         """Tells the parent that this worker answers."""
@@ -50,8 +57,9 @@ def inherited() -> Inherited | None:
     value = os.environ.pop(VARIABLE, "")
     if not value:
         return None
-    listener, table, ready = map(int, value.split(","))
-    return Inherited(socket.socket(fileno=listener), SharedTable(table), ready)
+    listener, table, ready, place = map(int, value.split(","))
+    metrics = MetricFiles(Path(os.environ[_METRICS]), place)
+    return Inherited(socket.socket(fileno=listener), SharedTable(table), ready, metrics)
 
 
 @final
@@ -71,6 +79,7 @@ class Workers:
         self._patience = shutdown_seconds + _PATIENCE_SECONDS
         self._running: list[subprocess.Popen[bytes]] = []
         self._stopping = threading.Event()
+        self._metrics = ""
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Runs until SIGINT or SIGTERM, or until a worker cannot even start; returns the exit status.
@@ -81,8 +90,9 @@ class Workers:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._stopping.set())
         read, write = os.pipe()
+        self._metrics = tempfile.mkdtemp(prefix="model-behavior-metrics-")
         try:
-            self._running = [self._start(write) for _ in range(self._number)]
+            self._running = [self._start(place, write) for place in range(self._number)]
             if not self._await(read):
                 return 0 if self._stopping.is_set() else 1
             on_ready()
@@ -91,16 +101,17 @@ class Workers:
                     if process.poll() is not None:
                         print(f"a worker ended with {process.returncode}; starting another", file=sys.stderr)
                         time.sleep(_RESTART_SECONDS)
-                        self._running[place] = self._start(write)
+                        self._running[place] = self._start(place, write)
             return 0
         finally:
             self._stop()
             os.close(read)
             os.close(write)
+            shutil.rmtree(self._metrics, ignore_errors=True)
 
-    def _start(self, ready: int) -> subprocess.Popen[bytes]:
+    def _start(self, place: int, ready: int) -> subprocess.Popen[bytes]:
         handed = (self._listener.fileno(), self._shared.descriptor, ready)
-        environment = {**os.environ, VARIABLE: ",".join(map(str, handed))}
+        environment = {**os.environ, VARIABLE: ",".join(map(str, (*handed, place))), _METRICS: self._metrics}
         command = [sys.executable, "-m", "model_behavior", *self._command]
         # A session of its own, so that Ctrl-C reaches the parent alone.
         return subprocess.Popen(command, env=environment, pass_fds=handed, start_new_session=True)

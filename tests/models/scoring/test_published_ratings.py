@@ -15,7 +15,7 @@ from model_behavior.models.scoring.bradley_terry import BradleyTerry, BradleyTer
 from model_behavior.models.scoring.dense_network_config import DenseNetworkConfig
 from model_behavior.models.scoring.dense_network_model import DenseNetworkModel
 from model_behavior.models.scoring.dense_network_training import ScoringSchedule
-from model_behavior.models.scoring.model_base import group_ratings, rank_best_first
+from model_behavior.models.scoring.model_base import SharedCovariance, group_ratings, rank_best_first
 from model_behavior.models.scoring.published_ratings import RATINGS_ALONE, fit_published
 from tests.models.scoring.scoring_votes import draw_votes, table_for
 
@@ -156,6 +156,30 @@ def test_groups_by_hand() -> None:
     assert group_ratings(np.array([1.0, 0.6, 0.3]), wide, component[:3]).tolist() == [1, 1, 2]
     # Ratings of different components are not compared.
     assert group_ratings(np.array([1.0, 1.0]), np.eye(2), np.array([0, 1])).tolist() == [1, 2]
+
+
+def test_a_covariance_by_rows_is_the_dense_one() -> None:
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((5, 5))
+    known, n_models = root @ root.T, 40
+    known[2] = known[:, 2] = 0.0  # one whose rating is certain
+    place = rng.permutation(np.concatenate([np.arange(5), np.full(n_models - 5, -1)]))
+    deviation, rating = rng.uniform(0.1, 1, n_models), rng.standard_normal(n_models)
+    dense = np.empty((n_models, n_models))
+    for one in range(n_models):
+        for other in range(n_models):
+            a, b = place[one], place[other]
+            both = known[a, b] / np.sqrt(max(known[a, a], 1e-12) * max(known[b, b], 1e-12)) if min(a, b) >= 0 else 0.0
+            dense[one, other] = (1.0 if one == other else both) * deviation[one] * deviation[other]
+    rows = SharedCovariance(deviation, place, known)
+    np.testing.assert_allclose(rows.diagonal(), np.diag(dense), rtol=1e-12)
+    for row in range(n_models):
+        others = np.delete(np.arange(n_models), row)
+        np.testing.assert_allclose(rows[row, others], dense[row, others], rtol=1e-12)
+    component = np.zeros(n_models, np.int64)
+    groups = group_ratings(rating, rows, component)
+    assert groups.tolist() == group_ratings(rating, dense, component).tolist() and groups.max() > 2
+    assert groups.tolist() != group_ratings(rating, np.diag(np.diag(dense)), component).tolist()
 
 
 def test_the_groups_of_rank() -> None:

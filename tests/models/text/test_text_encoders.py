@@ -3,10 +3,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,14 @@ from model_behavior.errors import UsageError
 from model_behavior.models.behavior.encoder_base import TextEncoderBase
 from model_behavior.models.behavior.text.lexical import LexicalEncoder
 from model_behavior.models.behavior.text.registry import TEXT_ENCODERS, make_text_encoder, make_text_encoders
+from model_behavior.models.behavior.text.static import StaticEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.text.style_features import FEATURES, StyleFeature
 from model_behavior.models.behavior.text.tokens import char_ngrams, tokenize, word_ngrams
 from model_behavior.models.behavior.text.transformer import PoolingMode
 from model_behavior.models.behavior.text.transformer_encoders import SentenceTransformerEncoder
 from model_behavior.preprocessing.feature_cache import Features
+from tests.models.text.static_table import write_static_table
 
 Dense = Float32Array
 
@@ -46,10 +50,24 @@ def semantic(
     )
 
 
+_TABLES = TemporaryDirectory()
+
+
+@cache
+def static() -> StaticEncoder:
+    """With a table of characters."""
+    characters = sorted({*"".join(RESPONSES).lower()} - set(string.whitespace))
+    words = ["[UNK]", *characters, *(f"##{character}" for character in characters)]
+    vectors = np.random.default_rng(0).standard_normal((len(words), 8))
+    folder = write_static_table(Path(_TABLES.name) / "table", {"embeddings": vectors.astype(np.float32)}, words)
+    return StaticEncoder(str(folder), 64)
+
+
 ENCODERS: dict[str, Callable[[], TextEncoderBase]] = {
     "style": StyleEncoder,
     "lexical words": lambda: LexicalEncoder(bits=10),
     "lexical chars": lambda: LexicalEncoder(word_sizes=(1,), char_sizes=(2, 5), bits=12),
+    "static": static,
     "semantic mean": semantic,
     "semantic cls": lambda: semantic(pooling="cls"),
     "semantic max": lambda: semantic(pooling="max"),

@@ -51,6 +51,7 @@ from model_behavior.models.scoring.foundation import lay_foundation, rows_of_mod
 from model_behavior.models.scoring.model_base import (
     STATE_VERSION,
     ModelBase,
+    SharedCovariance,
     check_state,
     check_votes,
     empty_predictions,
@@ -403,18 +404,11 @@ class DenseNetworkModel(ModelBase):
         group = group_ratings(rated.rating, self._correlate(names, deviation), component)
         return replace(rated, component=component, group=group)
 
-    def _correlate(self, names: tuple[str, ...], deviation: Float64Array) -> Float64Array:
-        """Covariance of ratings with these deviations, correlated as those of the voted models are, [n, n]."""
+    def _correlate(self, names: tuple[str, ...], deviation: Float64Array) -> SharedCovariance:
+        """Covariance of ratings with these deviations, correlated as those of the voted models are."""
         voted = dict(zip(self.voted_models, range(len(self.voted_models)), strict=True))
         place = np.array([voted.get(name, -1) for name in names], dtype=np.int64)
-        known = np.flatnonzero(place >= 0)
-        spread = np.sqrt(np.maximum(np.diag(self._ratings.covariance), 1e-12))
-        correlation = np.eye(len(names))
-        chosen = np.ix_(place[known], place[known])
-        correlation[np.ix_(known, known)] = (self._ratings.covariance / np.outer(spread, spread))[chosen]
-        np.fill_diagonal(correlation, 1)
-        covariance: Float64Array = correlation * np.outer(deviation, deviation)
-        return covariance
+        return SharedCovariance(deviation, place, self._ratings.covariance)
 
     def _as_published(self, rated: Ratings, category: str | None) -> Ratings:
         """The ratings, with those of published models that have no votes exactly as they were published."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, ClassVar, Self
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, Self, final
 
 import numpy as np
 
@@ -190,7 +191,55 @@ def rank_best_first(ratings: Ratings) -> list[RankedModel]:
     return sorted(rows, key=lambda row: (last if row.component is None else row.component, -row.rating, row.model))
 
 
-def group_ratings(rating: Float64Array, covariance: Float64Array, component: Int64Array) -> Int64Array:
+class CovarianceRows(Protocol):
+    """What `group_ratings` reads of a covariance: an array [n_models, n_models], or entries computed when asked."""
+
+    def diagonal(self) -> Float64Array:
+        """Variances, [n_models]."""
+
+    def __getitem__(self, place: tuple[int, Int64Array]) -> Float64Array:
+        """Covariances of one rating with others, [n_others]."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SharedCovariance:
+    """Covariance of ratings of which some are correlated as in a known covariance, the others with none.
+
+    Entries are computed when they are asked for: those of 10,000 models would be 800 MB.
+
+    Attributes:
+        deviation: standard deviations of the ratings, [n_models].
+        place: row of each rating in `known`, -1 for one that is not there, [n_models].
+        known: covariance that correlations are read from, [n_known, n_known].
+    """
+
+    deviation: Float64Array
+    place: Int64Array
+    known: Float64Array
+
+    @cached_property
+    def _spread(self) -> Float64Array:
+        spread: Float64Array = np.sqrt(np.maximum(self.known.diagonal(), 1e-12))
+        return spread
+
+    def diagonal(self) -> Float64Array:
+        """Variances, [n_models]."""
+        return self.deviation * self.deviation
+
+    def __getitem__(self, place: tuple[int, Int64Array]) -> Float64Array:
+        """Covariances of one rating with others than itself, [n_others]."""
+        row, others = place
+        scale = self.deviation[row] * self.deviation[others]
+        own, theirs = self.place[row], self.place[others]
+        if own < 0:
+            return np.zeros(len(others))
+        correlation = self.known[own, theirs] / (self._spread[own] * self._spread[theirs])
+        covariance: Float64Array = np.where(theirs < 0, 0.0, correlation) * scale
+        return covariance
+
+
+def group_ratings(rating: Float64Array, covariance: CovarianceRows, component: Int64Array) -> Int64Array:
     """Groups of models that cannot be told apart, numbered from 1, the best first, [n_models].
 
     Within each component, from the best model downwards: a model joins the group above it where it differs from none
@@ -202,7 +251,7 @@ def group_ratings(rating: Float64Array, covariance: Float64Array, component: Int
         covariance: covariance of the ratings, [n_models, n_models].
         component: see `Ratings`, [n_models].
     """
-    own = np.diag(covariance)
+    own = covariance.diagonal()
     group = np.zeros(len(rating), dtype=np.int64)
     number, first = 0, 0
     last = int(component.max(initial=0)) + 1

@@ -17,6 +17,7 @@ from model_behavior.models.behavior.text.execution import Backend
 from model_behavior.models.behavior.text.fine_tuning import FineTuningConfig
 from model_behavior.models.behavior.text.lexical import LexicalEncoder
 from model_behavior.models.behavior.text.likelihood import LikelihoodEncoder
+from model_behavior.models.behavior.text.static import StaticConfig, StaticEncoder
 from model_behavior.models.behavior.text.style import StyleEncoder
 from model_behavior.models.behavior.text.transformer import ReadingConfig
 from model_behavior.models.behavior.text.transformer_encoders import FineTunedEncoder, SentenceTransformerEncoder
@@ -25,7 +26,14 @@ from model_behavior.preprocessing.entry_file import inside
 
 TEXT_ENCODERS: dict[str, type[TextEncoderBase]] = {
     encoder.name: encoder
-    for encoder in (StyleEncoder, LexicalEncoder, SentenceTransformerEncoder, FineTunedEncoder, LikelihoodEncoder)
+    for encoder in (
+        StyleEncoder,
+        LexicalEncoder,
+        StaticEncoder,
+        SentenceTransformerEncoder,
+        FineTunedEncoder,
+        LikelihoodEncoder,
+    )
 }
 DEFAULT_ENCODERS = ("style", "lexical")
 
@@ -66,12 +74,14 @@ class TextConfig:
         reading: weights, token budgets, pooling and precision of `semantic` and `finetuned`.
         tuning: settings of the fine-tuning of `finetuned`.
         likelihood: language model, token budgets and precision of `likelihood`.
+        static: table and token budget of `static`.
     """
 
     encoders: tuple[str, ...] = DEFAULT_ENCODERS
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
     likelihood: CausalReadingConfig = field(default_factory=CausalReadingConfig)
+    static: StaticConfig = field(default_factory=StaticConfig)
 
     def make(self, backend: Backend = "auto") -> tuple[TextEncoderBase, ...]:
         """Makes the encoders; `backend` runs the transformers among them."""
@@ -80,6 +90,7 @@ class TextConfig:
             "semantic": reading,
             "finetuned": {**reading, "tuning": self.tuning},
             "likelihood": asdict(self.likelihood),
+            "static": asdict(self.static),
         }
         return make_text_encoders(self.encoders, configs)
 

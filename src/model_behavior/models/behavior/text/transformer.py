@@ -122,9 +122,13 @@ class PairTransformer(nn.Module):
         tokenizer, config = self.network.tokenizer, self.config
         distinct = list(dict.fromkeys(prompts))
         heads = dict(
-            zip(distinct, self._token_ids([_cut(text, config.prompt_tokens) for text in distinct]), strict=True)
+            zip(
+                distinct,
+                self._token_ids([cut_characters(text, config.prompt_tokens) for text in distinct]),
+                strict=True,
+            )
         )
-        bodies = self._token_ids([_cut(text, config.response_tokens) for text in responses])
+        bodies = self._token_ids([cut_characters(text, config.response_tokens) for text in responses])
         begin = [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id]
         end = self._separator()
         return [
@@ -133,7 +137,7 @@ class PairTransformer(nn.Module):
                     *begin,
                     *heads[prompt][: config.prompt_tokens],
                     *end,
-                    *_head_and_tail(body, config.response_tokens),
+                    *head_and_tail(body, config.response_tokens),
                     *end,
                 ],
                 dtype=np.int64,
@@ -221,13 +225,14 @@ def locate_model(model: str) -> str:
     return str(Path(package.origin).parent / "model")
 
 
-def _cut(text: str, tokens: int) -> str:
+def cut_characters(text: str, tokens: int) -> str:
     """Cuts a text to the head and tail that `tokens` tokens can come from."""
     half = tokens * _CHARACTERS_PER_TOKEN
     return text if len(text) <= 2 * half else f"{text[:half]} {text[-half:]}"
 
 
-def _head_and_tail(ids: list[int], budget: int) -> list[int]:
+def head_and_tail(ids: list[int], budget: int) -> list[int]:
+    """The first and the last tokens, half of the budget each; all where it suffices."""
     if len(ids) <= budget:
         return ids
     head = (budget + 1) // 2
