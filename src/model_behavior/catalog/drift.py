@@ -15,7 +15,7 @@ is g times a noncentral chi^2_h with noncentrality effect^2 / g; g falls as the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -265,7 +265,7 @@ def line_up(catalog: Catalog, model: int, new: Catalog, config: DriftConfig) -> 
         by_prompt=by_prompt,
         limit=limit,
         n_cut=int((~kept).sum()),
-        controls=tuple(Control(each.enrolled @ whitening, each.new @ whitening) for each in controls),
+        controls=tuple(replace(each, vectors=each.vectors @ whitening) for each in controls),
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_behavior.arrays import Float64Array, Int64Array, UInt64Array
+from model_behavior.arrays import BoolArray, Float64Array, Int64Array, IntArray, UInt64Array
 from model_behavior.catalog.relabelling import MixDraws, score_mixtures
 from model_behavior.catalog.samples import VectorSample
 
@@ -26,6 +26,7 @@ LEAST_CONTROLS = 8  # models; the scatter of fewer says little
 _LEAST_RESPONSES = 8  # of a control to either part of the prompts
 _MOST_CONTROLS = 64  # more change nothing but the time
 _LARGEST_RATIO = 6.0  # of a difference to its standard error: scores have long tails
+_SPLITS, _CHANCE = 39, 0.05
 _TINY = 1e-30
 
 
@@ -61,20 +62,34 @@ class PromptEffects:
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """Responses of a model that has not changed, to the enrolled and to the new prompts, without their effects.
+    """Responses of a model that has not changed, to enrolled and to new prompts, without the prompts' effects.
 
     Attributes:
-        enrolled: responses to the enrolled prompts, [n_enrolled, dim].
-        new: responses to the new prompts, [n_new, dim].
+        vectors: the responses, [n, dim].
+        prompt: prompt of each, as a row of the prompts of all controls, [n].
+        is_new: True for responses to new prompts, [n].
     """
 
-    enrolled: Float64Array
-    new: Float64Array
+    vectors: Float64Array
+    prompt: IntArray
+    is_new: BoolArray
 
     @property
     def noise(self) -> float:
         """1 / n_enrolled + 1 / n_new: variance of the difference of means of responses with variance 1."""
-        return 1 / len(self.enrolled) + 1 / len(self.new)
+        n_new = int(self.is_new.sum())
+        return 1 / (len(self.is_new) - n_new) + 1 / n_new
+
+    def contrasts(self, splits: BoolArray) -> Float64Array:
+        """Weights of the responses in the mean to new less that to enrolled prompts, as they are split, then by chance.
+
+        Args:
+            splits: True for new prompts, by chance, [n_splits, n_prompts].
+        """
+        is_new = np.concatenate([self.is_new[None], splits[:, self.prompt]])
+        n_new = is_new.sum(axis=1, keepdims=True)
+        weights: Float64Array = is_new / np.maximum(n_new, 1) - ~is_new / np.maximum(is_new.shape[1] - n_new, 1)
+        return weights
 
 
 def measure_effects(sample: VectorSample, model: int, keys: UInt64Array) -> PromptEffects:
@@ -112,16 +127,19 @@ def find_controls(
         effects: effects of all these prompts.
     """
     shared = np.intersect1d(enrolled, new)
-    sides = [np.setdiff1d(side, shared) for side in (enrolled, new)]
-    rows = [np.flatnonzero((sample.owner != model) & np.isin(sample.prompt_keys, side)) for side in sides]
-    counts = np.stack([np.bincount(sample.owner[side], minlength=len(effects.means)) for side in rows]).min(axis=0)
+    old_side, new_side = (np.setdiff1d(side, shared) for side in (enrolled, new))
+    prompts = np.union1d(old_side, new_side)
+    rows = np.flatnonzero((sample.owner != model) & np.isin(sample.prompt_keys, prompts))
+    owner, keys = sample.owner[rows], sample.prompt_keys[rows]
+    is_new = np.isin(keys, new_side)
+    n_models = len(effects.means)
+    counts = np.minimum(*(np.bincount(owner[side], minlength=n_models) for side in (is_new, ~is_new)))
     chosen = np.argsort(-counts, kind="stable")[:_MOST_CONTROLS]
     found = []
     for row in chosen[counts[chosen] >= _LEAST_RESPONSES].tolist():
-        parts = [side[sample.owner[side] == row] for side in rows]
-        vectors = [sample.vectors[part].astype(np.float64) for part in parts]
-        free = [effects.free(each, sample.prompt_keys[part], row) for each, part in zip(vectors, parts, strict=True)]
-        found.append(Control(*free))
+        own = owner == row
+        free = effects.free(sample.vectors[rows[own]].astype(np.float64), keys[own], row)
+        found.append(Control(free, np.searchsorted(prompts, keys[own]), is_new[own]))
     return found
 
 
@@ -140,48 +158,58 @@ def draw_mix(
     if len(controls) < LEAST_CONTROLS:
         return None
     rng = np.random.default_rng([seed, 1])
+    contrasts = _split(controls, rng)
     drawn = rng.integers(len(controls), size=permutations)
     signs = rng.choice([-1.0, 1.0], size=(permutations, 1))
-    return MixDraws(_spread_means(controls)[drawn] * signs, _spread_scores(controls, others, noise)[drawn])
+    means = _spread_means(controls, contrasts)[drawn] * signs
+    return MixDraws(means, _spread_scores(controls, contrasts, others, noise)[drawn])
 
 
-def _spread_means(controls: Sequence[Control]) -> Float64Array:
-    """Differences of the means of each control around their mean, less what chance adds to each, [n_controls, dim].
-
-    Each is shortened by itself: models differ in how they take a kind of prompts, and a few take it to heart.
-    """
-    differences = np.stack([each.new.mean(axis=0) - each.enrolled.mean(axis=0) for each in controls])
-    errors = np.array([sum(_error(side).sum() for side in (each.enrolled, each.new)) for each in controls])
-    spread = _centre(differences)
-    kept = 1 - errors / np.maximum(np.square(spread).sum(axis=1), _TINY)
-    shortened: Float64Array = spread * np.sqrt(np.maximum(kept, 0))[:, None]
-    return shortened
-
-
-def _spread_scores(controls: Sequence[Control], others: Float64Array, noise: float) -> Float64Array:
-    """The same for scores of mixtures, in standard errors of the compared samples, [n_controls, n_scores]."""
-    found = []
+def _split(controls: Sequence[Control], rng: np.random.Generator) -> list[Float64Array]:
+    """Contrasts of each control, as it is split and then by chance, the prompts of all in the same way."""
+    n_prompts = 1 + max(int(each.prompt.max()) for each in controls)
+    is_new = np.zeros(n_prompts, dtype=bool)
     for each in controls:
-        vectors = np.concatenate([each.enrolled, each.new])
-        scores = score_mixtures(vectors, vectors.mean(axis=0) + others).reshape(len(vectors), -1)
-        enrolled, new = scores[: len(each.enrolled)], scores[len(each.enrolled) :]
-        error = np.sqrt(_error(enrolled) + _error(new) + _TINY)
-        found.append(np.clip((new.mean(axis=0) - enrolled.mean(axis=0)) / error, -_LARGEST_RATIO, _LARGEST_RATIO))
-    spread = _centre(np.stack(found))
-    kept = max(0.0, 1 - 1 / max(float(np.square(spread).mean()), _TINY))
-    factors = np.sqrt([kept * max(each.noise / noise, 1.0) for each in controls])
-    shortened: Float64Array = spread * factors[:, None]
+        is_new[each.prompt[each.is_new]] = True
+    splits = rng.permuted(np.broadcast_to(is_new, (_SPLITS, n_prompts)), axis=1)
+    return [each.contrasts(splits) for each in controls]
+
+
+def _spread_means(controls: Sequence[Control], contrasts: Sequence[Float64Array]) -> Float64Array:
+    """What the mix does to the mean of each control, [n_controls, dim]."""
+    pairs = zip(controls, contrasts, strict=True)
+    return _shorten(np.stack([weights @ each.vectors for each, weights in pairs], axis=1))
+
+
+def _spread_scores(
+    controls: Sequence[Control], contrasts: Sequence[Float64Array], others: Float64Array, noise: float
+) -> Float64Array:
+    """What it does to their scores of mixtures, in standard errors of the compared samples, [n_controls, n_scores]."""
+    found = []
+    for each, weights in zip(controls, contrasts, strict=True):
+        scores = score_mixtures(each.vectors, each.vectors.mean(axis=0) + others).reshape(len(each.vectors), -1)
+        errors = scores.std(axis=0, ddof=1) * np.sqrt(each.noise)
+        found.append(np.clip(weights @ scores / np.maximum(errors, _TINY), -_LARGEST_RATIO, _LARGEST_RATIO))
+    factors = np.sqrt([max(each.noise / noise, 1.0) for each in controls])
+    spread: Float64Array = _shorten(np.stack(found, axis=1)) * factors[:, None]
+    return spread
+
+
+def _shorten(differences: Float64Array) -> Float64Array:
+    """Differences of the controls around their mean, less what chance adds to each, [n_controls, n_columns].
+
+    What all models do alike is no scatter. Each is shortened by itself: models differ in how they take a kind of
+    prompts, and a few take it to heart. All are 0 where 5 % of the random splits scatter as much.
+
+    Args:
+        differences: of each control, as it is split and then by chance, [1 + n_splits, n_controls, n_columns].
+    """
+    n = differences.shape[1]
+    centred = (differences - differences.mean(axis=1, keepdims=True)) * np.sqrt(n / (n - 1))
+    lengths = np.square(centred).sum(axis=2)  # [1 + n_splits, n_controls]
+    totals = lengths.sum(axis=1)
+    if (totals >= totals[0]).mean() > _CHANCE:
+        return np.zeros_like(centred[0])
+    kept = 1 - lengths[1:].mean(axis=0) / np.maximum(lengths[0], _TINY)
+    shortened: Float64Array = centred[0] * np.sqrt(np.maximum(kept, 0))[:, None]
     return shortened
-
-
-def _centre(differences: Float64Array) -> Float64Array:
-    """Differences around their mean, with their variance unbiased: what all models do alike is no scatter."""
-    n = len(differences)
-    centred: Float64Array = (differences - differences.mean(axis=0)) * np.sqrt(n / (n - 1))
-    return centred
-
-
-def _error(values: Float64Array) -> Float64Array:
-    """Variance of the mean of some rows, [n_columns]."""
-    variance: Float64Array = values.var(axis=0, ddof=1) / len(values)
-    return variance
