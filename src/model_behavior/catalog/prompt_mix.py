@@ -27,6 +27,7 @@ _LEAST_RESPONSES = 8  # of a control to either part of the prompts
 _MOST_CONTROLS = 64  # more change nothing but the time
 _LARGEST_RATIO = 6.0  # of a difference to its standard error: scores have long tails
 _SPLITS, _CHANCE = 39, 0.05
+_FREEDOM = 4  # of the tails: some models take a kind of prompts to heart far more than any of a few dozen controls
 _TINY = 1e-30
 
 
@@ -161,8 +162,9 @@ def draw_mix(
     contrasts = _split(controls, rng)
     drawn = rng.integers(len(controls), size=permutations)
     signs = rng.choice([-1.0, 1.0], size=(permutations, 1))
+    tails = np.sqrt(_FREEDOM / rng.chisquare(_FREEDOM, size=(permutations, 1)))
     means = _spread_means(controls, contrasts)[drawn] * signs
-    return MixDraws(means, _spread_scores(controls, contrasts, others, noise)[drawn])
+    return MixDraws(means * tails, _spread_scores(controls, contrasts, others, noise)[drawn] * tails)
 
 
 def _split(controls: Sequence[Control], rng: np.random.Generator) -> list[Float64Array]:
