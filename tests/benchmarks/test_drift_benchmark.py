@@ -20,6 +20,7 @@ from model_behavior.benchmarks.drift import (
     run_drift_benchmark,
     write_drift_report,
 )
+from model_behavior.benchmarks.harnesses import CUT
 from model_behavior.data.arena import Arena
 
 
@@ -59,5 +60,5 @@ def test_a_swap_is_found_and_what_nobody_sees_changes_nothing(arena: Arena, scor
     assert turns[-1][0] == turns[-1][1] == len(turns)
     found = {(cell.kind, cell.share, cell.same_prompts): cell.found for cell in cells}
     assert found["another family", 1.0, True][OURS] == pytest.approx(1.0)
-    none, newline, *_ = HARNESSES
-    assert found[newline, 0.0, False] == found[none, 0.0, False]
+    none, *unseen = [name for name in HARNESSES if name not in CUT]
+    assert all(found[name, 0.0, False] == found[none, 0.0, False] for name in unseen)

@@ -21,7 +21,7 @@ from model_behavior.catalog.drift import (
     power_of,
     responses_needed,
 )
-from model_behavior.catalog.relabelling import combine, permute_distances, permute_mixtures, score_mixtures
+from model_behavior.catalog.relabelling import Relabelling, combine, permute_distances, permute_mixtures, score_mixtures
 from model_behavior.catalog.samples import VectorSample, empty_samples
 from model_behavior.errors import DataError, UsageError
 
@@ -44,7 +44,7 @@ def catalog_of(**models: tuple[Float64Array, IntArray]) -> Catalog:
 def test_permutations_have_the_distribution_of_all_relabellings() -> None:
     vectors = np.array([[0.0], [1.0], [3.0], [7.0]])
     is_new = np.array([True, False, True, False])
-    observed, *permuted = permute_distances(vectors, is_new, np.zeros(4, np.int64), 6000, seed=0)
+    observed, *permuted = permute_distances(vectors, Relabelling(is_new, np.zeros(4, np.int64), 6000, seed=0))
     assert observed == pytest.approx((1.5 - 4) ** 2)
     every = [
         (np.mean([vectors[i] for i in chosen]) - np.mean([vectors[i] for i in range(4) if i not in chosen])) ** 2
@@ -57,13 +57,14 @@ def test_permutations_have_the_distribution_of_all_relabellings() -> None:
 def test_labels_are_permuted_within_prompts_only() -> None:
     vectors = np.array([[10.0], [11.0], [20.0], [22.0], [23.0]])
     stratum, is_new = np.array([0, 0, 1, 1, 1]), np.array([False, True, False, True, False])
-    observed, *permuted = permute_distances(vectors, is_new, stratum, 3000, seed=0)
+    observed, *permuted = permute_distances(vectors, Relabelling(is_new, stratum, 3000, seed=0))
     assert observed == pytest.approx(((11 - 10) + (22 - 21.5)) ** 2 / 4)
     first, second = [1, -1], [20 - 22.5, 22 - 21.5, 23 - 21]
     every = [(a + b) ** 2 / 4 for a in first for b in second]
     assert sorted(set(np.round(permuted, 9))) == pytest.approx(sorted(set(np.round(every, 9))))
     shuffled = np.array([3, 0, 4, 1, 2])
-    again, *_ = permute_distances(vectors[shuffled], is_new[shuffled], stratum[shuffled], 19, seed=0)
+    how = Relabelling(is_new[shuffled], stratum[shuffled], 19, seed=0)
+    again, *_ = permute_distances(vectors[shuffled], how)
     assert again == pytest.approx(observed)
 
 
@@ -140,7 +141,7 @@ def test_scores_are_log_likelihood_ratios_of_mixtures() -> None:
         e = (0.05, 0.1, 0.3, 1.0)[share]
         np.testing.assert_allclose(scores[:, k, share], np.log(1 - e + e * densities[1] / densities[0]), atol=1e-9)
     is_new, stratum = np.arange(7) < 3, np.zeros(7, np.int64)
-    statistics, nearest = permute_mixtures(scores, is_new, stratum, 500, seed=0)
+    statistics, nearest = permute_mixtures(scores, Relabelling(is_new, stratum, 500, seed=0))
     differences = scores[is_new].mean(axis=0) - scores[~is_new].mean(axis=0)
     assert len(statistics) == 501 and nearest in (0, 1) and statistics[0] * differences.max() > 0
 

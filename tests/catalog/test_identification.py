@@ -19,6 +19,7 @@ from model_behavior.catalog.identification import (
     fit_identifier,
     gather_evidence,
 )
+from model_behavior.catalog.presence import Presence
 from model_behavior.catalog.samples import VectorSample, empty_samples
 from model_behavior.catalog.two_covariance import TwoCovariance, fit_two_covariance, fit_whitening
 from model_behavior.data.arena import Arena
@@ -84,6 +85,20 @@ def test_curves_are_level_beyond_what_they_were_fitted_to() -> None:
     np.testing.assert_allclose(
         curve.at(np.array([1.0, 8.0, 500.0])), [0, np.log(8) + np.log(8) ** 2] + [curve.at(np.array([8.0]))[0]]
     )
+
+
+def test_more_responses_than_in_any_trial_say_no_less() -> None:
+    """The ratios level off where models are known by few responses; nothing may make them count less then."""
+    curve = Curve((0.3, -0.4, 0.35), most=8.0)
+    calibration, ratios = Calibration(Scale(0.55, 0.4), curve, curve), np.array([[38.0, -210.0]] * 3)
+    k = np.array([8.0, 29.0, 500.0])
+    for found in (calibration.logit_known(ratios, k), calibration.support(ratios, k)):
+        np.testing.assert_allclose(found, found[0])
+    named = calibration.among_known(np.array([[3.0, 0.0]] * 3), k)[:, 0]
+    assert (np.diff(named) < 0).all(), "which of the known ones it is stays as unsure as correlated responses make it"
+    presence = Presence((0.6, 0.7, 0.35, -0.9, -0.8, -0.2, 0.1, 0.3), most=8.0)
+    logits = presence.logit_known(np.full(3, 2.0), np.full(3, 4.0), k)
+    np.testing.assert_allclose(logits, logits[0])
 
 
 def test_calibration_finds_the_scale_that_made_the_answers() -> None:

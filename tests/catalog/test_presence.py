@@ -39,6 +39,13 @@ def test_neither_kind_of_responses_is_judged_with_false_certainty() -> None:
     assert log_loss(by_ratios[~as_is].clip(1e-12, 1 - 1e-12), judged.known[~as_is]) > 5
 
 
+def test_it_is_level_beyond_the_largest_number_of_responses_tried() -> None:
+    presence = fit_presence(trials(400, 0))
+    assert presence.most == 32
+    logits = presence.logit_known(np.ones(2), np.ones(2), np.array([32.0, 900.0]))
+    assert logits[0] == logits[1]
+
+
 def test_what_no_shift_explains_still_counts() -> None:
     presence = fit_presence(trials(4000, 0))
     weak, strong = np.full(2, -30.0), np.array([-6.0, 8.0])

@@ -14,6 +14,7 @@ import numpy as np
 
 from model_behavior.arrays import BoolArray, Float32Array, Float64Array, IntArray, UInt64Array
 from model_behavior.artifact import Artifact
+from model_behavior.benchmarks.harnesses import CUT, UNSEEN, change_unseen
 from model_behavior.catalog import Catalog, ModelEmbeddings, merge_catalogs, remove
 from model_behavior.catalog.drift import DriftConfig, Sides, compare_sides, line_up
 from model_behavior.catalog.embeddings import average, encode_parts, usable_pairs
@@ -29,23 +30,17 @@ SHARES = (1.0, 0.5, 0.1, 0.05)
 KINDS = ("sibling", "smaller size", "another family")
 OURS = "drift"
 MEANS, MIXTURES = "of it, means", "of it, mixtures"
-LONGER = "longer prompts than the enrolled ones"
+LONGER, SHORTER = "longer prompts than the enrolled ones", "shorter prompts than the enrolled ones"
 _BATCH, _RIDGE = 512, 0.3
 _PARAMETERS = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z])", re.IGNORECASE)
 _LEAST_ENROLLED = 16
 
 
-def _reword(text: str) -> str:
-    """What a person does not see: line ends, quotation marks, an end-of-turn token, empty reasoning."""
-    return f"<think></think>\n{text}\n</s>\n".replace("'", "\u2019").replace("\n", "\r\n")
-
-
 HARNESSES: Mapping[str, Callable[[str], str] | None] = {
     "none, other prompts": None,
-    "trailing newline": lambda text: text + "\n",
-    "line ends, quotation marks, end-of-turn token, empty reasoning": _reword,
-    "cut at 2,000 characters": lambda text: text[:2000],
-    "cut at 800 characters": lambda text: text[:800],
+    **{name: UNSEEN[name] for name in ("a line feed after each", "curly apostrophes", "an end token")},
+    "all that nobody sees": change_unseen,
+    **CUT,
 }
 """Changes of the harness: what it does to each response."""
 
@@ -284,10 +279,11 @@ class Bench:
             for kind, change in HARNESSES.items():
                 found[kind, n] = self._test(others, model, before, self._changed(asked, change))
             half = len(by_length) // 2
-            shorter, longer = ([own[key] for key in part] for part in (by_length[:half], by_length[half:]))
-            if len(longer) >= n:
-                drawn = [longer[place] for place in rng.permutation(len(longer))[:n].tolist()]
-                found[LONGER, n] = self._test(others, model, shorter, self.bank.enrol("new", drawn))
+            halves = [[own[key] for key in part] for part in (by_length[:half], by_length[half:])]
+            for kind, (before, other) in ((LONGER, halves), (SHORTER, halves[::-1])):
+                if len(other) >= n:
+                    drawn = [other[place] for place in rng.permutation(len(other))[:n].tolist()]
+                    found[kind, n] = self._test(others, model, before, self.bank.enrol("new", drawn))
         return found
 
     def _changed(self, rows: Sequence[int], change: Callable[[str], str] | None) -> Catalog:

@@ -6,8 +6,7 @@ validation prompts make the catalog, responses to the other half are changed and
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from model_behavior.arrays import Float64Array, FloatArray, Int64Array
 from model_behavior.benchmarks.certainty import enrol_known
+from model_behavior.benchmarks.harnesses import AS_IS, UNSEEN, VISIBLE
 from model_behavior.benchmarks.languages import WORDS, translate_pairs, translate_votes
 from model_behavior.catalog import enrol
 from model_behavior.catalog.identification import Identifier, fit_identifier
@@ -29,37 +29,11 @@ from model_behavior.models.behavior.monitor import Runtime
 from model_behavior.names import family_of
 from model_behavior.pipeline import TrainingConfig, train_encoder
 
-AS_IS = "as they are"
 MIXTURES = (0.05, 0.1, 0.2)
 LANGUAGES = ("en", *WORDS)
 _RESPONSES, _FEWEST = 32, 4
 _MODELS = 20  # of known ones and of new ones: a change encodes 32 responses of each anew
 _PROMPTS, _TRAINED_PROMPTS, _VOTES_PER_PROMPT = 150, 110, 12
-_BOLD, _BULLET, _NUMBER = re.compile(r"\*\*"), re.compile(r"(?m)^(\s*)[-*] "), re.compile(r"(?m)^(\s*)\d+[.)] ")
-
-UNSEEN: Mapping[str, Callable[[str], str]] = {
-    "a line feed after each": lambda text: text + "\n",
-    "carriage returns": lambda text: text.replace("\n", "\r\n"),
-    "a space before each": lambda text: " " + text,
-    "no-break spaces": lambda text: text.replace(" ", "\u00a0"),
-    "curly apostrophes": lambda text: text.replace("'", "\u2019"),
-    "an end token": lambda text: text + "</s>",
-    "empty reasoning": lambda text: "<think></think>" + text,
-    "reasoning": lambda text: "<think>Let me think about this.</think>\n" + text,
-    "a role before each": lambda text: "Assistant: " + text,
-}
-"""What a person sees as the same text."""
-
-VISIBLE: Mapping[str, Callable[[str], str]] = {
-    "a closing line": lambda text: text + "\n\nLet me know if you need anything else!",
-    "an opening line": lambda text: "Sure, here is my answer.\n\n" + text,
-    "other bullets": lambda text: _BULLET.sub(r"\1• ", text),
-    "bullets for numbers": lambda text: _NUMBER.sub(r"\1- ", text),
-    "bold removed": lambda text: _BOLD.sub("", text),
-    "lower case": str.lower,
-    "an emoji": lambda text: text + " 😊",
-}
-"""What a system prompt, a template or a renderer may do to every response."""
 
 
 @dataclass(frozen=True)

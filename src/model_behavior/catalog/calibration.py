@@ -81,7 +81,7 @@ class Calibration:
 
     def logit_known(self, ratios: Float64Array, k: Float64Array) -> Float64Array:
         """Log-odds that the model is a known one, at even prior odds, [n_trials]."""
-        known: Float64Array = _exponential(self.weight, k) * _support(self.identity, ratios, k) + self.offset.at(k)
+        known: Float64Array = _exponential(self.weight, k) * self.support(ratios, k) + self.offset.at(k)
         return known
 
     def probabilities(self, ratios: Float64Array, k: Float64Array, prior_none: float) -> Float64Array:
@@ -90,8 +90,12 @@ class Calibration:
         return np.column_stack([expit(logit)[:, None] * self.among_known(ratios, k), expit(-logit)])
 
     def support(self, ratios: Float64Array, k: Float64Array) -> Float64Array:
-        """Log of the mean likelihood ratio over models that are in the catalog, scaled, [n_trials]."""
-        return _support(self.identity, ratios, k)
+        """Log of the mean likelihood ratio over models that are in the catalog, scaled, [n_trials].
+
+        More responses than in any trial are scaled as the most of them: the ratios level off where the models are known
+        by few responses, and a scale that falls on would make more responses say less.
+        """
+        return _support(self.identity, ratios, np.minimum(k, self.weight.most))
 
     def among_known(self, ratios: Float64Array, k: Float64Array) -> Float64Array:
         """Of every model, given that the model is a known one, [n_trials, n_models]."""

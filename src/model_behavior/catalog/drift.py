@@ -4,7 +4,8 @@
 covariance 1, by two permutation tests together (`relabelling`): of the samples' means, for a change of all responses,
 and of a mixture with another known model, for a change of some. Responses are relabelled within each prompt where both
 samples answer the same prompts, so that the prompts cannot pass for a change. Where they answer others, what a prompt
-does to every answer is subtracted, as far as other models' responses to it tell. Decision 0026 has the power of each.
+does to every answer is subtracted, and what another mix of prompts does to models that have not changed is allowed for,
+as far as other models' responses to these prompts tell (`prompt_mix`). Decisions 0026 and 0037 have the power.
 
 **Power.** Without a change the squared distance of the means is close to g chi^2_h, with g and h from the mean and
 variance of the permuted distances (Satterthwaite 1946). A change by `effect` adds effect^2 to it, so that the distance
@@ -14,14 +15,21 @@ is g times a noncentral chi^2_h with noncentrality effect^2 / g; g falls as the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from model_behavior.arrays import BoolArray, Float16Array, Float64Array, IntArray, UInt64Array
+from model_behavior.arrays import BoolArray, Float16Array, Float64Array, IntArray
 from model_behavior.catalog.cut_responses import find_limit, read_endings
 from model_behavior.catalog.enrolment import Catalog
-from model_behavior.catalog.relabelling import combine, permute_distances, permute_mixtures, score_mixtures
+from model_behavior.catalog.prompt_mix import LEAST_CONTROLS, Control, draw_mix, find_controls, measure_effects
+from model_behavior.catalog.relabelling import (
+    Relabelling,
+    combine,
+    permute_distances,
+    permute_mixtures,
+    score_mixtures,
+)
 from model_behavior.catalog.style_drivers import StyleDriver, find_drivers, profile_of
 from model_behavior.catalog.two_covariance import fit_whitening
 from model_behavior.data.canonical_text import Changes
@@ -194,6 +202,7 @@ class Sides:
         by_prompt: True if they are compared by prompt.
         limit: log(1 + characters) from which on responses are set aside, since a limit cuts those of one sample.
         n_cut: number of responses that are set aside for it.
+        controls: other models' responses to the same prompts, in the coordinates of `vectors`; none by prompt.
     """
 
     vectors: Float64Array
@@ -204,6 +213,7 @@ class Sides:
     by_prompt: bool
     limit: float
     n_cut: int
+    controls: tuple[Control, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,28 +253,33 @@ def line_up(catalog: Catalog, model: int, new: Catalog, config: DriftConfig) -> 
     shared = np.intersect1d(keys[is_new], keys[~is_new])
     by_prompt = len(shared) >= config.min_shared_prompts
     used = np.isin(keys, shared) if by_prompt else np.ones(len(keys), dtype=bool)
-    keys = keys[used]
-    centred = vectors[used].astype(np.float64) - _prompt_effects(catalog, model, keys)
+    keys, is_new = keys[used], is_new[used]
+    effects = measure_effects(enrolled, model, keys)
+    controls = () if by_prompt else find_controls(enrolled, model, keys[~is_new], keys[is_new], effects)
     return Sides(
-        vectors=centred @ whitening,
+        vectors=(vectors[used].astype(np.float64) - effects.of(keys)) @ whitening,
         others=np.delete(catalog.models.mean.astype(np.float64), model, axis=0) @ whitening,
-        is_new=is_new[used],
+        is_new=is_new,
         stratum=np.unique(keys, return_inverse=True)[1] if by_prompt else np.zeros(len(keys), dtype=np.int64),
         n_shared=len(shared),
         by_prompt=by_prompt,
         limit=limit,
         n_cut=int((~kept).sum()),
+        controls=tuple(replace(each, vectors=each.vectors @ whitening) for each in controls),
     )
 
 
 def compare_sides(catalog: Catalog, model: int, sides: Sides, config: DriftConfig) -> ChangeTests:
     """Both tests, one by one and together, of a model given by its row."""
-    how = sides.is_new, sides.stratum, config.permutations, config.seed
-    distances = permute_distances(sides.vectors, *how)
+    n_new = int(sides.is_new.sum())
+    noise, away = 1 / n_new + 1 / (len(sides.is_new) - n_new), sides.others - sides.vectors.mean(axis=0)
+    mix = draw_mix(sides.controls, away, noise, config.permutations, config.seed)
+    how = Relabelling(sides.is_new, sides.stratum, config.permutations, config.seed, mix)
+    distances = permute_distances(sides.vectors, how)
     if not len(sides.others):
         p_value, _ = combine([distances], [1.0])
         return ChangeTests(distances, p_value, p_value, None, None)
-    mixtures, row = permute_mixtures(score_mixtures(sides.vectors, sides.others), *how)
+    mixtures, row = permute_mixtures(score_mixtures(sides.vectors, sides.others), how)
     p_value, (p_mean, p_mixture) = combine([distances, mixtures], _WEIGHTS)
     names = [name for other, name in enumerate(catalog.models.names) if other != model]
     return ChangeTests(distances, p_value, p_mean, p_mixture, names[row])
@@ -319,29 +334,6 @@ def _fit_whitening(catalog: Catalog, model: int, compared: Float16Array) -> Floa
     return fit_whitening(vectors, owner)
 
 
-def _prompt_effects(catalog: Catalog, model: int, keys: UInt64Array) -> Float64Array:
-    """Mean of other models' responses to each prompt less that of all their responses, shrunk to 0, [n, dim]."""
-    sample = catalog.samples.embedded
-    others = sample.owner != model
-    effects = np.zeros((len(keys), sample.vectors.shape[1]))
-    if not others.any():
-        return effects
-    asked, place = np.unique(keys, return_inverse=True)
-    rows = np.flatnonzero(others & np.isin(sample.prompt_keys, asked))
-    if not len(rows):
-        return effects
-    # Each response less the mean of its own model's, so that it does not matter which models answered.
-    present = np.flatnonzero(np.diff(sample.offsets))
-    sums = np.add.reduceat(sample.vectors, sample.offsets[present], axis=0, dtype=np.float64)
-    means = sums / np.diff(sample.offsets)[present, None]
-    ordered = rows[np.argsort(sample.prompt_keys[rows], kind="stable")]
-    answered, first, counts = np.unique(sample.prompt_keys[ordered], return_index=True, return_counts=True)
-    away = sample.vectors[ordered] - means[np.searchsorted(present, sample.owner[ordered])]
-    of_prompt = np.zeros((len(asked), effects.shape[1]))
-    of_prompt[np.searchsorted(asked, answered)] = np.add.reduceat(away, first, axis=0) / (counts[:, None] + 1)
-    return of_prompt[place]
-
-
 def _needed(null: NullDistribution, effect: float, config: DriftConfig) -> int | None:
     return responses_needed(null, effect, config.alpha, config.power)
 
@@ -365,9 +357,15 @@ def _check_sizes(name: str, n_enrolled: int, n_new: int) -> None:
 def _caution(sides: Sides) -> str:
     found = []
     if not sides.by_prompt:
+        told = len(sides.controls) >= LEAST_CONTROLS
         found.append(
-            f"only {sides.n_shared} prompts are in both samples, so a change of prompts cannot be told from a change "
-            "of the model. Fix: ask the prompts that the model was enrolled with"
+            f"only {sides.n_shared} prompts are in both samples, so a change of prompts "
+            + (
+                f"is allowed for as {len(sides.controls)} other models take it"
+                if told
+                else "cannot be told from a change of the model"
+            )
+            + ". Fix: ask the prompts that the model was enrolled with"
         )
     if sides.n_cut:
         found.append(

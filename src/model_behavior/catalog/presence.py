@@ -49,13 +49,14 @@ class PresenceTrials:
 
 @dataclass(frozen=True)
 class Presence:
-    """The weights of the module's equation, those of log k last."""
+    """The weights of the module's equation, those of log k last; a larger k than `most` counts as `most`."""
 
     weights: tuple[float, ...]
+    most: float = np.inf
 
     def logit_known(self, logit: Float64Array, support: Float64Array, k: Float64Array) -> Float64Array:
         """Log-odds of a known model at even prior odds, [n]; arguments as in `PresenceTrials`."""
-        known: Float64Array = _describe(logit, support, k) @ np.array(self.weights)
+        known: Float64Array = _describe(logit, support, np.minimum(k, self.most)) @ np.array(self.weights)
         return known
 
 
@@ -74,7 +75,8 @@ def fit_presence(trials: PresenceTrials) -> Presence:
         prior = float(np.square(parameters / _WIDTH).sum()) / 2
         return prior - float((weight * log_expit(signed @ parameters)).sum())
 
-    return Presence(tuple(minimize(loss, np.zeros(rows.shape[1]), method="L-BFGS-B").x.tolist()))
+    found = minimize(loss, np.zeros(rows.shape[1]), method="L-BFGS-B").x
+    return Presence(tuple(found.tolist()), float(trials.k.max()))
 
 
 def shift_probes(

@@ -17,11 +17,15 @@ enrolled model's density is around the mean of both samples, so that all relabel
 **Together.** Both tests see the same relabellings. Their p-values are combined by the weighted sum of 1 / p (Wilson
 2019, https://doi.org/10.1073/pnas.1814092116), which is a statistic of the relabelling, too (Pesarin 2001), so that
 the result is exact and needs no correction.
+
+**Mix of prompts.** Where the samples answer different prompts, what another mix of prompts does to a model that has not
+changed may be given as draws (`prompt_mix`). One is added to every relabelling, but not to what is observed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,45 +37,76 @@ _ROUNDING = 2.0**-11  # of a typical length: vectors are kept in float16, so tha
 _LARGEST_LOG_RATIO = 50.0
 
 
-def permute_distances(
-    vectors: Float64Array, is_new: BoolArray, stratum: IntArray, permutations: int, seed: int
-) -> Float64Array:
+@dataclass(frozen=True, eq=False)
+class MixDraws:
+    """Draws of what a mix of prompts does to a model that has not changed.
+
+    Attributes:
+        means: what it adds to the difference of the means, [permutations, dim].
+        scores: what it adds to the differences of the mean scores, in standard deviations over the relabellings,
+            [permutations, n_models * n_shares].
+    """
+
+    means: Float64Array
+    scores: Float64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Relabelling:
+    """How two samples are relabelled.
+
+    Attributes:
+        is_new: True for responses of the new sample, [n].
+        stratum: stratum of each response, 0 to n_strata - 1, each with a response of both samples, [n].
+        permutations: number of random relabellings.
+        seed: seed of the relabellings; the same seed gives the same ones.
+        mix: what a mix of prompts adds to each relabelling; None if nothing.
+    """
+
+    is_new: BoolArray
+    stratum: IntArray
+    permutations: int
+    seed: int
+    mix: MixDraws | None = None
+
+    def contrasts(self) -> Iterator[Float64Array]:
+        """As from `relabel`."""
+        return relabel(self.is_new, self.stratum, self.permutations, self.seed)
+
+
+def permute_distances(vectors: Float64Array, how: Relabelling) -> Float64Array:
     """Squared distance between the two samples' means, [1 + permutations], the observed one first.
 
     The difference is taken in each stratum and averaged over strata.
 
     Args:
         vectors: responses of both samples, [n, dim].
-        is_new: True for responses of the new sample, [n].
-        stratum: stratum of each response, 0 to n_strata - 1, each with a response of both samples, [n].
-        permutations: number of random relabellings.
-        seed: seed of the relabellings; the same seed gives the same ones.
+        how: labels and relabellings.
     """
     nothing = _ROUNDING**2 * np.square(vectors).sum(axis=1).mean()
-    chunks = [np.square(contrasts @ vectors).sum(axis=1) for contrasts in relabel(is_new, stratum, permutations, seed)]
-    distances: Float64Array = np.concatenate(chunks)
+    differences = np.concatenate([contrasts @ vectors for contrasts in how.contrasts()])
+    if how.mix is not None:
+        differences[1:] += how.mix.means
+    distances: Float64Array = np.square(differences).sum(axis=1)
     return np.where(distances > nothing, distances, 0)
 
 
-def permute_mixtures(
-    scores: Float64Array, is_new: BoolArray, stratum: IntArray, permutations: int, seed: int
-) -> tuple[Float64Array, int]:
+def permute_mixtures(scores: Float64Array, how: Relabelling) -> tuple[Float64Array, int]:
     """Largest standardised difference between the two samples' mean scores, [1 + permutations], the observed one first.
 
     Args:
         scores: log(1 - e + e r) of each response for every other model and share, [n, n_models, n_shares].
-        is_new: as in `permute_distances`, and so are the other arguments.
-        stratum: see there.
-        permutations: see there.
-        seed: see there.
+        how: labels and relabellings.
 
     Returns:
         The statistics, and the model with the largest observed difference.
     """
     flat = scores.reshape(len(scores), -1)
     nothing = _ROUNDING * flat.std(axis=0)
-    differences = np.concatenate([contrasts @ flat for contrasts in relabel(is_new, stratum, permutations, seed)])
+    differences = np.concatenate([contrasts @ flat for contrasts in how.contrasts()])
     differences[np.abs(differences) <= nothing] = 0
+    if how.mix is not None:
+        differences[1:] += how.mix.scores * differences.std(axis=0)
     deviation = differences.std(axis=0)
     standard = differences / np.where(deviation > 0, deviation, np.inf)
     statistics: Float64Array = standard.max(axis=1)
@@ -116,7 +151,7 @@ def _p_values(statistics: Float64Array) -> Float64Array:
 def relabel(is_new: BoolArray, stratum: IntArray, permutations: int, seed: int) -> Iterator[Float64Array]:
     """Weights of each response in the mean of the new less that of the enrolled ones, [chunk, n].
 
-    The first chunk has the observed labels alone; arguments as for `permute_distances`.
+    The first chunk has the observed labels alone; arguments as of `Relabelling`.
     """
     rng = np.random.default_rng(seed)
     n_new, n_all = np.bincount(stratum, is_new), np.bincount(stratum)
