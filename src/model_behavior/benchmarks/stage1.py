@@ -100,7 +100,8 @@ class BenchmarkPlan:
         seeds: one split, training and measurement for each.
         epochs: epochs of every training.
         batch_size: triplets per step of every training.
-        semantic: run the methods with a transformer, too, which take most of the time.
+        semantic: run the methods with a transformer, too, which take most of the time; a variant that is named is run
+            without it as well.
         held_out_share: share of LLMs held out, in whole families, for the figures of new LLMs.
         draws: enrolments of these per number of responses.
         variant: names of the variants to train; without any all but those of hours.
@@ -197,7 +198,11 @@ def choose_variants(plan: BenchmarkPlan) -> dict[str, Variant]:
         raise UsageError(f"unknown variant {unknown[0]!r}. Nearest: {near[0]!r}. Allowed: {'; '.join(VARIANTS)}")
     if plan.variant:
         return {name: variant for name, variant in VARIANTS.items() if name in plan.variant}
-    return {name: variant for name, variant in VARIANTS.items() if not variant.by_name_only}
+    return {
+        name: variant
+        for name, variant in VARIANTS.items()
+        if not variant.by_name_only and (plan.semantic or not variant.needs_transformer)
+    }
 
 
 def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: Runtime) -> DatasetResult:
@@ -214,10 +219,9 @@ def run_benchmark(name: str, votes: TrainingData, plan: BenchmarkPlan, runtime: 
         methods.append(MethodResult(method, tuple(measured), None))
     model_map: tuple[Point, ...] = ()
     for method, variant in choose_variants(plan).items():
-        if plan.semantic or not variant.needs_transformer:
-            results, embeddings = _train(method, variant, votes, (splits, prepared, protocols), plan, runtime)
-            methods += results
-            model_map = _map_models(embeddings, prepared[0].data.pairs) if method == DEFAULT else model_map
+        results, embeddings = _train(method, variant, votes, (splits, prepared, protocols), plan, runtime)
+        methods += results
+        model_map = _map_models(embeddings, prepared[0].data.pairs) if method == DEFAULT else model_map
     stage2 = Stage2Plan(
         plan.validation_fraction, plan.held_out_share, plan.seeds, plan.epochs, plan.batch_size, plan.draws
     )

@@ -70,7 +70,10 @@ def benchmark_stage1(
     epochs: Epochs = _PLAN.epochs,
     validation_fraction: Fraction = _PLAN.validation_fraction,
     held_out_share: HeldOut = _PLAN.held_out_share,
-    semantic: Annotated[bool, typer.Option(help="Include the methods that need a transformer.")] = _PLAN.semantic,
+    semantic: Annotated[
+        bool,
+        typer.Option(help="Include the methods that need a transformer; variants that are named are trained anyway."),
+    ] = _PLAN.semantic,
     variant: Annotated[
         list[str] | None, typer.Option(help="Variant to train, by its name in the report; all by default; repeatable.")
     ] = None,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_behavior.arrays import Float32Array
 from model_behavior.errors import UsageError
 from model_behavior.models.behavior.text.registry import (
     TextConfig,
@@ -30,13 +31,16 @@ def test_the_mean_of_the_known_tokens(tmp_path: Path) -> None:
     folder = write_static_table(tmp_path / "table", {"embeddings": rows, "mapping": mapping, "weights": weights})
     encoder = StaticEncoder(str(folder), 4)
 
-    def expect(*words: str) -> list[float]:
+    def expect(*words: str) -> Float32Array:
         vectors = [rows[mapping[place]] * weights[place] for place in map(WORDS.index, words)]
-        return np.mean(vectors, axis=0).tolist()
+        mean: Float32Array = np.mean(vectors, axis=0)
+        return mean
 
     texts = ["A cat!", "", "none known", "a cat sat on mats . a sat", "sat sat unknown cat"]
     found = encoder.encode([""] * len(texts), texts, 2)
-    expected = [expect("a", "cat"), [0] * 4, [0] * 4, expect("a", "cat", "a", "sat"), expect("sat", "sat", "cat")]
+    nothing = np.zeros(4, np.float32)
+    means = [expect("a", "cat"), nothing, nothing, expect("a", "cat", "a", "sat"), expect("sat", "sat", "cat")]
+    expected = np.stack(means)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert encoder.dim == 4 and encoder.encode([], [], 2).shape == (0, 4)
     scaled = StaticEncoder(str(write_static_table(tmp_path / "scaled", {"embeddings": rows[mapping]}, normalise=True)))
@@ -114,5 +118,5 @@ def test_the_default_table_is_distilled_once(tmp_path: Path, monkeypatch: pytest
     for encoder in encoders:
         encoder.use_cache(ContentCache(tmp_path / "cache"))
     found = [encoder.encode([""], ["a cat"], 1) for encoder in encoders]
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
     assert len(calls) == 1 and found[0].tolist() == [[0.0, 0.5, 0.5]]
