@@ -42,8 +42,8 @@ class MixDraws:
     """Draws of what a mix of prompts does to a model that has not changed.
 
     Attributes:
-        means: what it adds to the difference of the means, [permutations, dim].
-        scores: what it adds to the differences of the mean scores, in standard deviations over the relabellings,
+        means: additions to the difference of the means, [permutations, dim].
+        scores: additions to the differences of the mean scores, in standard deviations over the relabellings,
             [permutations, n_models * n_shares].
     """
 
@@ -60,7 +60,7 @@ class Relabelling:
         stratum: stratum of each response, 0 to n_strata - 1, each with a response of both samples, [n].
         permutations: number of random relabellings.
         seed: seed of the relabellings; the same seed gives the same ones.
-        mix: what a mix of prompts adds to each relabelling; None if nothing.
+        mix: additions of a mix of prompts to each relabelling; None without any.
     """
 
     is_new: BoolArray
