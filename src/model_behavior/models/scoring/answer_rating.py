@@ -327,12 +327,12 @@ class _Regression:
             penalty: precision of each weight, [n_columns].
             families: families to leave out.
         """
-        x = difference
+        x = difference.astype(np.float64)  # once: every product with float64 weights would do it again
         weight = np.zeros(len(penalty))
         curvature = np.eye(len(penalty))
         for _ in range(_MAX_STEPS):
             chance = _logistic(x @ weight)
-            curvature = _curvature(x, chance, penalty)
+            curvature = _curvature(difference, chance, penalty)
             step = np.linalg.solve(curvature, x.T @ (chance - result) + penalty * weight)
             weight = weight - step
             if float(np.abs(step).max()) < _TOLERANCE:
@@ -344,10 +344,11 @@ class _Regression:
             if not own.any():
                 without[family] = weight
                 continue
-            inverse = np.linalg.inv(curvature - _curvature(x[own], chance[own], np.zeros(1)))
-            moved, rest, wanted = weight, x[~own], result[~own]
+            inverse = np.linalg.inv(curvature - _curvature(difference[own], chance[own], np.zeros(1)))
+            moved = weight
             for _ in range(_REFINEMENTS):
-                moved = moved - inverse @ (rest.T @ (_logistic(rest @ moved) - wanted) + penalty * moved)
+                off = np.where(own, 0.0, _logistic(x @ moved) - result)
+                moved = moved - inverse @ (x.T @ off + penalty * moved)
             without[family] = moved
         return cls(weight, without)
 

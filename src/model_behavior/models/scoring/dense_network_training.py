@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,7 +84,8 @@ def cross_validate(
         rows.append(np.flatnonzero(fold == index))
         train = replace(batch.take(torch.from_numpy(learned)), n_prompts=len(np.unique(votes.prompt_index[learned])))
         held_out = batch.take(torch.from_numpy(rows[-1]))
-        probabilities, loss, took = _follow(build(keep_votes(votes, learned)), train, held_out, schedule)
+        with _one_thread():
+            probabilities, loss, took = _follow(build(keep_votes(votes, learned)), train, held_out, schedule)
         predicted.append(probabilities)
         losses.append(loss)
         seconds.append(took)
@@ -106,9 +108,10 @@ def cross_validate(
 
 def train_network(network: VoteNetwork, train: VoteBatch, schedule: ScoringSchedule, epochs: int) -> None:
     """Trains in place, and stops after the first of the schedule's epochs."""
-    for epoch, _ in train_epochs(network, train, schedule):
-        if epoch == epochs:
-            break
+    with _one_thread():
+        for epoch, _ in train_epochs(network, train, schedule):
+            if epoch == epochs:
+                break
 
 
 def train_epochs(network: VoteNetwork, train: VoteBatch, schedule: ScoringSchedule) -> Iterator[tuple[int, float]]:
@@ -145,6 +148,17 @@ def is_clear_gain(gain: FloatArray, prompt: IntArray) -> bool:
     excess = np.bincount(member, gain - gain.mean(), n_prompts)
     error = np.sqrt(np.square(excess).sum() * n_prompts / (n_prompts - 1)) / len(gain)
     return bool(gain.mean() > error)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for torch: the operations of a step are so small that threads would wait longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _step(network: VoteNetwork, batch: VoteBatch, optimizer: torch.optim.Optimizer) -> float:
