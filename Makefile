@@ -11,9 +11,9 @@ PLUGIN := integrations/litellm
 demo: $(VENV)/.core  ## Train on the built-in arena and place models that were never voted on
 	$(BIN)/model-behavior demo --output demo
 
-test: $(VENV)/.dev browser  ## Run the tests: two at once, then by themselves those that need the machine
+test: $(VENV)/.dev browser  ## Run the tests: three at once, since many wait, then by themselves those that need the machine
 	@$(MAKE) --no-print-directory litellm || echo "LiteLLM could not be installed: the test of its plugin will be skipped"
-	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist worksteal
+	$(BIN)/pytest -m "not alone" --numprocesses 3 --dist worksteal
 	$(BIN)/pytest -m alone $$(grep --recursive --files-with-matches --include='test_*.py' mark.alone tests)
 
 faults: $(VENV)/.dev  ## Break the program on purpose, for ten minutes at most; the table is written to faults.md
