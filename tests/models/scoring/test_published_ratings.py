@@ -135,6 +135,20 @@ def test_a_judge_who_is_more_decided_does_not_stretch_the_field() -> None:
     assert min(deviation[name] for name in votes.models[1:]) > 3 * max(deviation[name] for name in names)
 
 
+@pytest.mark.parametrize("n_votes", [2, 5, 12, 40])
+def test_a_handful_of_votes_does_not_throw_models_out_of_the_field(n_votes: int) -> None:
+    votes = draw_votes(n_votes, seed=n_votes)
+    names = tuple(f"{animal}-2" for animal in ("ape", "bat", "cow", "doe", "elk", "fly", "gar", "hog"))
+    heard = set(votes.model_a.tolist()) | set(votes.model_b.tolist())
+    models = (*names, *(votes.models[row] for row in sorted(heard)))
+    place = np.array([models.index(name) if name in models else -1 for name in votes.models], dtype=np.int32)
+    taken = replace(votes, models=models, model_a=place[votes.model_a], model_b=place[votes.model_b])
+    ratings, published, _ = fit_published(taken, table(names, 1000 + 100 * TRUE), BradleyTerryConfig())
+    elo = published.anchor + ELO_PER_LOG_ODDS * ratings.rating
+    assert np.abs(elo - 1000).max() < 400
+    assert (np.sqrt(np.diag(ratings.covariance)) * ELO_PER_LOG_ODDS).max() < 1000
+
+
 def test_without_ratings_nothing_changes() -> None:
     votes = draw_votes(400)
     plain, other = BradleyTerry(), BradleyTerry()

@@ -46,6 +46,8 @@ MEAN_ELO = 1000.0
 RATINGS_ALONE = "ratings without votes say nothing of ties, so that hardly any are predicted"
 
 _SLOPE_SPREAD = 0.5  # standard deviation of the prior of the slope's logarithm
+_STEEPEST = 5.0  # prior slope, and 1 / 5 the flattest: a few votes may spread models hardly, or by chance alone
+_LEAST_SHARE = 0.5  # of the spread of ratings from votes, which is never taken for noise
 _SLOPES_BESIDE = 10.0  # slopes are looked for up to so many times the prior's, and down to such a part of it
 _DISAGREEMENT = 0.3  # of the published ratings' variance, the middle of the prior
 _DISAGREEMENT_SPREAD = 1.0  # of its logarithm
@@ -243,8 +245,9 @@ class _Population:
         level = np.bincount(voted.component, voted.rating) / np.bincount(voted.component)
         off = voted.rating - level[voted.component]
         together = voted.component[:, None] == voted.component
-        spread = max(float(np.square(off).mean() - np.diag(voted.covariance).mean()), _LEAST_VARIANCE)
-        usual = 0.5 * math.log(self.variance / spread)
+        whole, chance = float(np.square(off).mean()), float(np.diag(voted.covariance).mean())
+        spread = max(whole - chance, _LEAST_SHARE * whole, _LEAST_VARIANCE)
+        usual = float(np.clip(0.5 * math.log(self.variance / spread), -math.log(_STEEPEST), math.log(_STEEPEST)))
         disagreement = math.log(_DISAGREEMENT * self.variance)
 
         def mapped(point: Float64Array) -> _Mapped:
