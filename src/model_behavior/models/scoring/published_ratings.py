@@ -162,9 +162,9 @@ def fit_published(
         place = np.array([votes.models.index(name) for name in voted.models], dtype=np.int64)
         counts[place] = voted.votes
         mean, covariance = _join(mean, covariance, rows, voted, place)
-        connected = np.isin(voted.component, voted.component[np.isin(place, rows)])
         families = {family_of(name) for name in table.models}
         if len(rows) < _LEAST_PLACED or len(families) < _LEAST_PLACED_FAMILIES:
+            connected = np.isin(voted.component, voted.component[np.isin(place, rows)])
             placed = np.union1d(rows, place[connected])
     level = float(mean.mean())
     used = cast if len(cast) else np.arange(len(votes))
